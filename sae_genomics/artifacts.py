@@ -1,0 +1,202 @@
+"""Columns of every table, once: the code that writes a table and the code that reads it both point here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sae_genomics.atomic import atomic_path
+from sae_genomics.errors import DamagedArtifact
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """name, Arrow type, and one line of meaning with its unit."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A Parquet file's columns. `file` is its name within its folder."""
+
+    file: str
+    meaning: str
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        fields = [pa.field(column.name, column.type, metadata={"meaning": column.meaning}) for column in self.columns]
+        return pa.schema(fields, metadata={"meaning": self.meaning, "format_version": str(FORMAT_VERSION)})
+
+    def write(self, path: Path, frame: pd.DataFrame) -> None:
+        """Write exactly this table's columns, atomically. Raises KeyError when one is missing."""
+        arrays = pa.Table.from_pandas(
+            frame[[column.name for column in self.columns]], schema=self.schema, preserve_index=False
+        )
+        with atomic_path(path) as temporary:
+            pq.write_table(arrays.replace_schema_metadata(self.schema.metadata), temporary, compression="zstd")
+
+    def read(self, path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+        """Read the table back. Raises DamagedArtifact naming the file when it is not readable."""
+        try:
+            return pq.read_table(path, columns=columns).to_pandas()
+        except (pa.ArrowInvalid, pa.ArrowIOError) as error:
+            raise DamagedArtifact(f"{path} cannot be read: {error}") from None
+
+
+_i32, _i64, _f32, _f64, _str, _bool = pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.bool_()
+
+GENES = Table(
+    "genes.parquet",
+    "One row per var of the input that matched the model's vocabulary, and per unmatched var (token = -1).",
+    (
+        Column("column", _i64, "position in the input's var (of raw.var where counts come from raw)"),
+        Column("gene_id", _str, "the name looked up: version suffix stripped; the vocabulary's key where matched"),
+        Column("gene_symbol", _str, "symbol for people; the gene_id where the input has none"),
+        Column("token", _i32, "vocabulary id; -1 when the model does not know the gene"),
+        Column("slot", _i32, "position among the distinct matched tokens, ascending by token; -1 when unmatched"),
+        Column("counts", _f64, "sum of counts over the cells used"),
+    ),
+)
+
+CELLS = Table(
+    "cells.parquet",
+    "One row per cell used, in the order shards take them.",
+    (
+        Column("cell", _i64, "row in the input h5ad"),
+        Column("cell_id", _str, "obs index"),
+        Column("heldout", _bool, "no SAE is trained on it"),
+        Column("cell_type", _str, "annotation; null without data.cell_type_key"),
+        Column("n_counts", _f64, "sum of counts over matched genes"),
+        Column("n_genes", _i32, "matched genes with a count above zero"),
+    ),
+)
+
+FEATURES = Table(
+    "features.parquet",
+    "One row per SAE feature of a layer; gene tokens of all cells unless said otherwise.",
+    (
+        Column("feature", _i32, "latent index in the SAE"),
+        Column("firing_rate", _f64, "share of gene tokens with activation > 0"),
+        Column("n_tokens", _i64, "gene tokens with activation > 0"),
+        Column("n_cells", _i64, "cells with at least one such token"),
+        Column("mean_activation", _f64, "mean activation over tokens where it is > 0"),
+        Column("max_activation", _f64, "largest activation"),
+        Column("heldout_firing_rate", _f64, "firing rate over held-out cells alone"),
+        Column("top_gene", _str, "gene_symbol with the highest score"),
+        Column(
+            "specificity",
+            _f64,
+            "largest specificity among its genes (bits; see feature_genes); NaN when it never fires",
+        ),
+        Column("best_cell_type", _str, "cell type with the highest training-cell AUROC; null without annotation"),
+        Column("best_cell_type_auroc", _f64, "held-out AUROC of that cell type"),
+        Column("best_cell_type_q_value", _f64, "q-value of that test"),
+    ),
+)
+
+FEATURE_GENES = Table(
+    "feature_genes.parquet",
+    "Top genes of each feature: the union of the top associations.top_genes by score and by specificity.",
+    (
+        Column("feature", _i32, "latent index"),
+        Column("gene_id", _str, "vocabulary key"),
+        Column("gene_symbol", _str, "symbol for people"),
+        Column("score", _f64, "sum over gene tokens of activation x expression (counts)"),
+        Column("mean_activation", _f64, "mean activation over all tokens of the gene, zeros included"),
+        Column("firing_rate", _f64, "share of the gene's tokens with activation > 0"),
+        Column("n_tokens", _i64, "tokens of the gene with activation > 0"),
+        Column(
+            "specificity",
+            _f64,
+            "log2(observed / expected) of summed activation, shrunk; expected if activation were independent of gene",
+        ),
+        Column("rank_score", _i32, "1 = highest score within the feature"),
+        Column("rank_specificity", _i32, "1 = highest specificity within the feature"),
+    ),
+)
+
+NEURON_GENES = Table(
+    "neuron_genes.parquet",
+    "The same for the layer's raw neurons (positive part of the standardised activation): what no SAE gives.",
+    FEATURE_GENES.columns,
+)
+
+FEATURE_CELL_TYPES = Table(
+    "feature_cell_types.parquet",
+    "Each feature's maximum activation a cell against each annotated cell type, on held-out cells.",
+    (
+        Column("feature", _i32, "latent index"),
+        Column("cell_type", _str, "annotation"),
+        Column("n_cells", _i64, "held-out cells of the type"),
+        Column("n_rest", _i64, "other held-out cells"),
+        Column("mean_in", _f64, "mean of the cells' maximum activation within the type"),
+        Column("mean_out", _f64, "and outside it"),
+        Column("auroc", _f64, "area under the ROC curve, held-out cells; ties count half"),
+        Column("auroc_train", _f64, "the same on training cells: what to choose features by"),
+        Column("effect_size", _f64, "Hedges' g of the cells' maximum activation, held-out"),
+        Column(
+            "p_value", _f64, "two-sided Mann-Whitney U; exact without ties in small groups, else tie-corrected normal"
+        ),
+        Column("q_value", _f64, "Benjamini-Hochberg over every feature x cell type test of the layer"),
+    ),
+)
+
+CELL_TYPE_BASELINES = Table(
+    "cell_type_baselines.parquet",
+    "Per cell type the best feature, gene and raw neuron, each chosen on training cells, then measured on held-out ones.",
+    (
+        Column("cell_type", _str, "annotation"),
+        Column("kind", _str, "feature | gene | neuron"),
+        Column("unit", _i32, "latent index, token id, or neuron index"),
+        Column("name", _str, "gene_symbol, or the unit's number as text"),
+        Column("auroc_train", _f64, "on training cells"),
+        Column("auroc", _f64, "on held-out cells"),
+        Column("n_cells", _i64, "held-out cells of the type"),
+    ),
+)
+
+FEATURE_TERMS = Table(
+    "feature_terms.parquet",
+    "Over-representation of each feature's top genes in gene sets: every test with at least one shared gene.",
+    (
+        Column("feature", _i32, "latent index"),
+        Column("collection", _str, "file name of the gene-set collection, without suffix"),
+        Column("term", _str, "gene set"),
+        Column("n_overlap", _i32, "shared genes"),
+        Column("n_term", _i32, "genes of the set within the background"),
+        Column("n_top", _i32, "genes of the feature that were tested"),
+        Column("n_background", _i32, "genes the model saw"),
+        Column("odds_ratio", _f64, "sample odds ratio, 0.5 added to every cell (Haldane-Anscombe)"),
+        Column("p_value", _f64, "exact one-sided hypergeometric"),
+        Column("q_value", _f64, "Benjamini-Hochberg over every test made, overlapping or not"),
+        Column("genes", _str, "shared gene symbols, comma-separated"),
+    ),
+)
+
+ANNOTATION_NULLS = Table(
+    "annotation_nulls.parquet",
+    "How many units are annotated at validation.fdr, by the same procedure on other material.",
+    (
+        Column("source", _str, "features | shuffled_genes | neurons"),
+        Column("repeat", _i32, "number of the shuffle; 0 elsewhere"),
+        Column("n_units", _i64, "units with at least one gene to test"),
+        Column("n_annotated", _i64, "units with a term at q < validation.fdr"),
+        Column("share", _f64, "n_annotated / n_units"),
+        Column("n_tests", _i64, "tests made"),
+        Column("n_terms", _i64, "distinct terms found"),
+    ),
+)
+
+LAYER_TABLES = (
+    FEATURES, FEATURE_GENES, FEATURE_CELL_TYPES, NEURON_GENES, CELL_TYPE_BASELINES, FEATURE_TERMS, ANNOTATION_NULLS,
+)  # fmt: skip

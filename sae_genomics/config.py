@@ -1,0 +1,330 @@
+"""One YAML file a run, read into typed sections; unknown keys are refused with the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from sae_genomics.errors import UserError
+
+Hook = Literal["resid_post", "mlp_out", "attn_out"]
+StorageDtype = Literal["float32", "float16", "bfloat16"]
+
+
+def _layers(value: Any) -> Any:
+    """Accept `all`, one number, a list, or `0,6,11` as typed on a command line."""
+    if isinstance(value, str) and value != "all":
+        try:
+            value = [int(part) for part in value.split(",") if part.strip()]
+        except ValueError:
+            raise ValueError("is 'all', a list of layer numbers, or a comma-separated one such as 0,6,11") from None
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = [value]
+    if isinstance(value, list):
+        if not value:
+            raise ValueError("names no layer")
+        if not all(isinstance(layer, int) and not isinstance(layer, bool) and layer >= 0 for layer in value):
+            raise ValueError("layers are numbers counted from 0")
+        if len(set(value)) != len(value):
+            raise ValueError("names a layer twice")
+        return sorted(value)
+    return value
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class RunSection(Section):
+    """What the run is called and where its randomness starts."""
+
+    name: str = Field("", description="name of the run's folders; default: the config file's name")
+    seed: int = Field(0, ge=0, lt=2**31, description="every random choice derives from it")
+
+    @model_validator(mode="after")
+    def _plain_name(self) -> RunSection:
+        if self.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+            raise ValueError(
+                "run.name takes letters, digits, '.', '_' and '-', at most 100, starting with a letter or digit"
+            )
+        return self
+
+
+class PathsConfig(Section):
+    """Roots of what a run writes and reads; relative ones count from the working directory."""
+
+    checkpoints: Path = Field(Path("checkpoints"), description="big things to resume from: activations, SAEs")
+    results: Path = Field(Path("results"), description="small things to read: tables, figures, reports")
+    logs: Path = Field(Path("logs"), description="job list, task logs, heartbeats")
+    cache: Path | None = Field(None, description="downloaded models; default: HF_HOME, else ~/.cache/huggingface")
+    databases: Path = Field(Path("databases"), description="downloaded gene-disease databases")
+
+
+class DataConfig(Section):
+    """The cells."""
+
+    path: str = Field(description="an .h5ad file, or builtin:pbmc68k_reduced")
+    counts: str = Field("auto", pattern=r"^(auto|X|raw|layers:.+)$", description="auto | X | raw | layers:NAME")
+    allow_normalised: bool = Field(False, description="accept values that are not counts")
+    gene_key: str | None = Field(None, description="var column matched to the model's vocabulary; default: the index")
+    symbol_key: str | None = Field(None, description="var column of gene symbols; default: found, else the index")
+    cell_type_key: str | None = Field(
+        None, description="obs column of annotations; default: cell_type where there is one"
+    )
+    max_cells: int | None = Field(None, ge=1, description="a random subset of this many cells")
+    heldout_fraction: float = Field(0.2, ge=0.0, lt=1.0, description="share of cells that no SAE is trained on")
+
+
+class ModelConfig(Section):
+    """The foundation model, and where in it to listen."""
+
+    family: str = Field("tx1", description="a file in sae_genomics/models")
+    name: str | None = Field(None, description="demo | tahoe-x1-70m | tahoe-x1-1.3b | tahoe-x1-3b; default: demo")
+    path: Path | None = Field(None, description="a local folder in the release's layout; wins over name")
+    backend: Literal["native", "reference"] = "native"
+    layers: Annotated[Literal["all"] | list[Annotated[int, Field(ge=0)]], BeforeValidator(_layers)] = Field(
+        "all", description="a list or all, counted from 0"
+    )
+    hook: Hook = Field("resid_post", description="resid_post | mlp_out | attn_out")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto | cpu | cuda | cuda:N | mps")
+    compute_dtype: StorageDtype = Field("float32", description="arithmetic of the forward pass")
+    drug_key: str | None = Field(None, description="obs column of drugs, for models with a chemical encoder")
+
+
+class ActivationsConfig(Section):
+    """What extraction stores."""
+
+    dtype: StorageDtype = Field("float32", description="on disk")
+    cells_per_shard: int = Field(2000, ge=1, description="cells an array task extracts")
+    batch_tokens: int = Field(16384, ge=1, description="tokens computed at once, padding included")
+    max_nonfinite_share: float = Field(
+        0.0, ge=0.0, le=1.0, description="share of non-finite rows above which a shard fails"
+    )
+    tokens_per_cell: int | None = Field(None, ge=1, description="store at most this many gene tokens a cell, sampled")
+    compression: Literal["none", "zstd", "lz4"] = "none"
+
+
+class SaeConfig(Section):
+    """One sparse autoencoder a layer."""
+
+    architecture: Literal["topk", "batchtopk", "matryoshka", "jumprelu"] = "topk"
+    d_sae: int | None = Field(None, ge=1, description="number of latents; default: expansion x d_model")
+    expansion: float = Field(8, gt=0)
+    k: int = Field(32, ge=1, description="active latents a token")
+    steps: int = Field(2000, ge=1)
+    batch_tokens: int = Field(2048, ge=1, description="tokens an optimisation step")
+    lr: float | None = Field(None, gt=0, description="peak learning rate; default: from the width, see sae/train")
+    lr_decay: Literal["linear", "cosine", "none"] = "linear"
+    lr_warmup_steps: int = Field(100, ge=0)
+    lr_decay_fraction: float = Field(0.2, ge=0, le=1, description="last share of the steps, over which lr falls to 0")
+    normalise: bool = Field(True, description="train on activations scaled to mean norm sqrt(d_model)")
+    include_cls: bool = Field(False, description="train on the <cls> rows too")
+    auxk_coefficient: float = Field(1 / 32, ge=0, description="weight of the dead-latent loss; 0 turns it off")
+    dead_after_tokens: int = Field(500_000, ge=1, description="a latent silent this long is dead")
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    checkpoint_every_seconds: float = Field(300, gt=0)
+    log_every: int = Field(50, ge=1)
+    layers_per_task: int = Field(1, ge=1, description="layers one Slurm task trains one after the other")
+    gpus_per_task: int = Field(1, ge=0)
+    evaluate_tokens: int = Field(200_000, ge=1, description="held-out tokens the metrics are measured on")
+    loggers: list[Literal["wandb", "tensorboard"]] = Field(default_factory=list)
+
+
+class AssociationsConfig(Section):
+    """Features against genes and cells."""
+
+    top_genes: int = Field(100, ge=1, description="genes kept a feature, by score and by specificity")
+    min_gene_tokens: int = Field(5, ge=1, description="a gene seen in fewer tokens has no specificity")
+    max_auroc_cells: int = Field(50_000, ge=10, description="cells of a split ranked for AUROC; more are sampled")
+    batch_tokens: int = Field(16384, ge=1, description="tokens encoded at once")
+
+
+class ValidationConfig(Section):
+    """Features against known biology."""
+
+    builtin: bool = Field(True, description="use the gene sets that come with the package")
+    gmt: list[Path] = Field(default_factory=list, description="further gene-set files")
+    top_genes: int = Field(30, ge=1, description="genes of a feature that are tested")
+    rank_by: Literal["specificity", "score"] = "specificity"
+    fdr: float = Field(0.05, gt=0, lt=1, description="q-value under which a feature counts as annotated")
+    min_set_size: int = Field(3, ge=1, description="gene sets with fewer genes that the model saw are left out")
+    max_set_size: int = Field(2000, ge=1)
+    shuffles: int = Field(10, ge=1, description="repeats of the shuffled-gene null")
+
+
+class EmptySection(Section):
+    """A section whose stage has no settings yet."""
+
+
+class ReportConfig(Section):
+    """What the report shows."""
+
+    top_features: int = Field(20, ge=1, description="features shown a layer in report.md")
+    dashboard: bool = True
+    dashboard_cells: int = Field(5000, ge=1, description="cells drawn on the dashboard's UMAP")
+    dashboard_genes: int = Field(10, ge=1, description="genes listed a feature in the dashboard")
+
+
+class ClusterConfig(Section):
+    """How tasks are submitted; a profile of configs/clusters holds what a site has in common."""
+
+    profile: str | None = Field(
+        None, description="configs/clusters/NAME.yaml; default: $SAE_GENOMICS_CLUSTER, else default"
+    )
+    overrides: dict[str, Any] = Field(default_factory=dict, description="profile keys set for this run alone")
+
+
+class RunConfig(Section):
+    """Everything that decides a run."""
+
+    run: RunSection = Field(default_factory=RunSection)
+    paths: PathsConfig = Field(default_factory=PathsConfig)
+    data: DataConfig
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    activations: ActivationsConfig = Field(default_factory=ActivationsConfig)
+    sae: SaeConfig = Field(default_factory=SaeConfig)
+    associations: AssociationsConfig = Field(default_factory=AssociationsConfig)
+    validation: ValidationConfig = Field(default_factory=ValidationConfig)
+    concepts: EmptySection = Field(default_factory=EmptySection)
+    causal: EmptySection = Field(default_factory=EmptySection)
+    cross_layer: EmptySection = Field(default_factory=EmptySection)
+    report: ReportConfig = Field(default_factory=ReportConfig)
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+
+    @model_validator(mode="after")
+    def _k_fits(self) -> RunConfig:
+        if self.sae.d_sae is not None and self.sae.k > self.sae.d_sae:
+            raise ValueError(
+                f"sae.k = {self.sae.k} is more than sae.d_sae = {self.sae.d_sae}; set sae.k to {self.sae.d_sae} or less"
+            )
+        return self
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run's YAML file.
+
+    path: the file.
+    overrides: `section.key=value` strings, as given to `--set`; values are read as YAML.
+
+    Raises UserError naming the file and key for anything that is not a valid config.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"no such config file: {path}; see configs/ for examples") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read config {path}: {error}") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UserError(
+            f"{path}{where}: not valid YAML ({getattr(error, 'problem', None) or 'cannot parse'})"
+        ) from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{path}: a config is a mapping of sections (data:, model:, sae:, ...), not a {type(values).__name__}"
+        )
+    for override in overrides:
+        apply_override(values, override)
+    run = values.get("run")
+    if run is None:
+        run = values["run"] = {}
+    if isinstance(run, dict) and not run.get("name"):
+        run["name"] = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).lstrip("._-") or "run"
+    return parse_config(values, str(path))
+
+
+def parse_config(values: dict[str, Any], source: str) -> RunConfig:
+    """Validate a nested mapping; `source` is named in errors. Raises UserError."""
+    values = {key: ({} if value is None and key in RunConfig.model_fields else value) for key, value in values.items()}
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{source}: {_first_problem(error)}") from None
+
+
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Set one `a.b=c` in a nested mapping, in place. Raises UserError when it is not of that form."""
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or len(parts) < 2 or not all(parts):
+        raise UserError(f"--set {override}: expected section.key=value, for example --set sae.k=64")
+    try:
+        value = yaml.safe_load(text) if text.strip() else None
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is not valid YAML") from None
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        value = float(value)  # YAML 1.1 reads 1e-3 as text
+    target = values
+    for part in parts[:-1]:
+        if not isinstance(target.get(part), dict):
+            target[part] = {}
+        target = target[part]
+    target[parts[-1]] = value
+
+
+def dump_config(config: RunConfig) -> str:
+    """The whole config as YAML text that `load_config` reads back to the same config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def known_keys() -> list[str]:
+    """All `section.key` names."""
+    return [f"{name}.{key}" for name, section in _sections().items() for key in section.model_fields]
+
+
+def _sections() -> dict[str, type[Section]]:
+    sections = {}
+    for name, field in RunConfig.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        sections[name] = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section))
+    return sections
+
+
+def _first_problem(error: ValidationError) -> str:
+    """The first problem in words, unknown keys (the usual slip) before others."""
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    problem = problems[0]
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        known = known_keys() if len(location) > 1 else list(RunConfig.model_fields)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+        if not near and len(location) > 1:  # right key, wrong section
+            near = [name for name in known if name.split(".")[-1] == location[-1]][:1]
+        section = location[0]
+        hint = f"did you mean {near[0]}?" if near else _known_hint(section, known)
+        return f"unknown key {key}; {hint}"
+    if problem["type"] == "missing":
+        return (
+            f"{key} is missing; add it, or pass --set {key}=..."
+            if len(location) > 1
+            else f"the section {key}: is missing"
+        )
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not location:
+        return message
+    location = [part for part in location if part in key and not part.startswith(("literal[", "list[", "function-"))]
+    return f"{'.'.join(location)} = {_short(problem['input'])}: {message[0].lower()}{message[1:]}"
+
+
+def _known_hint(section: str, known: list[str]) -> str:
+    names = [name.split(".")[-1] for name in known if name.startswith(section + ".")] or known
+    return "known: " + ", ".join(names)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,93 @@
+"""Runs one task: inputs checked, leftovers removed, the stage called, its manifest written."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import socket
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+from sae_genomics import __version__
+from sae_genomics.atomic import remove_leftovers
+from sae_genomics.errors import UserError
+from sae_genomics.progress import duration, say, stop_point
+from sae_genomics.run import Run
+from sae_genomics.stages import Stage, needed_tasks
+
+_REPORTED_PACKAGES = ("torch", "numpy", "anndata", "sae-lens", "h5py", "scipy", "scanpy")
+
+
+def execute(run: Run, stage: Stage, task: int) -> bool:
+    """Run a task unless it is done. Returns whether it ran.
+
+    Raises UserError when an input is missing or the task number is out of range; whatever the stage raises passes through.
+    """
+    n_tasks = run.n_tasks(stage)
+    if not 0 <= task < n_tasks:
+        raise UserError(f"--task {task}: stage {stage.name} of run {run.name} has {n_tasks} tasks, 0 to {n_tasks - 1}")
+    state = run.state(stage, task)
+    label = f"{stage.name} {run.unit_key(stage, task)}" if stage.unit != "run" else stage.name
+    if state.done:
+        say(f"{label}: done already")
+        return False
+    if not stage.partial:
+        _check_inputs(run, stage, task)
+    stop_point()
+    if state.status == "stale":
+        say(f"{label}: stale ({state.why}); it is made again")
+    run.manifest_file(stage, task).unlink(missing_ok=True)
+    for folder in {path.parent for path in stage.files(run, task)}:
+        remove_leftovers(folder)
+    started, clock = datetime.now(timezone.utc), time.monotonic()
+    say(f"{label}: started")
+    stage.call(run, task)
+    seconds = time.monotonic() - clock
+    run.write_manifest(
+        stage,
+        task,
+        {
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+            "peak_memory_bytes": peak_memory(),
+            "host": socket.gethostname(),
+            "job": os.environ.get("SLURM_JOB_ID"),
+            "versions": versions(),
+        },
+    )
+    run.heartbeat_file(stage, task).unlink(missing_ok=True)
+    say(f"{label}: done in {duration(seconds)}")
+    return True
+
+
+def _check_inputs(run: Run, stage: Stage, task: int) -> None:
+    for need, each in needed_tasks(run, stage, task):
+        state = run.state(need, each)
+        if not state.done:
+            script = Path("scripts") / f"{need.number:02d}_{need.name}.py"
+            config = run.config_file or "CONFIG"
+            raise UserError(
+                f"stage {stage.name} needs {need.name} {run.unit_key(need, each)}, which is {state.status} ({state.why}); "
+                f"run python {script} --config {config} --task {each}"
+            )
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def versions() -> dict[str, str]:
+    """Versions that results depend on."""
+    found = {"sae_genomics": __version__, "python": platform.python_version()}
+    for package in _REPORTED_PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

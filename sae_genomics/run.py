@@ -1,0 +1,353 @@
+"""Run: every path of a run, and which of its tasks are done, missing or stale.
+
+A task is done when every file it must leave is there with the size and the fingerprint its manifest
+records, and that fingerprint is the one today's config asks for. Fingerprints depend on configuration and
+input identity alone, never on time or place, so a status can be told without a scheduler.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sae_genomics.atomic import read_json, write_json
+from sae_genomics.config import RunConfig
+from sae_genomics.errors import UserError
+from sae_genomics.identity import hash_file, hash_values
+
+if TYPE_CHECKING:
+    from sae_genomics.stages import Stage
+
+Status = Literal["done", "missing", "stale"]
+
+
+@dataclass(frozen=True)
+class State:
+    """Whether a task is done, and if not, why (one clause for a reader)."""
+
+    status: Status
+    why: str = ""
+
+    @property
+    def done(self) -> bool:
+        return self.status == "done"
+
+
+class Run:
+    """A config made concrete: its paths, its tasks' units, its fingerprints.
+
+    config: validated settings.
+    config_file: where they were read from; None when made in memory.
+    """
+
+    def __init__(self, config: RunConfig, config_file: Path | None = None):
+        self.config = config
+        self.config_file = Path(config_file).absolute() if config_file else None
+        name = config.run.name or "run"
+        self.name = name
+        self.checkpoints = config.paths.checkpoints / name
+        self.results = config.paths.results / name
+        self.logs = config.paths.logs / name
+
+    # --- paths: every artifact of the design, once ---
+
+    @property
+    def prepare_dir(self) -> Path:
+        """plan.json, genes.parquet, cells.parquet."""
+        return self.results / "prepare"
+
+    @property
+    def plan_file(self) -> Path:
+        return self.prepare_dir / "plan.json"
+
+    @property
+    def genes_file(self) -> Path:
+        return self.prepare_dir / "genes.parquet"
+
+    @property
+    def cells_file(self) -> Path:
+        return self.prepare_dir / "cells.parquet"
+
+    def tokens_file(self, shard: int) -> Path:
+        return self.checkpoints / "activations" / "tokens" / f"shard_{shard:04d}.h5"
+
+    def activations_file(self, layer: int, shard: int) -> Path:
+        return self.checkpoints / "activations" / f"layer_{layer:02d}" / f"shard_{shard:04d}.h5"
+
+    def sae_dir(self, layer: int) -> Path:
+        return self.checkpoints / "saes" / f"layer_{layer:02d}"
+
+    def layer_results(self, layer: int) -> Path:
+        return self.results / f"layer_{layer:02d}"
+
+    @property
+    def figures_dir(self) -> Path:
+        return self.results / "figures"
+
+    @property
+    def report_file(self) -> Path:
+        return self.results / "report.md"
+
+    @property
+    def dashboard_file(self) -> Path:
+        return self.results / "dashboard.html"
+
+    @property
+    def jobs_file(self) -> Path:
+        return self.logs / "jobs.tsv"
+
+    def heartbeat_file(self, stage: Stage, task: int) -> Path:
+        return self.logs / "heartbeats" / f"{stage.name}_{self.unit_key(stage, task)}.json"
+
+    def manifest_file(self, stage: Stage, task: int) -> Path:
+        root = self.checkpoints if stage.root == "checkpoints" else self.results
+        return root / "manifests" / stage.name / f"{self.unit_key(stage, task)}.json"
+
+    # --- units: what a stage's tasks are ---
+
+    @cached_property
+    def data_file(self) -> Path:
+        """The input h5ad, resolved. Raises UserError when it is not there."""
+        from sae_genomics.data.h5ad import resolve
+
+        return resolve(self.config.data.path)
+
+    @cached_property
+    def model_info(self) -> Any:
+        """The model's `ModelInfo`, read without its weights."""
+        from sae_genomics.models import describe
+
+        return describe(self.config.model, self.config.paths.cache)
+
+    @cached_property
+    def layers(self) -> list[int]:
+        """The requested layers, ascending. Raises UserError for one the model does not have."""
+        n_layers = self.model_info.n_layers
+        if self.config.model.layers == "all":
+            return list(range(n_layers))
+        outside = [layer for layer in self.config.model.layers if layer >= n_layers]
+        if outside:
+            raise UserError(
+                f"model.layers: layer {outside[0]} is out of range: {self.model_info.name} has {n_layers} layers, "
+                f"0 to {n_layers - 1}; set model.layers to some of those, or to all"
+            )
+        return list(self.config.model.layers)
+
+    @cached_property
+    def n_cells(self) -> int:
+        """Cells the run uses. Reads the file's header alone."""
+        from sae_genomics.data.h5ad import count_cells
+
+        cells = count_cells(self.data_file)
+        return min(cells, self.config.data.max_cells or cells)
+
+    @cached_property
+    def n_shards(self) -> int:
+        return max(1, -(-self.n_cells // self.config.activations.cells_per_shard))
+
+    def shard_cells(self, shard: int) -> tuple[int, int]:
+        """First and one-past-last position of a shard's cells in cells.parquet."""
+        size = self.config.activations.cells_per_shard
+        return shard * size, min((shard + 1) * size, self.n_cells)
+
+    def n_tasks(self, stage: Stage) -> int:
+        return {"run": 1, "shard": self.n_shards, "layer": len(self.layers)}[stage.unit] if stage.unit != "run" else 1
+
+    def unit_key(self, stage: Stage, task: int) -> str:
+        """`run`, `shard_0003` or `layer_07`: a task's name in manifests, whatever its place in the list of layers."""
+        if stage.unit == "run":
+            return "run"
+        if stage.unit == "shard":
+            return f"shard_{task:04d}"
+        return f"layer_{self.layers[task]:02d}"
+
+    # --- fingerprints and states ---
+
+    @cached_property
+    def identities(self) -> dict[str, str]:
+        """Content hashes of the input data and the model."""
+        return {"data": self._data_identity(), "model": self.model_info.identity}
+
+    def _data_identity(self) -> str:
+        """The data file's hash; remembered beside the results so that a status need not read the file again."""
+        stat = os.stat(self.data_file)
+        key = {"path": str(self.data_file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        remembered = read_json(self.results / "run.json") or {}
+        if (
+            isinstance(remembered, dict)
+            and remembered.get("data_file") == key
+            and remembered.get("identities", {}).get("data")
+        ):
+            return str(remembered["identities"]["data"])
+        return hash_file(self.data_file)
+
+    def config_values(self, stage: Stage) -> dict[str, Any]:
+        """`section.key` → value for every key the stage's result depends on."""
+        values = self.config.model_dump(mode="json")
+        chosen: dict[str, Any] = {}
+        for key in stage.keys:
+            section, _, name = key.partition(".")
+            names = [name] if name else list(values[section])
+            for each in names:
+                full = f"{section}.{each}"
+                if full not in stage.ignores and full not in IGNORED_KEYS:
+                    chosen[full] = values[section][each]
+        return chosen
+
+    def base_fingerprint(self, stage: Stage) -> str:
+        """Hash of the stage's name, format version, config values and its inputs' base fingerprints."""
+        cache: dict[str, str] = self.__dict__.setdefault("_bases", {})
+        if stage.name not in cache:
+            from sae_genomics.stages import stage_named
+
+            inputs = {need: self.base_fingerprint(stage_named(need)) for need in stage.needs}
+            roots = {} if stage.needs else self.identities
+            cache[stage.name] = hash_values(stage.name, stage.version, self.config_values(stage), inputs, roots)
+        return cache[stage.name]
+
+    def fingerprint(self, stage: Stage, **parts: Any) -> str:
+        """Fingerprint of one file: the stage's base and what distinguishes the file (shard, layer, hook)."""
+        return hash_values(self.base_fingerprint(stage), parts)
+
+    def state(self, stage: Stage, task: int) -> State:
+        """done, missing or stale, from the manifest and the files themselves."""
+        manifest = read_json(self.manifest_file(stage, task))
+        recorded = manifest.get("files", {}) if isinstance(manifest, dict) else {}
+        stale = False
+        root = self._root(stage)
+        for path, parts in stage.files(self, task).items():
+            entry = recorded.get(path.relative_to(root).as_posix())
+            try:
+                size = os.stat(path).st_size
+            except OSError:
+                return State("missing", f"{path.name} is not there")
+            if entry is None:
+                return State("missing", f"{path.name} was not finished")
+            if entry["size"] != size:
+                return State("missing", f"{path.name} is damaged: {size:,} bytes instead of {entry['size']:,}")
+            stale = stale or entry["fingerprint"] != self.fingerprint(stage, **parts)
+        return State("stale", self._why_stale(stage, manifest or {})) if stale else State("done")
+
+    def states(self, stage: Stage) -> list[State]:
+        return [self.state(stage, task) for task in range(self.n_tasks(stage))]
+
+    def write_manifest(self, stage: Stage, task: int, facts: dict[str, Any]) -> None:
+        """Record that a task's files are complete. Raises RuntimeError when one of them is missing."""
+        root = self._root(stage)
+        manifest_file = self.manifest_file(stage, task)
+        files = {}
+        for path, parts in stage.files(self, task).items():
+            if not path.exists():
+                raise RuntimeError(f"stage {stage.name} task {task} ended without {path}")
+            files[path.relative_to(root).as_posix()] = {
+                "size": os.stat(path).st_size,
+                "fingerprint": self.fingerprint(stage, **parts),
+            }
+        from sae_genomics.stages import stage_named
+
+        write_json(
+            manifest_file,
+            {
+                "stage": stage.name,
+                "unit": self.unit_key(stage, task),
+                "version": stage.version,
+                "config": self.config_values(stage),
+                "inputs": {need: self.base_fingerprint(stage_named(need)) for need in stage.needs},
+                "identities": self.identities if not stage.needs else {},
+                "files": files,
+                **facts,
+            },
+        )
+
+    def _root(self, stage: Stage) -> Path:
+        return self.checkpoints if stage.root == "checkpoints" else self.results
+
+    def _why_stale(self, stage: Stage, manifest: dict[str, Any]) -> str:
+        """The first causes a reader can act on: changed keys, then changed inputs."""
+        from sae_genomics.stages import stage_named
+
+        if manifest.get("version") != stage.version:
+            return "written by another version of this stage"
+        then, now = manifest.get("config", {}), self.config_values(stage)
+        changed = [key for key in now if then.get(key, ...) != json.loads(json.dumps(now[key]))]
+        if changed:
+            return "; ".join(f"{key} was {then.get(key)}, is {now[key]}" for key in changed[:3])
+        for kind, identity in manifest.get("identities", {}).items():
+            if identity != self.identities.get(kind):
+                return f"the {kind} changed"
+        for need, base in manifest.get("inputs", {}).items():
+            if base != self.base_fingerprint(stage_named(need)):
+                return f"{need} is stale or was redone"
+        return "its inputs changed"
+
+    # --- whose run this is ---
+
+    def claim(self, overwrite: bool = False) -> None:
+        """Record that this config owns the run's name, or refuse.
+
+        A name belongs to one config file, one data set and one model. Settings of that file may change: the stages
+        they touch become stale. Raises UserError when another file, data set or model comes under the same name.
+        """
+        record_file = self.results / "run.json"
+        stat = os.stat(self.data_file)
+        record = {
+            "name": self.name,
+            "config_file": str(self.config_file) if self.config_file else None,
+            "data_file": {"path": str(self.data_file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns},
+            "model": self.model_info.name,
+            "identities": self.identities,
+            "values": _deciding_values(self.config),
+        }
+        known = read_json(record_file)
+        if isinstance(known, dict) and not overwrite:
+            other = _other_owner(known, record)
+            if other:
+                raise UserError(
+                    f"run name {self.name!r} is used already {other}; "
+                    f"give this one its own with --set run.name={self.name}_2, or pass --overwrite to take the name over"
+                )
+        if known != record:
+            write_json(record_file, record)
+
+
+# Keys that decide where and how fast a run goes, never what comes out.
+IGNORED_KEYS = frozenset(
+    {
+        "model.device", "model.path", "model.name", "model.layers", "data.path", "activations.batch_tokens",
+        "sae.device", "sae.checkpoint_every_seconds", "sae.log_every", "sae.layers_per_task", "sae.gpus_per_task", "sae.loggers",
+        "associations.batch_tokens",
+    }
+)  # fmt: skip
+
+
+def _deciding_values(config: RunConfig) -> dict[str, Any]:
+    values = config.model_dump(mode="json")
+    return {
+        f"{section}.{key}": value
+        for section, keys in values.items()
+        if section not in ("run", "paths", "cluster")
+        for key, value in keys.items()
+        if f"{section}.{key}" not in IGNORED_KEYS
+    }
+
+
+def _other_owner(known: dict[str, Any], record: dict[str, Any]) -> str | None:
+    """Why the recorded owner of a name is not this one; None when it is."""
+    for kind, where in (("data", "data_file"), ("model", "model")):
+        if known["identities"][kind] != record["identities"][kind] and known[where] != record[where]:
+            then = known[where]["path"] if kind == "data" else known[where]
+            if kind == "model" or then != record[where]["path"]:
+                return f"with other {'cells' if kind == 'data' else 'model'}: {then}"
+    if known["config_file"] != record["config_file"] and known["values"] != json.loads(json.dumps(record["values"])):
+        changed = _changed(known["values"], json.loads(json.dumps(record["values"])))
+        return f"by {known['config_file'] or 'another config'}, which differs in {', '.join(changed[:3])}"
+    return None
+
+
+def _changed(then: dict[str, Any], now: dict[str, Any]) -> Sequence[str]:
+    return [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]

@@ -1,0 +1,149 @@
+"""The pipeline as data: one entry a stage. Submitting, running, status and reporting derive from this list."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sae_genomics.errors import UserError
+from sae_genomics.run import Run
+
+Files = dict[Path, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the pipeline.
+
+    number: its place, as in `scripts/03_train.py`.
+    unit: what one task works on.
+    needs: stages whose tasks come first; a layer's task waits for the same layer's, or for all shards.
+    keys: config sections or `section.key`s that its result depends on.
+    ignores: `section.key`s within those that it does not depend on.
+    root: where its files and manifests stand.
+    function: `module:name`, called as name(run, task).
+    files: (run, task) → files the task must leave, each with what distinguishes its fingerprint.
+    version: raised whenever the meaning of its files changes.
+    gpu: whether a task can use one.
+    partial: whether it runs although some of its inputs are missing.
+    """
+
+    name: str
+    number: int
+    unit: Literal["run", "shard", "layer"]
+    needs: tuple[str, ...]
+    keys: tuple[str, ...]
+    root: Literal["checkpoints", "results"]
+    function: str
+    files: Callable[[Run, int], Files]
+    version: int = 1
+    ignores: frozenset[str] = frozenset()
+    gpu: bool = False
+    partial: bool = False
+
+    def call(self, run: Run, task: int) -> None:
+        """Do one task's work, in this process."""
+        module, name = self.function.split(":")
+        getattr(importlib.import_module(module), name)(run, task)
+
+
+def _prepare_files(run: Run, task: int) -> Files:
+    return {path: {} for path in (run.genes_file, run.cells_file, run.plan_file)}
+
+
+def _extract_files(run: Run, shard: int) -> Files:
+    files: Files = {run.tokens_file(shard): {"shard": shard}}
+    for layer in run.layers:
+        files[run.activations_file(layer, shard)] = {"shard": shard, "layer": layer}
+    return files
+
+
+SAE_FILES = ("cfg.json", "sae_weights.safetensors", "sparsity.safetensors", "metrics.json")
+ASSOCIATE_FILES = (
+    "features.parquet", "feature_genes.parquet", "feature_cell_types.parquet", "neuron_genes.parquet",
+    "cell_type_baselines.parquet", "features.h5ad",
+)  # fmt: skip
+VALIDATE_FILES = ("feature_terms.parquet", "annotation_nulls.parquet")
+
+
+def _train_files(run: Run, task: int) -> Files:
+    layer = run.layers[task]
+    return {run.sae_dir(layer) / name: {"layer": layer} for name in SAE_FILES}
+
+
+def _associate_files(run: Run, task: int) -> Files:
+    layer = run.layers[task]
+    return {run.layer_results(layer) / name: {"layer": layer} for name in ASSOCIATE_FILES}
+
+
+def _validate_files(run: Run, task: int) -> Files:
+    layer = run.layers[task]
+    return {run.layer_results(layer) / name: {"layer": layer} for name in VALIDATE_FILES}
+
+
+def _report_files(run: Run, task: int) -> Files:
+    """The report is made of what is done: it is stale as soon as that set changes."""
+    done = [
+        f"{stage.name}/{run.unit_key(stage, each)}"
+        for stage in STAGES
+        if stage.name != "report"
+        for each in range(run.n_tasks(stage))
+        if run.state(stage, each).done
+    ]
+    files = [run.report_file] + ([run.dashboard_file] if run.config.report.dashboard else [])
+    return {path: {"layers": run.layers, "done": done} for path in files}
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        name="prepare", number=1, unit="run", needs=(), root="results",
+        keys=("run.seed", "data", "model.family", "activations.cells_per_shard", "activations.tokens_per_cell"),
+        function="sae_genomics.data.prepare:run_task", files=_prepare_files,
+    ),
+    Stage(
+        name="extract", number=2, unit="shard", needs=("prepare",), root="checkpoints",
+        keys=("model", "activations"),
+        function="sae_genomics.activations.extract:run_task", files=_extract_files, gpu=True,
+    ),
+    Stage(
+        name="train", number=3, unit="layer", needs=("extract",), root="checkpoints",
+        keys=("run.seed", "sae"),
+        function="sae_genomics.sae.task:run_task", files=_train_files, gpu=True,
+    ),
+    Stage(
+        name="associate", number=4, unit="layer", needs=("train",), root="results",
+        keys=("run.seed", "associations"),
+        function="sae_genomics.associations.task:run_task", files=_associate_files, gpu=True,
+    ),
+    Stage(
+        name="validate", number=5, unit="layer", needs=("associate",), root="results",
+        keys=("run.seed", "validation"),
+        function="sae_genomics.validation.task:run_task", files=_validate_files,
+    ),
+    Stage(
+        name="report", number=9, unit="run", needs=("validate",), root="results",
+        keys=("report",),
+        function="sae_genomics.report.task:run_task", files=_report_files, partial=True,
+    ),
+)  # fmt: skip
+
+
+def stage_named(name: str) -> Stage:
+    """The stage of that name. Raises UserError listing the names there are."""
+    for stage in STAGES:
+        if stage.name == name:
+            return stage
+    raise UserError(f"no stage {name!r}; the stages are {', '.join(stage.name for stage in STAGES)}")
+
+
+def needed_tasks(run: Run, stage: Stage, task: int) -> list[tuple[Stage, int]]:
+    """The tasks that must be done before this one: the same layer's, or all of a stage with other units."""
+    tasks = []
+    for name in stage.needs:
+        need = stage_named(name)
+        same_unit = need.unit == stage.unit == "layer"
+        tasks += [(need, each) for each in ([task] if same_unit else range(run.n_tasks(need)))]
+    return tasks
