@@ -59,6 +59,18 @@ def remove_leftovers(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
+def remove_empty_folders(folder: Path, up_to: Path) -> None:
+    """Remove `folder` and the folders above it, up to and including `up_to`, as far as they are empty."""
+    while folder != folder.parent and folder.is_relative_to(up_to):
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        folder = folder.parent
+
+
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)

@@ -1,5 +1,7 @@
 """The three ways a command ends other than well, and their exit codes."""
 
+import errno
+
 EXIT_DONE = 0
 EXIT_BUG = 1
 EXIT_USER = 2
@@ -19,3 +21,30 @@ class Interrupted(Exception):
 
 class DamagedArtifact(Exception):
     """A file that was complete once cannot be read now. The pipeline names it and makes it again."""
+
+
+# A disk that is full, read-only or not ours is the reader's to mend; other operating system errors are bugs.
+_DISK_ERRORS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "not permitted",
+}
+
+
+def one_line(error: BaseException) -> str | None:
+    """What to tell the reader of an error that they can mend; None when it is a bug of ours."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, DamagedArtifact):
+        return f"{error}; delete that file and type the same command again to make it anew"
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        where = error.filename or "while writing"
+        return (
+            f"{_DISK_ERRORS[error.errno]}: {where}; nothing finished is lost: mend that and type the same command again"
+        )
+    # HDF5 reports a full disk as its own error, with the system's words inside.
+    if isinstance(error, OSError | RuntimeError) and "No space left on device" in str(error):
+        return "the disk is full; nothing finished is lost: make room and type the same command again"
+    return None

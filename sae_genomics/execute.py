@@ -9,12 +9,14 @@ import resource
 import socket
 import sys
 import time
+import traceback
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 
 from sae_genomics import __version__
-from sae_genomics.atomic import remove_leftovers
-from sae_genomics.errors import UserError
+from sae_genomics.atomic import remove_empty_folders, remove_leftovers
+from sae_genomics.errors import EXIT_BUG, EXIT_DONE, EXIT_USER, DamagedArtifact, UserError, one_line
 from sae_genomics.progress import duration, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import Stage, needed_tasks
@@ -62,6 +64,44 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
     run.heartbeat_file(stage, task).unlink(missing_ok=True)
     say(f"{label}: done in {duration(seconds)}")
     return True
+
+
+def execute_all(run: Run, stage: Stage, tasks: Iterable[int]) -> int:
+    """Run tasks one after the other; a failing one stops only itself. Returns the exit code of the worst.
+
+    Interrupted passes through: what asked to stop meant all of them.
+    """
+    worst = EXIT_DONE
+    for task in tasks:
+        try:
+            execute(run, stage, task)
+        except (
+            UserError,
+            DamagedArtifact,
+            OSError,
+            MemoryError,
+            ArithmeticError,
+            RuntimeError,
+            ValueError,
+            LookupError,
+        ) as error:
+            code = report_failure(run, stage, task, error)
+            worst = EXIT_BUG if EXIT_BUG in (worst, code) else code
+    return worst
+
+
+def report_failure(run: Run, stage: Stage, task: int, error: Exception) -> int:
+    """Say in one line (a bug: with its traceback) why a task failed; returns its exit code."""
+    label = stage.name if stage.unit == "run" else f"{stage.name} {run.unit_key(stage, task)}"
+    run.heartbeat_file(stage, task).unlink(missing_ok=True)
+    remove_empty_folders(run.heartbeat_file(stage, task).parent, up_to=run.config.paths.logs)
+    line = one_line(error)
+    if line is None:
+        traceback.print_exception(error)
+        say(f"error: {label} failed with a bug: {type(error).__name__}: {error}")
+        return EXIT_BUG
+    say(f"error: {label}: {line}")
+    return EXIT_USER
 
 
 def _check_inputs(run: Run, stage: Stage, task: int) -> None:

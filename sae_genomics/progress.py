@@ -38,7 +38,6 @@ class Progress:
         self._interval = 2.0 if self._terminal else 15.0
         self._started = self._printed = self._beaten = time.monotonic()
         self._skipped = 0.0
-        self._beat()
 
     def skip(self, amount: float) -> None:
         """Count work that an earlier attempt did: it is done, but says nothing about the rate."""

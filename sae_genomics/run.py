@@ -238,8 +238,9 @@ class Run:
 
     def write_manifest(self, stage: Stage, task: int, facts: dict[str, Any]) -> None:
         """Record that a task's files are complete. Raises RuntimeError when one of them is missing."""
+        from sae_genomics.stages import stage_named
+
         root = self._root(stage)
-        manifest_file = self.manifest_file(stage, task)
         files = {}
         for path, parts in stage.files(self, task).items():
             if not path.exists():
@@ -248,10 +249,9 @@ class Run:
                 "size": os.stat(path).st_size,
                 "fingerprint": self.fingerprint(stage, **parts),
             }
-        from sae_genomics.stages import stage_named
-
+        self._record_owner()
         write_json(
-            manifest_file,
+            self.manifest_file(stage, task),
             {
                 "stage": stage.name,
                 "unit": self.unit_key(stage, task),
@@ -287,15 +287,37 @@ class Run:
 
     # --- whose run this is ---
 
-    def claim(self, overwrite: bool = False) -> None:
-        """Record that this config owns the run's name, or refuse.
+    def check(self, overwrite: bool = False) -> None:
+        """Everything that can be known to be wrong before any work: raises UserError, writes nothing.
 
-        A name belongs to one config file, one data set and one model. Settings of that file may change: the stages
-        they touch become stale. Raises UserError when another file, data set or model comes under the same name.
+        A run's name belongs to one config file, one data set and one model. Settings of that file may change: the
+        stages they touch become stale. Another file, data set or model under the same name is refused, unless `overwrite`.
         """
-        record_file = self.results / "run.json"
+        _ = self.data_file, self.layers
+        if self.config.sae.k > self.d_sae:
+            raise UserError(
+                f"sae.k = {self.config.sae.k} is more than d_sae = {self.d_sae} (sae.expansion x d_model); "
+                f"set sae.k to {self.d_sae} or less, or sae.d_sae to more"
+            )
+        known = read_json(self._owner_file)
+        if isinstance(known, dict) and not overwrite and (other := _other_owner(known, self._owner())):
+            raise UserError(
+                f"run name {self.name!r} is used already {other}; "
+                f"give this one its own with --set run.name={self.name}_2, or pass --overwrite to take the name over"
+            )
+
+    @property
+    def d_sae(self) -> int:
+        """Number of latents of each SAE."""
+        return self.config.sae.d_sae or max(1, round(self.config.sae.expansion * self.model_info.d_model))
+
+    @property
+    def _owner_file(self) -> Path:
+        return self.results / "run.json"
+
+    def _owner(self) -> dict[str, Any]:
         stat = os.stat(self.data_file)
-        record = {
+        return {
             "name": self.name,
             "config_file": str(self.config_file) if self.config_file else None,
             "data_file": {"path": str(self.data_file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns},
@@ -303,16 +325,12 @@ class Run:
             "identities": self.identities,
             "values": _deciding_values(self.config),
         }
-        known = read_json(record_file)
-        if isinstance(known, dict) and not overwrite:
-            other = _other_owner(known, record)
-            if other:
-                raise UserError(
-                    f"run name {self.name!r} is used already {other}; "
-                    f"give this one its own with --set run.name={self.name}_2, or pass --overwrite to take the name over"
-                )
-        if known != record:
-            write_json(record_file, record)
+
+    def _record_owner(self) -> None:
+        """Note whose run this is, with the first thing that is written."""
+        owner = self._owner()
+        if read_json(self._owner_file) != owner:
+            write_json(self._owner_file, owner)
 
 
 # Keys that decide where and how fast a run goes, never what comes out.
@@ -327,13 +345,14 @@ IGNORED_KEYS = frozenset(
 
 def _deciding_values(config: RunConfig) -> dict[str, Any]:
     values = config.model_dump(mode="json")
-    return {
+    deciding = {
         f"{section}.{key}": value
         for section, keys in values.items()
         if section not in ("run", "paths", "cluster")
         for key, value in keys.items()
         if f"{section}.{key}" not in IGNORED_KEYS
     }
+    return dict(json.loads(json.dumps(deciding)))  # as it reads back from the record
 
 
 def _other_owner(known: dict[str, Any], record: dict[str, Any]) -> str | None:
@@ -343,8 +362,8 @@ def _other_owner(known: dict[str, Any], record: dict[str, Any]) -> str | None:
             then = known[where]["path"] if kind == "data" else known[where]
             if kind == "model" or then != record[where]["path"]:
                 return f"with other {'cells' if kind == 'data' else 'model'}: {then}"
-    if known["config_file"] != record["config_file"] and known["values"] != json.loads(json.dumps(record["values"])):
-        changed = _changed(known["values"], json.loads(json.dumps(record["values"])))
+    changed = _changed(known["values"], record["values"])
+    if known["config_file"] != record["config_file"] and changed:
         return f"by {known['config_file'] or 'another config'}, which differs in {', '.join(changed[:3])}"
     return None
 
