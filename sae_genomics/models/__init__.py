@@ -1,0 +1,71 @@
+"""Foundation models behind one small interface. docs/models.md says how to add a family."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae_genomics.errors import UserError
+from sae_genomics.models.base import CellModel, ModelInfo, Outputs, resolve_layers
+
+if TYPE_CHECKING:
+    import torch
+
+    from sae_genomics.config import ModelConfig
+
+__all__ = ["FAMILIES", "CellModel", "ModelInfo", "Outputs", "describe", "load_model", "pick_device", "resolve_layers"]
+
+# family: (module with describe(model, cache_dir), which reads no weights; module with load(model, device, cache_dir))
+FAMILIES = {
+    "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
+}
+
+
+def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
+    """What the config's model is, from its small files alone; a model on the hub is not downloaded for it.
+
+    cache_dir: where downloaded models are kept; default: HF_HOME, else ~/.cache/huggingface.
+    Raises UserError for an unknown family or name, and for a folder that is incomplete or not understood.
+    """
+    info: ModelInfo = _family(model, 0).describe(model, cache_dir)
+    return info
+
+
+def load_model(
+    model: ModelConfig, device: str | torch.device | None = None, cache_dir: Path | None = None
+) -> CellModel:
+    """Load the config's model, downloading it where it is not there yet.
+
+    device: default: what `model.device` says.
+    Raises UserError as `describe` does, and when weights and config disagree.
+    """
+    import torch
+
+    chosen = torch.device(device) if device is not None else pick_device(model.device)
+    loaded: CellModel = _family(model, 1).load(model, chosen, cache_dir)
+    return loaded
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu`, `cuda`, `cuda:N` or `mps` stands for. Raises UserError when it is not there."""
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise UserError(
+            f"device: {name} asked for, but this machine offers {torch.cuda.device_count()} CUDA devices; use auto"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device: mps asked for, but this machine does not offer it; use auto")
+    return device
+
+
+def _family(model: ModelConfig, part: int) -> Any:
+    if model.family not in FAMILIES:
+        raise UserError(f"model.family: {model.family!r} is not known; the families are {', '.join(FAMILIES)}")
+    return import_module(FAMILIES[model.family][part])

@@ -1,0 +1,116 @@
+"""A checkpoint folder on disk: its identity, its tensors' shapes, and reading them onto a device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sae_genomics.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+_FULL_HASH_BYTES = 1 << 30
+_BLOCK = 1 << 20
+_SAMPLED_BLOCKS = 64
+
+
+def folder_identity(folder: Path, files: tuple[str, ...]) -> str:
+    """A hash of the named files' content: hexadecimal, 32 characters.
+
+    Files above 1 GiB count by size and 64 blocks of 1 MiB spread over them, first and last included, so that a change
+    of the weights shows without reading gigabytes.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        path = folder / name
+        if not path.is_file():
+            continue
+        size = path.stat().st_size
+        digest.update(f"{name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            for start in _block_starts(size):
+                file.seek(start)
+                digest.update(file.read(_BLOCK))
+    return digest.hexdigest()[:32]
+
+
+def _block_starts(size: int) -> Iterator[int]:
+    if size <= _FULL_HASH_BYTES:
+        yield from range(0, size, _BLOCK)
+        return
+    last = size - _BLOCK
+    for i in range(_SAMPLED_BLOCKS):
+        yield last * i // (_SAMPLED_BLOCKS - 1)
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor, read from the file's header alone. Raises UserError when the file is damaged.
+
+    The layout is that of safetensors: 8 bytes of header length (little-endian), a JSON header, then the tensors.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > size - 8:
+            raise _damaged(path)
+        try:
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            shapes = {name: tuple(int(n) for n in entry["shape"]) for name, entry in header.items()}
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            raise _damaged(path) from None
+    if size != 8 + length + end:
+        raise _damaged(path, f"{size:,} bytes on disk, {8 + length + end:,} expected")
+    return shapes
+
+
+def _damaged(path: Path, why: str = "its header cannot be read") -> UserError:
+    return UserError(f"{path} is truncated or not a safetensors file ({why}); copy or download it again")
+
+
+def load_weights(
+    module: torch.nn.Module,
+    path: Path,
+    *,
+    prefix: str,
+    ignore: tuple[str, ...],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Give a module built on the meta device its weights, each tensor read straight to its device and dtype.
+
+    prefix: what stands before the module's own names in the file. ignore: prefixes of tensors that the file may hold
+    and the module does not need. Raises UserError naming the first tensor that is missing, has another shape, or that
+    the config does not account for.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    found = tensor_shapes(path)
+    expected = {prefix + name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    for name, shape in expected.items():
+        if name not in found:
+            raise UserError(
+                f"{path} has no tensor {name}, which the model's config asks for; is model_config.yml its own?"
+            )
+        if found[name] != shape:
+            raise UserError(
+                f"{path}: tensor {name} has shape {list(found[name])}, the model's config says {list(shape)}; "
+                f"is model_config.yml its own?"
+            )
+    extra = sorted(name for name in found if name not in expected and not name.startswith(ignore))
+    if extra:
+        raise UserError(f"{path}: tensor {extra[0]} has no place in the model's config; is model_config.yml its own?")
+    weights: dict[str, torch.Tensor] = {}
+    try:
+        with safe_open(str(path), framework="pt", device=str(device)) as file:
+            for name in expected:
+                weights[name[len(prefix) :]] = file.get_tensor(name).to(dtype)
+    except SafetensorError as error:
+        raise _damaged(path, str(error)) from None
+    module.load_state_dict(weights, strict=True, assign=True)

@@ -1,0 +1,118 @@
+"""Tahoe-x1, native backend: a release folder to activations on CPU, CUDA or MPS, without llm-foundry or flash-attn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sae_genomics.data.tokenise import Tokens
+from sae_genomics.models.base import CellModel, ModelInfo, Outputs
+from sae_genomics.models.checkpoint import load_weights
+from sae_genomics.models.tx1_config import (
+    PREFIX,
+    Release,
+    describe,
+    describe_folder,
+    find_folder,
+    read_release,
+)
+from sae_genomics.models.tx1_network import Layout, Listener, Tx1Network
+
+if TYPE_CHECKING:
+    from sae_genomics.config import ModelConfig
+
+
+def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> CellModel:
+    """See `sae_genomics.models.load_model`."""
+    folder = find_folder(model, cache_dir)
+    release = read_release(folder, with_drugs=model.drug_key is not None)
+    info = describe(model, cache_dir)
+    if model.backend == "reference":
+        from sae_genomics.models.tx1_reference import ReferenceTx1
+
+        return ReferenceTx1(release, info, device, getattr(torch, model.compute_dtype))
+    return NativeTx1(release, info, device, getattr(torch, model.compute_dtype))
+
+
+def load_folder(folder: Path, *, with_drugs: bool = False, device: str = "cpu", dtype: str = "float32") -> NativeTx1:
+    """Load a release folder without a run's config, for scripts and notebooks."""
+    release = read_release(Path(folder), with_drugs=with_drugs)
+    return NativeTx1(release, describe_folder(release, Path(folder).name), torch.device(device), getattr(torch, dtype))
+
+
+class NativeTx1(CellModel):
+    """A Tahoe-x1 checkpoint, loaded."""
+
+    def __init__(self, release: Release, info: ModelInfo, device: torch.device, dtype: torch.dtype):
+        self.info = info
+        self.vocab = release.vocab
+        self.special_ids = release.special_ids
+        self.drug_ids = release.drug_ids
+        self.tokeniser = release.tokeniser
+        self.device = device
+        with torch.device("meta"):
+            self.network = Tx1Network(release.config)
+        load_weights(
+            self.network,
+            release.folder / "model.safetensors",
+            prefix=PREFIX,
+            # a checkpoint trained with drugs serves without them too
+            ignore=() if release.config.chem else (f"{PREFIX}chem_encoder.",),
+            device=device,
+            dtype=dtype,
+        )
+        self.network.eval().requires_grad_(False)
+
+    @torch.inference_mode()
+    def forward_layers(self, batch: Tokens, layers: Sequence[int], hook: str) -> dict[int, Tensor]:
+        wanted = set(layers)
+        found: dict[int, Tensor] = {}
+
+        def listen(at: str, layer: int, x: Tensor) -> Tensor:
+            if at == hook and layer in wanted:
+                found[layer] = x
+            return x
+
+        layout, gene, value, _ = self._inputs(batch, None)
+        _, x = self.network.embed(gene, value, layout, None, self._drug(batch))
+        self.network.encode(x, layout, None, max(wanted) + 1, listen)
+        return {layer: found[layer] for layer in layers}
+
+    @torch.inference_mode()
+    def outputs(
+        self,
+        batch: Tokens,
+        *,
+        masked: npt.NDArray[np.bool_] | None = None,
+        hook: str = "resid_post",
+        interventions: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
+    ) -> Outputs:
+        changes = interventions or {}
+
+        def change(at: str, layer: int, x: Tensor) -> Tensor:
+            return changes[layer](x) if at == hook and layer in changes else x
+
+        listen: Listener | None = change if changes else None
+        layout, gene, value, hidden = self._inputs(batch, masked)
+        gene_vectors, x = self.network.embed(gene, value, layout, hidden, self._drug(batch))
+        x = self.network.encode(x, layout, hidden, self.info.n_layers, listen)
+        return Outputs(*self.network.decode(x, gene_vectors, layout))
+
+    def _inputs(
+        self, batch: Tokens, masked: npt.NDArray[np.bool_] | None
+    ) -> tuple[Layout, Tensor, Tensor, Tensor | None]:
+        gene = torch.from_numpy(batch.gene).to(self.device).long()
+        value = torch.from_numpy(batch.value).to(self.device)
+        hidden = None if masked is None else torch.from_numpy(masked).to(self.device)
+        # a kernel launch costs nothing beside a cell's attention on a CPU, and much of it on an accelerator
+        layout = Layout(torch.from_numpy(batch.cell_ptr), self.device, grouped=self.device.type == "cpu")
+        return layout, gene, value, hidden
+
+    def _drug(self, batch: Tokens) -> Tensor | None:
+        return None if batch.drug is None else torch.from_numpy(batch.drug).to(self.device)
