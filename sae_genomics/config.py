@@ -301,9 +301,9 @@ def _first_problem(error: ValidationError) -> str:
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         known = known_keys() if len(location) > 1 else list(RunConfig.model_fields)
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-        if not near and len(location) > 1:  # right key, wrong section
-            near = [name for name in known if name.split(".")[-1] == location[-1]][:1]
+        # The right key in the wrong section comes before a similar key of the same one.
+        near = [name for name in known if len(location) > 1 and name.split(".")[-1] == location[-1]][:1]
+        near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.4)
         section = location[0]
         hint = f"did you mean {near[0]}?" if near else _known_hint(section, known)
         return f"unknown key {key}; {hint}"
