@@ -127,16 +127,9 @@ class Run:
     @cached_property
     def layers(self) -> list[int]:
         """The requested layers, ascending. Raises UserError for one the model does not have."""
-        n_layers = self.model_info.n_layers
-        if self.config.model.layers == "all":
-            return list(range(n_layers))
-        outside = [layer for layer in self.config.model.layers if layer >= n_layers]
-        if outside:
-            raise UserError(
-                f"model.layers: layer {outside[0]} is out of range: {self.model_info.name} has {n_layers} layers, "
-                f"0 to {n_layers - 1}; set model.layers to some of those, or to all"
-            )
-        return list(self.config.model.layers)
+        from sae_genomics.models import resolve_layers
+
+        return resolve_layers(self.config.model.layers, self.model_info)
 
     @cached_property
     def n_cells(self) -> int:
@@ -156,7 +149,10 @@ class Run:
         return shard * size, min((shard + 1) * size, self.n_cells)
 
     def n_tasks(self, stage: Stage) -> int:
-        return {"run": 1, "shard": self.n_shards, "layer": len(self.layers)}[stage.unit] if stage.unit != "run" else 1
+        """How many tasks a stage has."""
+        if stage.unit == "run":
+            return 1
+        return self.n_shards if stage.unit == "shard" else len(self.layers)
 
     def unit_key(self, stage: Stage, task: int) -> str:
         """`run`, `shard_0003` or `layer_07`: a task's name in manifests, whatever its place in the list of layers."""
