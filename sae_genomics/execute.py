@@ -43,7 +43,13 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
     if state.status == "stale":
         say(f"{label}: stale ({state.why}); it is made again")
     run.manifest_file(stage, task).unlink(missing_ok=True)
-    for folder in {path.parent for path in stage.files(run, task)}:
+    written = (
+        *stage.files(run, task),
+        run.manifest_file(stage, task),
+        run.heartbeat_file(stage, task),
+        run.report_file,
+    )
+    for folder in {path.parent for path in written}:
         remove_leftovers(folder)
     started, clock = datetime.now(timezone.utc), time.monotonic()
     say(f"{label}: started")

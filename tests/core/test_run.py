@@ -1,0 +1,136 @@
+"""What a changed key, a damaged file, or another owner does to a run's state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sae_genomics.config import parse_config
+from sae_genomics.errors import UserError
+from sae_genomics.run import Run
+from sae_genomics.stages import STAGES, needed_tasks, stage_named
+from tests.pipeline.conftest import small_values
+
+
+def make_run(folder: Path, config_file: str = "a.yaml", **sections: dict[str, Any]) -> Run:
+    return Run(parse_config(small_values(folder, **sections), "test"), folder / config_file)
+
+
+def finish(run: Run) -> None:
+    """Leave every task's files, empty but recorded."""
+    for stage in STAGES:
+        for task in range(run.n_tasks(stage)):
+            for path in stage.files(run, task):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(b"x")
+            run.write_manifest(stage, task, {})
+
+
+def not_done(run: Run) -> dict[str, set[str]]:
+    found = {stage.name: {state.status for state in run.states(stage)} for stage in STAGES}
+    return {name: statuses for name, statuses in found.items() if statuses != {"done"}}
+
+
+def test_everything_is_missing_then_done(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    assert all(statuses == {"missing"} for statuses in not_done(run).values())
+    assert len(not_done(run)) == len(STAGES)
+    finish(run)
+    assert not_done(make_run(tmp_path)) == {}
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "stale"),
+    [
+        ("sae", {"k": 9}, ["train", "associate", "validate", "report"]),
+        ("associations", {"top_genes": 7}, ["associate", "validate", "report"]),
+        ("validation", {"fdr": 0.01}, ["validate", "report"]),
+        ("report", {"top_features": 3}, ["report"]),
+        ("data", {"heldout_fraction": 0.3}, [stage.name for stage in STAGES]),
+        ("model", {"hook": "mlp_out"}, ["extract", "train", "associate", "validate", "report"]),
+        ("activations", {"dtype": "float16"}, ["extract", "train", "associate", "validate", "report"]),
+        ("run", {"seed": 5}, [stage.name for stage in STAGES]),
+        ("activations", {"batch_tokens": 77}, []),
+        ("sae", {"log_every": 3, "checkpoint_every_seconds": 9}, []),
+        ("cluster", {"profile": "gpu_a100"}, []),
+    ],
+)
+def test_a_changed_key_makes_exactly_its_stages_stale(
+    tmp_path: Path, section: str, values: dict[str, Any], stale: list[str]
+) -> None:
+    finish(make_run(tmp_path))
+    changed = make_run(tmp_path, **{section: values})
+    # A stale input is still there, so the report's set of done tasks changes with it.
+    assert {name: {"stale"} for name in stale} == not_done(changed)
+    if stale and section != "report":
+        key = next(iter(values))
+        assert f"{section}.{key}" in changed.state(stage_named(stale[0]), 0).why
+
+
+def test_adding_a_layer_leaves_the_others_done(tmp_path: Path) -> None:
+    finish(make_run(tmp_path))
+    more = make_run(tmp_path, model={"layers": [0, 1, 2]})
+    assert [state.status for state in more.states(stage_named("train"))] == ["done", "missing", "done"]
+    assert {state.status for state in more.states(stage_named("extract"))} == {"missing"}
+    assert "layer_01" not in more.state(stage_named("train"), 0).why
+    fewer = make_run(tmp_path, model={"layers": [2]})
+    assert not_done(fewer) == {"report": {"stale"}}
+
+
+def test_damage_is_noticed_and_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    finish(run)
+    damaged = run.activations_file(2, 1)
+    damaged.write_bytes(b"")
+    state = run.state(stage_named("extract"), 1)
+    assert state.status == "missing"
+    assert "shard_0001.h5 is damaged" in state.why
+    damaged.unlink()
+    assert run.state(stage_named("extract"), 1).status == "missing"
+    assert run.state(stage_named("extract"), 0).done
+
+
+def test_a_file_without_its_manifest_is_not_done(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    finish(run)
+    run.manifest_file(stage_named("train"), 1).unlink()
+    assert [state.status for state in run.states(stage_named("train"))] == ["done", "missing"]
+
+
+def test_the_report_is_stale_when_a_missing_layer_arrives(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    finish(run)
+    validate = stage_named("validate")
+    manifest = run.manifest_file(validate, 1).read_bytes()
+    run.manifest_file(validate, 1).unlink()
+    run.write_manifest(stage_named("report"), 0, {})
+    assert run.state(stage_named("report"), 0).done
+    run.manifest_file(validate, 1).write_bytes(manifest)
+    assert run.state(stage_named("report"), 0).status == "stale"
+
+
+def test_layers_wait_for_their_own_layer_and_for_all_shards(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    assert [task for _, task in needed_tasks(run, stage_named("train"), 1)] == [0, 1, 2]
+    assert [task for _, task in needed_tasks(run, stage_named("associate"), 1)] == [1]
+    assert [task for _, task in needed_tasks(run, stage_named("report"), 0)] == [0, 1]
+
+
+def test_a_name_belongs_to_one_config_data_and_model(tmp_path: Path) -> None:
+    finish(make_run(tmp_path))
+    make_run(tmp_path, sae={"k": 9}).check()  # the same file, edited
+    make_run(tmp_path, "copy.yaml").check()  # another file that says the same
+    with pytest.raises(UserError, match=r"run.name=small_2"):
+        make_run(tmp_path, "copy.yaml", sae={"k": 9}).check()
+    make_run(tmp_path, "copy.yaml", sae={"k": 9}).check(overwrite=True)
+    fixture = Path(__file__).parents[1] / "fixtures" / "tx1_parity" / "relu_70m_style"
+    with pytest.raises(UserError, match="other model"):
+        make_run(tmp_path, model={"name": None, "path": str(fixture), "layers": [0]}).check()
+
+
+def test_moving_a_run_keeps_it_done(tmp_path: Path) -> None:
+    finish(make_run(tmp_path / "here"))
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert not_done(make_run(tmp_path / "there")) == {}

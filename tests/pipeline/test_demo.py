@@ -1,0 +1,127 @@
+"""The bundled demonstration, whole: what the README promises of it, read from the files it leaves."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+from pathlib import Path
+
+import anndata as ad
+import h5py
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sae_genomics.config import load_config
+from sae_genomics.run import Run
+from tests.pipeline.conftest import ROOT, run_command
+
+matplotlib.use("Agg")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished demo run in a folder of its own."""
+    folder = tmp_path_factory.mktemp("demo")
+    overrides = [f"paths.{root}={folder / root}" for root in ("checkpoints", "results", "logs")]
+    config = ROOT / "configs" / "demo.yaml"
+    arguments = [part for override in overrides for part in ("--set", override)]
+    finished = run_command("pipeline", config, "--local", *arguments)
+    assert finished.returncode == 0, finished.stderr
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert size < 2 * 2**30
+    return Run(load_config(config, overrides), config)
+
+
+def heldout_auroc(run: Run, kind: str) -> pd.Series:
+    """Held-out AUROC of each type's best unit over layers, each chosen on training cells."""
+    tables = [pd.read_parquet(run.layer_results(layer) / "cell_type_baselines.parquet") for layer in run.layers]
+    table = pd.concat(tables)
+    table = table[table["kind"] == kind]
+    return (
+        table.loc[table.groupby("cell_type")["auroc_train"].idxmax() if kind == "gene" else table.index]
+        .groupby("cell_type")["auroc"]
+        .max()
+    )
+
+
+def test_cell_types_have_features(demo: Run) -> None:
+    auroc = heldout_auroc(demo, "feature")
+    assert auroc["CD19+ B"] >= 0.95
+    assert auroc["CD56+ NK"] >= 0.95
+    assert auroc["CD14+ Monocyte"] >= 0.90
+    assert auroc["Dendritic"] >= 0.90
+
+
+def test_more_features_are_annotated_than_with_shuffled_genes(demo: Run) -> None:
+    for layer in demo.layers:
+        nulls = pd.read_parquet(demo.layer_results(layer) / "annotation_nulls.parquet")
+        real = nulls.loc[nulls["source"] == "features", "n_annotated"].item()
+        shuffled = nulls.loc[nulls["source"] == "shuffled_genes", "n_annotated"]
+        assert real > shuffled.max()
+
+
+def test_heldout_cells_are_the_models(demo: Run) -> None:
+    card = json.loads((ROOT / "sae_genomics" / "assets" / "demo_model" / "heldout_cells.json").read_text())
+    model_cells = card if isinstance(card, list) else card["cells"]
+    cells = pd.read_parquet(demo.cells_file)
+    assert set(cells.loc[cells["heldout"], "cell_id"]) == set(model_cells)
+
+
+def stored_activations(path: Path) -> np.ndarray:
+    """Read the documented HDF5 with h5py alone."""
+    with h5py.File(path) as file:
+        raw = file["activations"][:]
+        if file.attrs["dtype"] == "bfloat16":
+            return (raw.astype(np.uint32) << 16).view(np.float32)
+        return raw.astype(np.float32)
+
+
+def test_saelens_reproduces_features_from_activations(demo: Run) -> None:
+    from sae_lens import SAE
+
+    layer = demo.layers[-1]
+    sae = SAE.load_from_disk(str(demo.sae_dir(layer)))
+    table = ad.read_h5ad(demo.layer_results(layer) / "features.h5ad")
+    offset = 0
+    for shard in range(demo.n_shards):
+        with h5py.File(demo.tokens_file(shard)) as file:
+            pointers, special = file["cell_ptr"][:], int(file.attrs["n_special"])
+        with torch.no_grad():
+            features = sae.encode(torch.from_numpy(stored_activations(demo.activations_file(layer, shard)))).numpy()
+        for cell, (start, stop) in enumerate(itertools.pairwise(pointers)):
+            tokens = features[start + special : stop]
+            np.testing.assert_allclose(table.X[offset + cell].toarray()[0], tokens.max(axis=0), rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(
+                table.layers["mean"][offset + cell].toarray()[0], tokens.mean(axis=0), rtol=1e-3, atol=1e-4
+            )
+        offset += len(pointers) - 1
+    assert offset == table.n_obs
+
+
+def test_scanpy_plots_a_feature(demo: Run, tmp_path: Path) -> None:
+    import scanpy as sc
+
+    table = sc.read_h5ad(demo.layer_results(demo.layers[0]) / "features.h5ad")
+    assert "bulk_labels" in table.obs
+    strongest = table.var_names[np.asarray(table.X.sum(axis=0)).argmax()]
+    figure = sc.pl.umap(table, color=[strongest, "bulk_labels"], show=False, return_fig=True)
+    figure.savefig(tmp_path / "umap.png")
+    assert os.path.getsize(tmp_path / "umap.png") > 5000
+
+
+def test_the_report_reads_and_its_figures_are_there(demo: Run) -> None:
+    text = demo.report_file.read_text()
+    for words in ("CD19+ B", "shuffled", "held-out", "FVU"):
+        assert words.lower() in text.lower()
+    linked = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
+    assert linked
+    for link in linked:
+        assert (demo.results / link).exists()
+    html = demo.dashboard_file.read_text()
+    assert not re.search(r"""(?:src|href)=["']https?://""", html), "the dashboard opens offline"
