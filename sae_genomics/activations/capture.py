@@ -1,0 +1,225 @@
+"""Activations of one shard on their way from the model to its files.
+
+The model's rows come batch by batch in an order of its own. They are laid into a window: a buffer a layer, on the
+model's device, that holds consecutive rows of the shard. A full window is summed up, copied to the host and written by
+a thread while the next one is computed.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sae_genomics.activations.dtypes import as_disk, torch_dtype
+from sae_genomics.activations.store import ActivationWriter
+from sae_genomics.errors import UserError
+
+_WINDOWS = 2  # one is filled while the other is written
+
+
+@dataclass
+class Summary:
+    """What a layer's rows of a shard add up to, over finite rows: float64 sums, and which rows are not finite."""
+
+    total: npt.NDArray[np.float64]
+    total_squared_norm: float
+    nonfinite_rows: list[npt.NDArray[np.int64]]
+    n_rows: int = 0
+
+    @property
+    def nonfinite(self) -> npt.NDArray[np.int64]:
+        return np.concatenate([np.empty(0, dtype=np.int64), *self.nonfinite_rows])
+
+    @property
+    def n_finite(self) -> int:
+        return self.n_rows - sum(map(len, self.nonfinite_rows))
+
+    @property
+    def mean(self) -> npt.NDArray[np.float64]:
+        """float64 [d_model]; zero when no row is finite."""
+        return self.total / max(self.n_finite, 1)
+
+    @property
+    def mean_squared_norm(self) -> float:
+        return self.total_squared_norm / max(self.n_finite, 1)
+
+
+class Window:
+    """Buffers for consecutive rows of every layer.
+
+    rows: layer -> [max_rows, d_model] in the storage dtype on the model's device.
+    peaks: layer -> float32 [max_rows], the largest absolute value the model gave in each row; NaN where it gave NaN.
+    """
+
+    def __init__(self, layers: Sequence[int], max_rows: int, d_model: int, dtype: torch.dtype, device: torch.device):
+        self.device = device
+        self.rows = {layer: torch.empty(max_rows, d_model, dtype=dtype, device=device) for layer in layers}
+        self.peaks = {layer: torch.empty(max_rows, dtype=torch.float32, device=device) for layer in layers}
+        self.on_host = device.type == "cpu"
+        self.host = (
+            self.rows
+            if self.on_host
+            else {
+                layer: torch.empty(max_rows, d_model, dtype=dtype, pin_memory=device.type == "cuda") for layer in layers
+            }
+        )
+        self.start = self.n_rows = 0
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._filled = torch.cuda.Event() if device.type == "cuda" else None
+
+    def open(self, start: int, n_rows: int) -> None:
+        """Begin to collect the shard's rows start to start + n_rows."""
+        self.start, self.n_rows = start, n_rows
+
+    def put(self, activations: Mapping[int, torch.Tensor], places: npt.NDArray[np.int64]) -> None:
+        """Lay a batch's rows down. activations: layer -> [n, d_model]; places: int64 [n], rows of the window."""
+        at = torch.from_numpy(places).to(self.device, non_blocking=True)
+        for layer, x in activations.items():
+            self.peaks[layer].index_copy_(0, at, torch.linalg.vector_norm(x, float("inf"), dim=1).float())
+            self.rows[layer].index_copy_(0, at, x.to(self.rows[layer].dtype))
+
+    def add_up(self, layer: int, summary: Summary) -> None:
+        """Add the window's rows to a layer's summary, and blank rows that are not finite.
+
+        Raises UserError when the model's value was finite and is not in the storage dtype.
+        """
+        rows, peaks = self.rows[layer][: self.n_rows], self.peaks[layer][: self.n_rows]
+        summary.n_rows += self.n_rows
+        if not self.n_rows:
+            return
+        largest = peaks.max()  # NaN when any is
+        if not bool(torch.isfinite(largest.to(rows.dtype))):
+            finite = torch.isfinite(peaks)
+            # rounding keeps order, so a row overflows exactly when its peak does
+            if bool((finite & ~torch.isfinite(peaks.to(rows.dtype))).any()):
+                raise _Overflow(float(peaks[finite].max()))
+            bad = torch.nonzero(~finite).flatten()
+            rows.index_fill_(0, bad, float("nan"))
+            summary.nonfinite_rows.append(bad.cpu().numpy() + self.start)
+            rows = rows[finite]
+        summary.total += rows.sum(dim=0, dtype=torch.float32).double().cpu().numpy()
+        norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32).double()
+        summary.total_squared_norm += float(norms @ norms)
+
+    def seal(self) -> None:
+        """All rows are put: on CUDA, remember where in the computing stream that is."""
+        if self._filled is not None:
+            self._filled.record(torch.cuda.current_stream(self.device))
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Work on the sealed window beside the computation of the next one: on CUDA, in a stream of its own."""
+        if self.stream is None or self._filled is None:
+            yield
+            return
+        with torch.cuda.stream(self.stream):
+            self.stream.wait_event(self._filled)
+            yield
+            self.stream.synchronize()
+
+    def bring_home(self) -> None:
+        """Copy to the host, where the writer finds the rows once `aside` is left."""
+        if not self.on_host:
+            for layer, rows in self.rows.items():
+                self.host[layer][: self.n_rows].copy_(rows[: self.n_rows], non_blocking=self.stream is not None)
+
+
+class _Overflow(Exception):
+    """A finite value of this size became infinite in the storage dtype."""
+
+
+class ShardSink:
+    """Takes a shard's windows and writes them in a thread of its own.
+
+    Use as a context manager: on leaving well all is written and every file finished; on an exception all are abandoned.
+
+    writers: layer -> writer. max_rows: rows a window holds.
+    """
+
+    def __init__(self, writers: Mapping[int, ActivationWriter], max_rows: int, device: torch.device):
+        self.writers = dict(writers)
+        headers = [writer.header for writer in self.writers.values()]
+        d_model, dtype = headers[0].d_model, headers[0].dtype
+        self.summaries = {layer: Summary(np.zeros(d_model), 0.0, []) for layer in self.writers}
+        self._dtype = dtype
+        self._free: queue.Queue[Window] = queue.Queue()
+        for _ in range(_WINDOWS):
+            self._free.put(Window(list(self.writers), max_rows, d_model, torch_dtype(dtype), device))
+        self._full: queue.Queue[Window | None] = queue.Queue()
+        self._problem: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="activation writer", daemon=True)
+
+    def window(self, start: int, n_rows: int) -> Window:
+        """An empty window for the shard's rows start to start + n_rows, as soon as one is free."""
+        window = self._free.get()
+        self._raise_problem()
+        window.open(start, n_rows)
+        return window
+
+    def submit(self, window: Window) -> None:
+        """Hand a filled window to the writer."""
+        window.seal()
+        self._full.put(window)
+
+    def _work(self) -> None:
+        while (window := self._full.get()) is not None:
+            if self._problem is None:
+                try:
+                    self._write(window)
+                except BaseException as error:
+                    self._problem = error
+            self._free.put(window)
+
+    @torch.inference_mode()
+    def _write(self, window: Window) -> None:
+        with window.aside():
+            for layer, summary in self.summaries.items():
+                try:
+                    window.add_up(layer, summary)
+                except _Overflow as overflow:
+                    raise UserError(
+                        f"layer {layer}: an activation of size {overflow.args[0]:.4g} does not fit {self._dtype}; set "
+                        f"activations.dtype to {'bfloat16 or float32' if self._dtype == 'float16' else 'float32'}"
+                    ) from None
+            window.bring_home()
+        for layer, writer in self.writers.items():
+            writer.write(window.start, as_disk(window.host[layer][: window.n_rows]))
+
+    def _raise_problem(self) -> None:
+        if self._problem is not None:
+            raise self._problem
+
+    def __enter__(self) -> ShardSink:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._problem = self._problem or error  # what waits need not be written any more
+        self._full.put(None)
+        self._thread.join()
+        try:
+            if kind is None:
+                self._raise_problem()
+                for layer, writer in self.writers.items():
+                    summary = self.summaries[layer]
+                    writer.finish(summary.nonfinite, summary.mean, summary.mean_squared_norm)
+        except BaseException:
+            self._abandon()
+            raise
+        if kind is not None:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        for writer in self.writers.values():
+            writer.abandon()

@@ -1,0 +1,270 @@
+"""Stage extract: one shard of cells through the model once, every requested layer's activations to HDF5."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sae_genomics.activations.capture import ShardSink, Summary
+from sae_genomics.activations.cutting import cut_batches, cut_windows
+from sae_genomics.activations.dtypes import item_bytes
+from sae_genomics.activations.sampling import stored_tokens
+from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, stored_fingerprint, write_tokens
+from sae_genomics.atomic import atomic_path
+from sae_genomics.errors import UserError
+from sae_genomics.models import load_model, pick_device
+from sae_genomics.progress import Progress, say, stop_point
+from sae_genomics.stages import Stage, stage_named
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from scipy.sparse import csr_matrix
+
+    from sae_genomics.data.tokenise import Tokens
+    from sae_genomics.models import CellModel
+    from sae_genomics.run import Run
+
+# All layers' rows of a window; two windows are held. An accelerator fills one in a fraction of a second.
+WINDOW_BYTES = {"cpu": 256 << 20, "mps": 256 << 20, "cuda": 1 << 30}
+_TOKENISE_CELLS = 1000
+
+
+def run_task(run: Run, task: int) -> None:
+    """Leave the shard's tokens file and every requested layer's activations; those that are there already stay.
+
+    Raises UserError when values overflow the storage dtype or too many rows are not finite, DamagedArtifact when the
+    prepared files cannot be read, Interrupted at a signal (the shard is dropped: it is the unit of resuming).
+    """
+    stage = stage_named("extract")
+    layers = [layer for layer in run.layers if not _there(run, stage, task, run.activations_file(layer, task))]
+    write_token_file = not _there(run, stage, task, run.tokens_file(task))
+    if not layers and not write_token_file:
+        return
+    model = loaded_model(run)
+    shard = tokenised_shard(run, model, task)
+    progress = Progress(
+        f"extract shard {task}", len(shard.tokens) if layers else 0, "tokens", run.heartbeat_file(stage, task)
+    )
+    fingerprints = {path: run.fingerprint(stage, **parts) for path, parts in stage.files(run, task).items()}
+    with ExitStack() as files:
+        if write_token_file:
+            path = run.tokens_file(task)
+            write_tokens(files.enter_context(atomic_path(path)), shard.stored(fingerprints[path], task))
+        if layers:
+            writers = {}
+            for layer in layers:
+                path = run.activations_file(layer, task)
+                header = Header(
+                    fingerprint=fingerprints[path],
+                    model=model.info.name,
+                    model_identity=model.info.identity,
+                    hook=run.config.model.hook,
+                    layer=layer,
+                    shard=task,
+                    d_model=model.info.d_model,
+                    dtype=run.config.activations.dtype,
+                    n_special=shard.tokens.n_special,
+                )
+                writers[layer] = ActivationWriter(
+                    files.enter_context(atomic_path(path)), header, len(shard.kept), run.config.activations.compression
+                )
+            device = pick_device(run.config.model.device)
+            summaries = capture(
+                model, shard, writers, run.config.activations.batch_tokens, device, progress, run.config.model.hook
+            )
+            _check_finite(run, task, summaries)
+    progress.finish()
+
+
+def _there(run: Run, stage: Stage, task: int, path: Path) -> bool:
+    """Whether a file of this task is there, made by today's settings. Files are whole when they have their name."""
+    return stored_fingerprint(path) == run.fingerprint(stage, **stage.files(run, task)[path])
+
+
+# --- the model, once a process ---
+
+_model: tuple[tuple[object, ...], CellModel] | None = None
+
+
+def loaded_model(run: Run) -> CellModel:
+    """The run's model. The last one stays loaded, so that a process that does many shards loads it once."""
+    global _model
+    device = pick_device(run.config.model.device)
+    if device.type == "cpu":
+        use_allotted_cores()
+    settings = run.config.model
+    key = (
+        run.model_info.identity,
+        settings.backend,
+        settings.compute_dtype,
+        settings.drug_key is not None,
+        str(device),
+    )
+    if _model is None or _model[0] != key:
+        _model = None  # free the old one first
+        model = load_model(settings, device, run.config.paths.cache)
+        say(f"extract: {model.info.name} on {device}, {settings.compute_dtype}, {torch.get_num_threads()} CPU threads")
+        _model = (key, model)
+    return _model[1]
+
+
+def use_allotted_cores() -> None:
+    """Let torch use as many threads as Slurm or OMP_NUM_THREADS allots, rather than all cores of the node."""
+    for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+        value = os.environ.get(name, "")
+        if value.isdigit() and int(value) > 0:
+            torch.set_num_threads(int(value))
+            return
+    if hasattr(os, "sched_getaffinity"):
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+# --- the shard's tokens ---
+
+
+@dataclass(frozen=True)
+class TokenisedShard:
+    """What the model reads of a shard, and what is stored of it.
+
+    tokens: all that the model sees. kept: int64 [stored], rows of `tokens` that are stored, ascending.
+    """
+
+    tokens: Tokens
+    kept: npt.NDArray[np.int64]
+
+    @property
+    def stored_ptr(self) -> npt.NDArray[np.int64]:
+        """int64 [cells + 1], where each cell's stored rows begin."""
+        return np.searchsorted(self.kept, self.tokens.cell_ptr)
+
+    def stored(self, fingerprint: str, shard: int) -> TokenShard:
+        """The content of the tokens file."""
+        tokens, kept = self.tokens, self.kept
+        return TokenShard(
+            tokens.cell[kept], tokens.gene[kept], tokens.expression[kept], tokens.value[kept], self.stored_ptr,
+            tokens.n_special, fingerprint, shard,
+        )  # fmt: skip
+
+
+def tokenised_shard(run: Run, model: CellModel, shard: int) -> TokenisedShard:
+    """Read and tokenise a shard's cells, in the order of cells.parquet."""
+    from sae_genomics.data.read import gene_tokens, shard_counts
+
+    counts, rows = shard_counts(run, shard)
+    drugs = _drugs(run, rows)
+    tokens = tokenise_cells(model, counts, gene_tokens(run), rows, run.config.run.seed, drugs)
+    per_cell = run.config.activations.tokens_per_cell
+    kept = np.arange(len(tokens)) if per_cell is None else stored_tokens(tokens, per_cell, run.config.run.seed)
+    return TokenisedShard(tokens, kept)
+
+
+def tokenise_cells(
+    model: CellModel,
+    counts: csr_matrix,
+    gene_ids: npt.NDArray[np.integer],
+    rows: npt.NDArray[np.int64],
+    seed: int,
+    drugs: Sequence[str] | None = None,
+) -> Tokens:
+    """Tokens of many cells. Blocks keep the sort's working memory small; a cell's tokens do not depend on them."""
+    blocks = [slice(start, start + _TOKENISE_CELLS) for start in range(0, len(rows), _TOKENISE_CELLS)]
+    parts = [
+        model.tokenise(counts[block], gene_ids, rows[block], seed, drugs=None if drugs is None else drugs[block])
+        for block in blocks
+    ]
+    return type(parts[0]).concatenate(parts)
+
+
+def _drugs(run: Run, rows: npt.NDArray[np.int64]) -> list[str] | None:
+    key = run.config.model.drug_key
+    if key is None:
+        return None
+    from sae_genomics.data.h5ad import CellTable
+
+    with CellTable(run.data_file) as table:
+        if key not in table.obs.columns:
+            raise UserError(
+                f"model.drug_key: {run.data_file} has no obs column {key!r}; it has {', '.join(map(str, table.obs.columns))}"
+            )
+        return [str(drug) for drug in table.obs[key].iloc[rows]]
+
+
+# --- the forward passes ---
+
+
+def capture(
+    model: CellModel,
+    shard: TokenisedShard,
+    writers: dict[int, ActivationWriter],
+    batch_tokens: int,
+    device: torch.device,
+    progress: Progress,
+    hook: str,
+) -> dict[int, Summary]:
+    """Run a shard through the model once and write each layer's stored rows. Returns what each layer adds up to."""
+    tokens = shard.tokens
+    header = next(iter(writers.values())).header
+    row_bytes = header.d_model * item_bytes(header.dtype) * len(writers)
+    stored_ptr = shard.stored_ptr
+    stored_lengths = np.diff(stored_ptr)
+    window_rows = WINDOW_BYTES.get(device.type, WINDOW_BYTES["cpu"]) // row_bytes
+    windows = cut_windows(stored_lengths, window_rows)
+    most_rows = max((int(stored_ptr[window.stop] - stored_ptr[window.start]) for window in windows), default=0)
+    is_kept = np.zeros(len(tokens), dtype=bool)
+    is_kept[shard.kept] = True
+    everything = bool(is_kept.all())
+    with ShardSink(writers, most_rows, device) as sink:
+        for window in windows:
+            first, last = int(stored_ptr[window.start]), int(stored_ptr[window.stop])
+            buffer = sink.window(first, last - first)
+            for cells in cut_batches(tokens.lengths[window], batch_tokens):
+                stop_point()
+                cells = cells + window.start
+                batch = tokens.take(cells)
+                activations = model.forward_layers(batch, list(writers), hook)
+                places = ranges(stored_ptr[cells] - first, stored_lengths[cells])
+                if not everything:
+                    rows = ranges(tokens.cell_ptr[cells], tokens.lengths[cells])
+                    chosen = torch.from_numpy(np.flatnonzero(is_kept[rows]))
+                    activations = {layer: x[chosen.to(x.device)] for layer, x in activations.items()}
+                with torch.inference_mode():
+                    buffer.put(activations, places)
+                progress.advance(len(batch))
+            sink.submit(buffer)
+    return sink.summaries
+
+
+def ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """start, start + 1, … for each start, one after the other: int64 [sum of lengths]."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
+
+
+def _check_finite(run: Run, shard: int, summaries: dict[int, Summary]) -> None:
+    """Report rows that are not finite; refuse when they are more than the config allows."""
+    allowed = run.config.activations.max_nonfinite_share
+    for layer, summary in summaries.items():
+        n_bad = len(summary.nonfinite)
+        if not n_bad:
+            continue
+        share = n_bad / summary.n_rows
+        count = f"{n_bad:,} of {summary.n_rows:,} rows ({share:.3%}) are not finite"
+        if share > allowed:
+            hint = (
+                "set model.compute_dtype to float32, or"
+                if run.config.model.compute_dtype != "float32"
+                else "check the model, or"
+            )
+            raise UserError(
+                f"extract shard {shard}, layer {layer}: {count}, more than activations.max_nonfinite_share = {allowed:g}; "
+                f"{hint} raise that share to leave such rows out"
+            )
+        say(f"extract shard {shard}, layer {layer}: {count}; they are left out of everything that follows")

@@ -1,0 +1,329 @@
+"""The HDF5 files of extraction: one of tokens a shard, one of activations a layer and shard.
+
+`docs/activations.md` lists datasets and attributes. Every dataset of numbers is cut into chunks of about 1 MiB of whole
+rows, each with a Fletcher-32 checksum that HDF5 verifies on reading, so damage is found where it is, and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from sae_genomics.activations.dtypes import DISK_DTYPES, item_bytes, to_float32
+from sae_genomics.errors import DamagedArtifact, UserError
+
+FORMAT_VERSION = 1
+CHUNK_BYTES = 1 << 20
+_TOKEN_ARRAYS = (("cell", np.int64), ("gene", np.int32), ("expression", np.float32), ("value", np.float32))
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a layer's file says of itself.
+
+    fingerprint: of the run, stage, shard and layer that made it.
+    model, model_identity: the model's name, and the hash of its checkpoint.
+    hook: resid_post | mlp_out | attn_out. layer: counted from 0. shard: number of the cells' shard.
+    d_model: numbers a row. dtype: float32 | float16 | bfloat16 (stored as uint16).
+    n_special: special tokens at the start of each cell's rows.
+    """
+
+    fingerprint: str
+    model: str
+    model_identity: str
+    hook: str
+    layer: int
+    shard: int
+    d_model: int
+    dtype: str
+    n_special: int
+
+    @property
+    def hook_name(self) -> str:
+        """The place in the model, as SAELens writes it."""
+        return f"blocks.{self.layer}.hook_{self.hook}"
+
+
+@dataclass(frozen=True)
+class TokenShard:
+    """The stored tokens of a shard's cells, one row a token, in the same order as every layer's rows.
+
+    cell: int64 [T], row in the input h5ad. gene: int32 [T], vocabulary id. expression: float32 [T], the count read.
+    value: float32 [T], what the model was given. cell_ptr: int64 [cells + 1]. n_special: special tokens a cell, first
+    among its rows.
+    """
+
+    cell: npt.NDArray[np.int64]
+    gene: npt.NDArray[np.int32]
+    expression: npt.NDArray[np.float32]
+    value: npt.NDArray[np.float32]
+    cell_ptr: npt.NDArray[np.int64]
+    n_special: int
+    fingerprint: str = ""
+    shard: int = 0
+
+    @property
+    def n_cells(self) -> int:
+        return len(self.cell_ptr) - 1
+
+    def __len__(self) -> int:
+        return int(self.cell_ptr[-1])
+
+    @property
+    def cell_in_shard(self) -> npt.NDArray[np.int64]:
+        """int64 [T], position of each row's cell among the shard's cells."""
+        return np.repeat(np.arange(self.n_cells), np.diff(self.cell_ptr))
+
+    @property
+    def special(self) -> npt.NDArray[np.bool_]:
+        """bool [T], true for `<cls>` and `<drug>`."""
+        return special_rows(self.cell_ptr, self.n_special)
+
+
+def special_rows(cell_ptr: npt.NDArray[np.int64], n_special: int) -> npt.NDArray[np.bool_]:
+    """bool [T]: the first `n_special` rows of each cell."""
+    mask = np.zeros(int(cell_ptr[-1]), dtype=bool)
+    mask[cell_ptr[:-1, None] + np.arange(n_special)] = True
+    return mask
+
+
+def write_tokens(path: Path, tokens: TokenShard) -> None:
+    """Write a shard's tokens to `path`, which the caller makes atomic."""
+    with h5py.File(path, "w") as file:
+        for name, dtype in _TOKEN_ARRAYS:
+            array = np.ascontiguousarray(getattr(tokens, name), dtype=dtype)
+            rows = min(max(len(array), 1), CHUNK_BYTES // array.itemsize)
+            file.create_dataset(name, data=array, chunks=(rows,), maxshape=(None,), fletcher32=True, track_times=False)
+        pointers = np.ascontiguousarray(tokens.cell_ptr, dtype=np.int64)
+        file.create_dataset(
+            "cell_ptr", data=pointers, chunks=(min(len(pointers), 1 << 17),), fletcher32=True, track_times=False
+        )
+        file.attrs.update(
+            format_version=FORMAT_VERSION,
+            fingerprint=tokens.fingerprint,
+            shard=tokens.shard,
+            n_special=tokens.n_special,
+            n_rows=len(tokens),
+        )
+
+
+def read_tokens(path: Path) -> TokenShard:
+    """Read a shard's tokens. Raises DamagedArtifact naming the file."""
+    with _opened(path) as file, _damage(path, "its tokens cannot be read"):
+        return TokenShard(
+            **{name: file[name][:] for name, _ in _TOKEN_ARRAYS},
+            cell_ptr=file["cell_ptr"][:],
+            n_special=int(file.attrs["n_special"]),
+            fingerprint=str(file.attrs["fingerprint"]),
+            shard=int(file.attrs["shard"]),
+        )
+
+
+def read_cell_ptr(path: Path) -> tuple[npt.NDArray[np.int64], int]:
+    """Where each cell's rows begin (int64 [cells + 1]) and the special tokens a cell, without reading tokens."""
+    with _opened(path) as file, _damage(path, "its cell_ptr cannot be read"):
+        return file["cell_ptr"][:], int(file.attrs["n_special"])
+
+
+def stored_fingerprint(path: Path) -> str | None:
+    """The fingerprint in a tokens or activations file, or None when it is not there, unreadable or another format."""
+    try:
+        with h5py.File(path, "r") as file:
+            if int(file.attrs.get("format_version", 0)) != FORMAT_VERSION:
+                return None
+            return str(file.attrs["fingerprint"])
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+class ActivationWriter:
+    """One layer's file of one shard, rows written in order and `finish`ed with what they add up to.
+
+    path: a temporary name; the caller makes it atomic.
+    compression: none | zstd | lz4 (both lossless, after shuffling bytes; need hdf5plugin to read too).
+    """
+
+    def __init__(self, path: Path, header: Header, n_rows: int, compression: str = "none"):
+        self.header, self.n_rows = header, n_rows
+        row_bytes = header.d_model * item_bytes(header.dtype)
+        chunk_rows = min(max(CHUNK_BYTES // row_bytes, 1), max(n_rows, 1))
+        self._file = h5py.File(path, "w", rdcc_nbytes=2 * chunk_rows * row_bytes)
+        self._rows = self._file.create_dataset(
+            "activations",
+            shape=(n_rows, header.d_model),
+            dtype=DISK_DTYPES[header.dtype],
+            chunks=(chunk_rows, header.d_model),
+            fletcher32=True,
+            fill_time="never",
+            track_times=False,
+            **_compression_filter(compression),
+        )
+
+    def write(self, start: int, rows: npt.NDArray[Any]) -> None:
+        """Store rows from `start` on. rows: [n, d_model], C-contiguous, in the dtype that stands on disk."""
+        if len(rows):
+            self._rows.write_direct(rows, dest_sel=np.s_[start : start + len(rows)])
+
+    def finish(
+        self, nonfinite_rows: npt.NDArray[np.int64], mean: npt.NDArray[np.float64], mean_squared_norm: float
+    ) -> None:
+        """Add the attributes and close. The statistics are over finite rows; see docs/activations.md."""
+        self._file.create_dataset("nonfinite_rows", data=nonfinite_rows.astype(np.int64), track_times=False)
+        self._rows.attrs["dtype"] = self.header.dtype
+        self._file.attrs.update(
+            format_version=FORMAT_VERSION,
+            **asdict(self.header),
+            hook_name=self.header.hook_name,
+            n_rows=self.n_rows,
+            n_nonfinite=len(nonfinite_rows),
+            mean=mean.astype(np.float32),
+            mean_squared_norm=float(mean_squared_norm),
+        )
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Close without finishing; the caller removes the file. A full disk makes even closing fail."""
+        try:
+            self._file.close()
+        except (OSError, RuntimeError):
+            return
+
+
+def _compression_filter(name: str) -> dict[str, Any]:
+    if name == "none":
+        return {}
+    plugins = _plugins(f"activations.compression: {name}")
+    chosen = plugins.Zstd(clevel=1) if name == "zstd" else plugins.LZ4()
+    return {"shuffle": True, **chosen}
+
+
+def _plugins(wanted_by: str) -> Any:
+    try:
+        import hdf5plugin
+    except ImportError:
+        raise UserError(f"{wanted_by} needs hdf5plugin; pip install hdf5plugin") from None
+    return hdf5plugin
+
+
+class ActivationFile:
+    """A layer's activations of one shard, open for reading. Closes as a context manager.
+
+    header: what the file says of itself. n_rows, d_model, dtype: as stored.
+    mean: float32 [d_model], mean_squared_norm: mean of the rows' squared L2 norms; both over finite rows.
+    nonfinite_rows: int64, ascending; these rows hold NaN and belong to no computation.
+    chunk_rows: rows that are read together.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self._file = _open(self.path)
+        try:
+            with _damage(self.path, "its attributes cannot be read"):
+                attributes = self._file.attrs
+                self.header = Header(
+                    **{name: _plain(attributes[name]) for name in Header.__dataclass_fields__},
+                )
+                self._rows = self._file["activations"]
+                self.n_rows, self.d_model = (int(size) for size in self._rows.shape)
+                self.dtype = self.header.dtype
+                self.chunk_rows = int(self._rows.chunks[0])
+                self.mean: npt.NDArray[np.float32] = np.asarray(attributes["mean"], dtype=np.float32)
+                self.mean_squared_norm = float(attributes["mean_squared_norm"])
+                self.nonfinite_rows: npt.NDArray[np.int64] = self._file["nonfinite_rows"][:]
+            if self._rows.id.get_create_plist().get_nfilters() > 1:
+                _plugins(f"{self.path} is compressed: reading it")
+        except BaseException:
+            self._file.close()
+            raise
+
+    @property
+    def n_nonfinite(self) -> int:
+        return len(self.nonfinite_rows)
+
+    def rows(self, start: int, stop: int, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
+        """Rows start to stop as float32 [stop - start, d_model]. Raises DamagedArtifact naming file and rows."""
+        if self.dtype == "float32":
+            return self.stored_rows(start, stop, out)
+        return to_float32(self.stored_rows(start, stop), self.dtype, out)
+
+    def stored_rows(self, start: int, stop: int, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+        """The same in the dtype on disk, bfloat16 as uint16."""
+        if not 0 <= start <= stop <= self.n_rows:
+            raise IndexError(f"rows {start} to {stop} of {self.n_rows} in {self.path}")
+        if out is None:
+            out = np.empty((stop - start, self.d_model), dtype=self._rows.dtype)
+        if stop > start:
+            try:
+                self._rows.read_direct(out, source_sel=np.s_[start:stop])
+            except (OSError, RuntimeError) as error:
+                first, last = self._damaged_rows(start, stop)
+                raise DamagedArtifact(
+                    f"{self.path} is damaged: rows {first:,} to {last - 1:,} of {self.n_rows:,} cannot be read"
+                ) from error
+        return out
+
+    def _damaged_rows(self, start: int, stop: int) -> tuple[int, int]:
+        """The first chunk among the rows that cannot be read."""
+        for first in range(start - start % self.chunk_rows, stop, self.chunk_rows):
+            last = min(first + self.chunk_rows, self.n_rows)
+            try:
+                self._rows[first:last]
+            except (OSError, RuntimeError):
+                return first, last
+        return start, stop
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> ActivationFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_activations(path: Path) -> ActivationFile:
+    """Open a layer's activations of one shard. Raises DamagedArtifact naming the file when it cannot be."""
+    return ActivationFile(path)
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        file = h5py.File(path, "r", rdcc_nbytes=4 * CHUNK_BYTES)
+    except FileNotFoundError:
+        raise DamagedArtifact(f"{path} is not there") from None
+    except OSError as error:
+        raise DamagedArtifact(f"{path} cannot be opened: {error}") from None
+    version = file.attrs.get("format_version")
+    if version != FORMAT_VERSION:
+        file.close()
+        raise DamagedArtifact(f"{path} has format version {version}; this program reads {FORMAT_VERSION}")
+    return file
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    file = _open(Path(path))
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+@contextmanager
+def _damage(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise DamagedArtifact(f"{path} is damaged: {what} ({error})") from error
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
