@@ -1,0 +1,78 @@
+"""Runs everything that is not done on this machine, in the pipeline's order, one task after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from sae_genomics.cluster import attempts
+from sae_genomics.cluster.lock import locked
+from sae_genomics.cluster.plan import StagePlan, describe, forget, make_plan
+from sae_genomics.errors import EXIT_DONE
+from sae_genomics.progress import catch_stop_signals, duration, say
+from sae_genomics.run import Run
+from sae_genomics.stages import Stage, needed_tasks, stage_named
+
+
+def run_locally(run: Run, from_stage: str | None = None) -> int:
+    """Run all tasks that are not done. Returns the exit code: 0 when all are done, else that of the worst failure.
+
+    from_stage: this stage and those after it are made again even where they are done; their manifests are deleted.
+
+    A task that fails stops only what hangs on it; the report is still made and names it. Raises Interrupted when a
+    signal asked to stop, UserError when somebody else is at work on the same run.
+    """
+    catch_stop_signals()
+    started = time.monotonic()
+    with locked(run, "running it locally"):
+        plans = make_plan(run, from_stage)
+        say(describe(run, plans))
+        forget(run, plans)
+        failed = _run_stages(run, plans)
+    _say_end(run, failed, time.monotonic() - started)
+    return max((code for _, code in failed), default=EXIT_DONE, key=lambda code: (code == 1, code))
+
+
+def _run_stages(run: Run, plans: Sequence[StagePlan]) -> list[tuple[str, int]]:
+    """Run the plans' tasks; returns (label, exit code) of those that failed."""
+    failed: list[tuple[str, int]] = []
+    unfinished: dict[tuple[str, int], str] = {}
+    for plan in plans:
+        stage = plan.stage
+        for task in plan.todo:
+            label = _label(run, stage, task)
+            lacking = _lacking(run, stage, task, unfinished)
+            if lacking:
+                say(f"{label}: left out: it needs {lacking}")
+                unfinished[stage.name, task] = label
+                continue
+            # A first stage that refuses its input leaves nothing behind, a note of the attempt included.
+            code = attempts.run_task(run, stage, task, noted=bool(stage.needs))
+            if code != EXIT_DONE:
+                failed.append((label, code))
+                unfinished[stage.name, task] = label
+    return failed
+
+
+def _lacking(run: Run, stage: Stage, task: int, unfinished: dict[tuple[str, int], str]) -> str | None:
+    """The label of a task that had to come first and did not; what takes inputs as they come needs only the first stages."""
+    if stage.partial:
+        return next((label for (name, _), label in unfinished.items() if not stage_named(name).needs), None)
+    needs = ((need.name, each) for need, each in needed_tasks(run, stage, task)) if unfinished else ()
+    return next((unfinished[need] for need in needs if need in unfinished), None)
+
+
+def _label(run: Run, stage: Stage, task: int) -> str:
+    return stage.name if stage.unit == "run" else f"{stage.name} {run.unit_key(stage, task)}"
+
+
+def _say_end(run: Run, failed: Sequence[tuple[str, int]], seconds: float) -> None:
+    if failed:
+        say(
+            f"{len(failed)} task{'s'[: len(failed) > 1]} failed: {', '.join(label for label, _ in failed)}; the same command tries them again"
+        )
+    else:
+        say(f"run {run.name}: everything is done, in {duration(seconds)}")
+    if run.report_file.exists():
+        say("report:")
+        print(run.report_file, flush=True)

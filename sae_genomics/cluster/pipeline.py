@@ -1,0 +1,52 @@
+"""The command of the master script: everything that is not done, on Slurm where it is, on this machine where it is not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from sae_genomics.cluster.local import run_locally
+from sae_genomics.cluster.plan import describe, make_plan
+from sae_genomics.config import load_config
+from sae_genomics.errors import EXIT_DONE, UserError
+from sae_genomics.progress import say
+from sae_genomics.run import Run
+
+
+def pipeline(
+    config: Path,
+    overrides: Sequence[str] = (),
+    *,
+    dry_run: bool = False,
+    local: bool = False,
+    slurm: bool = False,
+    from_stage: str | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Run or submit everything that is not done. Returns an exit code.
+
+    config: the run's YAML file; overrides: `section.key=value` strings.
+    dry_run: say what would be done, and stop.
+    local, slurm: insist on this machine, or on Slurm; by default Slurm is used where `sbatch` is found.
+    from_stage: make this stage and those after it again.
+    overwrite: take over a run name that another config, data set or model used.
+
+    Raises UserError for whatever is wrong with the input, before anything is written.
+    """
+    has_slurm = shutil.which("sbatch") is not None
+    if slurm and not has_slurm:
+        raise UserError(
+            "--slurm: sbatch was not found on PATH; log in to the cluster's login node, or pass --local to run here"
+        )
+    run = Run(load_config(config, overrides), config)
+    run.check(overwrite=overwrite)
+    if has_slurm and not local:
+        from sae_genomics.cluster.submit import submit
+
+        return submit(run, from_stage=from_stage, dry_run=dry_run)
+    if dry_run:
+        say(describe(run, make_plan(run, from_stage)))
+        say("dry run: nothing was run; without --dry-run these tasks run on this machine, one after the other")
+        return EXIT_DONE
+    return run_locally(run, from_stage)

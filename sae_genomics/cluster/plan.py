@@ -1,0 +1,83 @@
+"""What is to do: every stage's tasks that are not done, and why, before anything is run or submitted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from sae_genomics.run import Run, State
+from sae_genomics.stages import STAGES, Stage, stage_named
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage's tasks. states: one a task; redo: whether it was asked to be made again although done."""
+
+    stage: Stage
+    states: tuple[State, ...]
+    redo: bool = False
+
+    @property
+    def todo(self) -> list[int]:
+        """Task numbers that are to run."""
+        return [task for task, state in enumerate(self.states) if self.redo or not state.done]
+
+    def line(self) -> str:
+        """`03 train        2 of 4 done, 2 to do, of which 2 stale: sae.k was 16, is 32`."""
+        counts = Counter(state.status for state in self.states)
+        parts = [f"{counts['done']} of {len(self.states)} done"]
+        if self.todo:
+            parts.append(f"{len(self.todo)} to do")
+        if self.redo and counts["done"]:
+            parts.append("all made again, as --from asks")
+        elif counts["stale"]:
+            parts.append(f"{counts['stale']} stale: {self._stale_reasons()}")
+        damaged = [state.why for state in self.states if "damaged" in state.why]
+        if damaged:
+            parts.append(damaged[0])
+        return f"{self.stage.number:02d} {self.stage.name:<12}" + ", ".join(parts)
+
+    def _stale_reasons(self) -> str:
+        reasons = Counter(state.why for state in self.states if state.status == "stale")
+        return "; ".join(reason for reason, _ in reasons.most_common(2))
+
+
+def make_plan(run: Run, from_stage: str | None = None) -> list[StagePlan]:
+    """Look at every task of every stage, in order.
+
+    from_stage: this stage and those after it are made again even where they are done.
+    """
+    first = stage_named(from_stage).number if from_stage else None
+    plans: list[StagePlan] = []
+    for stage in STAGES:
+        redo = first is not None and stage.number >= first
+        states = (
+            run.states(stage)
+            if not (stage.partial and any(plan.todo for plan in plans))
+            else [_after_others(run, stage)]
+        )
+        plans.append(StagePlan(stage, tuple(states), redo))
+    return plans
+
+
+def _after_others(run: Run, stage: Stage) -> State:
+    """State of a stage that is made of all the others: looking at each file of theirs again could only confirm it."""
+    made = run.manifest_file(stage, 0).exists()
+    return State("stale", "other stages are to run first") if made else State("missing", "not made yet")
+
+
+def forget(run: Run, plans: list[StagePlan]) -> None:
+    """Delete the manifests of what is made again, so that it counts as missing even when this is killed half-way."""
+    for plan in plans:
+        if plan.redo:
+            for task in range(len(plan.states)):
+                run.manifest_file(plan.stage, task).unlink(missing_ok=True)
+
+
+def describe(run: Run, plans: list[StagePlan]) -> str:
+    """The plan in a line a stage."""
+    shards, layers = run.n_shards, len(run.layers)
+    title = (
+        f"run {run.name}: {run.n_cells:,} cells in {shards} shard{'s'[: shards > 1]}, {layers} layer{'s'[: layers > 1]}"
+    )
+    return "\n".join([title, *(f"  {plan.line()}" for plan in plans)])

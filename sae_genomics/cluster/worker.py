@@ -1,0 +1,102 @@
+"""What a Slurm task runs: from its array index to the pipeline's tasks, one after the other.
+
+    python -m sae_genomics.cluster.worker STAGE CONFIG [--offset N] [--pack P] [--source FILE] [--set A.B=C]
+
+slurm/lib/stage.sh calls it on the compute node; slurm/00_full_pipeline.sh writes the arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sae_genomics.cli import guarded
+from sae_genomics.cluster import attempts
+from sae_genomics.config import load_config
+from sae_genomics.errors import EXIT_DONE, UserError
+from sae_genomics.progress import catch_stop_signals, say, stop_point
+from sae_genomics.run import Run
+from sae_genomics.stages import Stage, needed_tasks, stage_named
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one array task; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="worker", description=__doc__.splitlines()[0])
+    parser.add_argument("stage")
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--offset", type=int, default=0, help="added to the array index, where arrays are split")
+    parser.add_argument("--pack", type=int, default=1, help="layers an array task works on")
+    parser.add_argument("--source", type=Path, help="the file that CONFIG is a copy of")
+    parser.add_argument("--index", type=int, help="array index; default: SLURM_ARRAY_TASK_ID, without it every task")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    return guarded(lambda: _work(parser.parse_args(argv)))
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    catch_stop_signals()
+    stage = stage_named(arguments.stage)
+    run = Run(load_config(arguments.config, arguments.overrides), arguments.source or arguments.config)
+    if arguments.source is None:
+        run.check()
+    index = arguments.index
+    if index is None and "SLURM_ARRAY_TASK_ID" in os.environ:
+        index = int(os.environ["SLURM_ARRAY_TASK_ID"])
+    n_tasks = run.n_tasks(stage)
+    tasks = range(n_tasks) if index is None else tasks_of(index, arguments.offset, arguments.pack, n_tasks)
+    if not tasks:
+        raise UserError(f"array index {index}: stage {stage.name} of run {run.name} has {n_tasks} tasks")
+    return run_tasks(run, stage, tasks)
+
+
+def tasks_of(index: int, offset: int, pack: int, n_tasks: int) -> range:
+    """The task numbers that an array index stands for.
+
+    index + offset counts array tasks through all arrays of the stage; each of them holds `pack` tasks.
+    """
+    first = (index + offset) * pack
+    return range(first, min(first + pack, n_tasks))
+
+
+def run_tasks(run: Run, stage: Stage, tasks: Sequence[int]) -> int:
+    """Run tasks one after the other; returns the exit code of the array task.
+
+    A failing one stops only itself. Where several layers share an array task, it fails only when all of them did:
+    otherwise Slurm would hold back the next stage of the good ones. Which failed is in the attempts.
+    """
+    codes = []
+    for task in tasks:
+        stop_point()
+        wait_for_inputs(run, stage, task)
+        codes.append(attempts.run_task(run, stage, task))
+    return EXIT_DONE if EXIT_DONE in codes else max(codes, key=lambda code: (code == 1, code))
+
+
+def wait_for_inputs(run: Run, stage: Stage, task: int) -> None:
+    """Wait until what other nodes wrote is seen on this one.
+
+    A network file system may go on saying for up to a minute that a file is not there, when it was asked before the
+    file appeared; listing the folder makes it look again. Inputs whose last attempt failed are not waited for.
+    """
+    if stage.partial or "SLURM_JOB_ID" not in os.environ:
+        return
+    deadline = time.monotonic() + float(os.environ.get("SAE_GENOMICS_INPUT_WAIT", "60"))
+    for need, each in needed_tasks(run, stage, task):
+        while not run.state(need, each).done:
+            tried = attempts.attempts_of(run, need, each)
+            failed = bool(tried) and tried[-1].outcome == "failed"
+            if failed or time.monotonic() >= deadline:
+                return  # execute() says what is missing
+            say(f"waiting for {need.name} {run.unit_key(need, each)} to be seen on this node")
+            for folder in {path.parent for path in [run.manifest_file(need, each), *need.files(run, each)]}:
+                if folder.is_dir():
+                    os.listdir(folder)
+            time.sleep(3)
+            stop_point()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=sae-extract
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=32G
+#SBATCH --time=04:00:00
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+# Stage 02. slurm/00_full_pipeline.sh submits it with what the cluster profile asks for; by hand, from the repository:
+#   sbatch slurm/02_extract.sh configs/demo.yaml        or, as an array: sbatch --array=0-3 slurm/02_extract.sh configs/demo.yaml
+exec bash "${SAE_GENOMICS_ROOT:-${SLURM_SUBMIT_DIR:-.}}/slurm/lib/stage.sh" extract "$@"
