@@ -244,6 +244,11 @@ class ActivationFile:
             raise
 
     @property
+    def row_bytes(self) -> int:
+        """Bytes of a row as stored."""
+        return self.d_model * item_bytes(self.dtype)
+
+    @property
     def n_nonfinite(self) -> int:
         return len(self.nonfinite_rows)
 

@@ -1,0 +1,246 @@
+"""Training batches: rows of many files in an order set by the seed alone, every row once an epoch."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sae_genomics.activations.cutting import cut_windows
+from sae_genomics.activations.dtypes import DISK_DTYPES, as_tensor
+from sae_genomics.activations.rows import OpenFiles, RowSet, chosen_rows
+
+if TYPE_CHECKING:
+    from sae_genomics.run import Run
+
+MEMORY_BYTES = 2 << 30
+_PURPOSE = zlib.crc32(b"activations.batches")
+
+
+def training_batches(
+    run: Run, layer: int, batch_rows: int, *, seed: int | None = None, pin_memory: bool = False
+) -> ShuffledBatches:
+    """Endless shuffled batches of a layer's training rows: gene tokens of cells that are not held out, and `<cls>` rows
+    with `sae.include_cls`. seed: default run.seed. Raises UserError when there are none."""
+    rows = chosen_rows(run, layer, "train", run.config.sae.include_cls)
+    return ShuffledBatches(rows, batch_rows, run.config.run.seed if seed is None else seed, pin_memory=pin_memory)
+
+
+class ShuffledBatches:
+    """Endless float32 [batch_rows, d_model] CPU tensors; a batch that an epoch's end cuts goes on with the next epoch.
+
+    Rows that fit `memory_bytes` are held in memory and permuted as a whole each epoch. More are read in groups of
+    blocks: each epoch permutes the blocks of all files, takes as many as fill half of `memory_bytes` (the next group is
+    read meanwhile), and permutes their rows. Which way is taken depends on the rows and on `memory_bytes`, never on the
+    machine, so that a seed means the same batches everywhere.
+
+    rows: what to draw from. seed: sets the order. prefetch: batches made ahead; makes no difference to what comes.
+    pin_memory: allocate batches in page-locked memory, for asynchronous copies to CUDA.
+
+    Not for use from several threads at once. Raises DamagedArtifact, from `next`, where a file cannot be read.
+    """
+
+    def __init__(
+        self,
+        rows: RowSet,
+        batch_rows: int,
+        seed: int,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+        prefetch: int = 4,
+        pin_memory: bool = False,
+    ):
+        self.rows, self.batch_rows, self.seed = rows, batch_rows, seed
+        self.n_rows, self.d_model = rows.n_rows, rows.d_model
+        self.in_memory = rows.n_bytes <= memory_bytes
+        self._group_rows = rows.n_rows if self.in_memory else max(memory_bytes // 2 // rows.row_bytes, 1)
+        self._prefetch, self._pin = max(prefetch, 1), pin_memory
+        self._position = 0
+        self._everything: npt.NDArray[Any] | None = None
+        self._producer: _Producer | None = None
+
+    @property
+    def position(self) -> int:
+        """Rows given out since the beginning."""
+        return self._position
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the next row, counted from 0."""
+        return self._position // self.n_rows
+
+    def state(self) -> dict[str, int]:
+        """Where the batches given out so far end; JSON-able."""
+        return {"position": self._position, "epoch": self.epoch, "n_rows": self.n_rows, "seed": self.seed}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go on from a `state`: the batches that follow are those that followed there. Reads one group, no more.
+
+        Raises ValueError when the state is of other rows or another seed.
+        """
+        mine = self.state()
+        if (state["n_rows"], state["seed"]) != (mine["n_rows"], mine["seed"]):
+            raise ValueError(f"the state is of {state['n_rows']} rows and seed {state['seed']}, not {mine}")
+        self.close()
+        self._position = int(state["position"])
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return self
+
+    def __next__(self) -> torch.Tensor:
+        if self._producer is None:
+            self._producer = _Producer(self._batches(self._position), self._prefetch)
+        batch = self._producer.take()
+        self._position += len(batch)
+        return batch
+
+    def close(self) -> None:
+        """Stop reading ahead. A later `next` starts again from the same place."""
+        if self._producer is not None:
+            self._producer.stop()
+            self._producer = None
+
+    def __enter__(self) -> ShuffledBatches:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # --- what follows runs in the reading thread ---
+
+    def _batches(self, position: int) -> Iterator[torch.Tensor]:
+        batch, filled = self._empty_batch(), 0
+        for stored, order in self._groups(position):
+            taken = 0
+            while taken < len(order):
+                n = min(self.batch_rows - filled, len(order) - taken)
+                _gather(stored, order[taken : taken + n], self.rows.dtype, batch[filled : filled + n])
+                taken, filled = taken + n, filled + n
+                if filled == self.batch_rows:
+                    yield batch
+                    batch, filled = self._empty_batch(), 0
+
+    def _empty_batch(self) -> torch.Tensor:
+        return torch.empty(self.batch_rows, self.d_model, dtype=torch.float32, pin_memory=self._pin)
+
+    def _groups(self, position: int) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.int64]]]:
+        """Each group's stored rows, and the order to take them in, from `position` on and without end."""
+        plan = self._plan(position)
+        with OpenFiles(self.rows) as files, ThreadPoolExecutor(1, "activation reader") as reader:
+            group = next(plan)
+            reading: Future[npt.NDArray[Any]] = reader.submit(self._read, files, group.blocks)
+            while True:
+                stored = reading.result()
+                following = next(plan)
+                if not self.in_memory:
+                    reading = reader.submit(self._read, files, following.blocks)
+                yield stored, self._generator(group.epoch, group.number + 1).permutation(len(stored))[group.skip :]
+                group = following
+
+    def _plan(self, position: int) -> Iterator[_Group]:
+        """The groups of each epoch, from the one that holds `position` on."""
+        epoch, skip = divmod(position, self.n_rows)
+        while True:
+            order = self._generator(epoch, 0).permutation(len(self.rows.block_rows))
+            for number, cut in enumerate(cut_windows(self.rows.block_rows[order], self._group_rows)):
+                blocks = np.sort(order[cut])  # read in the files' order
+                n_rows = int(self.rows.block_rows[blocks].sum())
+                if skip < n_rows:
+                    yield _Group(epoch, number, blocks, skip)
+                    skip = 0
+                else:
+                    skip -= n_rows
+            epoch += 1
+
+    def _generator(self, epoch: int, purpose: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence([self.seed, _PURPOSE, epoch, purpose]))
+
+    def _read(self, files: OpenFiles, blocks: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """The chosen rows of some blocks, as stored."""
+        if self._everything is not None:
+            return self._everything
+        rows = self.rows
+        stored = np.empty((int(rows.block_rows[blocks].sum()), rows.d_model), dtype=DISK_DTYPES[rows.dtype])
+        at = 0
+        for block in blocks:
+            n = int(rows.block_rows[block])
+            shard, start, stop = int(rows.block_shard[block]), int(rows.block_start[block]), int(rows.block_stop[block])
+            if n == stop - start:
+                files.open(shard).stored_rows(start, stop, out=stored[at : at + n])
+            else:
+                found = files.open(shard).stored_rows(start, stop)
+                np.compress(rows.shards[shard].mask(start, stop), found, axis=0, out=stored[at : at + n])
+            at += n
+        if self.in_memory:
+            self._everything = stored
+        return stored
+
+
+class _Group(NamedTuple):
+    """epoch; number within it; blocks, ascending; rows of it that an earlier attempt gave out already."""
+
+    epoch: int
+    number: int
+    blocks: npt.NDArray[np.int64]
+    skip: int
+
+
+def _gather(stored: npt.NDArray[Any], order: npt.NDArray[np.int64], dtype: str, out: torch.Tensor) -> None:
+    """out[i] = stored[order[i]] as float32. By numpy, which leaves torch's threads to the training."""
+    target = out.numpy()
+    if dtype == "float32":
+        np.take(stored, order, axis=0, out=target, mode="clip")
+    elif dtype == "bfloat16":
+        bits = target.view(np.uint32)
+        bits[...] = np.take(stored, order, axis=0)
+        np.left_shift(bits, 16, out=bits)
+    else:
+        out.copy_(as_tensor(np.take(stored, order, axis=0), dtype))
+
+
+class _Producer:
+    """Runs an iterator in a thread, a bounded number of items ahead."""
+
+    def __init__(self, items: Iterator[torch.Tensor], ahead: int):
+        self._items = items
+        self._queue: queue.Queue[torch.Tensor | BaseException] = queue.Queue(ahead)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="activation batches", daemon=True)
+        self._thread.start()
+
+    def take(self) -> torch.Tensor:
+        item = self._queue.get()
+        if isinstance(item, BaseException):
+            self._queue.put(item)  # it stays so
+            raise item
+        return item
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put(item):
+                    break
+        except BaseException as error:
+            self._put(error)
+        finally:
+            self._items.close()  # type: ignore[attr-defined]
+
+    def _put(self, item: torch.Tensor | BaseException) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False

@@ -1,0 +1,61 @@
+"""Held-out rows for evaluation, in the files' order: all of them, or a sample that is spread evenly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sae_genomics.activations.rows import OpenFiles, RowSet, chosen_rows
+
+if TYPE_CHECKING:
+    from sae_genomics.run import Run
+
+_SPREAD = 4  # a sample reads about this many times its own rows
+
+
+def heldout_blocks(
+    run: Run, layer: int, max_rows: int, block_rows: int, include_cls: bool | None = None
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Finite rows of held-out cells: float32 [at most block_rows, d_model] arrays, at most `max_rows` rows in all.
+
+    Where there are more, evenly spaced blocks of the files are read and evenly spaced rows of those taken; the choice
+    depends on the files alone. include_cls: default sae.include_cls.
+    Raises UserError when there are no held-out rows, DamagedArtifact naming file and rows.
+    """
+    rows = chosen_rows(run, layer, "heldout", run.config.sae.include_cls if include_cls is None else include_cls)
+    return _sample(rows, max_rows, block_rows)
+
+
+def _sample(rows: RowSet, max_rows: int, block_rows: int) -> Iterator[npt.NDArray[np.float32]]:
+    n_blocks = len(rows.block_rows)
+    wanted = min(n_blocks, int(np.ceil(_SPREAD * max_rows * n_blocks / rows.n_rows)))
+    blocks = np.arange(wanted) * n_blocks // wanted
+    before = np.concatenate([[0], np.cumsum(rows.block_rows[blocks])])
+    total = int(before[-1])
+    taken = np.arange(min(total, max_rows)) * total // min(total, max_rows)
+    out = np.empty((min(block_rows, len(taken)), rows.d_model), dtype=np.float32)
+    filled = 0
+    with OpenFiles(rows) as files:
+        for block, first, last in zip(blocks, before[:-1], before[1:], strict=True):
+            chosen = taken[np.searchsorted(taken, first) : np.searchsorted(taken, last)] - first
+            found = _block_rows(rows, files, int(block), chosen)
+            while len(found):
+                n = min(len(out) - filled, len(found))
+                out[filled : filled + n] = found[:n]
+                filled, found = filled + n, found[n:]
+                if filled == len(out):
+                    yield out
+                    out, filled = np.empty_like(out), 0
+    if filled:
+        yield out[:filled]
+
+
+def _block_rows(rows: RowSet, files: OpenFiles, block: int, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Some of a block's chosen rows, by their place among these."""
+    number = int(rows.block_shard[block])
+    start, stop = int(rows.block_start[block]), int(rows.block_stop[block])
+    places = np.flatnonzero(rows.shards[number].mask(start, stop))[chosen]
+    return files.open(number).rows(start, stop)[places]

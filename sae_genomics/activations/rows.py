@@ -1,0 +1,159 @@
+"""Which stored rows a computation uses: of training or held-out cells, gene tokens or `<cls>` too, always finite ones."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sae_genomics.activations.store import CHUNK_BYTES, ActivationFile, open_activations, read_cell_ptr
+from sae_genomics.artifacts import CELLS
+from sae_genomics.errors import DamagedArtifact, UserError
+
+if TYPE_CHECKING:
+    from sae_genomics.run import Run
+
+Cells = Literal["train", "heldout", "all"]
+_MOST_OPEN = 128
+
+
+@dataclass(frozen=True)
+class ShardRows:
+    """The chosen rows of one shard's file.
+
+    path: activations file. cell_ptr: int64 [cells + 1]. cell_chosen: bool [cells].
+    n_special: special tokens a cell; include_cls: whether the first of them is chosen; `<drug>` never is.
+    left_out: int64, rows that are not finite. chunk_rows: rows of an HDF5 chunk.
+    """
+
+    path: Path
+    cell_ptr: npt.NDArray[np.int64]
+    cell_chosen: npt.NDArray[np.bool_]
+    n_special: int
+    include_cls: bool
+    left_out: npt.NDArray[np.int64]
+    chunk_rows: int
+
+    @property
+    def n_rows(self) -> int:
+        """Stored rows, chosen or not."""
+        return int(self.cell_ptr[-1])
+
+    def mask(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
+        """bool [stop - start]: which of the rows start to stop are chosen."""
+        first = int(np.searchsorted(self.cell_ptr, start, side="right")) - 1
+        last = int(np.searchsorted(self.cell_ptr, stop, side="left"))
+        ends = np.clip(self.cell_ptr[first : last + 1], start, stop)
+        mask = np.repeat(self.cell_chosen[first:last], np.diff(ends))
+        dropped = self.cell_ptr[first:last, None] + np.arange(int(self.include_cls), self.n_special)
+        for rows in (dropped.ravel(), self.left_out):
+            mask[rows[(rows >= start) & (rows < stop)] - start] = False
+        return mask
+
+
+class RowSet:
+    """The chosen rows of all shards of a layer, cut into blocks that are read at once.
+
+    shards: one entry a file. d_model: numbers a row. dtype: on disk.
+    block_shard, block_start, block_stop: int64 [blocks], where each block of rows is; block_rows: int64 [blocks], how many
+    of its rows are chosen. Blocks without any are not listed. Blocks are whole chunks, of about 1 MiB.
+    """
+
+    def __init__(self, shards: list[ShardRows], d_model: int, dtype: str, row_bytes: int):
+        self.shards, self.d_model, self.dtype, self.row_bytes = shards, d_model, dtype, row_bytes
+        found = [_blocks(number, shard, row_bytes) for number, shard in enumerate(shards)]
+        blocks = np.concatenate([np.empty((0, 4), dtype=np.int64), *found])
+        blocks = blocks[blocks[:, 3] > 0]
+        self.block_shard, self.block_start, self.block_stop, self.block_rows = blocks.T
+        self.n_rows = int(self.block_rows.sum())
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the chosen rows as stored."""
+        return self.n_rows * self.row_bytes
+
+
+def _blocks(number: int, shard: ShardRows, row_bytes: int) -> npt.NDArray[np.int64]:
+    """int64 [blocks, 4]: shard, start, stop, chosen rows."""
+    if not shard.n_rows:
+        return np.empty((0, 4), dtype=np.int64)
+    chunks = max(round(CHUNK_BYTES / (shard.chunk_rows * row_bytes)), 1)
+    starts = np.arange(0, shard.n_rows, chunks * shard.chunk_rows)
+    stops = np.append(starts[1:], shard.n_rows)
+    chosen = np.add.reduceat(shard.mask(0, shard.n_rows), starts, dtype=np.int64)
+    return np.stack([np.full(len(starts), number), starts, stops, chosen], axis=1)
+
+
+class OpenFiles:
+    """The files of a RowSet for reading, a bounded number of them open at once."""
+
+    def __init__(self, rows: RowSet):
+        self._paths = [shard.path for shard in rows.shards]
+        self._open: OrderedDict[int, ActivationFile] = OrderedDict()
+
+    def open(self, shard: int) -> ActivationFile:
+        """The file of a shard, by its place in `rows.shards`. Raises DamagedArtifact."""
+        if shard not in self._open:
+            if len(self._open) >= _MOST_OPEN:
+                self._open.popitem(last=False)[1].close()
+            self._open[shard] = open_activations(self._paths[shard])
+        self._open.move_to_end(shard)
+        return self._open[shard]
+
+    def __enter__(self) -> OpenFiles:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+def chosen_rows(run: Run, layer: int, cells: Cells, include_cls: bool = False) -> RowSet:
+    """The rows of a layer that belong to training cells, held-out cells, or all.
+
+    Raises UserError when there are none, DamagedArtifact when a file cannot be read or files do not fit together.
+    """
+    heldout = read_heldout(run)
+    shards = []
+    d_model, dtype, row_bytes = 0, "", 0
+    for number in range(run.n_shards):
+        first, last = run.shard_cells(number)
+        part = heldout[first:last]
+        path = run.activations_file(layer, number)
+        cell_ptr, n_special = read_cell_ptr(run.tokens_file(number))
+        with open_activations(path) as file:
+            if len(cell_ptr) != len(part) + 1 or int(cell_ptr[-1]) != file.n_rows:
+                raise DamagedArtifact(f"{path} and {run.tokens_file(number)} are not of the same cells")
+            d_model, dtype, row_bytes = file.d_model, file.dtype, file.row_bytes
+            chosen = {"train": ~part, "heldout": part, "all": np.ones_like(part)}[cells]
+            shards.append(
+                ShardRows(path, cell_ptr, chosen, n_special, include_cls, file.nonfinite_rows, file.chunk_rows)
+            )
+    rows = RowSet(shards, d_model, dtype, row_bytes)
+    if not rows.n_rows:
+        raise UserError(_nothing(run, layer, cells, heldout))
+    return rows
+
+
+def read_heldout(run: Run) -> npt.NDArray[np.bool_]:
+    """bool [cells], in the order of cells.parquet: no SAE is trained on these."""
+    heldout: npt.NDArray[np.bool_] = CELLS.read(run.cells_file, ["heldout"])["heldout"].to_numpy(dtype=bool)
+    return heldout
+
+
+def _nothing(run: Run, layer: int, cells: Cells, heldout: npt.NDArray[np.bool_]) -> str:
+    n_cells = {"train": int((~heldout).sum()), "heldout": int(heldout.sum()), "all": len(heldout)}[cells]
+    what = {"train": "training", "heldout": "held-out", "all": ""}[cells]
+    if not n_cells:
+        return (
+            f"run {run.name}: there are no {what} cells among the {len(heldout):,} used; "
+            f"change data.heldout_fraction (now {run.config.data.heldout_fraction:g}) or use more cells"
+        )
+    return (
+        f"run {run.name}, layer {layer}: the {n_cells:,} {what} cells have no gene token with finite activations; "
+        "check that genes match the model's vocabulary and that the cells have counts"
+    )
