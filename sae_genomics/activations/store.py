@@ -158,6 +158,7 @@ class ActivationWriter:
         self._rows = self._file.create_dataset(
             "activations",
             shape=(n_rows, header.d_model),
+            maxshape=(None, header.d_model),
             dtype=DISK_DTYPES[header.dtype],
             chunks=(chunk_rows, header.d_model),
             fletcher32=True,

@@ -1,0 +1,192 @@
+"""The files of extraction: what is written is read, and damage is found and named."""
+
+import sys
+from itertools import pairwise
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sae_genomics.activations.dtypes import as_disk, as_tensor, to_float32, torch_dtype
+from sae_genomics.activations.store import (
+    ActivationWriter,
+    Header,
+    TokenShard,
+    open_activations,
+    read_cell_ptr,
+    read_tokens,
+    stored_fingerprint,
+    write_tokens,
+)
+from sae_genomics.errors import DamagedArtifact, UserError
+
+D_MODEL = 40
+
+
+def header(**changes) -> Header:
+    values = {
+        "fingerprint": "f00d", "model": "tiny", "model_identity": "1d", "hook": "mlp_out", "layer": 3, "shard": 2, "d_model": D_MODEL,
+        "dtype": "float32", "n_special": 1,
+    }  # fmt: skip
+    return Header(**{**values, **changes})
+
+
+def write(path, x: torch.Tensor, compression="none", cuts=(), nonfinite=(), **changes):
+    name = str(x.dtype).removeprefix("torch.")
+    writer = ActivationWriter(path, header(dtype=name, d_model=x.shape[1], **changes), len(x), compression)
+    edges = [0, *sorted(cuts), len(x)]
+    for start, stop in pairwise(edges):
+        writer.write(start, as_disk(x[start:stop].contiguous()))
+    writer.finish(np.array(nonfinite, dtype=np.int64), np.full(x.shape[1], 0.5), 7.25)
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd", "lz4"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_rows_come_back_as_they_went(tmp_path, dtype, compression):
+    x = torch.randn(30_000, D_MODEL, generator=torch.Generator().manual_seed(0)).to(torch_dtype(dtype))
+    write(tmp_path / "a.h5", x, compression, cuts=[17, 9000, 20_001])
+    with open_activations(tmp_path / "a.h5") as file:
+        assert (file.n_rows, file.d_model, file.dtype) == (30_000, D_MODEL, dtype)
+        assert file.n_rows > file.chunk_rows, "the test is to span chunks"
+        for start, stop in [(0, 30_000), (5, 6), (29_999, 30_000), (4000, 21_000), (12, 12)]:
+            got = file.rows(start, stop)
+            assert got.dtype == np.float32
+            np.testing.assert_array_equal(got, x[start:stop].float().numpy())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_plain_hdf5_reader_finds_what_the_documentation_says(tmp_path, dtype):
+    x = torch.randn(100, D_MODEL).to(torch_dtype(dtype))
+    write(tmp_path / "a.h5", x, nonfinite=[3])
+    with h5py.File(tmp_path / "a.h5") as file:
+        rows = file["activations"]
+        assert rows.dtype == {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}[dtype]
+        assert rows.attrs["dtype"] == file.attrs["dtype"] == dtype
+        assert rows.fletcher32
+        stored = rows[:]
+        if dtype == "bfloat16":  # the upper half of a float32
+            stored = (stored.astype(np.uint32) << 16).view(np.float32)
+        np.testing.assert_array_equal(stored.astype(np.float32), x.float().numpy())
+        wanted = {
+            "format_version": 1, "fingerprint": "f00d", "model": "tiny", "model_identity": "1d", "hook": "mlp_out",
+            "hook_name": "blocks.3.hook_mlp_out", "layer": 3, "d_model": D_MODEL, "n_rows": 100, "n_nonfinite": 1,
+            "mean_squared_norm": 7.25, "n_special": 1, "shard": 2,
+        }  # fmt: skip
+        assert {name: file.attrs[name] for name in wanted} == wanted
+        np.testing.assert_array_equal(file.attrs["mean"], np.full(D_MODEL, 0.5))
+        np.testing.assert_array_equal(file["nonfinite_rows"][:], [3])
+
+
+def test_the_same_rows_make_the_same_bytes(tmp_path):
+    x = torch.randn(5000, D_MODEL)
+    write(tmp_path / "a.h5", x, cuts=[100, 4000])
+    write(tmp_path / "b.h5", x)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_no_rows_at_all(tmp_path):
+    write(tmp_path / "a.h5", torch.empty(0, D_MODEL))
+    with open_activations(tmp_path / "a.h5") as file:
+        assert file.rows(0, 0).shape == (0, D_MODEL)
+
+
+@given(bits=st.lists(st.integers(0, 2**16 - 1), min_size=1, max_size=50))
+def test_bfloat16_is_the_upper_half_of_float32(bits):
+    stored = np.array(bits, dtype=np.uint16)
+    wanted = (stored.astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(
+        to_float32(stored, "bfloat16").view(np.uint32) << 1 >> 1, wanted.view(np.uint32) << 1 >> 1
+    )
+    np.testing.assert_array_equal(as_disk(as_tensor(stored, "bfloat16")), stored)
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_a_flipped_byte_is_found_and_its_rows_named(tmp_path, compression):
+    path = tmp_path / "shard_0007.h5"
+    x = torch.randn(3 * (1 << 20) // (4 * D_MODEL), D_MODEL)
+    write(path, x, compression)
+    with h5py.File(path) as file:
+        place = file["activations"].id.get_chunk_info(1)
+        chunk_rows = file["activations"].chunks[0]
+        first = place.chunk_offset[0]
+    content = bytearray(path.read_bytes())
+    content[place.byte_offset + place.size // 2] ^= 0x10
+    path.write_bytes(content)
+    with open_activations(path) as file:
+        file.rows(0, chunk_rows)
+        with pytest.raises(DamagedArtifact) as error:
+            file.rows(0, file.n_rows)
+    assert str(path) in str(error.value)
+    assert f"rows {first:,} to {first + chunk_rows - 1:,}" in str(error.value)
+
+
+def test_files_that_are_no_files_of_ours_are_named(tmp_path):
+    whole = tmp_path / "whole.h5"
+    write(whole, torch.randn(20_000, D_MODEL))
+    truncated, text, other = tmp_path / "truncated.h5", tmp_path / "text.h5", tmp_path / "other.h5"
+    truncated.write_bytes(whole.read_bytes()[:100_000])
+    text.write_text("cells")
+    with h5py.File(other, "w") as file:
+        file["x"] = 1
+    for path in (truncated, text, other, tmp_path / "absent.h5"):
+        for read in (open_activations, read_tokens, read_cell_ptr):
+            with pytest.raises(DamagedArtifact, match=path.name):
+                read(path)
+        assert stored_fingerprint(path) is None
+    assert stored_fingerprint(whole) == "f00d"
+    with pytest.raises(DamagedArtifact, match="whole"):
+        read_tokens(whole)
+
+
+def test_attributes_cut_off_are_damage(tmp_path):
+    write(tmp_path / "a.h5", torch.randn(10, D_MODEL))
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        del file.attrs["mean"]
+    with pytest.raises(DamagedArtifact, match=r"a\.h5"):
+        open_activations(tmp_path / "a.h5")
+
+
+def test_compression_without_the_plugin_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)
+    with pytest.raises(UserError, match="pip install hdf5plugin"):
+        ActivationWriter(tmp_path / "a.h5", header(), 10, "lz4")
+
+
+def some_tokens(lengths, n_special=1, seed=0) -> TokenShard:
+    rng = np.random.default_rng(seed)
+    lengths = np.asarray(lengths, dtype=np.int64)
+    n = int(lengths.sum())
+    return TokenShard(
+        cell=np.repeat(rng.integers(0, 1 << 40, len(lengths)), lengths),
+        gene=rng.integers(0, 1 << 20, n).astype(np.int32),
+        expression=rng.poisson(2, n).astype(np.float32),
+        value=rng.random(n).astype(np.float32),
+        cell_ptr=np.concatenate([[0], np.cumsum(lengths)]),
+        n_special=n_special,
+        fingerprint="beef",
+        shard=4,
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(lengths=st.lists(st.integers(2, 30), min_size=1, max_size=20), n_special=st.integers(1, 2))
+def test_tokens_come_back_as_they_went(tmp_path_factory, lengths, n_special):
+    path = tmp_path_factory.mktemp("tokens") / "t.h5"
+    tokens = some_tokens(lengths, n_special)
+    write_tokens(path, tokens)
+    got = read_tokens(path)
+    for name in ("cell", "gene", "expression", "value", "cell_ptr"):
+        wanted = getattr(tokens, name)
+        np.testing.assert_array_equal(getattr(got, name), wanted)
+        assert getattr(got, name).dtype == wanted.dtype
+    assert (got.n_special, got.fingerprint, got.shard) == (n_special, "beef", 4)
+    special = [place < n_special for length in lengths for place in range(length)]
+    np.testing.assert_array_equal(got.special, special)
+    np.testing.assert_array_equal(got.cell_in_shard, np.repeat(np.arange(len(lengths)), lengths))
+    assert stored_fingerprint(path) == "beef"
+    pointers, found = read_cell_ptr(path)
+    np.testing.assert_array_equal(pointers, tokens.cell_ptr)
+    assert found == n_special
