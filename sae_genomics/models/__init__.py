@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     import torch
 
     from sae_genomics.config import ModelConfig
+    from sae_genomics.data.tokenise import TokeniserSettings
 
-__all__ = ["FAMILIES", "CellModel", "ModelInfo", "Outputs", "describe", "load_model", "pick_device", "resolve_layers"]
+__all__ = [
+    "FAMILIES", "CellModel", "ModelInfo", "Outputs", "describe", "load_model", "pick_device", "resolve_layers",
+    "tokeniser_settings", "vocabulary",
+]  # fmt: skip
 
-# family: (module with describe(model, cache_dir), which reads no weights; module with load(model, device, cache_dir))
+# family: (module with describe and small_files(model, cache_dir), which read no weights; module with load(model, device, cache_dir))
 FAMILIES = {
     "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
 }
@@ -69,3 +73,18 @@ def _family(model: ModelConfig, part: int) -> Any:
     if model.family not in FAMILIES:
         raise UserError(f"model.family: {model.family!r} is not known; the families are {', '.join(FAMILIES)}")
     return import_module(FAMILIES[model.family][part])
+
+
+def vocabulary(model: ModelConfig, cache_dir: Path | None = None) -> dict[str, int]:
+    """Name -> id of the genes that the config's model knows, without reading weights.
+
+    A model on the hub is downloaded for it. Raises UserError as `describe` does.
+    """
+    known: dict[str, int] = _family(model, 0).small_files(model, cache_dir).vocab
+    return known
+
+
+def tokeniser_settings(model: ModelConfig, cache_dir: Path | None = None) -> TokeniserSettings:
+    """How the config's model wants its tokens, without reading weights; as `vocabulary`."""
+    settings: TokeniserSettings = _family(model, 0).small_files(model, cache_dir).tokeniser
+    return settings

@@ -94,6 +94,11 @@ def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
     return describe_folder(read_release(folder, with_drugs=False), model_name(model))
 
 
+def small_files(model: ModelConfig, cache_dir: Path | None = None) -> Release:
+    """The folder's configs and vocabulary, as `vocabulary` and `tokeniser_settings` of `sae_genomics.models` need them."""
+    return read_release(find_folder(model, cache_dir), with_drugs=model.drug_key is not None)
+
+
 def find_folder(model: ModelConfig, cache_dir: Path | None) -> Path:
     """The folder that `model.path` or `model.name` stands for, downloaded where needed. Raises UserError."""
     if model.path is not None:
@@ -289,6 +294,14 @@ def _architecture(model: _Keys, collator: _Keys, shapes: Mapping[str, tuple[int,
         chem=_chem(model, collator, shapes) if with_drugs else None,
         standard_scale_outputs=model.get("standard_scale_outputs", bool, False),
     )
+
+
+def parse_architecture(model: Mapping[str, Any], collator: Mapping[str, Any]) -> Tx1Config:
+    """The architecture that the contents of `model_config.yml` and `collator_config.yml` describe, without drugs.
+
+    Raises UserError as `read_release` does.
+    """
+    return _architecture(_Keys(Path(FILES[0]), model), _Keys(Path(FILES[1]), collator), {}, with_drugs=False)
 
 
 def _extra_embeddings(genes: _Keys, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, bool]]:

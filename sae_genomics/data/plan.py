@@ -1,0 +1,236 @@
+"""What a run will cost: disk, memory and time of every stage, from the counted tokens.
+
+Disk of `extract` and `train` follows from the formats and is right to a few per cent; the rest is small. Memory is an
+upper estimate a task. Time is rough: a stage's arithmetic over the rate that such a device usually sustains.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sae_genomics.sae.spec import make_spec
+from sae_genomics.stages import STAGES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sae_genomics.run import Run
+
+ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+TOKEN_BYTES = 20  # cell, gene, expression, value
+
+# Sustained FLOP/s: of one CPU core (half of what AVX-512 cores reach in float32), one data-centre GPU, one Apple GPU.
+CPU_CORE_RATE = 35e9
+GPU_RATE = {"float32": 15e12, "float16": 120e12, "bfloat16": 120e12}
+MPS_RATE = 2e12
+_BASE_MEMORY = 600 << 20  # an interpreter with torch and scanpy's libraries
+_WINDOW_MEMORY = 2 * (256 << 20)  # activations waiting to be written
+_BATCH_MEMORY = 2 << 30  # activations waiting to be trained on
+_PAIR_MEMORY = 1 << 30  # sums a (feature, gene) pair, until they go to a hash table
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What the estimates depend on.
+
+    n_tokens: tokens the model reads, special ones included. n_stored: those of them that are stored.
+    max_shard_tokens: tokens read of the largest shard. n_slots: distinct matched genes.
+    """
+
+    n_cells: int
+    n_tokens: int
+    n_stored: int
+    max_shard_tokens: int
+    n_slots: int
+    n_layers: int
+    deepest: int
+    d_model: int
+    max_length: int
+    n_parameters: int
+    d_sae: int
+    k: int
+    train_tokens: int
+    evaluate_tokens: int
+    batch_tokens: int
+    item_bytes: int
+    extract_rate: float
+    train_rate: float
+    top_genes: int
+    n_cell_types: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One stage. tasks: how many. disk_bytes: all of them together, when done. memory_bytes: one task. seconds: all
+    tasks one after the other on one device, rough."""
+
+    stage: str
+    tasks: int
+    disk_bytes: int
+    memory_bytes: int
+    seconds: float
+
+
+def workload(
+    run: Run, *, n_tokens: int, n_stored: int, max_shard_tokens: int, n_slots: int, n_cell_types: int, train_cells: int
+) -> Workload:
+    """The numbers of a run, its config and model filled in.
+
+    Raises UserError when sae.k exceeds the number of latents, or when no cell is left to train on.
+    """
+    config, info = run.config, run.model_info
+    gene_tokens = max(n_stored - run.n_cells, 0) if train_cells else 0
+    spec = make_spec(config.sae, info.d_model, gene_tokens, config.run.seed)
+    return Workload(
+        n_cells=run.n_cells,
+        n_tokens=n_tokens,
+        n_stored=n_stored,
+        max_shard_tokens=max_shard_tokens,
+        n_slots=n_slots,
+        n_layers=len(run.layers),
+        deepest=max(run.layers) + 1,
+        d_model=info.d_model,
+        max_length=info.max_length,
+        n_parameters=info.n_parameters or 12 * info.d_model**2 * info.n_layers + 60_000 * info.d_model,
+        d_sae=spec.d_sae,
+        k=spec.k,
+        train_tokens=spec.steps * spec.batch_rows,
+        evaluate_tokens=config.sae.evaluate_tokens,
+        batch_tokens=max(config.activations.batch_tokens, config.sae.batch_tokens),
+        item_bytes=ITEM_BYTES[config.activations.dtype],
+        extract_rate=device_rate(config.model.device, config.model.compute_dtype),
+        train_rate=device_rate(config.sae.device, config.sae.compute_dtype),
+        top_genes=config.associations.top_genes,
+        n_cell_types=n_cell_types,
+    )
+
+
+def estimate(run: Run, work: Workload) -> list[Estimate]:
+    """One estimate for each stage of the pipeline, in its order."""
+    known = {
+        "prepare": _prepare, "extract": _extract, "train": _train, "associate": _associate, "validate": _validate,
+        "report": _report,
+    }  # fmt: skip
+    estimates = []
+    for stage in STAGES:
+        tasks = run.n_tasks(stage)
+        disk, memory, seconds = known.get(stage.name, _other)(work)
+        estimates.append(Estimate(stage.name, tasks, int(disk), int(memory), round(float(seconds), 1)))
+    return estimates
+
+
+def disk_needs(run: Run, estimates: list[Estimate]) -> dict[Path, int]:
+    """Bytes that go to each root of the run."""
+    needs = {run.checkpoints: 0, run.results: 0}
+    for each, stage in zip(estimates, STAGES, strict=True):
+        needs[run.checkpoints if stage.root == "checkpoints" else run.results] += each.disk_bytes
+    return needs
+
+
+def savings(run: Run, work: Workload, lengths_sum: dict[int, int]) -> str:
+    """Which keys to lower when the disk is too small, each with what the activations would then take.
+
+    lengths_sum: tokens_per_cell -> tokens stored with it.
+    """
+    from sae_genomics.data.disk import size_text
+
+    layer_bytes = work.d_model * work.item_bytes
+    full = work.n_stored * work.n_layers * layer_bytes
+    options = []
+    if work.item_bytes == 4:
+        options.append(
+            f"activations.dtype: float16 ({size_text(full / 2)} of activations instead of {size_text(full)})"
+        )
+    if work.n_layers > 1:
+        options.append(f"fewer model.layers ({size_text(full / work.n_layers)} each)")
+    for tokens, stored in lengths_sum.items():
+        if stored < work.n_stored:
+            options.append(f"activations.tokens_per_cell: {tokens} ({size_text(stored * work.n_layers * layer_bytes)})")
+            break
+    options.append(f"data.max_cells below {work.n_cells:,}")
+    return "lower " + ", or ".join(options) + ", or set paths.checkpoints to a larger disk"
+
+
+def as_dicts(estimates: list[Estimate]) -> list[dict[str, Any]]:
+    """For plan.json."""
+    return [asdict(each) for each in estimates]
+
+
+def device_rate(device: str, dtype: str) -> float:
+    """FLOP/s that the device usually sustains in that arithmetic; `auto` is judged by the machine this runs on."""
+    if device == "auto":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device.startswith("cuda"):
+        return GPU_RATE[dtype]
+    if device == "mps":
+        return MPS_RATE
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return CPU_CORE_RATE * cores
+
+
+Costs = tuple[float, float, float]
+
+
+def _prepare(work: Workload) -> Costs:
+    return 60 * work.n_cells + 60 * work.n_slots, _BASE_MEMORY + 60 * work.n_cells, 5 + work.n_tokens / 5e6
+
+
+def _extract(work: Workload) -> Costs:
+    disk = work.n_stored * (TOKEN_BYTES + work.n_layers * work.d_model * work.item_bytes) + 8 * work.n_cells
+    memory = _BASE_MEMORY + 4 * work.n_parameters + _WINDOW_MEMORY + 100 * work.max_shard_tokens
+    memory += work.batch_tokens * work.d_model * 4 * 16
+    mean_length = work.n_tokens / max(work.n_cells, 1)
+    flops = work.n_tokens * work.deepest * (24 * work.d_model**2 + 4 * mean_length * work.d_model)
+    return disk, memory, 10 + flops / work.extract_rate + disk / 1e9
+
+
+def _sae_parameters(work: Workload) -> int:
+    return 2 * work.d_model * work.d_sae + work.d_sae + work.d_model
+
+
+def _train(work: Workload) -> Costs:
+    # a layer's checkpoint (weights and two moments, and its successor while that is written) goes when it is done
+    weights = 4 * _sae_parameters(work)
+    disk = work.n_layers * (weights + 100_000) + 6 * weights
+    activations = min(_BATCH_MEMORY, work.n_stored * work.d_model * work.item_bytes)
+    memory = _BASE_MEMORY + 5 * weights + activations + 3 * 4 * work.d_sae * min(work.batch_tokens, 4096)
+    flops = work.train_tokens * 4 * work.d_model * work.d_sae + work.evaluate_tokens * 4 * work.d_model * work.d_sae
+    return disk, memory, work.n_layers * (5 + flops / work.train_rate)
+
+
+def _associate(work: Workload) -> Costs:
+    tokens = work.n_stored / max(work.n_cells, 1)
+    active = work.d_sae * -math.expm1(-tokens * work.k / work.d_sae)  # distinct features a cell, if drawn at random
+    disk = work.n_layers * (
+        work.n_cells * active * 10 + work.d_sae * (2 * work.top_genes * 25 + 60 * work.n_cell_types)
+    )
+    pairs = 24 * work.d_sae * work.n_slots
+    memory = _BASE_MEMORY + 2 * 4 * _sae_parameters(work) + min(pairs, _PAIR_MEMORY) + 200 * work.n_cells
+    memory += 4 * work.d_sae * min(work.batch_tokens, 4096)
+    seconds = work.n_layers * (10 + work.n_stored * 2 * work.d_model * work.d_sae / work.train_rate)
+    return disk, memory, seconds
+
+
+def _validate(work: Workload) -> Costs:
+    return (
+        work.n_layers * work.d_sae * 2_000,
+        _BASE_MEMORY + work.d_sae * 20_000,
+        work.n_layers * (5 + work.d_sae / 500),
+    )
+
+
+def _report(work: Workload) -> Costs:
+    return (
+        5_000_000 + work.n_layers * work.d_sae * 1_500,
+        _BASE_MEMORY + work.n_layers * work.d_sae * 20_000,
+        20 + 3 * work.n_layers,
+    )
+
+
+def _other(work: Workload) -> Costs:
+    return work.n_layers * work.d_sae * 2_000, _BASE_MEMORY, 60 * work.n_layers
