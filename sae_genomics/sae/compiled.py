@@ -1,0 +1,64 @@
+"""How the CPU kernels of this folder are compiled and spread over threads.
+
+Kernels release the interpreter's lock and work on a range of rows; `each_range` hands ranges of a fixed size to a few
+threads. Ranges do not depend on the number of threads and write apart from one another, so neither do the results.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numba
+
+# Sums may be reordered so that they vectorise; NaN and infinity keep their meaning, because a diverged run must show.
+_FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile for this CPU, lock released, and keep the machine code on disk where a folder can be written."""
+    options: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # no folder for the cache: compile in every process
+        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+
+
+def cpu_threads() -> int:
+    """Threads for the kernels: as many as torch uses for its own."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def each_range(total: int, size: int, work: Callable[[int, int], None]) -> None:
+    """Call work(start, stop) for every `size` rows of `total`; the ranges run on several threads.
+
+    Raises whatever a call raises.
+    """
+    starts = range(0, total, size)
+    threads = min(cpu_threads(), len(starts))
+    if threads <= 1:
+        for start in starts:
+            work(start, min(start + size, total))
+        return
+    shared = itertools.count()  # next() of it is atomic under the interpreter's lock
+
+    def drain() -> None:
+        while (index := next(shared)) < len(starts):
+            work(starts[index], min(starts[index] + size, total))
+
+    others = [_pool(os.getpid()).submit(drain) for _ in range(threads - 1)]
+    drain()
+    for other in others:
+        other.result()
+
+
+@lru_cache(maxsize=1)
+def _pool(process: int) -> ThreadPoolExecutor:
+    """One pool a process: a forked child must not wait for threads that only its parent has."""
+    return ThreadPoolExecutor(max_workers=max(os.cpu_count() or 1, 1), thread_name_prefix="sae-kernel")

@@ -1,0 +1,72 @@
+"""From what was trained to what is used: scaling and decoder norms folded in, files in SAELens' own format.
+
+Training sees s x with s = sqrt(d_in / mean |x|^2) and decoder rows of any norm n_j. With
+
+    W_enc' = W_enc^T n,  b_enc' = b_enc n / s,  W_dec' = W_dec / n,  b_dec' = b_dec / s,  threshold' = threshold / s
+
+the saved SAE reads stored activations as they are, writes them as they are, and has decoder rows of norm 1, so that an
+activation is the length that its feature adds to the reconstruction. Which latents are active does not change.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import save_file
+
+from sae_genomics.atomic import atomic_path
+from sae_genomics.sae.load import CFG_FILE, SPARSITY_FILE, WEIGHTS_FILE, Encoder
+from sae_genomics.sae.spec import Spec
+from sae_genomics.sae.state import SaeState
+
+SPARSITY_EPSILON = 1e-10  # SAELens' own: log10(firing rate + 1e-10)
+
+
+def fold(state: SaeState, spec: Spec, scale: float) -> Encoder:
+    """The inference SAE on unscaled activations; `scale` is what training multiplied them by."""
+    norm = state.W_dec.norm(dim=1).clamp(min=1e-8)
+    threshold = None
+    if spec.architecture in ("batchtopk", "matryoshka"):
+        threshold = torch.full((spec.d_sae,), state.threshold / scale)
+    return Encoder(
+        architecture="topk" if threshold is None else "jumprelu",
+        W_enc=(state.W_enc * norm[:, None]).T.contiguous(),
+        b_enc=state.b_enc * norm / scale,
+        W_dec=state.W_dec / norm[:, None],
+        b_dec=state.b_dec / scale,
+        k=spec.k if threshold is None else 0,
+        threshold=threshold,
+    )
+
+
+def save_sae(folder: Path, encoder: Encoder, firing_rate: npt.NDArray[np.floating], metadata: dict[str, Any]) -> None:
+    """Write cfg.json, sae_weights.safetensors and sparsity.safetensors, each atomically.
+
+    firing_rate: [d_sae], share of tokens each latent is active on. metadata: what SAELens keeps beside the weights
+    (model_name, hook_name, ...); JSON values.
+    """
+    import sae_lens
+
+    common = {"d_in": encoder.d_in, "d_sae": encoder.d_sae, "dtype": "float32", "device": "cpu"}
+    tensors = {name: getattr(encoder, name).cpu() for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+    metadata = sae_lens.saes.sae.SAEMetadata(**metadata)
+    if encoder.architecture == "topk":
+        sae = sae_lens.TopKSAE(sae_lens.TopKSAEConfig(**common, k=encoder.k, metadata=metadata))
+    else:
+        sae = sae_lens.JumpReLUSAE(sae_lens.JumpReLUSAEConfig(**common, metadata=metadata))
+        tensors["threshold"] = encoder.threshold.cpu()  # type: ignore[union-attr]
+    sae.load_state_dict(tensors)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-sae-") as staging:
+        sae.save_model(staging)
+        log_rate = torch.from_numpy(np.log10(firing_rate + SPARSITY_EPSILON).astype(np.float32))
+        save_file({"sparsity": log_rate}, Path(staging) / SPARSITY_FILE)
+        for name in (WEIGHTS_FILE, SPARSITY_FILE, CFG_FILE):
+            with atomic_path(folder / name) as temporary:
+                shutil.move(Path(staging) / name, temporary)

@@ -1,0 +1,172 @@
+"""A saved SAE as an encoder: dense activations in, (token, feature, activation) triples out.
+
+Gives the features of `sae_lens.SAE.load_from_disk(folder).encode(x)` without importing SAELens and without a dense
+[tokens, d_sae] result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from sae_genomics.errors import DamagedArtifact, UserError
+from sae_genomics.sae.select import above, top_k
+
+CFG_FILE, WEIGHTS_FILE, SPARSITY_FILE = "cfg.json", "sae_weights.safetensors", "sparsity.safetensors"
+HIDDEN_ELEMENTS = 1 << 24
+
+Triples = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]
+
+
+@dataclass
+class Encoder:
+    """The inference half of an SAE.
+
+    architecture: topk | jumprelu. W_enc: float32 [d_in, d_sae]. b_enc: float32 [d_sae]. W_dec: float32 [d_sae, d_in].
+    b_dec: float32 [d_in]. k: active latents (topk). threshold: float32 [d_sae] (jumprelu). center: subtract b_dec first.
+    weight: float32 [d_sae], what pre-activations are multiplied by before the k largest are chosen.
+    """
+
+    architecture: str
+    W_enc: torch.Tensor
+    b_enc: torch.Tensor
+    W_dec: torch.Tensor
+    b_dec: torch.Tensor
+    k: int = 0
+    threshold: torch.Tensor | None = None
+    center: bool = True
+
+    @property
+    def d_in(self) -> int:
+        return self.W_dec.shape[1]
+
+    @property
+    def d_sae(self) -> int:
+        return self.W_dec.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.W_enc.device
+
+    def encode_sparse(self, x: npt.NDArray[np.float32] | torch.Tensor) -> Triples:
+        """Active features of x, float32 [tokens, d_in].
+
+        Returns token int64 [n], feature int32 [n], activation float32 [n]: activations > 0 only, tokens ascending,
+        features ascending within a token. The pre-activations exist for a few tokens at a time.
+        Raises ValueError when the width of x is not d_in.
+        """
+        parts = list(self._encode_parts(torch.as_tensor(x, dtype=torch.float32)))
+        if not parts:
+            return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)
+        token, feature, activation = (np.concatenate([part[i] for part in parts]) for i in range(3))
+        return token, feature, activation
+
+    def _encode_parts(self, x: torch.Tensor) -> Iterator[Triples]:
+        if x.ndim != 2 or x.shape[1] != self.d_in:
+            raise ValueError(f"activations of shape {tuple(x.shape)} do not fit an SAE of d_in {self.d_in}")
+        at_once = max(1, HIDDEN_ELEMENTS // self.d_sae)
+        hidden = torch.empty(min(at_once, len(x)), self.d_sae, device=self.device)
+        for start in range(0, len(x), at_once):
+            rows = x[start : start + at_once].to(self.device)
+            if self.center:
+                rows = rows - self.b_dec
+            out = hidden[: len(rows)]
+            torch.addmm(self.b_enc, rows, self.W_enc, out=out)
+            token, feature, activation = self._active(out)
+            yield token + start, feature, activation
+
+    def _active(self, hidden: torch.Tensor) -> Triples:
+        if self.device.type != "cpu":
+            return self._active_dense(hidden)
+        if self.architecture == "topk":
+            indices = np.empty((len(hidden), self.k), np.int32)
+            values = np.empty((len(hidden), self.k), np.float32)
+            top_k(hidden.numpy(), np.ones(self.d_sae, np.float32), self.k, indices, values)
+            keep = values.ravel() > 0
+            token = np.repeat(np.arange(len(hidden), dtype=np.int64), self.k)
+            return token[keep], indices.ravel()[keep], values.ravel()[keep]
+        assert self.threshold is not None
+        return above(hidden.numpy(), np.maximum(self.threshold.numpy(), 0))
+
+    def _active_dense(self, hidden: torch.Tensor) -> Triples:
+        if self.architecture == "topk":
+            values, indices = hidden.topk(self.k, dim=1, sorted=False)
+            indices, order = indices.sort(dim=1)
+            values = values.gather(1, order)
+            row, slot = torch.nonzero(values > 0, as_tuple=True)
+            feature, activation = indices[row, slot], values[row, slot]
+        else:
+            assert self.threshold is not None
+            row, feature = torch.nonzero(hidden > self.threshold.clamp(min=0), as_tuple=True)
+            activation = hidden[row, feature]
+        return row.cpu().numpy(), feature.to(torch.int32).cpu().numpy(), activation.cpu().numpy()
+
+    def decode_sparse(
+        self,
+        token: npt.NDArray[np.integer],
+        feature: npt.NDArray[np.integer],
+        activation: npt.NDArray[np.floating],
+        n_tokens: int,
+    ) -> torch.Tensor:
+        """Reconstruction, float32 [n_tokens, d_in], from triples whose tokens ascend."""
+        indptr = torch.from_numpy(np.searchsorted(token, np.arange(n_tokens + 1)).astype(np.int64))
+        offsets, indices = indptr[:-1].to(self.device), torch.from_numpy(feature.astype(np.int64)).to(self.device)
+        weights = torch.from_numpy(activation.astype(np.float32)).to(self.device)
+        sums = torch.nn.functional.embedding_bag(indices, self.W_dec, offsets, mode="sum", per_sample_weights=weights)
+        return sums + self.b_dec
+
+    def to(self, device: str | torch.device) -> Encoder:
+        tensors = ("W_enc", "b_enc", "W_dec", "b_dec")
+        moved: dict[str, Any] = {name: getattr(self, name).to(device) for name in tensors}
+        threshold = None if self.threshold is None else self.threshold.to(device)
+        return replace(self, **moved, threshold=threshold)
+
+
+def load_encoder(folder: Path, device: str | torch.device = "cpu") -> Encoder:
+    """The SAE saved in `folder` in SAELens' format (architectures topk and jumprelu).
+
+    Raises UserError for an architecture or option that is not supported, DamagedArtifact when a file cannot be read.
+    """
+    folder = Path(folder)
+    try:
+        cfg = json.loads((folder / CFG_FILE).read_text(encoding="utf-8"))
+        tensors = load_file(folder / WEIGHTS_FILE)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} holds no SAE: {Path(error.filename or folder).name} is not there") from None
+    except (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DamagedArtifact(f"the SAE in {folder} cannot be read: {error}") from None
+    return encoder_from(cfg, tensors, str(folder)).to(device)
+
+
+def encoder_from(cfg: dict[str, Any], tensors: dict[str, torch.Tensor], where: str) -> Encoder:
+    """An encoder from SAELens' config values and weights. Raises UserError for what is not supported."""
+    architecture = cfg.get("architecture")
+    if architecture not in ("topk", "jumprelu"):
+        raise UserError(f"{where}: architecture {architecture!r} is not supported here; topk and jumprelu are")
+    for key, wanted in (("normalize_activations", "none"), ("reshape_activations", "none")):
+        if cfg.get(key, wanted) != wanted:
+            raise UserError(f"{where}: {key} = {cfg[key]!r} is not supported here; fold it into the weights first")
+    # Clones: what is mapped from a file is not aligned as products like it.
+    W_enc, b_enc, W_dec, b_dec = (tensors[name].float().clone() for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
+    if cfg.get("rescale_acts_by_decoder_norm"):
+        norm = W_dec.norm(dim=1)
+        W_enc, b_enc, W_dec = W_enc * norm, b_enc * norm, W_dec / norm[:, None]
+    return Encoder(
+        architecture=architecture,
+        W_enc=W_enc,
+        b_enc=b_enc,
+        W_dec=W_dec,
+        b_dec=b_dec,
+        k=min(int(cfg.get("k", 0)), W_dec.shape[0]),
+        threshold=tensors["threshold"].float().clone() if architecture == "jumprelu" else None,
+        center=bool(cfg.get("apply_b_dec_to_input", True)),
+    )

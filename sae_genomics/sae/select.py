@@ -1,0 +1,195 @@
+"""The k largest pre-activations of each token, without sorting a row.
+
+The k-th largest of L lane maxima (lane l holds the elements l, l + L, l + 2L, ...) is never above the k-th largest
+element of the row, because k lanes then hold an element at least as large. With L = 4k lanes barely more than k elements pass
+that bound, so two vectorised passes and a selection among a few dozen candidates replace a partial sort of d_sae elements.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from sae_genomics.sae.compiled import each_range, kernel
+
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+
+_ROWS = 16
+_GROUP = 16
+
+
+def top_k(
+    hidden: Float32,
+    weight: Float32,
+    k: int,
+    indices: Int32,
+    values: Float32,
+    *,
+    offset: Float32 | None = None,
+    rectify: bool = True,
+) -> None:
+    """For each row the k columns with the largest hidden x weight + offset, and hidden there.
+
+    hidden: float32 [rows, columns], pre-activations. weight: float32 [columns], positive (decoder norms).
+    indices: int32 [rows, k], written; columns ascending. values: float32 [rows, k], written.
+    offset: float32 [columns], 0 or -inf; -inf leaves a column out. rectify: negative values become zero.
+    A row with fewer than k numbers (NaN elsewhere) repeats column 0 with value NaN. Ties at the k-th place go to the
+    lower column.
+    """
+    columns = hidden.shape[1]
+    if offset is None:
+        offset = np.zeros(columns, np.float32)
+    lanes = _lanes(columns, k)
+    each_range(
+        hidden.shape[0],
+        _ROWS,
+        lambda start, stop: _top_k_rows(hidden, weight, offset, k, lanes, start, stop, indices, values, rectify),
+    )
+
+
+def _lanes(columns: int, k: int) -> int:
+    """Lanes for the bound; 0 where a row is too short for it to save anything."""
+    lanes = -(-4 * k // _GROUP) * _GROUP
+    return lanes if columns >= 4 * lanes else 0
+
+
+@kernel
+def _top_k_rows(hidden, weight, offset, k, lanes, start, stop, indices, values, rectify):  # type: ignore[no-untyped-def]
+    columns = hidden.shape[1]
+    candidate = np.empty(columns, np.int32)
+    score = np.empty(columns, np.float32)
+    scaled = np.empty(columns, np.float32)
+    maxima = np.empty(max(lanes, 1), np.float32)
+    for row in range(start, stop):
+        for i in range(columns):
+            scaled[i] = hidden[row, i] * weight[i] + offset[i]
+        count = 0
+        if lanes > 0:
+            for lane in range(lanes):
+                maxima[lane] = -np.inf
+            whole = columns // lanes * lanes
+            for block in range(0, whole, lanes):
+                for lane in range(lanes):
+                    if scaled[block + lane] > maxima[lane]:  # false for NaN
+                        maxima[lane] = scaled[block + lane]
+            for lane in range(columns - whole):
+                if scaled[whole + lane] > maxima[lane]:
+                    maxima[lane] = scaled[whole + lane]
+            bound = _kth_largest(maxima, lanes, k)
+            whole = columns // 16 * 16
+            for group in range(0, whole, 16):
+                above = 0
+                for i in range(16):
+                    above += scaled[group + i] >= bound
+                if above > 0:
+                    for i in range(group, group + 16):
+                        if scaled[i] >= bound:
+                            candidate[count] = i
+                            score[count] = scaled[i]
+                            count += 1
+            for i in range(whole, columns):
+                if scaled[i] >= bound:
+                    candidate[count] = i
+                    score[count] = scaled[i]
+                    count += 1
+        else:
+            for i in range(columns):
+                if scaled[i] == scaled[i]:
+                    candidate[count] = i
+                    score[count] = scaled[i]
+                    count += 1
+        if count < k:
+            for slot in range(k):
+                indices[row, slot] = candidate[slot] if slot < count else 0
+                values[row, slot] = hidden[row, candidate[slot]] if slot < count else np.nan
+            continue
+        least = _kth_largest(score, count, k)
+        ties = k
+        for i in range(count):
+            if score[i] > least:
+                ties -= 1
+        slot = 0
+        for i in range(count):
+            if score[i] > least or (score[i] == least and ties > 0):
+                if score[i] == least:
+                    ties -= 1
+                value = hidden[row, candidate[i]]
+                indices[row, slot] = candidate[i]
+                values[row, slot] = max(value, np.float32(0)) if rectify else value
+                slot += 1
+
+
+@kernel
+def _kth_largest(numbers, count, k):  # type: ignore[no-untyped-def]
+    """The k-th largest of the first `count` numbers (Hoare's selection on a copy)."""
+    work = numbers[:count].copy()
+    low, high, target = 0, count - 1, count - k
+    while low < high:
+        middle = (low + high) >> 1
+        a, b, c = work[low], work[middle], work[high]
+        pivot = max(min(a, b), min(max(a, b), c))
+        i, j = low, high
+        while i <= j:
+            while work[i] < pivot:
+                i += 1
+            while work[j] > pivot:
+                j -= 1
+            if i <= j:
+                work[i], work[j] = work[j], work[i]
+                i += 1
+                j -= 1
+        if target <= j:
+            high = j
+        elif target >= i:
+            low = i
+        else:
+            break
+    return work[target]
+
+
+def above(hidden: Float32, threshold: Float32) -> tuple[npt.NDArray[np.int64], Int32, Float32]:
+    """Entries of hidden, float32 [rows, columns], above their column's threshold, float32 [columns].
+
+    Returns row int64 [n], column int32 [n] and value float32 [n]; rows ascending, columns ascending within a row.
+    """
+    counts = np.zeros(len(hidden) + 1, np.int64)
+    each_range(len(hidden), _ROWS, lambda start, stop: _count_above(hidden, threshold, start, stop, counts))
+    indptr = np.cumsum(counts)
+    columns, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
+    each_range(
+        len(hidden), _ROWS, lambda start, stop: _take_above(hidden, threshold, start, stop, indptr, columns, values)
+    )
+    return np.repeat(np.arange(len(hidden)), np.diff(indptr)), columns, values
+
+
+@kernel
+def _count_above(hidden, threshold, start, stop, counts):  # type: ignore[no-untyped-def]
+    for row in range(start, stop):
+        count = 0
+        for i in range(hidden.shape[1]):
+            count += hidden[row, i] > threshold[i]
+        counts[row + 1] = count
+
+
+@kernel
+def _take_above(hidden, threshold, start, stop, indptr, columns, values):  # type: ignore[no-untyped-def]
+    total = hidden.shape[1]
+    whole = total // _GROUP * _GROUP
+    for row in range(start, stop):
+        place = indptr[row]
+        for group in range(0, whole, _GROUP):
+            found = 0
+            for i in range(_GROUP):
+                found += hidden[row, group + i] > threshold[group + i]
+            if found > 0:
+                for i in range(group, group + _GROUP):
+                    if hidden[row, i] > threshold[i]:
+                        columns[place] = i
+                        values[place] = hidden[row, i]
+                        place += 1
+        for i in range(whole, total):
+            if hidden[row, i] > threshold[i]:
+                columns[place] = i
+                values[place] = hidden[row, i]
+                place += 1

@@ -1,0 +1,92 @@
+"""What is trained, in numbers: the `sae` section of a config made concrete for one layer's width."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sae_genomics.config import SaeConfig
+from sae_genomics.errors import UserError
+
+MAX_DEFAULT_LR = 1e-3
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything one SAE's training depends on but its data.
+
+    d_in: width of the activations. d_sae: latents. k: active latents a token (their mean, for the batch families).
+    widths: nested dictionary sizes ascending to d_sae; (d_sae,) unless Matryoshka.
+    batch_rows: tokens a step. lr: peak learning rate.
+    auxk_coefficient, dead_after_tokens: the dead-latent loss, as in `sae_genomics.sae.step`.
+    """
+
+    architecture: str
+    d_in: int
+    d_sae: int
+    k: int
+    widths: tuple[int, ...]
+    steps: int
+    batch_rows: int
+    lr: float
+    lr_decay: str
+    lr_warmup_steps: int
+    lr_decay_steps: int
+    auxk_coefficient: float
+    dead_after_tokens: int
+    compute_dtype: str
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"widths": list(self.widths)}
+
+
+def make_spec(config: SaeConfig, d_in: int, train_rows: int, seed: int) -> Spec:
+    """The numbers for a layer of width d_in with `train_rows` training tokens.
+
+    Raises UserError when k exceeds the number of latents, or when there is no row to train on.
+    """
+    d_sae = config.d_sae or max(1, round(config.expansion * d_in))
+    if config.k > d_sae:
+        source = "sae.d_sae" if config.d_sae else f"sae.expansion {config.expansion:g} x {d_in} wide activations"
+        raise UserError(
+            f"sae.k = {config.k} is more than the {d_sae} latents that {source} gives; "
+            f"lower it with --set sae.k={max(1, d_sae // 8)}, or raise sae.d_sae"
+        )
+    if train_rows < 1:
+        raise UserError(
+            "there is no token to train on: every cell is held out or empty; lower data.heldout_fraction or add cells"
+        )
+    decay_steps = 0 if config.lr_decay == "none" else round(config.steps * config.lr_decay_fraction)
+    return Spec(
+        architecture=config.architecture,
+        d_in=d_in,
+        d_sae=d_sae,
+        k=config.k,
+        widths=nested_widths(d_sae) if config.architecture == "matryoshka" else (d_sae,),
+        steps=config.steps,
+        batch_rows=min(config.batch_tokens, train_rows),
+        lr=config.lr or default_lr(d_sae),
+        lr_decay=config.lr_decay,
+        lr_warmup_steps=min(config.lr_warmup_steps, config.steps // 10),
+        lr_decay_steps=decay_steps,
+        auxk_coefficient=config.auxk_coefficient,
+        dead_after_tokens=config.dead_after_tokens,
+        compute_dtype=config.compute_dtype,
+        seed=seed,
+    )
+
+
+def default_lr(d_sae: int) -> float:
+    """Peak learning rate from the width: 2e-4 / sqrt(d_sae / 2^14), at most 1e-3.
+
+    The scaling law of Gao et al. 2024 (arXiv:2406.04093, section 3.1 and appendix A.3); the cap keeps dictionaries of a
+    few hundred latents from rates that the law was never fitted to.
+    """
+    return min(2e-4 / math.sqrt(d_sae / 2**14), MAX_DEFAULT_LR)
+
+
+def nested_widths(d_sae: int) -> tuple[int, ...]:
+    """Sizes of the nested dictionaries: d_sae / 16, / 8, / 4, / 2 and d_sae itself (Bussmann et al. 2025)."""
+    return tuple(sorted({max(1, d_sae // part) for part in (16, 8, 4, 2, 1)}))

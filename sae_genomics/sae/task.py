@@ -1,0 +1,161 @@
+"""The stage train: one SAE for one layer, from stored activations to SAELens files and held-out metrics."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from sae_genomics import __version__
+from sae_genomics.activations.batches import ShuffledBatches
+from sae_genomics.activations.heldout import heldout_blocks
+from sae_genomics.activations.rows import chosen_rows
+from sae_genomics.activations.store import open_activations
+from sae_genomics.artifacts import FORMAT_VERSION
+from sae_genomics.atomic import write_json
+from sae_genomics.errors import UserError
+from sae_genomics.models import pick_device
+from sae_genomics.progress import Progress, say
+from sae_genomics.run import Run
+from sae_genomics.sae.evaluate import Evaluation, evaluate, firing_rate_histogram, mean_abs_cosine
+from sae_genomics.sae.export import fold, save_sae
+from sae_genomics.sae.log import Logger, open_loggers
+from sae_genomics.sae.spec import Spec, make_spec
+from sae_genomics.sae.train import Trained, fit
+from sae_genomics.stages import stage_named
+
+CHECKPOINT_FILE = "training.safetensors"
+_EVALUATE_ROWS = 4096
+
+
+def run_task(run: Run, task: int) -> None:
+    """Train, evaluate and save the SAE of layer run.layers[task].
+
+    Leaves cfg.json, sae_weights.safetensors, sparsity.safetensors and metrics.json in run.sae_dir(layer), and metrics.jsonl
+    beside them. Raises UserError for settings that do not fit the data, Interrupted when a signal asked to stop.
+    """
+    layer, config = run.layers[task], run.config.sae
+    folder = run.sae_dir(layer)
+    stage = stage_named("train")
+    fingerprint = run.fingerprint(stage, layer=layer)
+    device = pick_device(config.device)
+    rows = chosen_rows(run, layer, "train", config.include_cls)
+    spec = make_spec(config, rows.d_model, rows.n_rows, _seed(run, layer))
+    say(
+        f"train layer {layer}: {spec.architecture}, d_in {spec.d_in}, d_sae {spec.d_sae:,}, k {spec.k}, {spec.steps:,} steps of "
+        f"{spec.batch_rows:,} from {rows.n_rows:,} training tokens, on {device}"
+    )
+    checkpoint = folder / "checkpoint" / CHECKPOINT_FILE
+    name = f"{run.name}_layer_{layer:02d}"
+
+    def loggers(step: int) -> list[Logger]:
+        return open_loggers(list(config.loggers), folder, name, spec.to_dict(), f"{name}-{fingerprint}", step)
+
+    progress = Progress(f"train layer {layer}", spec.steps * spec.batch_rows, "tokens", run.heartbeat_file(stage, task))
+    with ShuffledBatches(rows, spec.batch_rows, run.config.run.seed, pin_memory=device.type == "cuda") as batches:
+        trained = fit(
+            spec, batches, layer=layer, normalise=config.normalise, checkpoint=checkpoint, fingerprint=fingerprint,
+            open_loggers=loggers, progress=progress, log_every=config.log_every,
+            checkpoint_every_seconds=config.checkpoint_every_seconds, device=device,
+        )  # fmt: skip
+        encoder = fold(trained.state, spec, trained.scale)
+        on_train = evaluate(encoder, _some(batches, min(config.evaluate_tokens, rows.n_rows)))
+    held_out, note = None, None
+    try:
+        held_out = evaluate(encoder, heldout_blocks(run, layer, config.evaluate_tokens, _EVALUATE_ROWS))
+    except UserError as error:
+        note = f"not measured on held-out cells: {error}"
+        say(f"train layer {layer}: {note}")
+    assert on_train is not None
+    metrics = _metrics(run, layer, spec, trained, on_train, held_out, encoder.W_dec, note)
+    save_sae(folder, encoder, (held_out or on_train).firing_rate, _metadata(run, layer, spec, trained, fingerprint))
+    write_json(folder / "metrics.json", metrics)
+    shutil.rmtree(checkpoint.parent, ignore_errors=True)
+    shown = {key: metrics[key] for key in ("fvu", "train_fvu", "l0", "dead_share")}
+    progress.finish("  ".join(f"{key} {value:.4g}" for key, value in shown.items() if value is not None))
+
+
+def _seed(run: Run, layer: int) -> int:
+    return int(np.random.SeedSequence([run.config.run.seed, zlib.crc32(b"sae.weights"), layer]).generate_state(1)[0])
+
+
+def _some(batches: ShuffledBatches, n_rows: int) -> Iterator[torch.Tensor]:
+    """The next n_rows rows."""
+    while n_rows > 0:
+        block = next(batches)[:n_rows]
+        n_rows -= len(block)
+        yield block
+
+
+def _metrics(
+    run: Run,
+    layer: int,
+    spec: Spec,
+    trained: Trained,
+    on_train: Evaluation,
+    held_out: Evaluation | None,
+    W_dec: torch.Tensor,
+    note: str | None,
+) -> dict[str, Any]:
+    """metrics.json: held-out where not said otherwise, null where there are no held-out cells."""
+    mean_cosine, mean_max_cosine = mean_abs_cosine(W_dec)
+    silent = trained.state.tokens_since_fired.cpu() > spec.dead_after_tokens
+    return {
+        "format_version": FORMAT_VERSION,
+        "layer": layer,
+        "hook": run.config.model.hook,
+        "architecture": spec.architecture,
+        "d_in": spec.d_in,
+        "d_sae": spec.d_sae,
+        "k": spec.k,
+        "steps": spec.steps,
+        "tokens_trained": trained.tokens,
+        "batch_tokens": spec.batch_rows,
+        "lr": spec.lr,
+        "activation_scale": trained.scale,
+        "fvu": _number(held_out and held_out.fvu),
+        "explained_variance": _number(held_out and held_out.explained_variance),
+        "l0": _number(held_out and held_out.l0),
+        "dead_share": _number(held_out and held_out.dead_share),
+        "heldout_tokens": held_out.tokens if held_out else 0,
+        "train_fvu": _number(on_train.fvu),
+        "train_l0": _number(on_train.l0),
+        "train_dead_share": float(silent.double().mean()),
+        "mean_abs_decoder_cosine": mean_cosine,
+        "mean_max_decoder_cosine": mean_max_cosine,
+        "firing_rate_histogram": firing_rate_histogram((held_out or on_train).firing_rate),
+        "firing_rate_from": "heldout" if held_out else "train",
+        "seconds": round(trained.seconds, 3),
+        "tokens_per_s": round(trained.tokens / max(trained.seconds, 1e-9), 1),
+        "note": note,
+    }
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _metadata(run: Run, layer: int, spec: Spec, trained: Trained, fingerprint: str) -> dict[str, Any]:
+    """What SAELens keeps in cfg.json beside the architecture's own values."""
+    with open_activations(run.activations_file(layer, 0)) as file:
+        header = file.header
+    return {
+        "model_name": header.model,
+        "model_class_name": run.model_info.family,
+        "hook_name": header.hook_name,
+        "hook_layer": layer,
+        "dataset_path": str(run.data_file.name),
+        "context_size": run.model_info.max_length,
+        "prepend_bos": True,
+        "training_architecture": spec.architecture,
+        "training_tokens": trained.tokens,
+        "sae_genomics": {
+            "version": __version__, "run": run.name, "fingerprint": fingerprint, "model_identity": header.model_identity,
+            "hook": header.hook, "layer": layer, "activation_scale": trained.scale, "training": spec.to_dict(),
+        },
+    }  # fmt: skip

@@ -1,0 +1,154 @@
+"""The fast step against a dense one that autograd differentiates, and against SAELens' own trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, TopKTrainingSAE, TopKTrainingSAEConfig
+from sae_lens.saes.matryoshka_batchtopk_sae import (
+    MatryoshkaBatchTopKTrainingSAE,
+    MatryoshkaBatchTopKTrainingSAEConfig,
+)
+from sae_lens.saes.sae import TrainStepInput
+
+from sae_genomics.config import SaeConfig
+from sae_genomics.sae.schedule import learning_rate
+from sae_genomics.sae.spec import Spec, make_spec
+from sae_genomics.sae.state import PARAMETERS, SaeState, initial_state
+from sae_genomics.sae.step import CpuStep
+from tests.sae.conftest import planted_rows
+
+
+def spec_of(d_in: int, **sae: Any) -> Spec:
+    return make_spec(SaeConfig(**sae), d_in, 10**6, seed=1)
+
+
+def state_of(spec: Spec, seed: int) -> SaeState:
+    """Weights as after some training: decoder norms differ, encoder and decoder too."""
+    state = initial_state(spec, torch.randn(spec.d_in, generator=torch.Generator().manual_seed(seed)) * 0.3, seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    state.W_dec *= torch.rand(spec.d_sae, 1, generator=generator) + 0.5
+    state.W_enc += 0.1 * torch.randn(spec.d_sae, spec.d_in, generator=generator)
+    state.b_enc += 0.1 * torch.randn(spec.d_sae, generator=generator)
+    return state
+
+
+def dense_loss(parameters: dict[str, torch.Tensor], x: torch.Tensor, spec: Spec, dead: torch.Tensor) -> torch.Tensor:
+    """The loss as step.py states it, dense, for autograd."""
+    h = (x - parameters["b_dec"]) @ parameters["W_enc"].T + parameters["b_enc"]
+    score = (h * parameters["W_dec"].norm(dim=1)).detach()
+    chosen = torch.zeros_like(h).scatter_(1, score.topk(spec.k, dim=1).indices, 1.0)
+    reconstruction = (h.relu() * chosen) @ parameters["W_dec"] + parameters["b_dec"]
+    loss = (x - reconstruction).square().sum(dim=1).mean()
+    if dead.any() and spec.auxk_coefficient:
+        k_aux = min(spec.d_in // 2, int(dead.sum()))
+        score = score.masked_fill(~dead, -torch.inf)
+        chosen = torch.zeros_like(h).scatter_(1, score.topk(k_aux, dim=1).indices, 1.0)
+        weight = spec.auxk_coefficient * min(1.0, int(dead.sum()) / (spec.d_in // 2))
+        residual = (x - reconstruction).detach()
+        loss = loss + weight * ((h * chosen) @ parameters["W_dec"] - residual).square().sum(dim=1).mean()
+    return loss
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    d_in=st.integers(2, 40), d_sae=st.integers(1, 700), tokens=st.integers(1, 70), k=st.integers(1, 40),
+    dead_share=st.sampled_from([0.0, 0.3, 1.0]), seed=st.integers(0, 10**6),
+)  # fmt: skip
+def test_gradients_are_those_of_the_dense_loss(
+    d_in: int, d_sae: int, tokens: int, k: int, dead_share: float, seed: int
+) -> None:
+    spec = spec_of(d_in, d_sae=d_sae, k=min(k, d_sae), auxk_coefficient=0.5, dead_after_tokens=100)
+    state = state_of(spec, seed)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(tokens, d_in, generator=generator)
+    dead = torch.rand(d_sae, generator=generator) < dead_share
+    state.tokens_since_fired[dead] = 101
+    wanted = {name: tensor.double().requires_grad_() for name, tensor in state.parameters().items()}
+    loss = dense_loss(wanted, x.double(), spec, dead)
+    loss.backward()
+    before = {name: tensor.clone() for name, tensor in state.parameters().items()}
+    step = CpuStep(state, spec)
+    result = step(x, lr=0.0)
+    assert result.loss == pytest.approx(float(loss.detach()), rel=1e-5, abs=1e-6)
+    grad_norm = float(torch.stack([tensor.grad.norm() for tensor in wanted.values()]).norm())  # type: ignore[union-attr]
+    assert result.grad_norm == pytest.approx(grad_norm, rel=1e-5, abs=1e-6)
+    clip = min(1.0, 1 / (grad_norm + 1e-6))
+    for name in PARAMETERS:  # after one step from zero moments, exp_avg = 0.1 x the clipped gradient
+        gradient = wanted[name].grad
+        assert gradient is not None
+        got = state.exp_avg[name].double() / 0.1
+        torch.testing.assert_close(
+            got, gradient * clip, rtol=1e-5, atol=1e-5 * clip * float(gradient.abs().max() + 1e-3)
+        )
+        assert torch.equal(getattr(state, name), before[name])
+
+
+def saelens_twin(spec: Spec, state: SaeState) -> Any:
+    """SAELens' own training SAE with the same weights."""
+    common: dict[str, Any] = {
+        "d_in": spec.d_in, "d_sae": spec.d_sae, "k": spec.k, "aux_loss_coefficient": spec.auxk_coefficient,
+    }  # fmt: skip
+    sae: Any
+    if spec.architecture == "topk":
+        sae = TopKTrainingSAE(TopKTrainingSAEConfig(**common))
+    elif spec.architecture == "batchtopk":
+        sae = BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(**common))
+    else:
+        config = MatryoshkaBatchTopKTrainingSAEConfig(**common, matryoshka_widths=list(spec.widths))
+        sae = MatryoshkaBatchTopKTrainingSAE(config)
+    with torch.no_grad():
+        sae.W_enc.copy_(state.W_enc.T)
+        sae.W_dec.copy_(state.W_dec)
+        sae.b_enc.copy_(state.b_enc)
+        sae.b_dec.copy_(state.b_dec)
+    return sae
+
+
+def saelens_losses(sae: Any, spec: Spec, batches: list[torch.Tensor]) -> list[float]:
+    """SAETrainer._train_step, its learning rate ours: loss, clipping to norm 1, Adam, counters of silence."""
+    optimizer = torch.optim.Adam(sae.parameters(), lr=spec.lr, betas=(0.9, 0.999))
+    silent = torch.zeros(spec.d_sae)
+    losses = []
+    for number, x in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(spec, number)
+        dead = silent > spec.dead_after_tokens // len(x)
+        output = sae.training_forward_pass(TrainStepInput(x, {}, dead, number, False))
+        fired = output.feature_acts.bool().any(dim=0)
+        silent += 1
+        silent[fired] = 0
+        optimizer.zero_grad()
+        output.loss.backward()
+        torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
+        optimizer.step()
+        losses.append(float(output.loss.detach()))
+    return losses
+
+
+@pytest.mark.parametrize("architecture", ["topk"])
+@pytest.mark.parametrize("dead_after_tokens", [10**9, 256 * 5])
+def test_the_loss_curve_is_saelens_own(architecture: str, dead_after_tokens: int) -> None:
+    """100 steps from the same weights on the same batches, with and without latents dying on the way."""
+    spec = spec_of(
+        32, architecture=architecture, d_sae=512, k=8, steps=100, batch_tokens=256, lr=2e-3, lr_warmup_steps=10,
+        dead_after_tokens=dead_after_tokens, auxk_coefficient=1 / 32,
+    )  # fmt: skip
+    rows, _ = planted_rows(256 * 100, 256, 32, 8, seed=5)
+    batches = [batch * np.sqrt(32 / 20) for batch in rows.split(256)]
+    state = initial_state(spec, batches[0].mean(dim=0), 3)
+    state.b_enc[:100] -= 2.0  # these start silent
+    sae = saelens_twin(spec, state)
+    theirs = saelens_losses(sae, spec, batches)
+    step = CpuStep(state, spec)
+    results = [step(batch, learning_rate(spec, number)) for number, batch in enumerate(batches)]
+    ours = [result.loss for result in results]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3)
+    assert ours[-1] < 0.7 * ours[0]
+    assert (max(result.dead for result in results) > 0) == (dead_after_tokens < 10**9)
+    torch.testing.assert_close(state.W_dec, sae.W_dec.detach(), rtol=1e-2, atol=2e-3)

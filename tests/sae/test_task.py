@@ -1,0 +1,99 @@
+"""The stage as a whole, on stored activations: files, SAELens, metrics, resuming."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import sae_lens
+import torch
+
+from sae_genomics.activations.heldout import heldout_blocks
+from sae_genomics.errors import UserError
+from sae_genomics.run import Run
+from sae_genomics.sae.load import load_encoder
+from sae_genomics.sae.task import run_task
+from sae_genomics.stages import SAE_FILES, stage_named
+
+MakeRun = Callable[..., Run]
+
+
+def dense(triples: tuple[Any, Any, Any], shape: tuple[int, int]) -> np.ndarray:
+    token, feature, activation = triples
+    out = np.zeros(shape, np.float32)
+    out[token, feature] = activation
+    return out
+
+
+def test_a_layer_is_trained_saved_and_measured(make_run: MakeRun) -> None:
+    run = make_run(steps=60)
+    run_task(run, 0)
+    folder = run.sae_dir(1)
+    assert {path.name for path in folder.iterdir()} == {*SAE_FILES, "metrics.jsonl"}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["heldout_tokens"] == 10 * 30  # a quarter of 40 cells, <cls> rows left out
+    assert 0 < metrics["fvu"] < 0.9
+    assert metrics["l0"] <= 4
+    assert metrics["tokens_trained"] == 60 * 128
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(5, 61, 5))
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    run.write_manifest(stage_named("train"), 0, {})
+    assert run.state(stage_named("train"), 0).done
+
+
+def test_saelens_reads_it_and_gives_the_same_features(make_run: MakeRun) -> None:
+    run = make_run()
+    run_task(run, 0)
+    sae = sae_lens.SAE.load_from_disk(str(run.sae_dir(1)))
+    assert sae.cfg.architecture() == "topk"
+    assert sae.cfg.metadata.hook_name == "blocks.1.hook_resid_post"
+    assert sae.cfg.metadata.model_name == "toy"
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(32))
+    x = torch.from_numpy(np.concatenate(list(heldout_blocks(run, 1, 10**6, 100))))
+    encoder = load_encoder(run.sae_dir(1))
+    triples = encoder.encode_sparse(x)
+    theirs = sae.encode(x)
+    np.testing.assert_allclose(dense(triples, tuple(theirs.shape)), theirs.detach().numpy(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        encoder.decode_sparse(*triples, len(x)), sae.decode(theirs).detach(), rtol=1e-5, atol=1e-5
+    )
+    # and metrics.json is what SAELens' own reconstruction gives
+    error = (sae(x) - x).detach().double().square().sum()
+    variance = (x - x.mean(dim=0)).double().square().sum()
+    metrics = json.loads((run.sae_dir(1) / "metrics.json").read_text())
+    assert metrics["fvu"] == pytest.approx(float(error / variance), rel=1e-4)
+
+
+def test_without_heldout_cells_the_metrics_say_so(make_run: MakeRun) -> None:
+    run = make_run(heldout=0.0)
+    run_task(run, 0)
+    metrics = json.loads((run.sae_dir(1) / "metrics.json").read_text())
+    assert metrics["fvu"] is None
+    assert metrics["heldout_tokens"] == 0
+    assert "held-out" in metrics["note"]
+    assert metrics["train_fvu"] > 0
+
+
+def test_six_cells(make_run: MakeRun) -> None:
+    run = make_run(n_cells=6, genes=10, heldout=0.2, steps=10, batch_tokens=4096)
+    run_task(run, 0)
+    metrics = json.loads((run.sae_dir(1) / "metrics.json").read_text())
+    assert metrics["batch_tokens"] == 5 * 10  # all training rows
+
+
+def test_more_active_latents_than_latents(make_run: MakeRun) -> None:
+    run = make_run(d_sae=None, expansion=0.5, k=9)
+    with pytest.raises(UserError, match=r"sae\.k = 9 is more than the 8 latents that sae\.expansion 0\.5 x 16"):
+        run_task(run, 0)
+    assert not run.sae_dir(1).exists()
+
+
+def test_a_learning_rate_that_breaks_it(make_run: MakeRun) -> None:
+    run = make_run(lr=1e30, lr_warmup_steps=0)
+    with pytest.raises(UserError, match=r"layer 1, step \d+: the loss is no longer a number at learning rate 1e\+30"):
+        run_task(run, 0)
+    assert not (run.sae_dir(1) / "cfg.json").exists()
