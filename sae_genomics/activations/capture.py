@@ -186,7 +186,7 @@ class ShardSink:
                     window.add_up(layer, summary)
                 except _Overflow as overflow:
                     raise UserError(
-                        f"layer {layer}: an activation of size {overflow.args[0]:.4g} does not fit {self._dtype}; set "
+                        f"shard {self.writers[layer].header.shard}, layer {layer}: an activation of size {overflow.args[0]:.4g} does not fit {self._dtype}; set "
                         f"activations.dtype to {'bfloat16 or float32' if self._dtype == 'float16' else 'float32'}"
                     ) from None
             window.bring_home()

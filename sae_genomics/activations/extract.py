@@ -190,11 +190,8 @@ def _drugs(run: Run, rows: npt.NDArray[np.int64]) -> list[str] | None:
     from sae_genomics.data.h5ad import CellTable
 
     with CellTable(run.data_file) as table:
-        if key not in table.obs.columns:
-            raise UserError(
-                f"model.drug_key: {run.data_file} has no obs column {key!r}; it has {', '.join(map(str, table.obs.columns))}"
-            )
-        return [str(drug) for drug in table.obs[key].iloc[rows]]
+        named = np.asarray(table.column(key, "model.drug_key"), dtype=object)[rows]
+    return ["" if drug is None else str(drug) for drug in named]
 
 
 # --- the forward passes ---
