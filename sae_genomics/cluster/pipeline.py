@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from sae_genomics.cluster.local import run_locally
 from sae_genomics.cluster.plan import describe, make_plan
+from sae_genomics.cluster.slurm import available, require
 from sae_genomics.config import load_config
-from sae_genomics.errors import EXIT_DONE, UserError
+from sae_genomics.errors import EXIT_DONE
 from sae_genomics.progress import say
 from sae_genomics.run import Run
 
@@ -28,20 +28,18 @@ def pipeline(
 
     config: the run's YAML file; overrides: `section.key=value` strings.
     dry_run: say what would be done, and stop.
-    local, slurm: insist on this machine, or on Slurm; by default Slurm is used where `sbatch` is found.
+    local, slurm: insist on this machine, or on Slurm; by default Slurm is used where it is installed and configured.
     from_stage: make this stage and those after it again.
     overwrite: take over a run name that another config, data set or model used.
 
     Raises UserError for whatever is wrong with the input, before anything is written.
     """
-    has_slurm = shutil.which("sbatch") is not None
-    if slurm and not has_slurm:
-        raise UserError(
-            "--slurm: sbatch was not found on PATH; log in to the cluster's login node, or pass --local to run here"
-        )
+    if slurm:
+        require()
+    has_slurm = not local and (slurm or available())
     run = Run(load_config(config, overrides), config)
     run.check(overwrite=overwrite)
-    if has_slurm and not local:
+    if has_slurm:
         from sae_genomics.cluster.submit import submit
 
         return submit(run, from_stage=from_stage, dry_run=dry_run)
