@@ -36,6 +36,21 @@ def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
     return info
 
 
+def vocabulary(model: ModelConfig, cache_dir: Path | None = None) -> dict[str, int]:
+    """Gene name -> id of the model's gene tokens, special tokens left out. Downloads a model on the hub.
+
+    Raises UserError as `describe` does.
+    """
+    genes: dict[str, int] = _family(model, 0).vocabulary(model, cache_dir)
+    return genes
+
+
+def tokeniser_settings(model: ModelConfig, cache_dir: Path | None = None) -> TokeniserSettings:
+    """How the model wants its tokens. Downloads a model on the hub. Raises UserError as `describe` does."""
+    settings: TokeniserSettings = _family(model, 0).tokeniser_settings(model, cache_dir)
+    return settings
+
+
 def load_model(
     model: ModelConfig, device: str | torch.device | None = None, cache_dir: Path | None = None
 ) -> CellModel:

@@ -89,14 +89,24 @@ def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
     if model.path is None and model.name not in (None, "demo"):
         from sae_genomics.models.hub import describe_release
 
-        return describe_release(str(model.name))
+        return describe_release(str(model.name), cache_dir)
     folder = find_folder(model, cache_dir)
-    return describe_folder(read_release(folder, with_drugs=False), model_name(model))
+    return describe_folder(read_release(folder, with_drugs=model.drug_key is not None), model_name(model))
 
 
 def small_files(model: ModelConfig, cache_dir: Path | None = None) -> Release:
     """The folder's configs and vocabulary, as `vocabulary` and `tokeniser_settings` of `sae_genomics.models` need them."""
     return read_release(find_folder(model, cache_dir), with_drugs=model.drug_key is not None)
+
+
+def vocabulary(model: ModelConfig, cache_dir: Path | None = None) -> dict[str, int]:
+    """See `sae_genomics.models.vocabulary`."""
+    return read_release(find_folder(model, cache_dir), with_drugs=model.drug_key is not None).vocab
+
+
+def tokeniser_settings(model: ModelConfig, cache_dir: Path | None = None) -> TokeniserSettings:
+    """See `sae_genomics.models.tokeniser_settings`."""
+    return read_release(find_folder(model, cache_dir), with_drugs=model.drug_key is not None).tokeniser
 
 
 def find_folder(model: ModelConfig, cache_dir: Path | None) -> Path:
