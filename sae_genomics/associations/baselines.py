@@ -1,0 +1,33 @@
+"""Single genes as predictors of cell types: what can be had without a model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from sae_genomics.associations.cell_sample import CellSample
+from sae_genomics.associations.column_store import ColumnStore
+from sae_genomics.data.read import shard_counts
+from sae_genomics.progress import stop_point
+from sae_genomics.run import Run
+
+
+def add_gene_values(run: Run, store: ColumnStore, sample: CellSample, cells: pd.DataFrame) -> None:
+    """Fill the store with the sampled cells' expression: log1p(count / cell's total x median total).
+
+    store: [cells of the sample, slots]. cells: cells.parquet; totals are n_counts, the median is over all its cells
+    with any count.
+    """
+    totals = cells["n_counts"].to_numpy(np.float64)
+    median = float(np.median(totals[totals > 0])) if (totals > 0).any() else 1.0
+    for shard in range(run.n_shards):
+        stop_point()
+        start, stop = run.shard_cells(shard)
+        wanted = np.flatnonzero(sample.row[start:stop] >= 0)
+        if not len(wanted):
+            continue
+        counts = shard_counts(run, shard)[0][wanted].tocoo()
+        cell = start + wanted[counts.row]
+        positive = counts.data > 0
+        cell, slot, value = cell[positive], counts.col[positive], counts.data[positive]
+        store.add(sample.row[cell], slot, np.log1p(value / totals[cell] * median))

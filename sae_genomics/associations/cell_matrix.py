@@ -1,0 +1,169 @@
+"""features.h5ad: cells x features as AnnData, written while the cells come, for scanpy to take from there.
+
+X is each cell's maximum activation, layers["mean"] its mean over gene tokens (zeros included), both CSR float32 with
+implicit zeros. obs and obsm are the input's, rows = the cells used, with `heldout` added; var is features.parquet;
+var_names are `F0`, `F1`, …, because a plain number names no column for scanpy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from anndata.io import write_elem
+
+from sae_genomics.associations.cell_sums import CellRows
+from sae_genomics.data.h5ad import CellTable
+
+_CHUNK = 1 << 16
+_BLOCK_CELLS = 1 << 14
+
+
+def feature_names(n: int) -> npt.NDArray[np.object_]:
+    """var_names: F0, F1, …"""
+    return np.array([f"F{feature}" for feature in range(n)], dtype=object)
+
+
+class CellMatrixWriter:
+    """Writes features.h5ad row by row. Use it in a `with` block; the caller makes the path atomic.
+
+    path: the file. n_cells, d_sae: its shape.
+    """
+
+    def __init__(self, path: Path, n_cells: int, d_sae: int):
+        self.n_cells, self.d_sae = n_cells, d_sae
+        self._file = h5py.File(path, "w")
+        self._file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        layers = self._file.create_group("layers")
+        layers.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+        self._groups = [self._sparse(self._file, "X"), self._sparse(layers, "mean")]
+        self._indptr = np.zeros(n_cells + 1, dtype=np.int64)
+        self._cells = 0
+
+    def _sparse(self, parent: h5py.Group, name: str) -> h5py.Group:
+        group = parent.create_group(name)
+        group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
+        group.attrs["shape"] = np.array([self.n_cells, self.d_sae], dtype=np.int64)
+        for part, dtype in (("data", np.float32), ("indices", np.int32)):
+            group.create_dataset(
+                part, shape=(0,), maxshape=(None,), dtype=dtype, chunks=(_CHUNK,), compression="gzip",
+                compression_opts=1, shuffle=True,
+            )  # fmt: skip
+        return group
+
+    def append(self, rows: CellRows) -> None:
+        """Add the next cells."""
+        start = int(self._indptr[self._cells])
+        stop = start + len(rows.feature)
+        for group, values in zip(self._groups, (rows.maximum, rows.mean), strict=True):
+            for part, array in (("data", values), ("indices", rows.feature)):
+                group[part].resize((stop,))
+                group[part][start:stop] = array
+        n = len(rows.ptr) - 1
+        self._indptr[self._cells + 1 : self._cells + 1 + n] = start + rows.ptr[1:]
+        self._cells += n
+
+    def finish(
+        self, table: CellTable, rows: npt.NDArray[np.int64], heldout: npt.NDArray[np.bool_], features: pd.DataFrame,
+        facts: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """Add obs, var, obsm and uns.
+
+        table: the input. rows: int64 [cells], the input's row of each cell. heldout: bool [cells].
+        features: columns of features.parquet. facts: small values for uns.
+        """
+        if self._cells != self.n_cells:
+            raise RuntimeError(f"features.h5ad: {self._cells} rows of {self.n_cells} were written")
+        for group in self._groups:
+            group.create_dataset("indptr", data=self._indptr)
+        obs = writable_frame(table.obs.iloc[rows])
+        if "heldout" in obs.columns:
+            obs = obs.rename(columns={"heldout": "heldout_input"})
+        obs["heldout"] = heldout
+        write_elem(self._file, "obs", obs)
+        var = writable_frame(features.set_index(pd.Index(feature_names(len(features)))))
+        write_elem(self._file, "var", var)
+        self._copy_obsm(table, rows)
+        write_elem(self._file, "uns", {"sae_genomics": facts})
+        for name in ("varm", "obsp", "varp"):
+            write_elem(self._file, name, {})
+
+    def _copy_obsm(self, table: CellTable, rows: npt.NDArray[np.int64]) -> None:
+        group = self._file.create_group("obsm")
+        group.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+        for name in table.obsm_names:
+            for start in range(0, len(rows), _BLOCK_CELLS):
+                part = rows[start : start + _BLOCK_CELLS]
+                ascending, back = np.unique(part, return_inverse=True)
+                values = table.obsm(name, ascending)[back]
+                if start == 0:
+                    shape = (len(rows), *values.shape[1:])
+                    data = group.create_dataset(name, shape=shape, dtype=values.dtype)
+                    data.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+                data[start : start + len(part)] = values
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> CellMatrixWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def writable_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same annotations in forms that anndata writes and reads back.
+
+    Text becomes categorical where values repeat, as anndata itself does; columns that cannot be written (mixed
+    objects, dates, categories that are not text) become text; `/` in a column's name becomes `_`, because HDF5 would
+    make a folder of it; a name that comes twice gets a number.
+    """
+    columns: dict[str, Any] = {}
+    for position, name in enumerate(map(str, frame.columns)):
+        plain = name.replace("/", "_") or "_"
+        plain = f"{plain}_" if plain == "_index" else plain
+        unique, number = plain, 1
+        while unique in columns:
+            number += 1
+            unique = f"{plain}_{number}"
+        columns[unique] = _writable(frame.iloc[:, position])
+    index = pd.Index(frame.index.astype(str), dtype=object)
+    return pd.DataFrame({name: column.set_axis(index) for name, column in columns.items()}, index=index)
+
+
+def _writable(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        kind = column.cat.categories.dtype.kind
+        if kind in "iufb":
+            return column.cat.remove_unused_categories()
+        return column.cat.rename_categories(_distinct(column.cat.categories)).cat.remove_unused_categories()
+    if column.dtype.kind in "biuf" and isinstance(column.dtype, np.dtype):
+        return column.astype(np.float32) if column.dtype == np.float16 else column
+    if isinstance(column.dtype, pd.BooleanDtype) or pd.api.types.is_integer_dtype(column.dtype):
+        return column
+    if pd.api.types.is_float_dtype(column.dtype):
+        return column.astype(np.float64)
+    missing = column.isna()
+    text = column.astype(object).map(str).where(~missing, None)
+    if missing.any() or text.nunique() < len(text):
+        return text.astype(pd.CategoricalDtype(sorted(text.dropna().unique())))
+    return text
+
+
+def _distinct(categories: pd.Index) -> list[str]:
+    names: list[str] = []
+    for category in categories.astype(str):
+        name, number = category, 1
+        while name in names:
+            number += 1
+            name = f"{category} ({number})"
+        names.append(name)
+    return names

@@ -1,0 +1,105 @@
+"""Each cell's maximum and mean activation of each feature, and each feature's own totals, from a block's triples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sae_genomics.associations.compiled import compiled
+from sae_genomics.associations.triples import TokenBlock, Triples
+
+
+@dataclass(frozen=True)
+class CellRows:
+    """Consecutive cells as CSR rows with two values an entry.
+
+    ptr: int64 [cells + 1].
+    feature: int32 [n], ascending within a cell.
+    maximum: float32 [n], over the cell's gene tokens.
+    mean: float32 [n], over the cell's gene tokens, zeros included.
+    """
+
+    ptr: npt.NDArray[np.int64]
+    feature: npt.NDArray[np.int32]
+    maximum: npt.NDArray[np.float32]
+    mean: npt.NDArray[np.float32]
+
+
+class FeatureTotals:
+    """What one feature adds up to over gene tokens of all cells: arrays [d_sae].
+
+    n_active: tokens with activation > 0; activation: their sum; maximum; n_cells: cells with such a token;
+    heldout_active: such tokens of held-out cells; tokens, heldout_tokens: gene tokens seen, as numbers.
+    """
+
+    def __init__(self, d_sae: int):
+        self.d_sae = d_sae
+        self.n_active = np.zeros(d_sae, dtype=np.int64)
+        self.heldout_active = np.zeros(d_sae, dtype=np.int64)
+        self.n_cells = np.zeros(d_sae, dtype=np.int64)
+        self.activation = np.zeros(d_sae)
+        self.maximum = np.zeros(d_sae, dtype=np.float32)
+        self.tokens = 0
+        self.heldout_tokens = 0
+        self._stamp = np.full(d_sae, -1, dtype=np.int64)
+        self._maximum = np.zeros(d_sae, dtype=np.float32)
+        self._sum = np.zeros(d_sae)
+
+    def add(self, block: TokenBlock, triples: Triples) -> CellRows:
+        """Count a block of whole cells and return their rows. Tokens with slot -1 do not count."""
+        before = np.concatenate([[0], np.cumsum(block.slot >= 0)])
+        n_tokens = np.diff(before[block.cell_ptr])
+        self.tokens += int(n_tokens.sum())
+        self.heldout_tokens += int(n_tokens[block.heldout].sum())
+        triple_ptr = np.searchsorted(triples.token, block.cell_ptr)
+        self._stamp[:] = -1
+        ptr = np.zeros(block.n_cells + 1, dtype=np.int64)
+        feature = np.empty(len(triples), dtype=np.int32)
+        maximum, mean = np.empty(len(triples), dtype=np.float32), np.empty(len(triples), dtype=np.float32)
+        _add_cells(
+            triples.token, triples.feature, triples.activation, block.slot, triple_ptr, n_tokens, block.heldout,
+            self._stamp, self._maximum, self._sum, ptr, feature, maximum, mean,
+            self.n_active, self.heldout_active, self.n_cells, self.activation, self.maximum,
+        )  # fmt: skip
+        n = int(ptr[-1])
+        return CellRows(ptr, feature[:n].copy(), maximum[:n].copy(), mean[:n].copy())
+
+
+@compiled
+def _add_cells(  # type: ignore[no-untyped-def]
+    token, feature, activation, slot, triple_ptr, n_tokens, heldout,
+    stamp, cell_maximum, cell_sum, ptr, out_feature, out_maximum, out_mean,
+    n_active, heldout_active, n_cells, total, maximum,
+):  # fmt: skip
+    n = 0
+    for cell in range(len(n_tokens)):
+        first = n
+        for i in range(triple_ptr[cell], triple_ptr[cell + 1]):
+            if slot[token[i]] < 0:
+                continue
+            f, a = feature[i], activation[i]
+            n_active[f] += 1
+            total[f] += a
+            if heldout[cell]:
+                heldout_active[f] += 1
+            if stamp[f] != cell:
+                stamp[f] = cell
+                cell_maximum[f] = a
+                cell_sum[f] = a
+                out_feature[n] = f
+                n += 1
+            else:
+                cell_sum[f] += a
+                if a > cell_maximum[f]:
+                    cell_maximum[f] = a
+        out_feature[first:n].sort()
+        for j in range(first, n):
+            f = out_feature[j]
+            out_maximum[j] = cell_maximum[f]
+            out_mean[j] = cell_sum[f] / n_tokens[cell]
+            n_cells[f] += 1
+            if cell_maximum[f] > maximum[f]:
+                maximum[f] = cell_maximum[f]
+        ptr[cell + 1] = n

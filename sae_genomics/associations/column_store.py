@@ -1,0 +1,66 @@
+"""Sparse rows in, sparse columns out, with a temporary file between: memory does not grow with the rows.
+
+Statistics of a feature over cells need its column; the pass over activations gives rows. Entries are dealt into
+buckets of consecutive columns on disk, and one bucket at a time is read back.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+_ENTRY = np.dtype([("row", "<i4"), ("column", "<i4"), ("value", "<f4")])
+_BUCKETS = 32
+
+
+class ColumnStore:
+    """A sparse float32 matrix [rows, columns], filled by rows in any order and read by columns.
+
+    folder: where the temporary files stand; they have no names, so nothing is left when the process is killed.
+    """
+
+    def __init__(self, n_rows: int, n_columns: int, folder: Path):
+        self.n_rows, self.n_columns = n_rows, n_columns
+        self.width = max(1, -(-n_columns // _BUCKETS))
+        self._files = [tempfile.TemporaryFile(dir=folder) for _ in range(0, n_columns, self.width)]  # noqa: SIM115
+
+    def add(
+        self, row: npt.NDArray[np.integer], column: npt.NDArray[np.integer], value: npt.NDArray[np.floating]
+    ) -> None:
+        """Add entries; no (row, column) may come twice."""
+        entries = np.empty(len(row), dtype=_ENTRY)
+        bucket = np.asarray(column) // self.width
+        order = np.argsort(bucket, kind="stable")
+        entries["row"], entries["column"], entries["value"] = row[order], column[order], value[order]
+        ends = np.searchsorted(bucket[order], np.arange(len(self._files) + 1))
+        for number, file in enumerate(self._files):
+            file.write(entries[ends[number] : ends[number + 1]].tobytes())
+
+    def columns(self) -> Iterator[tuple[int, sparse.csr_matrix]]:
+        """(first column, csr [rows, consecutive columns]) until all columns are through."""
+        for number, file in enumerate(self._files):
+            first = number * self.width
+            file.flush()
+            file.seek(0)
+            entries = np.fromfile(file, dtype=_ENTRY)
+            shape = (self.n_rows, min(self.width, self.n_columns - first))
+            matrix = sparse.coo_matrix((entries["value"], (entries["row"], entries["column"] - first)), shape=shape)
+            yield first, matrix.tocsr()
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def __enter__(self) -> ColumnStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,140 @@
+"""A layer's activations, whole cells at a time, with what each row is: the stage reads nothing else twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sae_genomics.activations.cutting import cut_windows
+from sae_genomics.activations.store import open_activations, read_tokens
+from sae_genomics.artifacts import CELLS, GENES
+from sae_genomics.associations.triples import TokenBlock
+from sae_genomics.run import Run
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The distinct matched genes, ascending by token: arrays [slots].
+
+    token: int32, vocabulary id; gene_id, gene_symbol: text; counts: float64, summed over columns of the same gene.
+    """
+
+    token: npt.NDArray[np.int32]
+    gene_id: npt.NDArray[np.object_]
+    gene_symbol: npt.NDArray[np.object_]
+    counts: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.token)
+
+    @staticmethod
+    def of_genes(genes: pd.DataFrame) -> Slots:
+        """From the rows of genes.parquet; of several columns with one gene, the first gives the names."""
+        matched = genes[genes["slot"] >= 0].sort_values("slot", kind="stable")
+        first = matched.drop_duplicates("slot")
+        return Slots(
+            first["token"].to_numpy(np.int32),
+            first["gene_id"].to_numpy(object),
+            first["gene_symbol"].to_numpy(object),
+            matched.groupby("slot")["counts"].sum().to_numpy(np.float64),
+        )
+
+    def lookup(self) -> npt.NDArray[np.int32]:
+        """int32 [largest token + 1], slot of each token; -1 for tokens that are no gene of this run."""
+        table = np.full(int(self.token.max(initial=-1)) + 1, -1, dtype=np.int32)
+        table[self.token] = np.arange(len(self.token))
+        return table
+
+
+def read_slots(run: Run) -> Slots:
+    """The run's genes. Raises DamagedArtifact."""
+    return Slots.of_genes(GENES.read(run.genes_file, ["token", "slot", "gene_id", "gene_symbol", "counts"]))
+
+
+def read_cells(run: Run) -> pd.DataFrame:
+    """cells.parquet, row i = i-th cell in shard order. Raises DamagedArtifact."""
+    return CELLS.read(run.cells_file)
+
+
+def layer_blocks(
+    run: Run, layer: int, slots: Slots, heldout: npt.NDArray[np.bool_], batch_tokens: int
+) -> Iterator[tuple[TokenBlock, npt.NDArray[np.float32]]]:
+    """Every stored row of a layer, in order, in blocks of whole cells.
+
+    heldout: bool [cells of the run].
+    batch_tokens: rows a block; a cell with more makes a block by itself.
+
+    Yields the block and its activations, float32 [T, d_model]. Special tokens and rows that are not finite have slot
+    -1 (and activations 0). The next block is read while the caller works on this one.
+    Raises DamagedArtifact naming the file.
+    """
+    return _ahead(_blocks(run, layer, slots.lookup(), heldout, batch_tokens))
+
+
+def _blocks(
+    run: Run, layer: int, lookup: npt.NDArray[np.int32], heldout: npt.NDArray[np.bool_], batch_tokens: int
+) -> Iterator[tuple[TokenBlock, npt.NDArray[np.float32]]]:
+    for shard in range(run.n_shards):
+        tokens = read_tokens(run.tokens_file(shard))
+        first_cell = run.shard_cells(shard)[0]
+        gene = tokens.gene
+        known = (gene >= 0) & (gene < len(lookup))
+        slot = np.where(known, lookup[np.where(known, gene, 0)], -1).astype(np.int32)
+        slot[tokens.special] = -1
+        with open_activations(run.activations_file(layer, shard)) as file:
+            slot[file.nonfinite_rows] = -1
+            for window in cut_windows(np.diff(tokens.cell_ptr), batch_tokens):
+                start, stop = int(tokens.cell_ptr[window.start]), int(tokens.cell_ptr[window.stop])
+                x = file.rows(start, stop)
+                bad = file.nonfinite_rows[(file.nonfinite_rows >= start) & (file.nonfinite_rows < stop)]
+                if len(bad):
+                    x[bad - start] = 0.0
+                cells = slice(first_cell + window.start, first_cell + window.stop)
+                block = TokenBlock(
+                    slot[start:stop],
+                    tokens.expression[start:stop],
+                    tokens.cell_ptr[window.start : window.stop + 1] - start,
+                    heldout[cells],
+                    cells.start,
+                )
+                yield block, x
+
+
+def _ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, the next one made in a thread while this one is in use."""
+    with ThreadPoolExecutor(1, "read-ahead") as executor:
+        coming = executor.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = executor.submit(next, items, None)
+            yield item
+
+
+def training_rows(
+    run: Run, layer: int, heldout: npt.NDArray[np.bool_], n_rows: int
+) -> Iterator[npt.NDArray[np.float32]]:
+    """About `n_rows` gene-token rows of training cells, spread evenly over the shards, whole cells at a time.
+
+    Of each shard, cells at even distances; all of them when the layer has no more rows. Rows that are not finite are left out.
+    Yields float32 [n, d_model].
+    """
+    per_shard = -(-n_rows // run.n_shards)
+    for shard in range(run.n_shards):
+        tokens = read_tokens(run.tokens_file(shard))
+        start, stop = run.shard_cells(shard)
+        usable = ~tokens.special
+        cells = np.flatnonzero(~heldout[start:stop])
+        lengths = np.diff(tokens.cell_ptr)[cells]
+        stride = max(1, -(-int(lengths.sum()) // per_shard))
+        with open_activations(run.activations_file(layer, shard)) as file:
+            usable[file.nonfinite_rows] = False
+            for cell in cells[::stride]:
+                first, last = int(tokens.cell_ptr[cell]), int(tokens.cell_ptr[cell + 1])
+                yield file.rows(first, last)[usable[first:last]]

@@ -1,0 +1,221 @@
+"""Stage associate: a layer's features against genes, cells and cell types, in one pass over its activations."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from sae_genomics import artifacts
+from sae_genomics.activations.extract import use_allotted_cores
+from sae_genomics.activations.store import read_cell_ptr
+from sae_genomics.associations.baselines import add_gene_values
+from sae_genomics.associations.cell_matrix import CellMatrixWriter
+from sae_genomics.associations.cell_sample import CellSample, sample_cells
+from sae_genomics.associations.cell_sums import CellRows, FeatureTotals
+from sae_genomics.associations.cell_types import (
+    UnitTests,
+    best_types,
+    best_units,
+    empty_baselines,
+    empty_cell_types,
+    feature_cell_types,
+    test_units,
+)
+from sae_genomics.associations.column_store import ColumnStore
+from sae_genomics.associations.gene_ranking import RankedGenes, rank_genes
+from sae_genomics.associations.gene_sums import GeneSums
+from sae_genomics.associations.neurons import Moments, NeuronSums, cell_maxima
+from sae_genomics.associations.stream import Slots, layer_blocks, read_cells, read_slots, training_rows
+from sae_genomics.associations.triples import TokenBlock, Triples
+from sae_genomics.atomic import atomic_path
+from sae_genomics.data.h5ad import CellTable
+from sae_genomics.models import pick_device
+from sae_genomics.progress import Progress, stop_point
+from sae_genomics.run import Run
+from sae_genomics.sae.load import Encoder, load_encoder
+from sae_genomics.stages import stage_named
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MOMENT_ROWS = 1 << 18
+
+
+def run_task(run: Run, task: int) -> None:
+    """Leave the files of stages.ASSOCIATE_FILES for the layer.
+
+    Raises DamagedArtifact when an input cannot be read, Interrupted at a signal (the layer starts again then).
+    """
+    layer = run.layers[task]
+    folder = run.layer_results(layer)
+    folder.mkdir(parents=True, exist_ok=True)
+    device = pick_device(run.config.sae.device)
+    if device.type == "cpu":
+        use_allotted_cores()
+    slots, cells = read_slots(run), read_cells(run)
+    sample = sample_cells(cells, run.config.associations.max_auroc_cells, run.config.run.seed)
+    encoder = load_encoder(run.sae_dir(layer), device)
+    n_rows = sum(int(read_cell_ptr(run.tokens_file(shard))[0][-1]) for shard in range(run.n_shards))
+    progress = Progress(
+        f"associate layer {layer}", n_rows, "tokens", run.heartbeat_file(stage_named("associate"), task)
+    )
+    with ExitStack() as stack:
+        matrix_path = stack.enter_context(atomic_path(folder / "features.h5ad"))
+        writer = stack.enter_context(CellMatrixWriter(matrix_path, len(cells), encoder.d_sae))
+        layer_pass = LayerPass(run, layer, slots, cells, sample, encoder, writer, stack)
+        layer_pass.stream(progress)
+        features = _write_tables(run, layer, layer_pass, folder)
+        with CellTable(run.data_file) as table:
+            writer.finish(
+                table,
+                cells["cell"].to_numpy(np.int64),
+                layer_pass.heldout,
+                features,
+                {"layer": layer, "hook": run.config.model.hook, "model": run.model_info.name, "run": run.name},
+            )
+        writer.close()
+    progress.finish()
+
+
+class LayerPass:
+    """Everything one pass over a layer's activations accumulates.
+
+    writer: takes features.h5ad's rows. stack: closes the temporary files.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        layer: int,
+        slots: Slots,
+        cells: pd.DataFrame,
+        sample: CellSample,
+        encoder: Encoder,
+        writer: CellMatrixWriter,
+        stack: ExitStack,
+    ):
+        self.run, self.layer, self.slots, self.cells, self.sample = run, layer, slots, cells, sample
+        self.encoder, self.writer = encoder, writer
+        self.heldout = cells["heldout"].to_numpy(bool)
+        self.n_threads = torch.get_num_threads()
+        self.genes = GeneSums(encoder.d_sae, len(slots), self.n_threads)
+        self.totals = FeatureTotals(encoder.d_sae)
+        self.neurons = self._neurons()
+        folder = run.layer_results(layer)
+        self.feature_cells = stack.enter_context(ColumnStore(len(sample), encoder.d_sae, folder))
+        self.neuron_cells = stack.enter_context(ColumnStore(len(sample), encoder.d_in, folder))
+        self.gene_cells = stack.enter_context(ColumnStore(len(sample), len(slots), folder))
+
+    def _neurons(self) -> NeuronSums:
+        """Standardised over training cells; over all cells where none is a training cell."""
+        moments = Moments(self.encoder.d_in)
+        heldout = self.heldout if not self.heldout.all() else np.zeros_like(self.heldout)
+        for rows in training_rows(self.run, self.layer, heldout, MOMENT_ROWS):
+            stop_point()
+            moments.add(rows)
+        return NeuronSums(moments.mean, moments.std, len(self.slots))
+
+    def stream(self, progress: Progress) -> None:
+        """Encode every block and add it up; a block is added up while the next one is encoded."""
+        batch_tokens = self.run.config.associations.batch_tokens
+        with ThreadPoolExecutor(1, "associate") as consumer, ThreadPoolExecutor(self.n_threads + 2, "sums") as threads:
+            pending: Future[None] | None = None
+            for block, x in layer_blocks(self.run, self.layer, self.slots, self.heldout, batch_tokens):
+                stop_point()
+                triples = encode_block(self.encoder, x)
+                if pending is not None:
+                    pending.result()
+                pending = consumer.submit(self._add, block, x, triples, threads)
+                progress.advance(len(block))
+            if pending is not None:
+                pending.result()
+
+    def _add(
+        self, block: TokenBlock, x: npt.NDArray[np.float32], triples: Triples, threads: ThreadPoolExecutor
+    ) -> None:
+        rows = threads.submit(self.totals.add, block, triples)
+        neurons = threads.submit(self.neurons.add, block, x)
+        self.genes.add(block, triples, threads)
+        self.writer.append(rows.result())
+        if len(self.sample):
+            self._add_sampled(block, x, rows.result())
+        neurons.result()
+
+    def _add_sampled(self, block: TokenBlock, x: npt.NDArray[np.float32], rows: CellRows) -> None:
+        sample_row = self.sample.row[block.first_cell : block.first_cell + block.n_cells]
+        entry_row = np.repeat(sample_row, np.diff(rows.ptr))
+        kept = entry_row >= 0
+        self.feature_cells.add(entry_row[kept], rows.feature[kept], rows.maximum[kept])
+        sampled = np.flatnonzero(sample_row >= 0)
+        if len(sampled):
+            # every cell has a value of every neuron: nothing is implicit, so signs do not matter to the ranks
+            maxima = cell_maxima(x, block, self.neurons.mean)[sampled]
+            n_neurons = maxima.shape[1]
+            self.neuron_cells.add(
+                np.repeat(sample_row[sampled], n_neurons), np.tile(np.arange(n_neurons), len(sampled)), maxima.ravel()
+            )
+
+
+def encode_block(encoder: Encoder, x: npt.NDArray[np.float32]) -> Triples:
+    """A block's triples. The encoder bounds its own memory, so a long cell does no harm."""
+    return Triples.ordered(*encoder.encode_sparse(x))
+
+
+def _write_tables(run: Run, layer: int, done: LayerPass, folder: Path) -> pd.DataFrame:
+    """Write the Parquet tables; returns features.parquet's rows."""
+    settings, slots = run.config.associations, done.slots
+    names = (slots.gene_id, slots.gene_symbol, settings.top_genes, settings.min_gene_tokens)
+    ranked = rank_genes(done.genes.by_feature(), done.genes.tokens, *names)
+    artifacts.FEATURE_GENES.write(folder / "feature_genes.parquet", ranked.table)
+    neurons = rank_genes(done.neurons.by_neuron(), done.neurons.tokens, *names)
+    artifacts.NEURON_GENES.write(folder / "neuron_genes.parquet", neurons.table)
+    stop_point()
+    tests = test_units(done.feature_cells, done.sample) if len(done.sample) else None
+    cell_types = feature_cell_types(tests) if tests else empty_cell_types()
+    artifacts.FEATURE_CELL_TYPES.write(folder / "feature_cell_types.parquet", cell_types)
+    baselines = _baselines(run, done, tests) if tests else empty_baselines()
+    artifacts.CELL_TYPE_BASELINES.write(folder / "cell_type_baselines.parquet", baselines)
+    features = _features(done, ranked, tests, cell_types)
+    artifacts.FEATURES.write(folder / "features.parquet", features)
+    return features
+
+
+def _baselines(run: Run, done: LayerPass, features: UnitTests) -> pd.DataFrame:
+    add_gene_values(run, done.gene_cells, done.sample, done.cells)
+    genes = test_units(done.gene_cells, done.sample)
+    neurons = test_units(done.neuron_cells, done.sample)
+    numbers = [np.arange(len(tests.auroc_train)) for tests in (features, neurons)]
+    parts = [
+        best_units(features, "feature", numbers[0], numbers[0].astype(str).astype(object)),
+        best_units(genes, "gene", done.slots.token, done.slots.gene_symbol),
+        best_units(neurons, "neuron", numbers[1], numbers[1].astype(str).astype(object)),
+    ]
+    parts = [part for part in parts if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else empty_baselines()
+
+
+def _features(done: LayerPass, ranked: RankedGenes, tests: UnitTests | None, cell_types: pd.DataFrame) -> pd.DataFrame:
+    totals = done.totals
+    with np.errstate(divide="ignore", invalid="ignore"):
+        frame = pd.DataFrame(
+            {
+                "feature": np.arange(totals.d_sae, dtype=np.int32),
+                "firing_rate": totals.n_active / totals.tokens,
+                "n_tokens": totals.n_active,
+                "n_cells": totals.n_cells,
+                "mean_activation": np.where(totals.n_active > 0, totals.activation / totals.n_active, 0.0),
+                "max_activation": totals.maximum.astype(np.float64),
+                "heldout_firing_rate": totals.heldout_active / np.float64(totals.heldout_tokens),
+                "top_gene": pd.Series(done.slots.gene_symbol[ranked.top_slot]).where(ranked.top_slot >= 0, None),
+                "specificity": ranked.specificity,
+            }
+        )
+    if tests is None:
+        return frame.assign(best_cell_type=None, best_cell_type_auroc=np.nan, best_cell_type_q_value=np.nan)
+    return pd.concat([frame, best_types(tests, cell_types["q_value"].to_numpy(np.float64))], axis=1)

@@ -1,0 +1,176 @@
+"""Gene-set collections, and their membership among the genes that a model saw."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from sae_genomics.config import ValidationConfig
+from sae_genomics.errors import UserError
+
+
+@dataclass(frozen=True)
+class GeneSet:
+    """term: its name. description: source, as the file gives it. genes: symbols as written, distinct."""
+
+    term: str
+    description: str
+    genes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """name: file name without suffix, or the database's. sets: in the file's order."""
+
+    name: str
+    sets: tuple[GeneSet, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where collections come from: one file in validation/databases, one line in its list.
+
+    name: for messages. load: settings → collections; none when the settings do not ask for this source. Raises UserError.
+    """
+
+    name: str
+    load: Callable[[ValidationConfig], list[Collection]]
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Which gene of the background is in which set.
+
+    background: distinct symbols, upper case, sorted. symbols: the same as the data spells them.
+    collection, term: text [terms]. matrix: csr bool [background, terms].
+    """
+
+    background: npt.NDArray[np.object_]
+    symbols: npt.NDArray[np.object_]
+    collection: npt.NDArray[np.object_]
+    term: npt.NDArray[np.object_]
+    matrix: sparse.csr_matrix
+
+    @property
+    def set_sizes(self) -> npt.NDArray[np.int64]:
+        """Background genes of each set: int64 [terms]."""
+        return np.bincount(self.matrix.indices, minlength=len(self.term))
+
+    def positions(self, symbols: Sequence[str] | npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
+        """Place of each symbol in the background, in any case of letters; -1 for one that is not there."""
+        place = {symbol: position for position, symbol in enumerate(self.background)}
+        distinct, back = np.unique(np.asarray(symbols, dtype=object).astype(str), return_inverse=True)
+        return np.array([place.get(symbol.upper(), -1) for symbol in distinct], dtype=np.int64)[back]
+
+
+def read_gmt(path: Path) -> Collection:
+    """Read a GMT file: a set a line, `name TAB description TAB gene TAB gene …`, optionally gzipped.
+
+    Empty lines and lines that begin with # are passed over, and so are weights as in Enrichr's `GENE,1.0`.
+    Raises UserError naming file and line for anything else, and for a file without sets.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"no such gene-set file: {path}; correct validation.gmt") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; validation.gmt takes .gmt files") from None
+    except (OSError, EOFError) as error:
+        raise UserError(f"cannot read gene-set file {path}: {error}") from None
+    except UnicodeDecodeError as error:
+        bad = raw[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path}, line {bad}: not UTF-8 text; validation.gmt takes plain or gzipped GMT files"
+        ) from None
+    sets: list[GeneSet] = []
+    first_line: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        fields = [field.strip() for field in line.split("\t")]
+        genes = tuple(dict.fromkeys(field.split(",")[0] for field in fields[2:] if field.split(",")[0]))
+        if len(fields) < 3 or not fields[0] or not genes:
+            raise UserError(
+                f"{path}, line {number}: not a gene set; a GMT line is name TAB description TAB gene TAB gene ..."
+            )
+        if fields[0] in first_line:
+            raise UserError(
+                f"{path}, line {number}: gene set {fields[0]!r} stands on line {first_line[fields[0]]} already; rename one"
+            )
+        first_line[fields[0]] = number
+        sets.append(GeneSet(fields[0], fields[1], genes))
+    if not sets:
+        raise UserError(f"{path} holds no gene sets; a GMT line is name TAB description TAB gene TAB gene ...")
+    return Collection(_stem(path), tuple(sets))
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".gmt")
+
+
+def load_collections(settings: ValidationConfig) -> list[Collection]:
+    """All collections that the settings ask for.
+
+    Raises UserError for a file that cannot be read, two collections of one name, or none at all.
+    """
+    from sae_genomics.validation.databases import SOURCES
+
+    collections: list[Collection] = []
+    for source in SOURCES:
+        for collection in source.load(settings):
+            if any(collection.name == other.name for other in collections):
+                raise UserError(
+                    f"two gene-set collections are called {collection.name!r}; rename one of the files in validation.gmt"
+                )
+            collections.append(collection)
+    if not collections:
+        raise UserError("no gene sets to test: set validation.builtin to true or name files in validation.gmt")
+    return collections
+
+
+def membership(
+    collections: Sequence[Collection], symbols: npt.NDArray[np.object_], min_size: int, max_size: int
+) -> Membership:
+    """Sets with min_size to max_size genes of the background, as a matrix.
+
+    symbols: genes that the model saw; upper and lower case are one, and so are several genes of one symbol.
+    Raises UserError when no set is left.
+    """
+    upper = np.array([str(symbol).upper() for symbol in symbols], dtype=object)
+    background, first = np.unique(upper.astype(str), return_index=True)
+    place = {symbol: position for position, symbol in enumerate(background.tolist())}
+    rows: list[int] = []
+    columns: list[int] = []
+    names: list[tuple[str, str]] = []
+    largest = 0
+    for collection in collections:
+        for gene_set in collection.sets:
+            genes = {place[gene.upper()] for gene in gene_set.genes if gene.upper() in place}
+            largest = max(largest, len(genes))
+            if min_size <= len(genes) <= max_size:
+                rows += sorted(genes)
+                columns += [len(names)] * len(genes)
+                names.append((collection.name, gene_set.term))
+    if not names:
+        example = ", ".join(collections[0].sets[0].genes[:3]) if collections else "none"
+        seen = ", ".join(str(symbol) for symbol in symbols[:3]) or "none"
+        raise UserError(
+            f"no gene set has {min_size} to {max_size} of the {len(background):,} genes that the model saw (the largest has "
+            f"{largest}); sets name genes like {example}, the data like {seen}: set data.symbol_key, or lower "
+            f"validation.min_set_size"
+        )
+    matrix = sparse.csr_matrix(
+        (np.ones(len(rows), dtype=np.int32), (rows, columns)), shape=(len(background), len(names))
+    )
+    collection_names, terms = (np.array(part, dtype=object) for part in zip(*names, strict=True))
+    return Membership(
+        background.astype(object), np.asarray(symbols, dtype=object)[first], collection_names, terms, matrix
+    )

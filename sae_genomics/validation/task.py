@@ -1,0 +1,96 @@
+"""Stage validate: a layer's features against gene sets, beside shuffled genes and raw neurons."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy import sparse
+
+from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_GENES, FEATURE_TERMS, NEURON_GENES
+from sae_genomics.associations.stream import read_slots
+from sae_genomics.errors import UserError
+from sae_genomics.progress import Progress, stop_point
+from sae_genomics.run import Run
+from sae_genomics.stages import stage_named
+from sae_genomics.validation.enrichment import Enrichment, GeneLists, enrich, top_genes
+from sae_genomics.validation.gene_sets import Membership, load_collections, membership
+from sae_genomics.validation.nulls import null_row, shuffled_genes
+
+_COLUMNS = ["feature", "gene_symbol", "score", "specificity", "rank_score", "rank_specificity"]
+
+
+def run_task(run: Run, task: int) -> None:
+    """Leave feature_terms.parquet and annotation_nulls.parquet of the layer.
+
+    Raises UserError for gene-set files that cannot be used, DamagedArtifact when a table cannot be read.
+    """
+    layer, settings = run.layers[task], run.config.validation
+    kept = run.config.associations.top_genes
+    if settings.top_genes > kept:
+        raise UserError(
+            f"validation.top_genes = {settings.top_genes}, but only associations.top_genes = {kept} genes a feature are "
+            f"kept; set associations.top_genes to {settings.top_genes} or more"
+        )
+    slots = read_slots(run)
+    members = membership(
+        load_collections(settings), slots.gene_symbol[slots.counts > 0], settings.min_set_size, settings.max_set_size
+    )
+    folder = run.layer_results(layer)
+    progress = Progress(
+        f"validate layer {layer}", settings.shuffles + 2, "passes", run.heartbeat_file(stage_named("validate"), task)
+    )
+    genes = FEATURE_GENES.read(folder / "feature_genes.parquet", _COLUMNS)
+    lists = top_genes(genes, members, settings.rank_by, settings.top_genes)
+    tests = enrich(lists, members.matrix)
+    terms = feature_terms(lists, tests, members)
+    rows = [null_row("features", 0, lists, tests, settings.fdr)]
+    progress.advance(1)
+    for repeat, shuffled in enumerate(shuffled_genes(lists, members, run.config.run.seed, layer, settings.shuffles)):
+        stop_point()
+        rows.append(null_row("shuffled_genes", repeat, lists, shuffled, settings.fdr))
+        progress.advance(1)
+    neurons = NEURON_GENES.read(folder / "neuron_genes.parquet", _COLUMNS)
+    neuron_lists = top_genes(neurons, members, settings.rank_by, settings.top_genes)
+    rows.append(null_row("neurons", 0, neuron_lists, enrich(neuron_lists, members.matrix), settings.fdr))
+    progress.advance(1)
+    FEATURE_TERMS.write(folder / "feature_terms.parquet", terms)
+    ANNOTATION_NULLS.write(folder / "annotation_nulls.parquet", pd.DataFrame(rows))
+    progress.finish(f"{rows[0]['n_annotated']} of {rows[0]['n_units']} features annotated")
+
+
+def feature_terms(lists: GeneLists, tests: Enrichment, members: Membership) -> pd.DataFrame:
+    """The rows of feature_terms.parquet, by feature, then p."""
+    order = np.lexsort((tests.term, tests.p_value, lists.unit[tests.row]))
+    row, term = tests.row[order], tests.term[order]
+    return pd.DataFrame(
+        {
+            "feature": lists.unit[row].astype(np.int32),
+            "collection": members.collection[term],
+            "term": members.term[term],
+            "n_overlap": tests.n_overlap[order],
+            "n_term": tests.n_term[order],
+            "n_top": tests.n_top[order],
+            "n_background": len(members.background),
+            "odds_ratio": tests.odds_ratio[order],
+            "p_value": tests.p_value[order],
+            "q_value": tests.q_value[order],
+            "genes": _shared(lists.matrix, members, row, term),
+        }
+    )
+
+
+def _shared(
+    lists: sparse.csr_matrix, members: Membership, row: np.ndarray, term: np.ndarray, at_once: int = 1 << 18
+) -> np.ndarray:
+    """Shared symbols of each test, comma-separated: the product of its list's row and its set's row."""
+    sets = members.matrix.T.tocsr()
+    text = np.empty(len(row), dtype=object)
+    for start in range(0, len(row), at_once):
+        part = slice(start, start + at_once)
+        both = lists[row[part]].multiply(sets[term[part]]).tocsr()
+        both.sort_indices()
+        names = members.symbols[both.indices]
+        text[part] = pc.binary_join(pa.ListArray.from_arrays(pa.array(both.indptr), pa.array(names)), ",").to_pylist()
+    return text
