@@ -1,0 +1,46 @@
+"""All that report.md is made of, gathered before a word is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from sae_genomics.config import RunConfig
+from sae_genomics.report.collect import Prepared, Problem
+from sae_genomics.report.missing import Unfinished
+from sae_genomics.report.provenance import Provenance
+from sae_genomics.report.summary import LayerSummary
+
+
+@dataclass
+class Contents:
+    """All that report.md says.
+
+    model: facts of the model, (name, Markdown). wide: see `summary.side_by_side`.
+    resume: the command that runs what is missing. config_argument: the config as typed on a command line.
+    figures: name -> path relative to the report. dashboard: the same; empty without.
+    h5ad, sae, activations: one features.h5ad, SAE folder and activation shard to show the use of; None without.
+    embedding: name of the data's embedding, e.g. `umap`; empty without.
+    """
+
+    name: str
+    config: RunConfig
+    model_name: str
+    model: list[tuple[str, str]]
+    prepared: Prepared
+    layers: list[LayerSummary]
+    wide: pd.DataFrame | None
+    provenance: Provenance
+    unfinished: list[Unfinished]
+    done: dict[str, int]
+    problems: list[Problem]
+    resume: str
+    config_argument: str
+    figures: dict[str, str] = field(default_factory=dict)
+    dashboard: str = ""
+    h5ad: Path | None = None
+    sae: Path | None = None
+    activations: Path | None = None
+    embedding: str = ""

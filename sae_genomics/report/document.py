@@ -1,0 +1,52 @@
+"""report.md: the opening, and the sections in the order they are read."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from sae_genomics.report import findings, section_missing, section_next, section_results, section_run
+from sae_genomics.report.contents import Contents
+from sae_genomics.report.markdown import count, escape, listing
+
+
+def compose(contents: Contents) -> str:
+    """The whole document."""
+    sections = [
+        _opening(contents),
+        section_run.was_run(contents),
+        section_missing.missing(contents),
+        section_results.reconstruction(contents),
+        section_results.annotation(contents),
+        section_results.cell_types(contents),
+        section_results.best_features(contents),
+        section_next.next_steps(contents),
+        section_next.words(contents),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _opening(contents: Contents) -> str:
+    plan, sae = contents.prepared.plan or {}, contents.config.sae
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    model = escape(contents.model_name)
+    cells = f"{count(plan['n_cells'])} cells" if plan.get("n_cells") else "The cells"
+    with_results = [each.layer for each in contents.layers if each.metrics or each.n_features]
+    layers = f"{len(with_results)} layer" + ("s" if len(with_results) != 1 else "")
+    sizes = {each.n_features for each in contents.layers if each.n_features}
+    size = f" with {listing([f'{each:,}' for each in sorted(sizes)])} features" if sizes else ""
+    intro = (
+        f"{cells} were passed through the model {model}. On what {layers} of it made of every gene of every cell, a "
+        f"sparse autoencoder{size} was trained: it rewrites each layer's dense activations as a few active *features* at a "
+        f"time ({sae.k} here). Each feature was then compared with genes, annotated cell types and known gene sets."
+    )
+    if not with_results:
+        intro = f"Nothing is known yet about any layer of the model {model}: no trained autoencoder was found."
+    points = [
+        findings.reconstruction(contents.layers, sae.k),
+        findings.annotation(contents.layers, contents.config.validation.fdr),
+        findings.cell_types(contents.wide),
+        findings.certainty(contents.layers, contents.wide, plan, len(contents.problems), len(contents.unfinished)),
+    ]
+    link = f"All features, to sort and search: [dashboard.html]({contents.dashboard})." if contents.dashboard else ""
+    lines = [f"# What {model} has learned: run {escape(contents.name)}", f"*Written {now}.* {link}".strip(), intro]
+    return "\n\n".join(lines) + "\n\n" + "\n".join(f"- {point}" for point in points if point)

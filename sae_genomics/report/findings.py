@@ -1,0 +1,147 @@
+"""The main findings in plain sentences, each with what it is to be compared with and how sure it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from sae_genomics.report.markdown import (
+    count,
+    decimal,
+    escape,
+    is_number,
+    listing,
+    percent,
+    span,
+)
+from sae_genomics.report.summary import LayerSummary
+
+FEW_CELLS = 20  # below this many held-out cells of a type, its AUROC is shaky
+
+
+def reconstruction(layers: list[LayerSummary], k: int) -> str:
+    """How much of the model's activations the features keep."""
+    known = [each for each in layers if is_number(each.metrics.get("fvu"))]
+    if not known:
+        return ""
+    explained = span((1 - each.metrics["fvu"] for each in known), lambda share: f"{100 * share:.0f} %")
+    l0 = span((each.metrics.get("l0") for each in known), lambda value: f"{value:.0f}")
+    dead = span((each.metrics.get("dead_share") for each in known), percent)
+    where = "in its one layer" if len(known) == 1 else f"over the {len(known)} layers"
+    active = f" with {l0} features active at a time" if l0 != "–" else ""
+    unused = f" {dead} of the features are dead: they never fire there." if dead != "–" else ""
+    return (
+        f"**Faithfulness.** On held-out cells the features reproduce {explained} of the variance of the model's "
+        f"activations ({where}){active}.{unused}"
+    )
+
+
+def annotation(layers: list[LayerSummary], fdr: float) -> str:
+    """How many features match known biology, against shuffled genes and raw neurons."""
+    known = [(each.layer, each.annotation) for each in layers if each.annotation is not None]
+    if not known:
+        return ""
+    shares = span((each.share for _, each in known), percent)
+    shuffled = [each for _, each in known if each.shuffled]
+    neurons = [each for _, each in known if is_number(each.neurons)]
+    text = f"**Known biology.** {shares} of the features that could be tested match at least one known gene set (q < {fdr:g})"
+    compared = []
+    if shuffled:
+        means = span((each.shuffled_mean for each in shuffled), percent)
+        highest = max(each.shuffled_max for each in shuffled)
+        compared.append(f"{means} with the genes shuffled (at most {percent(highest)} in any shuffle)")
+    if neurons:
+        compared.append(f"{span((each.neurons for each in neurons), percent)} of the layer's raw neurons")
+    text += (
+        f"; the same test passes {listing(compared)}."
+        if compared
+        else ", but no null was measured, so this says little."
+    )
+    if shuffled:
+        above = [layer for layer, each in known if each.beats_every_shuffle]
+        text += " " + _verdict(len(above), len(known), "that is more than in every shuffle")
+    if neurons:
+        above = [layer for layer, each in known if is_number(each.neurons) and each.share > each.neurons]
+        text += " " + _verdict(len(above), len(neurons), "more features than raw neurons are annotated")
+    return text
+
+
+def _verdict(n_true: int, n_all: int, claim: str) -> str:
+    if n_all == 1:
+        return f"Here {claim}." if n_true else f"It is **not** so that {claim}."
+    if n_true == n_all:
+        return f"In all {n_all} layers {claim}."
+    if n_true == 0:
+        return f"In **none** of the {n_all} layers is it so that {claim}."
+    return f"In {n_true} of {n_all} layers {claim}; in the others it is not so."
+
+
+def cell_types(wide: pd.DataFrame | None) -> str:
+    """How well single features tell cell types apart, beside single genes and raw neurons."""
+    if wide is None:
+        return ""
+    tested = wide[wide[("feature", "auroc")].notna()]
+    if tested.empty:
+        return ""
+    good = tested[tested[("feature", "auroc")] >= 0.9]
+    best = tested.iloc[0]
+    text = (
+        f"**Cell types.** {len(good)} of {len(tested)} cell types have a single feature that tells them from all other "
+        f"cells with an AUROC of 0.90 or more on held-out cells. The clearest is {escape(str(tested.index[0]))}: "
+        f"feature {int(best['feature', 'unit'])} of layer {int(best['feature', 'layer'])} reaches "
+        f"{decimal(best['feature', 'auroc'])} (95 % interval {interval(best['feature'])})"
+    )
+    beside = []
+    if is_number(best.get(("gene", "auroc"))):
+        beside.append(f"the best single gene, {escape(best['gene', 'name'])}, {decimal(best['gene', 'auroc'])}")
+    if is_number(best.get(("neuron", "auroc"))):
+        beside.append(f"the best raw neuron {decimal(best['neuron', 'auroc'])}")
+    text += f"; {listing(beside)}." if beside else "."
+    against = []
+    for kind, name in (("gene", "best single gene"), ("neuron", "best raw neuron")):
+        pairs = tested[tested[(kind, "auroc")].notna()]
+        if len(pairs):
+            above = int((pairs["feature", "auroc"] > pairs[kind, "auroc"]).sum())
+            against.append(f"above the {name} in {above} of {len(pairs)} types")
+    return text + (f" The best feature stands {listing(against)}." if against else "")
+
+
+def certainty(
+    layers: list[LayerSummary], wide: pd.DataFrame | None, plan: dict[str, Any], n_problems: int, n_unfinished: int
+) -> str:
+    """How sure one can be of all this, in words that follow from the numbers."""
+    parts = []
+    if plan.get("n_heldout"):
+        parts.append(
+            f"Every statement about cells comes from the {count(plan['n_heldout'])} held-out cells, which no SAE was trained "
+            "on; which feature to look at was chosen on the others"
+        )
+    if wide is not None:
+        n_cells = wide[("feature", "n_cells")]
+        few = wide.index[(n_cells < FEW_CELLS) & wide[("feature", "auroc")].notna()]
+        if len(few):
+            named = listing([escape(name) for name in few[:4]]) + (f" and {len(few) - 4} more" if len(few) > 4 else "")
+            parts.append(
+                f"for {named} there are fewer than {FEW_CELLS} of them, so these figures can move much with other cells"
+            )
+    repeats = max((len(each.annotation.shuffled) for each in layers if each.annotation is not None), default=0)
+    if repeats:
+        parts.append(
+            f'the shuffled-gene null was repeated {repeats} times, so "more than in every shuffle" by chance alone has a '
+            f"probability of {decimal(1 / (repeats + 1), 2)} a layer"
+        )
+    parts.append(
+        "a match with a gene set or a cell type is an association and does not show that the model uses the feature for it"
+    )
+    text = "**How sure.** " + "; ".join(parts) + "."
+    if n_unfinished or n_problems:
+        text += " **This report is not complete**: see [What is missing](#what-is-missing)."
+    return text
+
+
+def interval(row: Any) -> str:
+    """`0.95 to 1.00` of a row with low and high."""
+    if not is_number(row.get("low")) or not is_number(row.get("high")):
+        return "not known"
+    return f"{decimal(row['low'])} to {decimal(row['high'])}"

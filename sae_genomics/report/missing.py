@@ -1,0 +1,169 @@
+"""Which tasks are not done, why as far as anyone can tell, and what to type."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import itertools
+import shlex
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from sae_genomics.atomic import read_json
+from sae_genomics.run import Run
+from sae_genomics.stages import STAGES, Stage, needed_tasks
+
+_TAIL_BYTES = 16384
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A task that is not done.
+
+    status: missing or stale. why: the run's own words on its files.
+    waits_for: `stage unit` of a task before it that is not done either; empty when it could run now.
+    reason: what is known of its last attempt; empty when nothing is.
+    """
+
+    stage: str
+    unit: str
+    status: str
+    why: str
+    waits_for: str = ""
+    reason: str = ""
+
+
+def unfinished_tasks(run: Run) -> tuple[list[Unfinished], dict[str, int]]:
+    """Every task that is not done, in the pipeline's order, and stage -> number of tasks that are. The report aside."""
+    states = {stage.name: run.states(stage) for stage in STAGES if stage.name != "report"}
+    found: list[Unfinished] = []
+    for stage in STAGES:
+        # A stage with other units waits for all tasks of its input: looked up once, not once a task.
+        shared = _first_undone(run, stage, states) if stage.unit != "layer" else None
+        for task, state in enumerate(states.get(stage.name, [])):
+            if state.done:
+                continue
+            waits_for = shared if shared is not None else _waits_for(run, stage, task, states)
+            reason = "" if waits_for else last_attempt(run, stage, task)
+            found.append(Unfinished(stage.name, run.unit_key(stage, task), state.status, state.why, waits_for, reason))
+    return found, {name: sum(state.done for state in each) for name, each in states.items()}
+
+
+def _first_undone(run: Run, stage: Stage, states: dict[str, list]) -> str:
+    if not states.get(stage.name):
+        return ""
+    return _waits_for(run, stage, 0, states)
+
+
+def _waits_for(run: Run, stage: Stage, task: int, states: dict[str, list]) -> str:
+    for need, each in needed_tasks(run, stage, task):
+        if not states[need.name][each].done:
+            return f"{need.name} {run.unit_key(need, each)}" if need.unit != "run" else need.name
+    return ""
+
+
+# --- why: each finder is asked in turn, the first answer counts; a finder more is one line here ---
+
+Finder = Callable[[Run, Stage, int], str]
+
+
+def last_attempt(run: Run, stage: Stage, task: int) -> str:
+    """What is known of the task's last attempt, as one clause; empty when nothing is."""
+    for finder in REASON_FINDERS:
+        try:
+            reason = finder(run, stage, task)
+        except Exception:  # a log in a form nobody foresaw must not cost the report
+            continue
+        if reason:
+            return reason
+    return ""
+
+
+def from_cluster(run: Run, stage: Stage, task: int) -> str:
+    """The scheduler's account: `failure_reason(run, stage, task) -> str | None` of sae_genomics.cluster.reasons."""
+    name = "sae_genomics.cluster.reasons"
+    if importlib.util.find_spec(name) is None:
+        return ""
+    return str(importlib.import_module(name).failure_reason(run, stage, task) or "")
+
+
+def from_log(run: Run, stage: Stage, task: int) -> str:
+    """The last line that the newest log of the task ends with."""
+    names = {f"{stage.name}_*_{task}.err", f"{stage.name}_{run.unit_key(stage, task)}.err", f"{stage.name}_{task}.err"}
+    if stage.unit == "run":
+        names.add(f"{stage.name}.err")
+    logs = [path for name in names for path in run.logs.glob(name)]
+    if not logs:
+        return ""
+    newest = max(logs, key=lambda path: path.stat().st_mtime)
+    line = last_line(newest)
+    return f"its log {newest.name} ends with: {line}" if line else ""
+
+
+def from_heartbeat(run: Run, stage: Stage, task: int) -> str:
+    """How far the task came, from the heartbeat that a task removes when it ends well."""
+    beat = read_json(run.heartbeat_file(stage, task))
+    if not isinstance(beat, dict):
+        return ""
+    when = datetime.fromtimestamp(beat["time"], timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    of = f" of {beat['total']:,.0f}" if beat.get("total") else ""
+    return (
+        f"last sign of life {when} on {beat.get('host', 'an unknown host')}, at {beat['done']:,.0f}{of} {beat['unit']}"
+    )
+
+
+REASON_FINDERS: list[Finder] = [from_cluster, from_log, from_heartbeat]
+
+
+def last_line(path: Path) -> str:
+    """The last line of a text file that holds anything, at most 200 characters of it."""
+    with open(path, "rb") as file:
+        file.seek(0, 2)
+        file.seek(max(file.tell() - _TAIL_BYTES, 0))
+        text = file.read().decode("utf-8", errors="replace").replace("\r", "\n")
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if not lines:
+        return ""
+    return lines[-1] if len(lines[-1]) <= 200 else lines[-1][:197] + "..."
+
+
+# --- what to type ---
+
+
+def config_argument(run: Run) -> str:
+    """The config file as typed on a command line here: relative where it stands below the working directory."""
+    path = run.config_file if run.config_file is not None else run.results / "config.yaml"
+    with contextlib.suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    return shlex.quote(str(path))
+
+
+def uses_slurm(run: Run) -> bool:
+    """Whether this run's tasks go through Slurm."""
+    return run.jobs_file.exists() or shutil.which("sbatch") is not None
+
+
+def resume_command(run: Run) -> str:
+    """The command that runs again exactly what is not done."""
+    script = "slurm/resubmit_failed.sh" if uses_slurm(run) else "slurm/00_full_pipeline.sh"
+    return f"bash {script} {config_argument(run)}"
+
+
+def grouped(units: list[str]) -> str:
+    """`layer_03, shard_0001 to shard_0004` from units in their order."""
+    runs: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for place, unit in enumerate(units):
+        kind, _, number = unit.rpartition("_")
+        key = (kind, int(number) - place) if number.isdigit() else (unit, -1 - place)
+        runs[key].append(unit)
+    return ", ".join(", ".join(each) if len(each) < 3 else f"{each[0]} to {each[-1]}" for each in runs.values())
+
+
+def by_stage(tasks: list[Unfinished]) -> list[tuple[str, list[Unfinished]]]:
+    """Tasks grouped by stage, in order."""
+    return [(name, list(group)) for name, group in itertools.groupby(tasks, key=lambda task: task.stage)]

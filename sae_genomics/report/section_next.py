@@ -1,0 +1,82 @@
+"""report.md, "What to do next": commands with this run's own paths; and the words used."""
+
+from __future__ import annotations
+
+from sae_genomics.report.contents import Contents
+from sae_genomics.report.markdown import code, count, table
+
+
+def next_steps(contents: Contents) -> str:
+    parts = ["## What to do next"]
+    if contents.dashboard:
+        parts.append(
+            f"Open [dashboard.html]({contents.dashboard}) in a browser (it needs no network): every feature of every layer, to "
+            "sort by firing rate, specificity or q-value, and to find by gene, cell type or gene set."
+        )
+    if contents.h5ad is not None:
+        parts.append("Go on in scanpy, one column a feature:\n\n" + _python(_scanpy_lines(contents)))
+    if contents.sae is not None:
+        parts.append("Use the autoencoder itself through SAELens:\n\n" + _python(_saelens_lines(contents)))
+    pipeline = f"bash slurm/00_full_pipeline.sh {contents.config_argument}"
+    parts.append(
+        f"Change something: edit {code(contents.config_argument)} and run the pipeline again. Only what the change touches "
+        "is made anew.\n\n"
+        + table(
+            ("To", "set in the config"),
+            [
+                ("have more or fewer features active at a time", f"`sae.k` (now {contents.config.sae.k})"),
+                ("have more features", "`sae.expansion` or `sae.d_sae`"),
+                ("train longer", f"`sae.steps` (now {count(contents.config.sae.steps)})"),
+                ("look at other layers or places of the model", "`model.layers`, `model.hook`"),
+                ("test against your own gene sets", "`validation.gmt: [my_sets.gmt]`"),
+                ("compare with another annotation of the cells", "`data.cell_type_key`"),
+            ],
+        )
+        + f"\n\n```bash\n{pipeline}\n```"
+    )
+    return "\n\n".join(parts)
+
+
+def _python(lines: list[str]) -> str:
+    return "```python\n" + "\n".join(lines) + "\n```"
+
+
+def _scanpy_lines(contents: Contents) -> list[str]:
+    lines = ["import scanpy as sc", "", f"features = sc.read_h5ad({str(contents.h5ad)!r})"]
+    feature = "0"
+    first = next((each for each in contents.layers if each.best is not None and len(each.best)), None)
+    if first is not None and first.best is not None:
+        feature = str(int(first.best["feature"].iloc[0]))
+    if contents.embedding:
+        lines.append(f"sc.pl.embedding(features, basis={contents.embedding!r}, color=[features.var_names[{feature}]])")
+    else:
+        lines += ["sc.pp.pca(features)", "sc.pp.neighbors(features)", "sc.tl.umap(features)"]
+        lines.append(f"sc.pl.umap(features, color=[features.var_names[{feature}]])")
+    key = (contents.prepared.plan or {}).get("cell_type_key")
+    if key and contents.prepared.cells is not None:
+        lines.append(f"sc.pl.violin(features, features.var_names[{feature}], groupby={str(key)!r}, rotation=90)")
+    return lines
+
+
+def _saelens_lines(contents: Contents) -> list[str]:
+    lines = ["from sae_lens import SAE", "", f"sae = SAE.load_from_disk({str(contents.sae)!r})"]
+    if contents.activations is not None:
+        lines = ["import h5py", "import torch", *lines]
+        lines.append(f"with h5py.File({str(contents.activations)!r}) as file:")
+        if contents.config.activations.dtype == "bfloat16":  # HDF5 has no such type: its bits stand there as integers
+            lines.append("    rows = torch.from_numpy(file['activations'][:1000].view('int16')).view(torch.bfloat16)")
+        else:
+            lines.append("    rows = torch.from_numpy(file['activations'][:1000])  # [tokens, d_model]")
+        lines.append("active = sae.encode(rows.float())  # [tokens, features]")
+    return lines
+
+
+def words(contents: Contents) -> str:
+    lines = [
+        "*Feature* (latent): one unit of a sparse autoencoder, active in few gene tokens.",
+        "*Gene token*: one expressed gene of one cell, as the model sees it.",
+        "*Specificity*: log2 of a feature's activation on a gene over what it would be if it ignored genes, in bits.",
+        "*q-value*: the share of false finds to expect among all tests that are at least this clear (Benjamini-Hochberg).",
+        "*Held-out cells*: cells that no autoencoder was trained on.",
+    ]
+    return "## Words\n\n" + "\n".join(f"- {line}" for line in lines)

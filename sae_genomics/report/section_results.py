@@ -1,0 +1,242 @@
+"""report.md, the results: faithfulness, known biology against nulls, cell types, the best features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from sae_genomics.report.contents import Contents
+from sae_genomics.report.markdown import NONE, count, decimal, details, escape, is_number, percent, probability, table
+from sae_genomics.report.summary import LayerSummary
+
+
+def _figure(contents: Contents, name: str, text: str) -> str:
+    path = contents.figures.get(name)
+    return f"![{text}]({path})" if path else ""
+
+
+def reconstruction(contents: Contents) -> str:
+    known = [each for each in contents.layers if each.metrics]
+    parts = ["## How faithful the features are"]
+    if not known:
+        parts.append("No trained autoencoder yet.")
+        return "\n\n".join(parts)
+    parts.append(
+        "Measured on held-out cells. *FVU* is the share of the activations' variance that the features miss (0 is perfect; "
+        "*explained variance* is the rest), *L0* the mean number of active features a gene token, *dead* the share of features "
+        "that never fired there, *decoder cosine* the mean absolute cosine between features' directions (0: all different)."
+    )
+    rows = [
+        (
+            str(each.layer),
+            decimal(each.metrics.get("fvu"), 3),
+            decimal(each.metrics.get("explained_variance"), 3),
+            decimal(each.metrics.get("l0"), 1),
+            percent(each.metrics.get("dead_share")),
+            decimal(each.metrics.get("mean_abs_decoder_cosine"), 3),
+            count(each.metrics.get("d_sae")),
+            count(each.metrics.get("heldout_tokens")),
+        )
+        for each in known
+    ]
+    header = ("Layer", "FVU", "Explained variance", "L0", "Dead", "Decoder cosine", "Features", "Held-out tokens")
+    parts.append(table(header, rows, right=range(8)))
+    parts.append(_figure(contents, "reconstruction", "FVU, L0 and dead share by layer"))
+    parts.append(_figure(contents, "firing_rates", "Histogram of firing rates by layer"))
+    return "\n\n".join(part for part in parts if part)
+
+
+def annotation(contents: Contents) -> str:
+    known = [(each.layer, each.annotation) for each in contents.layers if each.annotation is not None]
+    parts = ["## Features that match known biology"]
+    if not known:
+        parts.append("Not tested yet.")
+        return "\n\n".join(parts)
+    validation = contents.config.validation
+    parts.append(
+        f"A feature is *annotated* when its top {validation.top_genes} genes share more genes with some known gene set than "
+        f"chance allows (exact hypergeometric test, q < {validation.fdr:g} over every test made). The same procedure, run "
+        "with the genes shuffled between features, shows how many pass by chance; run on the layer's raw neurons, how many pass "
+        "without any autoencoder. Only a share well above both says something about the features."
+    )
+    rows = []
+    for layer, each in known:
+        shuffles = (
+            f"{percent(each.shuffled_mean)} (at most {percent(each.shuffled_max)} of {len(each.shuffled)} shuffles)"
+            if each.shuffled
+            else "not measured"
+        )
+        rows.append(
+            (
+                str(layer),
+                f"{count(each.n_annotated)} of {count(each.n_units)} ({percent(each.share)})",
+                shuffles,
+                f"{percent(each.neurons)} of {count(each.n_neurons)}" if is_number(each.neurons) else "not measured",
+                _ratio(each.share, each.shuffled_mean),
+                _ratio(each.share, each.neurons),
+                count(each.n_terms),
+            )
+        )
+    header = (
+        "Layer", "Features annotated", "Genes shuffled: mean", "Raw neurons", "Features / shuffled", "Features / neurons",
+        "Gene sets found",
+    )  # fmt: skip
+    parts.append(table(header, rows, right=(0, 1, 2, 3, 4, 5, 6)))
+    parts.append(
+        _figure(contents, "annotation", "Share of annotated features by layer, against shuffled genes and raw neurons")
+    )
+    return "\n\n".join(part for part in parts if part)
+
+
+def _ratio(share: float, null: float) -> str:
+    if not is_number(share) or not is_number(null):
+        return NONE
+    if null == 0:
+        return "none pass by chance" if share > 0 else NONE
+    return f"{share / null:.1f} x"
+
+
+def cell_types(contents: Contents) -> str:
+    parts = ["## Features that tell cell types apart"]
+    if contents.wide is None:
+        if not any(each.n_features for each in contents.layers):
+            parts.append("Not tested yet.")
+        else:
+            parts.append(
+                "No cell type could be tested: the cells carry no annotation, or their types are too small. Name the column of "
+                "`obs` that holds the annotation in `data.cell_type_key`."
+            )
+        return "\n\n".join(parts)
+    parts.append(
+        "For each type the one feature, the one gene and the one raw neuron that separate it best from all other cells, each "
+        "chosen on training cells (over all layers) and measured on held-out cells. *AUROC* is the chance that a cell of the "
+        "type scores above a cell of another: 0.5 is a coin, 1 is perfect. In brackets the 95 % interval. *q* is over every "
+        "feature x cell type test of the layer."
+    )
+    parts.append(_types_table(contents.wide, contents.dashboard))
+    parts.append(
+        _figure(contents, "cell_types", "Held-out AUROC of the best feature, gene and raw neuron of each cell type")
+    )
+    parts.append(
+        _figure(contents, "embedding", "The best features of the largest cell types on the embedding of the cells")
+    )
+    for each in contents.layers:
+        if each.baselines is not None:
+            body = _layer_types(each, contents.dashboard)
+            if body:
+                parts.append(details(f"Layer {each.layer}, every cell type", body))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _types_table(wide: pd.DataFrame, dashboard: str) -> str:
+    rows = []
+    for name, row in wide.iterrows():
+        feature, gene, neuron = row["feature"], row["gene"], row["neuron"]
+        where = (
+            f"{_feature_link(dashboard, feature['layer'], feature['unit'])}, layer {int(feature['layer'])}"
+            if is_number(feature.get("unit"))
+            else NONE
+        )
+        rows.append(
+            (
+                escape(name),
+                count(feature["n_cells"] if is_number(feature["n_cells"]) else gene["n_cells"]),
+                where,
+                _auroc(feature),
+                probability(feature["q_value"]),
+                f"{escape(gene['name'])} {_auroc(gene)}" if is_number(gene["auroc"]) else NONE,
+                f"{_auroc(neuron)}, layer {int(neuron['layer'])}" if is_number(neuron["auroc"]) else NONE,
+            )
+        )
+    header = ("Cell type", "Held-out cells", "Best feature", "AUROC", "q", "Best single gene", "Best raw neuron")
+    return table(header, rows, right=(1, 4))
+
+
+def _auroc(row: Any) -> str:
+    if not is_number(row["auroc"]):
+        return "too few held-out cells"
+    ends = f" ({decimal(row['low'])}–{decimal(row['high'])})" if is_number(row["low"]) else ""
+    return f"{decimal(row['auroc'], 3)}{ends}"
+
+
+def _layer_types(summary: LayerSummary, dashboard: str) -> str:
+    assert summary.baselines is not None
+    rows = []
+    for name, group in summary.baselines.groupby("cell_type", sort=False):
+        kinds = {row["kind"]: row for _, row in group.iterrows()}
+        feature = kinds.get("feature")
+        if feature is None:
+            continue
+        beside = [
+            (f"{escape(kinds[kind]['name'])} " if kind == "gene" else "") + decimal(kinds[kind]["auroc"], 3)
+            if kind in kinds
+            else NONE
+            for kind in ("gene", "neuron")
+        ]
+        rows.append(
+            (
+                escape(name),
+                count(feature["n_cells"]),
+                _feature_link(dashboard, summary.layer, feature["unit"]),
+                _auroc(feature),
+                probability(feature["q_value"]),
+                *beside,
+            )
+        )
+    header = ("Cell type", "Held-out cells", "Best feature", "AUROC", "q", "Best single gene", "Best raw neuron")
+    return table(header, rows, right=(1, 4)) if rows else ""
+
+
+def _feature_link(dashboard: str, layer: Any, feature: Any) -> str:
+    return (
+        f"[{int(feature)}]({dashboard}#layer={int(layer)}&feature={int(feature)})" if dashboard else str(int(feature))
+    )
+
+
+def best_features(contents: Contents) -> str:
+    known = [each for each in contents.layers if each.best is not None and len(each.best)]
+    if not known:
+        return ""
+    fdr = contents.config.validation.fdr
+    parts = [
+        "## The best features",
+        f"First the features that match both a gene set and a cell type (q < {fdr:g} each), then those that match one, the "
+        "clearest gene sets first, at most two features with the same one. The genes are those most specific to the feature; "
+        "AUROC and q are from held-out cells. Such a list shows what there is, not how common it is: for that, see the shares "
+        "against their nulls above.",
+    ]
+    for place, each in enumerate(known):
+        assert each.best is not None
+        body = _features_table(each.best, each.layer, fdr, contents.dashboard)
+        text = f"Layer {each.layer}: {count(each.n_both)} of {count(each.n_features)} features match both"
+        parts.append(f"### Layer {each.layer}\n\n{text}.\n\n{body}" if place == 0 else details(text, body))
+    return "\n\n".join(parts)
+
+
+def _features_table(best: pd.DataFrame, layer: int, fdr: float, dashboard: str) -> str:
+    rows = []
+    for row in best.to_dict("records"):
+        term = NONE
+        if is_number(row["term_q_value"]) and row["term_q_value"] < fdr:
+            overlap = (
+                f"{count(row['n_overlap'])} of {count(row['n_term'])} genes, q = {probability(row['term_q_value'])}"
+            )
+            term = f"{escape(row['term'])} ({overlap})"
+        typed = NONE
+        if row["best_cell_type"] is not None and is_number(row["best_cell_type_auroc"]):
+            typed = (
+                f"{escape(row['best_cell_type'])} ({decimal(row['best_cell_type_auroc'])}, "
+                f"q = {probability(row['best_cell_type_q_value'])})"
+            )
+        rows.append(
+            (
+                _feature_link(dashboard, layer, row["feature"]),
+                percent(row["firing_rate"]),
+                ", ".join(escape(gene) for gene in row["genes"]) or escape(row["top_gene"] or NONE),
+                typed,
+                term,
+            )
+        )
+    header = ("Feature", "Fires in", "Most specific genes", "Best cell type (AUROC)", "Best gene set")
+    return table(header, rows, right=(0, 1))

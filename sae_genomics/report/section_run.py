@@ -1,0 +1,110 @@
+"""report.md, "What was run": data, model, settings, cost and software."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sae_genomics.progress import duration
+from sae_genomics.report.contents import Contents
+from sae_genomics.report.markdown import NONE, code, count, escape, is_number, listing, memory, percent, table
+from sae_genomics.report.provenance import Provenance
+
+
+def was_run(contents: Contents) -> str:
+    rows = [*_data_rows(contents), *contents.model, *_sae_rows(contents)]
+    parts = ["## What was run", table(("", ""), [(f"**{name}**", value) for name, value in rows])]
+    notes = (contents.prepared.plan or {}).get("notes") or []
+    if notes:
+        parts.append("Notes on the input:\n\n" + "\n".join(f"- {escape(note)}" for note in notes))
+    parts.append("Every setting: [config.yaml](config.yaml).")
+    parts.append(_costs(contents.provenance))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _data_rows(contents: Contents) -> list[tuple[str, str]]:
+    plan, data = contents.prepared.plan or {}, contents.config.data
+    rows = [("Data", code(data.path))]
+    if plan.get("n_cells") is not None:
+        rows.append(
+            ("Cells", f"{count(plan['n_cells'])}, of which {count(plan.get('n_heldout'))} held out from training")
+        )
+    if plan.get("n_genes_matched") is not None:
+        rows.append(
+            (
+                "Genes",
+                f"{count(plan['n_genes_matched'])} of {count(plan.get('n_genes_input'))} known to the model "
+                f"({percent(plan.get('share_genes_matched'))} of genes, {percent(plan.get('share_counts_matched'))} of counts)",
+            )
+        )
+    counts = plan.get("counts")
+    if isinstance(counts, dict):
+        kinds = {
+            "counts": "as stored",
+            "recovered": "recovered from log-normalised values",
+            "normalised": "**not counts**: normalised values, taken as they are",
+        }
+        kind = kinds.get(str(counts.get("kind")), escape(counts.get("kind")))
+        rows.append(("Counts", f"{code(counts.get('where'))}, {kind}"))
+    types = contents.prepared.cells
+    if types is not None:
+        key = plan.get("cell_type_key")
+        column = f" of {code(key)}" if key else ""
+        rows.append(("Cell types", f"{len(types)}{column}; the largest is {escape(types.index[0])}"))
+    elif plan:
+        rows.append(("Cell types", "none annotated: set `data.cell_type_key` to compare features with cell types"))
+    return rows
+
+
+def _sae_rows(contents: Contents) -> list[tuple[str, str]]:
+    sae, config = contents.config.sae, contents.config
+    known = [each.metrics for each in contents.layers if each.metrics]
+    first: dict[str, Any] = known[0] if known else {}
+    d_sae = first.get("d_sae") or sae.d_sae or f"{sae.expansion:g} x d_model"
+    shown = count(d_sae) if isinstance(d_sae, int) else str(d_sae)
+    trained = f"; {count(first['tokens_trained'])} tokens a layer" if is_number(first.get("tokens_trained")) else ""
+    rows = [
+        ("Sparse autoencoders", f"{sae.architecture}, {shown} features, k = {sae.k}"),
+        ("Training", f"{count(sae.steps)} steps of {count(sae.batch_tokens)} tokens{trained}"),
+        ("Gene sets", _gene_sets(contents)),
+        ("Seed", str(config.run.seed)),
+    ]
+    return rows
+
+
+def _gene_sets(contents: Contents) -> str:
+    validation = contents.config.validation
+    named = ["built-in"] if validation.builtin else []
+    named += [code(Path(path).name) for path in validation.gmt]
+    return (
+        f"{listing(named) or 'none'}; each feature's top {validation.top_genes} genes by {validation.rank_by}, "
+        f"q < {validation.fdr:g}"
+    )
+
+
+def _costs(provenance: Provenance) -> str:
+    rows = []
+    for cost in provenance.costs:
+        hosts = [escape(host) for host, _ in cost.hosts.most_common(3)]
+        more = len(cost.hosts) - len(hosts)
+        rows.append(
+            (
+                cost.stage,
+                count(len(cost.seconds)),
+                duration(sum(cost.seconds)),
+                duration(max(cost.seconds)),
+                memory(cost.peak_memory) if cost.peak_memory else NONE,
+                ", ".join(hosts) + (f" and {more} more" if more > 0 else ""),
+            )
+        )
+    parts = []
+    if rows:
+        header = ("Stage", "Tasks done", "Time, all tasks", "Longest task", "Peak memory", "Hosts")
+        parts.append(table(header, rows, right=(1, 2, 3, 4)))
+    versions = [f"{escape(name)} {escape(' and '.join(met))}" for name, met in provenance.versions.items()]
+    software = f"Software: {', '.join(versions)}." if versions else ""
+    if provenance.commit:
+        state = ", **with uncommitted changes**" if provenance.dirty else ""
+        software += f" Checkout when this report was written: commit {code(provenance.commit[:12])}{state}."
+    parts.append(software)
+    return "\n\n".join(part for part in parts if part)
