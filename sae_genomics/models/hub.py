@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -66,7 +69,9 @@ def describe_release(name: str, cache_dir: Path | None = None) -> ModelInfo:
 def known_release(name: str) -> KnownRelease:
     """Raises UserError for a name that is not one of RELEASES."""
     if name not in RELEASES:
-        raise UserError(f"model.name: {name!r} is not known; write demo, {', '.join(RELEASES)}, or give model.path a folder")
+        raise UserError(
+            f"model.name: {name!r} is not known; write demo, {', '.join(RELEASES)}, or give model.path a folder"
+        )
     return RELEASES[name]
 
 
@@ -84,7 +89,9 @@ def download(name: str, cache_dir: Path | None = None) -> Path:
         return cached
     say(f"downloading {name} from {REPOSITORY}")
     with _readable_errors(name, cache_dir):
-        for _ in range(2):  # should the hub's main branch move on meanwhile, the second round takes what the first lacks
+        for _ in range(
+            2
+        ):  # should the hub's main branch move on meanwhile, the second round takes what the first lacks
             folders = {_fetch(f"{known.folder}/{file}", cache_dir).parent for file in FILES}
             if len(folders) == 1:
                 folder = folders.pop()
@@ -124,7 +131,9 @@ def _fetch(file: str, cache_dir: Path | None) -> Path:
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        path: str = hf_hub_download(REPOSITORY, file, revision="main", cache_dir=cache_dir, tqdm_class=_progress_bar())
+        if file.endswith(".safetensors"):
+            _fetch_blob(file, cache_dir)
+        path: str = hf_hub_download(REPOSITORY, file, revision="main", cache_dir=cache_dir)
     except EntryNotFoundError as error:
         if isinstance(error, LocalEntryNotFoundError):  # which here means that the hub could not be asked
             raise
@@ -132,22 +141,76 @@ def _fetch(file: str, cache_dir: Path | None) -> Path:
     return Path(path)
 
 
-def _progress_bar() -> Any:
-    """The hub's own bar on a terminal; in a log a line of its own every fifteen seconds."""
+def _fetch_blob(file: str, cache_dir: Path | None) -> None:
+    """Put a big file's content where the hub's cache expects it, going on with what an earlier attempt left.
+
+    The client's own download starts from nothing after a kill. In the cache's layout a file's content is
+    `blobs/<etag>`; with that in place the client only adds the link from the snapshot.
+    """
+    from filelock import FileLock
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import http_get, repo_folder_name
+    from huggingface_hub.utils import build_hf_headers
+
+    url = hf_hub_url(REPOSITORY, file, revision="main")
+    metadata = get_hf_file_metadata(url)
+    if metadata.etag is None or metadata.size is None:
+        return
+    blobs = (
+        Path(cache_dir or constants.HF_HUB_CACHE) / repo_folder_name(repo_id=REPOSITORY, repo_type="model") / "blobs"
+    )
+    blobs.mkdir(parents=True, exist_ok=True)
+    blob, partial = blobs / metadata.etag, blobs / f"{metadata.etag}.part"
+    same_host = urlsplit(metadata.location).netloc == urlsplit(url).netloc
+    with FileLock(f"{partial}.lock"):
+        if blob.exists():
+            return
+        have = partial.stat().st_size if partial.exists() else 0
+        if have:
+            say(f"{file}: going on after {have / 1e6:,.1f} of {metadata.size / 1e6:,.1f} MB")
+        with partial.open("ab", buffering=0) as target:
+            http_get(
+                metadata.location,
+                target,
+                resume_size=have,
+                headers=build_hf_headers() if same_host else {},  # signed addresses elsewhere take no token
+                expected_size=metadata.size,
+                displayed_filename=file,
+                **_progress_bar(http_get),
+            )
+        if len(metadata.etag) == 64 and _sha256(partial) != metadata.etag:  # the hub names big files by their SHA-256
+            partial.unlink()
+            raise UserError(f"{file} arrived damaged and was removed; run the same command again")
+        partial.replace(blob)
+    Path(f"{partial}.lock").unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _progress_bar(function: Callable[..., Any]) -> dict[str, Any]:
+    """The argument that gives a download its bar: the hub's own on a terminal, in a log a line every fifteen seconds."""
     from huggingface_hub.utils import tqdm
 
-    if sys.stderr.isatty():
-        return tqdm
+    if sys.stderr.isatty() or "tqdm_class" not in inspect.signature(function).parameters:
+        return {}
 
     class LoggedProgress(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any):
-            super().__init__(*args, **{**kwargs, "mininterval": _LOG_SECONDS, "maxinterval": _LOG_SECONDS, "ncols": 100})
+            super().__init__(
+                *args, **{**kwargs, "mininterval": _LOG_SECONDS, "maxinterval": _LOG_SECONDS, "ncols": 100}
+            )
 
         def display(self, msg: str | None = None, pos: int | None = None) -> None:
             if self.n:
                 say(str(self) if msg is None else msg)
 
-    return LoggedProgress
+    return {"tqdm_class": LoggedProgress}
 
 
 @contextmanager
@@ -178,19 +241,25 @@ def _readable_errors(name: str, cache_dir: Path | None) -> Iterator[None]:
     except RepositoryNotFoundError:
         raise UserError(f"the hub has no {REPOSITORY}, or HF_TOKEN does not open it; {advice}") from None
     except EntryNotFoundError as error:
-        raise UserError(f"{REPOSITORY} has no {error}; has the release been rearranged? model.path takes a folder") from None
+        raise UserError(
+            f"{REPOSITORY} has no {error}; has the release been rearranged? model.path takes a folder"
+        ) from None
     except HfHubHTTPError as error:
         raise UserError(f"the model hub refused {name}: {_first_line(error)}; try again later, or {advice}") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"the disk is full; {name} needs more room in {cache_dir or 'the hub cache'} (paths.cache)") from None
+            raise UserError(
+                f"the disk is full; {name} needs more room in {cache_dir or 'the hub cache'} (paths.cache)"
+            ) from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise UserError(f"cannot write to the hub cache: {error}; set paths.cache or HF_HOME") from None
         raise UserError(f"{name} could not be downloaded ({_first_line(error)}); {advice}") from None
     except Exception as error:
         if not type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3")):
             raise
-        raise UserError(f"{name} is not in the cache and the model hub cannot be reached ({_first_line(error)}); {advice}") from None
+        raise UserError(
+            f"{name} is not in the cache and the model hub cannot be reached ({_first_line(error)}); {advice}"
+        ) from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -21,7 +22,9 @@ class Hub(ThreadingHTTPServer):
 
     def __init__(self, files: dict[str, bytes]):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.requests, self.cut_after = files, [], None
+        self.files, self.requests, self.hold_after = files, [], None
+        self.closing = threading.Event()
+        self.daemon_threads = True
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -48,7 +51,9 @@ class Handler(BaseHTTPRequestHandler):
         if path.startswith(f"/api/models/{repository}/tree/"):
             self.send_json([self.entry(name, data) for name, data in self.server.files.items()])
         elif path.startswith(f"/api/models/{repository}"):
-            self.send_json({"id": repository, "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.server.files]})
+            self.send_json(
+                {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.server.files]}
+            )
         elif path.startswith(f"/{repository}/resolve/"):
             name = path.split("/resolve/")[1].split("/", 1)[1]
             if name not in self.server.files:
@@ -89,11 +94,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         self.end_headers()
         if body:
-            cut = self.server.cut_after
-            if cut is not None and len(data) > cut and not start:
-                self.wfile.write(data[:cut])
+            hold = self.server.hold_after
+            if hold is not None and len(data) > hold and not start:
+                self.wfile.write(data[:hold])
                 self.wfile.flush()
-                self.connection.close()
+                self.server.closing.wait(60)
                 return
             self.wfile.write(data[start:])
 
@@ -107,11 +112,12 @@ def release_files(folder: str) -> dict[str, bytes]:
 def hub():
     server = Hub({**release_files("70m-model"), **release_files("1.3b-model"), "README.md": b"hello"})
     yield server
+    server.closing.set()
     server.shutdown()
     server.server_close()
 
 
-def run(code_or_args, hub_url, home, **environment):
+def start(code_or_args, hub_url, home, **environment):
     """A process of its own: the hub's client reads its settings from the environment when it is imported."""
     command = [sys.executable, "-c", code_or_args] if isinstance(code_or_args, str) else [sys.executable, *code_or_args]
     env = {
@@ -120,11 +126,15 @@ def run(code_or_args, hub_url, home, **environment):
         "HF_HOME": str(home),
         "PYTHONPATH": str(ROOT),
         "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DOWNLOAD_TIMEOUT": "5",
-        "HF_HUB_ETAG_TIMEOUT": "5",
         **environment,
     }
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def run(code_or_args, hub_url, home, **environment):
+    process = start(code_or_args, hub_url, home, **environment)
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 SCRIPT = "scripts/download_model.py"
@@ -163,14 +173,42 @@ def test_a_cache_folder_of_ones_own(hub, tmp_path):
     assert f"tahoe-x1-70m: 12 layers, d_model 512, {tmp_path / 'mine'}" in listed.stdout
 
 
-def test_a_broken_download_goes_on_where_it_stopped(hub, tmp_path):
-    hub.cut_after = 100_000
-    run([SCRIPT, "tahoe-x1-70m"], hub.url, tmp_path)
+def part_of(home: Path) -> list[Path]:
+    return list(home.glob("hub/*/blobs/*.part"))
+
+
+def test_a_killed_download_goes_on_where_it_stopped(hub, tmp_path):
+    weights = hub.files["70m-model/model.safetensors"] = (
+        bytes(range(256)) * 60_000
+    )  # the client writes 10 MiB at a time
+    hub.hold_after = 12_000_000  # sends so much of a file, then nothing
+    process = start([SCRIPT, "tahoe-x1-70m"], hub.url, tmp_path)
+    deadline = time.monotonic() + 60
+    while not (part_of(tmp_path) and part_of(tmp_path)[0].stat().st_size >= 10 << 20):
+        assert time.monotonic() < deadline, process.communicate()
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    hub.hold_after = None
     done = run([SCRIPT, "tahoe-x1-70m"], hub.url, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert any(path.endswith("model.safetensors") and wanted == "bytes=100000-" for _, path, wanted in hub.requests)
+    assert "going on after 10.5 of 15.4 MB" in done.stderr
+    assert any(path.endswith("model.safetensors") and wanted == "bytes=10485760-" for _, path, wanted in hub.requests)
     folder = Path(done.stdout.strip().removeprefix("tahoe-x1-70m: "))
-    assert (folder / "model.safetensors").read_bytes() == (RELEASE / "model.safetensors").read_bytes()
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert not part_of(tmp_path)
+
+
+def test_damaged_content_is_not_kept(hub, tmp_path):
+    blobs = tmp_path / "hub" / "models--tahoebio--Tahoe-x1" / "blobs"
+    blobs.mkdir(parents=True)
+    weights = hub.files["70m-model/model.safetensors"]
+    (blobs / f"{hashlib.sha256(weights).hexdigest()}.part").write_bytes(b"x" * 1000)
+    done = run([SCRIPT, "tahoe-x1-70m"], hub.url, tmp_path)
+    assert done.returncode == 2
+    assert "arrived damaged" in done.stderr
+    again = run([SCRIPT, "tahoe-x1-70m"], hub.url, tmp_path)
+    assert again.returncode == 0, again.stderr
 
 
 @pytest.mark.parametrize(
