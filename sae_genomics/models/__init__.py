@@ -20,7 +20,7 @@ __all__ = [
     "tokeniser_settings", "vocabulary",
 ]  # fmt: skip
 
-# family: (module with describe and small_files(model, cache_dir), which read no weights; module with load(model, device, cache_dir))
+# family: (module with describe and small_files, which read no weights; module with load)
 FAMILIES = {
     "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
 }
@@ -41,13 +41,13 @@ def vocabulary(model: ModelConfig, cache_dir: Path | None = None) -> dict[str, i
 
     Raises UserError as `describe` does.
     """
-    genes: dict[str, int] = _family(model, 0).vocabulary(model, cache_dir)
+    genes: dict[str, int] = _family(model, 0).small_files(model, cache_dir).vocab
     return genes
 
 
 def tokeniser_settings(model: ModelConfig, cache_dir: Path | None = None) -> TokeniserSettings:
     """How the model wants its tokens. Downloads a model on the hub. Raises UserError as `describe` does."""
-    settings: TokeniserSettings = _family(model, 0).tokeniser_settings(model, cache_dir)
+    settings: TokeniserSettings = _family(model, 0).small_files(model, cache_dir).tokeniser
     return settings
 
 
@@ -88,18 +88,3 @@ def _family(model: ModelConfig, part: int) -> Any:
     if model.family not in FAMILIES:
         raise UserError(f"model.family: {model.family!r} is not known; the families are {', '.join(FAMILIES)}")
     return import_module(FAMILIES[model.family][part])
-
-
-def vocabulary(model: ModelConfig, cache_dir: Path | None = None) -> dict[str, int]:
-    """Name -> id of the genes that the config's model knows, without reading weights.
-
-    A model on the hub is downloaded for it. Raises UserError as `describe` does.
-    """
-    known: dict[str, int] = _family(model, 0).small_files(model, cache_dir).vocab
-    return known
-
-
-def tokeniser_settings(model: ModelConfig, cache_dir: Path | None = None) -> TokeniserSettings:
-    """How the config's model wants its tokens, without reading weights; as `vocabulary`."""
-    settings: TokeniserSettings = _family(model, 0).small_files(model, cache_dir).tokeniser
-    return settings

@@ -99,16 +99,6 @@ def small_files(model: ModelConfig, cache_dir: Path | None = None) -> Release:
     return read_release(find_folder(model, cache_dir), with_drugs=model.drug_key is not None)
 
 
-def vocabulary(model: ModelConfig, cache_dir: Path | None = None) -> dict[str, int]:
-    """See `sae_genomics.models.vocabulary`."""
-    return read_release(find_folder(model, cache_dir), with_drugs=model.drug_key is not None).vocab
-
-
-def tokeniser_settings(model: ModelConfig, cache_dir: Path | None = None) -> TokeniserSettings:
-    """See `sae_genomics.models.tokeniser_settings`."""
-    return read_release(find_folder(model, cache_dir), with_drugs=model.drug_key is not None).tokeniser
-
-
 def find_folder(model: ModelConfig, cache_dir: Path | None) -> Path:
     """The folder that `model.path` or `model.name` stands for, downloaded where needed. Raises UserError."""
     if model.path is not None:
