@@ -20,7 +20,12 @@ _KEY = "sae_genomics"
 
 def save_checkpoint(path: Path, state: SaeState, facts: dict[str, Any]) -> None:
     """Write state and facts (JSON values: fingerprint, sampler state, scale, ...) as one file that appears whole."""
-    header = {"format_version": FORMAT_VERSION, "threshold": state.threshold, "step": state.step, "facts": facts}
+    header = {
+        "format_version": FORMAT_VERSION,
+        "batch_threshold": state.batch_threshold,
+        "step": state.step,
+        "facts": facts,
+    }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors().items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: json.dumps(header)})
@@ -41,4 +46,4 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[SaeState, dict[str, A
     except (SafetensorError, OSError, json.JSONDecodeError, KeyError) as error:
         say(f"{path.name}: cannot be read ({error}); training starts from the beginning")
         return None
-    return SaeState.from_tensors(tensors, header["threshold"], header["step"]), header["facts"]
+    return SaeState.from_tensors(tensors, header["batch_threshold"], header["step"]), header["facts"]

@@ -33,7 +33,9 @@ def fold(state: SaeState, spec: Spec, scale: float) -> Encoder:
     norm = state.W_dec.norm(dim=1).clamp(min=1e-8)
     threshold = None
     if spec.architecture in ("batchtopk", "matryoshka"):
-        threshold = torch.full((spec.d_sae,), state.threshold / scale)
+        threshold = torch.full((spec.d_sae,), state.batch_threshold / scale)
+    elif spec.architecture == "jumprelu":
+        threshold = state.parameters["threshold"] * norm / scale
     return Encoder(
         architecture="topk" if threshold is None else "jumprelu",
         W_enc=(state.W_enc * norm[:, None]).T.contiguous(),

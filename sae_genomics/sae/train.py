@@ -23,7 +23,7 @@ from sae_genomics.sae.log import Logger
 from sae_genomics.sae.schedule import learning_rate
 from sae_genomics.sae.spec import Spec
 from sae_genomics.sae.state import SaeState, initial_state
-from sae_genomics.sae.step import CpuStep, StepResult
+from sae_genomics.sae.step import StepResult, make_step
 
 SCALE_ROWS = 16384
 
@@ -39,14 +39,6 @@ class Batches(Protocol):
         """JSON values from which `restore` goes on after the last batch that was given out."""
 
     def restore(self, state: dict[str, Any]) -> None: ...
-
-
-class TakeStep(Protocol):
-    """One optimisation step on scaled rows, at a learning rate; changes the state it was made with."""
-
-    state: SaeState
-
-    def __call__(self, x: torch.Tensor, lr: float) -> StepResult: ...
 
 
 @dataclass(frozen=True)
@@ -119,7 +111,7 @@ def fit(
     else:
         scaling = measure_scaling(batches, normalise, layer)
         state, scale, tokens, earlier = initial_state(spec, scaling.mean, spec.seed), scaling.scale, 0, 0.0
-    step = make_step(state.to(device), spec, device)
+    step = make_step(state, spec, device)
     state = step.state
     loggers = open_loggers(state.step)
     started = saved = time.monotonic()
@@ -159,11 +151,6 @@ def fit(
         for logger in loggers:
             logger.close()
     return Trained(state, scale, tokens, seconds)
-
-
-def make_step(state: SaeState, spec: Spec, device: torch.device) -> TakeStep:
-    """The fastest implementation of a step for this device."""
-    return CpuStep(state, spec)
 
 
 def _values(state: SaeState, result: StepResult, x: torch.Tensor, lr: float, tokens: int) -> dict[str, Any]:

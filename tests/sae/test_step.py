@@ -17,10 +17,10 @@ from sae_lens.saes.matryoshka_batchtopk_sae import (
 from sae_lens.saes.sae import TrainStepInput
 
 from sae_genomics.config import SaeConfig
+from sae_genomics.sae.cpu_step import CpuStep
 from sae_genomics.sae.schedule import learning_rate
 from sae_genomics.sae.spec import Spec, make_spec
-from sae_genomics.sae.state import PARAMETERS, SaeState, initial_state
-from sae_genomics.sae.step import CpuStep
+from sae_genomics.sae.state import SaeState, initial_state
 from tests.sae.conftest import planted_rows
 
 
@@ -32,9 +32,9 @@ def state_of(spec: Spec, seed: int) -> SaeState:
     """Weights as after some training: decoder norms differ, encoder and decoder too."""
     state = initial_state(spec, torch.randn(spec.d_in, generator=torch.Generator().manual_seed(seed)) * 0.3, seed)
     generator = torch.Generator().manual_seed(seed + 1)
-    state.W_dec *= torch.rand(spec.d_sae, 1, generator=generator) + 0.5
-    state.W_enc += 0.1 * torch.randn(spec.d_sae, spec.d_in, generator=generator)
-    state.b_enc += 0.1 * torch.randn(spec.d_sae, generator=generator)
+    state.W_dec.mul_(torch.rand(spec.d_sae, 1, generator=generator) + 0.5)
+    state.W_enc.add_(torch.randn(spec.d_sae, spec.d_in, generator=generator), alpha=0.1)
+    state.b_enc.add_(torch.randn(spec.d_sae, generator=generator), alpha=0.1)
     return state
 
 
@@ -69,24 +69,24 @@ def test_gradients_are_those_of_the_dense_loss(
     x = torch.randn(tokens, d_in, generator=generator)
     dead = torch.rand(d_sae, generator=generator) < dead_share
     state.tokens_since_fired[dead] = 101
-    wanted = {name: tensor.double().requires_grad_() for name, tensor in state.parameters().items()}
+    wanted = {name: tensor.double().requires_grad_() for name, tensor in state.parameters.items()}
     loss = dense_loss(wanted, x.double(), spec, dead)
     loss.backward()
-    before = {name: tensor.clone() for name, tensor in state.parameters().items()}
+    before = {name: tensor.clone() for name, tensor in state.parameters.items()}
     step = CpuStep(state, spec)
     result = step(x, lr=0.0)
     assert result.loss == pytest.approx(float(loss.detach()), rel=1e-5, abs=1e-6)
     grad_norm = float(torch.stack([tensor.grad.norm() for tensor in wanted.values()]).norm())  # type: ignore[union-attr]
     assert result.grad_norm == pytest.approx(grad_norm, rel=1e-5, abs=1e-6)
     clip = min(1.0, 1 / (grad_norm + 1e-6))
-    for name in PARAMETERS:  # after one step from zero moments, exp_avg = 0.1 x the clipped gradient
+    for name in before:  # after one step from zero moments, exp_avg = 0.1 x the clipped gradient
         gradient = wanted[name].grad
         assert gradient is not None
         got = state.exp_avg[name].double() / 0.1
         torch.testing.assert_close(
             got, gradient * clip, rtol=1e-5, atol=1e-5 * clip * float(gradient.abs().max() + 1e-3)
         )
-        assert torch.equal(getattr(state, name), before[name])
+        assert torch.equal(state.parameters[name], before[name])
 
 
 def saelens_twin(spec: Spec, state: SaeState) -> Any:
@@ -131,7 +131,7 @@ def saelens_losses(sae: Any, spec: Spec, batches: list[torch.Tensor]) -> list[fl
     return losses
 
 
-@pytest.mark.parametrize("architecture", ["topk"])
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "matryoshka"])
 @pytest.mark.parametrize("dead_after_tokens", [10**9, 256 * 5])
 def test_the_loss_curve_is_saelens_own(architecture: str, dead_after_tokens: int) -> None:
     """100 steps from the same weights on the same batches, with and without latents dying on the way."""
@@ -142,7 +142,7 @@ def test_the_loss_curve_is_saelens_own(architecture: str, dead_after_tokens: int
     rows, _ = planted_rows(256 * 100, 256, 32, 8, seed=5)
     batches = [batch * np.sqrt(32 / 20) for batch in rows.split(256)]
     state = initial_state(spec, batches[0].mean(dim=0), 3)
-    state.b_enc[:100] -= 2.0  # these start silent
+    state.b_enc[:100].sub_(2.0)  # these start silent
     sae = saelens_twin(spec, state)
     theirs = saelens_losses(sae, spec, batches)
     step = CpuStep(state, spec)
