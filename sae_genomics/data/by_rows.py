@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sae_genomics.data.h5ad import CellTable
     from sae_genomics.run import Run
 
-BAND_VALUES = 1 << 23
+BAND_VALUES = 1 << 22
 
 
 def copy_bytes(source: CscMatrix) -> int:

@@ -19,7 +19,8 @@ Scale = Literal["counts", "log1p_counts", "log1p_normalised", "normalised"]
 INTEGRAL_TOLERANCE = 1e-3  # absolute; counts that passed through other software can carry rounding
 RELATIVE_TOLERANCE = 0.005  # of a recovered count
 LARGEST_MULTIPLE = 10  # a cell's smallest count is looked for up to here
-MIN_EVIDENCE_BITS = 30.0
+MIN_EVIDENCE_BITS = 20.0
+_FIRST_VALUES = 1 << 16
 _SURE_COUNT = 20  # below this a count is read off right although the unit is known only roughly
 _LARGE_COUNT = 200
 
@@ -51,7 +52,7 @@ def to_counts(block: csr_matrix, form: CountsForm) -> tuple[csr_matrix, float]:
     form: what the values are.
 
     Returns (counts [cells, genes] without stored zeros: whole numbers, or the values themselves for `normalised`;
-    evidence in bits, see `_recover`; inf where nothing had to be recovered). Raises NotCounts at the first value that
+    evidence in bits, see `_evidence`; inf where nothing had to be recovered). Raises NotCounts at the first value that
     does not fit. A cell's counts depend on that cell alone.
     """
     check_values(block)
@@ -78,9 +79,16 @@ def check_values(block: csr_matrix) -> None:
             raise _not_counts(block, int(np.argmax(wrong)), what)
 
 
+def check_logs(block: csr_matrix) -> None:
+    """Raise NotCounts when most values of a block are whole numbers, which logs are not."""
+    whole = block.data == np.rint(block.data)
+    if whole[:_FIRST_VALUES].sum() > 0.5 * min(block.nnz, _FIRST_VALUES) and not whole.all():
+        raise _not_counts(block, int(np.argmin(whole)), "fraction")
+
+
 def stored_decimals(block: csr_matrix) -> int | None:
     """Digits after the point that all values of a block have at most: 1 to 5, or None when they have more."""
-    data = block.data[: 1 << 16].astype(np.float64)
+    data = block.data[:_FIRST_VALUES].astype(np.float64)
     if not len(data):
         return None
     precision = 4 * np.finfo(block.dtype).eps if block.dtype.kind == "f" else 0.0
@@ -116,54 +124,61 @@ def _recover(block: csr_matrix, form: CountsForm) -> tuple[csr_matrix, float]:
 
     The unit of a cell is tried as its smallest expm1(value) divided by 1, 2, ... 10, each time refined by weighted
     least squares over the counts it gives, unit = sum(w c e) / sum(w c^2) with w = 1 / (1 + e)^2, since an error d of
-    the stored value is an error (1 + e) d of e = expm1(value).
-
-    Evidence: a value that is no count fits count c by chance with probability p = 2 x tolerance of c; the bits are
-    -log2 p summed over all values but one a cell, less log2(10) for each cell whose smallest count is not 1. Large
-    counts add nothing. MIN_EVIDENCE_BITS over all cells keep other fractions from passing as counts.
+    the stored value is an error (1 + e) d of e = expm1(value). `log1p_counts` has unit 1 throughout; there too a
+    cell's smallest count is at most 10, or any large numbers would do.
     """
-    if not block.nnz:
-        return block, 0.0
-    value = block.data.astype(np.float64)
-    e = np.expm1(value)
-    slack = (1 + e) * (0.5 * 10.0**-form.decimals if form.decimals is not None else 0.0)
     lengths = np.diff(block.indptr)
     occupied = np.flatnonzero(lengths)
-    cell = np.repeat(np.arange(len(occupied)), lengths[occupied])
-    first = block.indptr[:-1][occupied]
-    counts = np.zeros(block.nnz)
-    bits = 0.0
+    if not len(occupied):
+        return block, 0.0
+    e = np.expm1(block.data.astype(np.float64))
     if not np.isfinite(e).all() or e.min() <= 0:
         raise _not_counts(block, int(np.argmax(~np.isfinite(e) | (e <= 0))), "fraction")
-    smallest = np.minimum.reduceat(e, first)
-    tries = [None] if form.scale == "log1p_counts" else range(1, LARGEST_MULTIPLE + 1)
-    open_cells = np.ones(len(occupied), dtype=bool)
-    for multiple in tries:
-        chosen = np.flatnonzero(open_cells[cell])
-        if not len(chosen):
+    slack = (1 + e) * (0.5 * 10.0**-form.decimals if form.decimals is not None else 0.0)
+    cell = np.repeat(np.arange(len(occupied)), lengths[occupied])
+    smallest = np.minimum.reduceat(e, block.indptr[:-1][occupied])
+    counts, share = np.zeros(block.nnz), np.zeros(block.nnz)
+    multiple_of = np.zeros(len(occupied), dtype=np.int64)  # 0 while a cell's unit is not found
+    for multiple in [1] if form.scale == "log1p_counts" else range(1, LARGEST_MULTIPLE + 1):
+        tried = np.flatnonzero(multiple_of[cell] == 0)
+        if not len(tried):
             break
-        unit = np.ones(len(occupied)) if multiple is None else smallest / multiple
-        if multiple is not None:
-            unit = _refined(unit, e[chosen], cell[chosen])
-        share = e[chosen] / unit[cell[chosen]]
-        whole = np.rint(share)
-        tolerance = RELATIVE_TOLERANCE * whole + slack[chosen] / unit[cell[chosen]]
-        misses = (np.abs(share - whole) > tolerance) | (whole == 0)
-        failed = np.bincount(cell[chosen], weights=misses, minlength=len(occupied)) > 0
-        good = open_cells & ~failed
-        taken = good[cell[chosen]]
-        counts[chosen[taken]] = whole[taken]
-        chance = -np.log2(np.minimum(2 * tolerance[taken], 1.0))
-        bits += float(chance.sum())
-        if multiple is not None:
-            # one value of each cell fixed its unit
-            largest = np.zeros(len(occupied))
-            np.maximum.at(largest, cell[chosen][taken], chance)
-            bits -= float(largest.sum()) + (np.log2(LARGEST_MULTIPLE) * int(good.sum()) if multiple > 1 else 0.0)
-        open_cells &= failed
-    if open_cells.any():
-        raise _worst_of_cell(block, int(occupied[np.argmax(open_cells)]), e)
+        some, its_cell = e[tried], cell[tried]
+        unit = np.ones(len(occupied))
+        if form.scale != "log1p_counts":
+            unit = _refined(smallest / multiple, some, its_cell)
+        part = some / unit[its_cell]
+        whole = np.rint(part)
+        tolerance = RELATIVE_TOLERANCE * whole + slack[tried] / unit[its_cell]
+        misses = (np.abs(part - whole) > tolerance) | (whole == 0)
+        failed = np.bincount(its_cell, weights=misses, minlength=len(occupied)) > 0
+        failed |= smallest > (LARGEST_MULTIPLE + 0.5) * unit
+        multiple_of[(multiple_of == 0) & ~failed] = multiple
+        fits = ~failed[its_cell]
+        counts[tried[fits]], share[tried[fits]] = whole[fits], part[fits]
+    if not multiple_of.all():
+        raise _worst_of_cell(block, int(occupied[np.argmin(multiple_of != 0)]), e)
+    informative = np.ones(block.nnz, dtype=bool) if form.scale == "log1p_counts" else e > smallest[cell]
+    bits = _evidence(block.data[informative], counts[informative], share[informative])
+    bits -= float(np.log2(LARGEST_MULTIPLE) * (multiple_of > 1).sum())
     return csr_matrix((counts, block.indices, block.indptr), shape=block.shape), bits
+
+
+def _evidence(
+    value: npt.NDArray[np.floating], counts: npt.NDArray[np.float64], share: npt.NDArray[np.float64]
+) -> float:
+    """How surprising the fit would be for values that are no counts, in bits.
+
+    With d the largest relative deviation seen, a value that is no count comes as close to count c by chance with
+    probability p = min(1, 2 d c); the bits are -log2 p summed over distinct values, because equal ones are no news.
+    Large counts add nothing. (A cell's smallest value fixes its unit and is left out; `_recover` takes log2(10) off for
+    each cell whose smallest count was not 1.)
+    """
+    if not len(value):
+        return 0.0
+    deviation = max(float((np.abs(share - counts) / counts).max()), 1e-7)
+    _, distinct = np.unique(value, return_index=True)
+    return float(-np.log2(np.minimum(2 * deviation * counts[distinct], 1.0)).sum())
 
 
 def _refined(

@@ -107,7 +107,7 @@ def to_slots(
     column = slot[counts.indices]
     keep = (column >= 0) & (counts.data != 0)
     if keep.all():
-        data, indptr = counts.data, counts.indptr
+        data, indptr = counts.data, counts.indptr.copy()  # summing duplicates writes to it
     else:
         data, column = counts.data[keep], column[keep]
         indptr = pointers(keep)[counts.indptr]

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 
 from sae_genomics.errors import UserError
 
-BLOCK_VALUES = 1 << 22
+BLOCK_VALUES = 1 << 21
 _GAP_VALUES = 1 << 14  # reading through a gap of this many values is cheaper than a second read
 _INDEX_ROWS = 1 << 16
 
@@ -26,14 +26,15 @@ class StoredMatrix(ABC):
 
     where: its name as in `data.counts`: X, raw or layers:NAME.
     shape: (cells, genes).
-    dtype: of the values on disk.
+    dtype: of the values in memory: that on disk in native byte order, but float32 for float16, which scipy cannot hold.
     layout: how it is stored. `csc` cannot be read by rows; see `by_rows`.
     """
 
     layout: Literal["csr", "csc", "dense"]
 
     def __init__(self, where: str, file: str, shape: tuple[int, int], dtype: np.dtype):
-        self.where, self.file, self.shape, self.dtype = where, file, shape, dtype
+        self.where, self.file, self.shape = where, file, shape
+        self.dtype = np.dtype(np.float32) if dtype == np.float16 else dtype.newbyteorder("=")
         if dtype.kind not in "fiub":
             raise UserError(f"{file}: {where} holds {dtype} values, not numbers; set data.counts to another matrix")
 
@@ -52,7 +53,7 @@ class StoredMatrix(ABC):
         """
 
     def take(self, rows: Rows) -> csr_matrix:
-        """All of the rows at once: [rows, genes] in the dtype on disk."""
+        """All of the rows at once: [rows, genes]."""
         parts = [block for _, block in self.blocks(rows)]
         if len(parts) == 1:
             return parts[0]
@@ -193,7 +194,7 @@ class DenseMatrix(StoredMatrix):
         for first in range(0, len(rows), step):
             some = slice(first, min(first + step, len(rows)))
             with self.reading():
-                yield some, csr_matrix(read_rows(self._data, rows[some], max_values))
+                yield some, csr_matrix(read_rows(self._data, rows[some], max_values).astype(self.dtype, copy=False))
 
 
 def open_matrix(where: str, element: h5py.Group | h5py.Dataset) -> StoredMatrix:

@@ -16,7 +16,7 @@ from sae_genomics.artifacts import CELLS, GENES
 from sae_genomics.atomic import atomic_path, write_json
 from sae_genomics.data import plan
 from sae_genomics.data.by_rows import copy_file, open_by_rows
-from sae_genomics.data.disk import bytes_under, check_disk, size_text
+from sae_genomics.data.disk import bytes_under, check_disk, nearest_existing, size_text
 from sae_genomics.data.genes import match_genes
 from sae_genomics.data.h5ad import CellTable
 from sae_genomics.data.matrix import Rows, StoredMatrix
@@ -44,8 +44,6 @@ def run_task(run: Run, task: int) -> None:
     """
     del task
     run.layers  # noqa: B018  refuses layers that the model does not have
-    words = vocabulary(run.config.model, run.config.paths.cache)
-    settings = tokeniser_settings(run.config.model, run.config.paths.cache)
     data = run.config.data
     with CellTable(run.data_file) as table:
         cell_type_key, notes = _cell_type_key(data.cell_type_key, table)
@@ -54,6 +52,9 @@ def run_task(run: Run, task: int) -> None:
         rows = choose_cells(table.n_cells, data.max_cells, run.config.run.seed)
         labels = None if cell_type_key is None else table.column(cell_type_key, "data.cell_type_key")[rows]
         heldout = split_cells(len(rows), labels, data.heldout_fraction, run.config.run.seed)
+        candidate_names(data.counts, table)  # faults of the file show before a model is downloaded
+        words = vocabulary(run.config.model, run.config.paths.cache)
+        settings = tokeniser_settings(run.config.model, run.config.paths.cache)
         with _copy_removed_on_failure(run):
             scan, count_notes = find_counts(
                 _candidates(run, table, words, rows), table, rows, data.allow_normalised, _progress(run, len(rows))
@@ -118,15 +119,17 @@ def _opener(run: Run, table: CellTable, where: str, rows: Rows) -> Callable[[], 
 @contextmanager
 def _copy_removed_on_failure(run: Run) -> Iterator[None]:
     """A row-wise copy that was made for nothing goes, with the folders that were made for it."""
-    existed = copy_file(run).exists()
+    copy = copy_file(run)
+    existed, above = copy.exists(), nearest_existing(copy.parent)
     try:
         yield
     except UserError:
         if not existed:
-            copy_file(run).unlink(missing_ok=True)
-            for folder in (run.checkpoints, run.config.paths.checkpoints):
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
+            copy.unlink(missing_ok=True)
+            folder = copy.parent.absolute()
+            while folder != above and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+                folder = folder.parent
         raise
 
 
@@ -165,7 +168,7 @@ def _check_room(run: Run, work: plan.Workload, estimates: list[plan.Estimate], t
 
 def _cell_notes(scan: Scan) -> list[str]:
     empty = int((scan.n_genes == 0).sum())
-    return [f"{empty:,} cells express none of the genes that the model knows."] if empty else []
+    return [f"Cells without any gene that the model knows: {empty:,}; they have no gene tokens."] if empty else []
 
 
 def _genes(scan: Scan) -> pd.DataFrame:

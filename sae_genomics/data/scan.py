@@ -16,6 +16,7 @@ from sae_genomics.data.counts import (
     CountsForm,
     NotCounts,
     Scale,
+    check_logs,
     check_values,
     stored_decimals,
     to_counts,
@@ -109,27 +110,25 @@ def find_counts(
         if scan is not None:
             return scan, _passed_over(findings)
     fractional = [each for each in candidates if findings[each.where].what == "fraction"]
-    reasons = dict(findings)
     for candidate in fractional:
         for scale in _RECOVERABLE:
             scan = _attempt(candidate, scale, table, rows, findings, progress)
             if scan is not None:
-                del reasons[candidate.where]
+                del findings[candidate.where]
                 source = "log1p of counts" if scale == "log1p_counts" else "log1p of normalised counts"
                 rounded = f", stored with {scan.form.decimals} decimals" if scan.form.decimals else ""
                 note = f"Counts were recovered from {candidate.where}, which holds {source}{rounded}."
-                return scan, [note, *_passed_over(reasons)]
+                return scan, [note, *_passed_over(findings)]
     if allow_normalised:
         for candidate in fractional:
             scan = _attempt(candidate, "normalised", table, rows, findings, progress)
             if scan is not None:
-                del reasons[candidate.where]
+                del findings[candidate.where]
                 note = (
                     f"The values of {candidate.where} are no counts and were used as they are (data.allow_normalised)."
                 )
-                return scan, [note, *_passed_over(reasons)]
-            reasons[candidate.where] = findings[candidate.where]
-    raise UserError(_no_counts(table, list(reasons.values()), bool(fractional)))
+                return scan, [note, *_passed_over(findings)]
+    raise UserError(_no_counts(table, list(findings.values())))
 
 
 def scan_counts(candidate: Candidate, scale: Scale, progress: Progress | None = None) -> tuple[Scan, float]:
@@ -154,12 +153,13 @@ def _scan_matrix(
         try:
             if number == 0 and scale in _RECOVERABLE:
                 check_values(block)
+                check_logs(block)
                 form = CountsForm(scale, stored_decimals(block))
             counts, evidence = to_counts(block, form)
         except NotCounts as error:
             error.row += cells.start
             raise
-        bits += evidence
+        bits = max(bits, evidence)  # blocks may repeat one another's values
         gene_counts += np.bincount(counts.indices, weights=counts.data, minlength=matrix.shape[1])
         slots = to_slots(counts, match.slot, n_slots, np.float64)
         n_counts[cells] = np.asarray(slots.sum(axis=1)).ravel()
@@ -236,7 +236,8 @@ def _passed_over(findings: dict[str, Finding]) -> list[str]:
     return [f"{finding.where} was passed over: {finding.clause}." for finding in findings.values()]
 
 
-def _no_counts(table: CellTable, findings: Sequence[Finding], fractional: bool) -> str:
+def _no_counts(table: CellTable, findings: Sequence[Finding]) -> str:
+    fractional = any(finding.what == "fraction" for finding in findings)
     clauses = "; ".join(finding.clause for finding in findings)
     tried = {finding.where for finding in findings}
     others = [name for name in table.matrices if name not in tried]

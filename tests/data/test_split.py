@@ -1,9 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_genomics.data.split import split_cells
+from sae_genomics.data.split import choose_cells, split_cells
 
 
 @given(
@@ -16,10 +17,14 @@ def test_every_label_gives_its_share(labels, fraction, seed):
     heldout = split_cells(len(labels), labels, fraction, seed)
     assert heldout.shape == labels.shape
     assert 0 < heldout.sum() < len(labels)
+    few = 0
     for label in np.unique(labels):
         group = heldout[labels == label]
+        if len(group) >= 2:
+            assert 0 < group.sum() < len(group)
         assert abs(group.sum() - fraction * len(group)) <= 2
-    assert abs(heldout.sum() - fraction * len(labels)) <= 1
+        few += fraction * len(group) < 1 or (1 - fraction) * len(group) < 1
+    assert abs(heldout.sum() - fraction * len(labels)) <= 1 + few
 
 
 def test_the_seed_decides():
@@ -29,9 +34,34 @@ def test_the_seed_decides():
     assert (first != split_cells(300, labels, 0.2, 1)).any()
 
 
-@pytest.mark.parametrize("labels", [None, np.array(["x"] * 6), np.array(["x", None, "y", None, "x", "y"], dtype=object)])
+@pytest.mark.parametrize("labels", [None, np.array(["x"] * 6)])
 def test_six_cells(labels):
     assert split_cells(6, labels, 0.2, 0).sum() in (1, 2)
+
+
+def test_missing_labels_are_a_group():
+    labels = np.array(["x", None, "y", None, "x", "y"], dtype=object)
+    heldout = split_cells(6, labels, 0.2, 0)
+    for group in ([0, 4], [1, 3], [2, 5]):
+        assert heldout[group].sum() == 1
+    np.testing.assert_array_equal(heldout, split_cells(6, pd.Categorical(labels), 0.2, 0))
+
+
+@given(labels=st.lists(st.sampled_from("abcd"), min_size=2, max_size=40), seed=st.integers(0, 99))
+def test_only_the_order_of_labels_counts(labels, seed):
+    """Categories, text and renamed labels in the same order give the same split."""
+    split = split_cells(len(labels), labels, 0.3, seed)
+    np.testing.assert_array_equal(split, split_cells(len(labels), pd.Categorical(labels), 0.3, seed))
+    renamed = [f"type {label}" for label in labels]
+    np.testing.assert_array_equal(split, split_cells(len(labels), renamed, 0.3, seed))
+
+
+@pytest.mark.parametrize("wanted", [None, 1, 7, 100, 500])
+def test_chosen_cells_are_distinct_and_ascending(wanted):
+    rows = choose_cells(100, wanted, 0)
+    assert len(rows) == min(wanted or 100, 100)
+    assert (np.diff(rows) > 0).all()
+    np.testing.assert_array_equal(rows, choose_cells(100, wanted, 0))
 
 
 def test_nothing_held_out():
