@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sae_genomics.cli import guarded
 from sae_genomics.cluster import attempts
+from sae_genomics.cluster.scratch import with_scratch
 from sae_genomics.config import load_config
 from sae_genomics.errors import EXIT_DONE, UserError
 from sae_genomics.progress import catch_stop_signals, say, stop_point
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("config", type=Path)
     parser.add_argument("--offset", type=int, default=0, help="added to the array index, where arrays are split")
     parser.add_argument("--pack", type=int, default=1, help="layers an array task works on")
+    parser.add_argument("--scratch", help="node-local folder to copy activations to before training, e.g. $TMPDIR")
     parser.add_argument("--source", type=Path, help="the file that CONFIG is a copy of")
     parser.add_argument("--index", type=int, help="array index; default: SLURM_ARRAY_TASK_ID, without it every task")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE")
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(arguments: argparse.Namespace) -> int:
     catch_stop_signals()
-    stage = stage_named(arguments.stage)
+    stage = with_scratch(stage_named(arguments.stage), arguments.scratch)
     run = Run(load_config(arguments.config, arguments.overrides), arguments.source or arguments.config)
     if arguments.source is None:
         run.check()

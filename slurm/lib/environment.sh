@@ -5,7 +5,7 @@
 #   SAE_GENOMICS_MODULES       modules to load first, separated by spaces, whatever the environment
 #   SAE_GENOMICS_VENV          the venv's folder                  (venv; default: .venv of the repository)
 #   SAE_GENOMICS_CONDA         a conda environment, name or folder (conda)
-#   SAE_GENOMICS_PYTHON        the interpreter                    (modules, apptainer; default: python3)
+#   SAE_GENOMICS_PYTHON        the interpreter                    (venv; modules, apptainer: default python3)
 #   SAE_GENOMICS_IMAGE         the .sif file                      (apptainer)
 #   SAE_GENOMICS_BINDS         extra binds, separated by commas   (apptainer)
 #   SAE_GENOMICS_NV            1 for --nv                         (apptainer)
@@ -32,8 +32,8 @@ fi
 
 case "${SAE_GENOMICS_ENVIRONMENT:-venv}" in
 venv)
-  python=("${SAE_GENOMICS_VENV:-$root/.venv}/bin/python")
-  [[ -x ${python[0]} ]] || no_environment "no Python in ${python[0]%/bin/python}: make it with bash scripts/setup.sh, on a file system that compute nodes see"
+  python=("${SAE_GENOMICS_PYTHON:-${SAE_GENOMICS_VENV:-$root/.venv}/bin/python}")
+  type -P "${python[0]}" >/dev/null || no_environment "no Python in ${python[0]%/bin/python}: make it with bash scripts/setup.sh, on a file system that compute nodes see"
   ;;
 conda)
   environment=${SAE_GENOMICS_CONDA:-}

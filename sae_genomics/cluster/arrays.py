@@ -1,0 +1,205 @@
+"""From the tasks that are to do to Slurm arrays with the right dependencies. Pure: nothing here talks to a scheduler.
+
+Words. A *place* is a group of `pack` neighbouring tasks that one array task works on. Places 0, 1, 2, ... of a stage are
+cut into blocks as long as the cluster's MaxArraySize; block b has offset b * MaxArraySize, and within it
+array index = place - offset. Cutting at the same places for every stage keeps index i of a layer stage the counterpart
+of index i of the layer stage before it, which is what `aftercorr` goes by, whatever is missing or done.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sae_genomics.cluster.plan import StagePlan
+from sae_genomics.cluster.profile import memory_mb
+from sae_genomics.stages import Stage
+
+Task = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Active:
+    """A place that Slurm has already: `job` is the array's id, `index` its index there (None for a job without an array)."""
+
+    job: str
+    index: int | None
+    offset: int
+    pack: int
+
+    @property
+    def element(self) -> str:
+        return self.job if self.index is None else f"{self.job}_{self.index}"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a place asks for other than the profile does, after it failed for lack of it."""
+
+    memory: str | None = None
+    time: str | None = None
+
+
+@dataclass
+class Array:
+    """One sbatch call.
+
+    name: what a dry run calls it, unique within a submission.
+    indices: of the array; None for a job that is not one.
+    dependencies: `kind:job` terms, all of which must hold; a job is an id, or the name of an Array of this submission in braces.
+    """
+
+    name: str
+    stage: Stage
+    indices: tuple[int, ...] | None
+    offset: int
+    pack: int
+    tasks: tuple[int, ...]
+    dependencies: tuple[str, ...]
+    throttle: int | None = None
+    change: Change = field(default_factory=Change)
+
+
+def make_arrays(
+    plans: Sequence[StagePlan],
+    active: Mapping[Task, Active],
+    needs: Mapping[str, Sequence[Stage]],
+    *,
+    packs: Mapping[str, int],
+    max_array_size: int,
+    throttles: Mapping[str, int | None] | None = None,
+    changes: Mapping[Task, Change] | None = None,
+    broken_jobs: Collection[str] = (),
+) -> list[Array]:
+    """The arrays to submit, in an order in which each comes after what it depends on.
+
+    plans: what is to do, in the pipeline's order. Tasks in `active` are left out: Slurm has them.
+    needs: stage name to the stages before it.
+    packs: stage name to tasks an array task; max_array_size: number of indices an array may span.
+    throttles: stage name to array tasks at once, shared among the stage's arrays in proportion to their length.
+    changes: tasks that ask for more than the profile says.
+    broken_jobs: active array jobs of which some task failed: `afterok` on the whole can never hold, so their
+      living tasks are named one by one.
+    """
+    maker = _Maker(active, needs, packs, max_array_size, changes or {}, frozenset(broken_jobs))
+    for plan in plans:
+        if plan.stage.partial:
+            maker.add_last(plan)
+        else:
+            maker.add(plan)
+    for name, throttle in (throttles or {}).items():
+        _share(throttle, [array for array in maker.arrays if array.stage.name == name and array.indices is not None])
+    return maker.arrays
+
+
+@dataclass
+class _Maker:
+    active: Mapping[Task, Active]
+    needs: Mapping[str, Sequence[Stage]]
+    packs: Mapping[str, int]
+    max_array_size: int
+    changes: Mapping[Task, Change]
+    broken_jobs: frozenset[str]
+    arrays: list[Array] = field(default_factory=list)
+    made: dict[Task, tuple[Array, int]] = field(default_factory=dict)  # task -> its array and index
+
+    def add(self, plan: StagePlan) -> None:
+        """Group the stage's places by block and by what they depend on: an array has one dependency for all its tasks."""
+        stage, pack = plan.stage, self.packs.get(plan.stage.name, 1)
+        places: dict[int, list[int]] = defaultdict(list)
+        for task in plan.todo:
+            if (stage.name, task) not in self.active:
+                places[task // pack].append(task)
+        groups: dict[tuple, list[int]] = defaultdict(list)
+        whole = {need.name: self._all_of(need) for need in self.needs[stage.name]}
+        for place, tasks in places.items():
+            offset = place // self.max_array_size * self.max_array_size if stage.unit != "run" else 0
+            terms: dict[str, None] = {}
+            for need in self.needs[stage.name]:
+                same_unit = need.unit == stage.unit == "layer"
+                for term in (
+                    self._counterparts(need, tasks, place - offset, offset, pack) if same_unit else whole[need.name]
+                ):
+                    terms[term] = None
+            change = _largest([self.changes[stage.name, task] for task in tasks if (stage.name, task) in self.changes])
+            groups[offset, tuple(terms), change].append(place)
+        for (offset, dependencies, change), members in groups.items():
+            name = stage.name if len(groups) == 1 else f"{stage.name}_{1 + sum(a.stage is stage for a in self.arrays)}"
+            indices = None if stage.unit == "run" else tuple(place - offset for place in members)
+            together = tuple(task for place in members for task in places[place])
+            array = Array(name, stage, indices, offset, pack, together, dependencies, change=change)
+            self.arrays.append(array)
+            for place in members:
+                for task in places[place]:
+                    self.made[stage.name, task] = (array, place - offset)
+
+    def add_last(self, plan: StagePlan) -> None:
+        """A stage that takes what is there: after everything else has ended, well or not."""
+        stage = plan.stage
+        if not plan.todo or (stage.name, 0) in self.active:
+            return
+        jobs = dict.fromkeys(each.job for each in self.active.values())
+        terms = [f"afterany:{{{array.name}}}" for array in self.arrays] + [f"afterany:{job}" for job in jobs]
+        self.arrays.append(Array(stage.name, stage, None, 0, 1, (0,), tuple(terms)))
+
+    def _counterparts(self, need: Stage, tasks: Sequence[int], index: int, offset: int, pack: int) -> list[str]:
+        """Terms for the same layers of the stage before: index for index where the cut is the same, by name where not."""
+        terms = []
+        for task in tasks:
+            if (need.name, task) in self.made:
+                array, its_index = self.made[need.name, task]
+                same = (its_index, array.offset, array.pack) == (index, offset, pack)
+                terms.append(f"aftercorr:{{{array.name}}}" if same else f"afterok:{{{array.name}}}_{its_index}")
+            elif (need.name, task) in self.active:
+                there = self.active[need.name, task]
+                same = (there.index, there.offset, there.pack) == (index, offset, pack)
+                terms.append(f"aftercorr:{there.job}" if same else f"afterok:{there.element}")
+        return terms
+
+    def _all_of(self, need: Stage) -> list[str]:
+        """Terms for every task of a stage that is not done yet."""
+        terms = [f"afterok:{{{array.name}}}" for array in self.arrays if array.stage.name == need.name]
+        for (name, _), there in self.active.items():
+            if name == need.name:
+                terms.append(f"afterok:{there.element if there.job in self.broken_jobs else there.job}")
+        return list(dict.fromkeys(terms))
+
+
+def _largest(changes: Sequence[Change]) -> Change:
+    """What a place asks for whose tasks ask for different things."""
+    memory = max((change.memory for change in changes if change.memory), key=memory_mb, default=None)
+    return Change(memory, next((change.time for change in changes if change.time), None))
+
+
+def _share(throttle: int | None, arrays: Sequence[Array]) -> None:
+    """Cut a stage's throttle into one for each of its arrays, in proportion to their length, at least one each."""
+    if throttle is None or not arrays:
+        return
+    total = sum(len(array.indices or ()) for array in arrays)
+    if len(arrays) == 1 or total <= throttle:
+        for array in arrays:
+            array.throttle = throttle if len(array.indices or ()) > throttle or len(arrays) == 1 else None
+        return
+    for array in arrays:
+        array.throttle = max(1, throttle * len(array.indices or ()) // total)
+
+
+def index_list(indices: Sequence[int]) -> str:
+    """Slurm's notation: 0-3,7,12."""
+    parts: list[list[int]] = []
+    for index in sorted(indices):
+        if parts and index == parts[-1][1] + 1:
+            parts[-1][1] = index
+        else:
+            parts.append([index, index])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+def read_index_list(text: str) -> list[int]:
+    """The indices of `0-3,7,12%20`."""
+    indices: list[int] = []
+    for part in text.partition("%")[0].split(","):
+        first, dash, last = part.partition("-")
+        indices += range(int(first), int(last if dash else first) + 1)
+    return indices
