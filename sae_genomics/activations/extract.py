@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from sae_genomics.models import CellModel
     from sae_genomics.run import Run
 
-# All layers' rows of a window; two windows are held. An accelerator fills one in a fraction of a second.
-WINDOW_BYTES = {"cpu": 256 << 20, "mps": 256 << 20, "cuda": 1 << 30}
+# All layers' rows of a window; two windows are held. Small ones let writing begin early, large ones hold more cells of
+# like length, which matters where attention is padded.
+WINDOW_BYTES = {"cpu": 64 << 20, "mps": 256 << 20, "cuda": 1 << 30}
 _TOKENISE_CELLS = 1000
 
 
