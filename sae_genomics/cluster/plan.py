@@ -11,16 +11,21 @@ from sae_genomics.stages import STAGES, Stage, stage_named
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage's tasks. states: one a task; redo: whether it was asked to be made again although done."""
+    """One stage's tasks.
+
+    states: one a task. redo: whether it was asked to be made again although done. only: the tasks that may run; None for all.
+    """
 
     stage: Stage
     states: tuple[State, ...]
     redo: bool = False
+    only: frozenset[int] | None = None
 
     @property
     def todo(self) -> list[int]:
         """Task numbers that are to run."""
-        return [task for task, state in enumerate(self.states) if self.redo or not state.done]
+        tasks = (task for task, state in enumerate(self.states) if self.redo or not state.done)
+        return [task for task in tasks if self.only is None or task in self.only]
 
     def line(self) -> str:
         """`03 train        2 of 4 done, 2 to do, of which 2 stale: sae.k was 16, is 32`."""

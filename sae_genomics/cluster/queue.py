@@ -45,7 +45,7 @@ HOPELESS = frozenset(
 class Entry:
     """One array task, or one job without an array, as Slurm sees it now or saw it a moment ago.
 
-    element: its id as sacct prints it. job: the array's id, or its own. exit_code: of the script, negative a signal.
+    element: its id as sacct prints it. job: the array's id, or its own. code: of the script; signal: that ended it, or 0.
     """
 
     element: str
@@ -54,6 +54,7 @@ class Entry:
     state: str
     reason: str
     code: int
+    signal: int
     node: str
     user: str
     used: str
@@ -124,13 +125,15 @@ def _parse(line: str) -> tuple[str, Entry] | None:
     if parts[2] not in known:
         return None
     index = values["ArrayTaskID"]
+    status = int(values["exit_code"]) if values["exit_code"].isdigit() else 0  # as wait(2) gives it
     return parts[1], Entry(
         element=values["JobArrayID"],
         job=values["ArrayJobID"],
         index=int(index) if index.isdigit() else None,
         state=values["State"],
         reason=values["Reason"].strip("()"),
-        code=int(values["exit_code"]) if values["exit_code"].lstrip("-").isdigit() else 0,
+        code=status >> 8,
+        signal=status & 127,
         node="" if values["NodeList"] == "(null)" else values["NodeList"],
         user=values["UserName"],
         used=values["TimeUsed"],

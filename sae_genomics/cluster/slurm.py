@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 import shutil
 import subprocess
@@ -95,17 +94,15 @@ def available() -> bool:
     return answer.code == 0 or not UNCONFIGURED.search(answer.error)
 
 
-def require() -> None:
-    """Raise UserError when there is no Slurm here."""
+def require(what: str = "--slurm") -> None:
+    """Raise UserError, naming what wanted it, when there is no Slurm here."""
     if shutil.which("sbatch") is None:
         raise UserError(
-            "--slurm: sbatch was not found on PATH; log in to the cluster's login node, or pass --local to run here"
+            f"{what}: sbatch was not found on PATH; log in to the cluster's login node, or run here with "
+            "bash slurm/00_full_pipeline.sh --local"
         )
     if not available():
         raise UserError(
-            "--slurm: Slurm is installed but not configured here (no slurm.conf); log in to the cluster's login node, or pass --local"
+            f"{what}: Slurm is installed but not configured here (no slurm.conf); log in to the cluster's login node, or "
+            "run here with bash slurm/00_full_pipeline.sh --local"
         )
-
-
-def user_name() -> str:
-    return getpass.getuser()

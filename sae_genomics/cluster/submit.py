@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 from sae_genomics.atomic import write_text
-from sae_genomics.cluster.arrays import Array, Change, Task, make_arrays
+from sae_genomics.cluster.arrays import Active, Array, Change, Task, make_arrays
 from sae_genomics.cluster.jobs import Job, add_jobs, now, read_jobs
 from sae_genomics.cluster.lock import locked, user_name
 from sae_genomics.cluster.plan import StagePlan, describe, forget, make_plan
@@ -17,6 +15,7 @@ from sae_genomics.cluster.profile import Profile, load_profile
 from sae_genomics.cluster.queue import Entry, broken_jobs, read_queue, settings_key, viable
 from sae_genomics.cluster.sbatch import Call, make_call, resources_of, submitter_environment
 from sae_genomics.cluster.slurm import DEFAULT_MAX_ARRAY_SIZE, Answer, call, patiently
+from sae_genomics.cluster.words import config_words
 from sae_genomics.config import dump_config
 from sae_genomics.errors import EXIT_DONE, UserError
 from sae_genomics.identity import hash_values
@@ -24,7 +23,7 @@ from sae_genomics.progress import say
 from sae_genomics.run import Run
 from sae_genomics.stages import STAGES, stage_named
 
-Choose = Callable[[list[StagePlan], list[Entry]], tuple[list[StagePlan], dict[Task, Change]]]
+Choose = Callable[[list[StagePlan], Mapping[Task, Active]], tuple[list[StagePlan], dict[Task, Change]]]
 
 
 def submit(run: Run, *, from_stage: str | None = None, dry_run: bool = False, choose: Choose | None = None) -> int:
@@ -41,19 +40,19 @@ def submit(run: Run, *, from_stage: str | None = None, dry_run: bool = False, ch
         plans = make_plan(run, from_stage)
         entries = _queue(run, profile, dry_run)
         _refuse_conflicts(run, plans, entries)
+        active, hopeless = viable(run, plans, entries)
+        broken = broken_jobs(run, plans, entries, {job.job: job.indices for job in read_jobs(run)})
         changes: dict[Task, Change] = {}
         if choose:
-            plans, changes = choose(plans, entries)
+            plans, changes = choose(plans, active)
         say(describe(run, plans))
-        active, hopeless = viable(run, plans, entries)
         limit = profile.max_array_size or max_array_size()
-        jobs = {job.job: job.indices for job in read_jobs(run)}
-        arrays = _arrays(run, profile, plans, active, changes, limit, broken_jobs(run, plans, entries, jobs))
+        arrays = _arrays(run, profile, plans, active, changes, limit, broken)
         # An older report that still waits would be made before what is submitted now.
         replaced = [each for each in entries if each.stage.partial and each.state == "PENDING" and each not in hopeless]
         if arrays and replaced:
             active = {task: place for task, place in active.items() if not stage_named(task[0]).partial}
-            arrays = _arrays(run, profile, plans, active, changes, limit, broken_jobs(run, plans, entries, jobs))
+            arrays = _arrays(run, profile, plans, active, changes, limit, broken)
             hopeless = [*hopeless, *replaced]
         config_copy = run.logs / "submitted" / f"{hash_values(dump_config(run.config))}.yaml"
         calls = [make_call(run, profile, array, config_copy) for array in arrays]
@@ -76,7 +75,7 @@ def _arrays(
     run: Run,
     profile: Profile,
     plans: Sequence[StagePlan],
-    active: Mapping,
+    active: Mapping[Task, Active],
     changes: Mapping[Task, Change],
     limit: int,
     broken: set[str],
@@ -201,14 +200,8 @@ def _cancel(elements: Sequence[str]) -> None:
     )
 
 
-def _say_nothing_to_do(run: Run, active: Mapping) -> None:
+def _say_nothing_to_do(run: Run, active: Mapping[Task, Active]) -> None:
     if active:
         say(f"nothing to submit: what is not done is in the queue already ({len(active)} tasks)")
     else:
         say(f"nothing to submit: run {run.name} is done; its report is {run.report_file}")
-
-
-def config_words(run: Run) -> str:
-    """The run's config file as a person types it here."""
-    path = run.config_file or Path("CONFIG")
-    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))

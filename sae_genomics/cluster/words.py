@@ -1,0 +1,32 @@
+"""How runs and tasks are named to people who will type or read them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from sae_genomics.run import Run
+
+
+def config_words(run: Run) -> str:
+    """The run's config file as a person types it here."""
+    path = run.config_file or Path("CONFIG")
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+def unit_list(units: Sequence[str]) -> str:
+    """`layer_00 to layer_03, layer_07` from units in their order; beyond four groups only how many there are."""
+    groups: list[list[str]] = []
+    for unit in units:
+        if groups and _number(unit) == _number(groups[-1][-1]) + 1:
+            groups[-1].append(unit)
+        else:
+            groups.append([unit])
+    words = [group[0] if len(group) == 1 else f"{group[0]} to {group[-1]}" for group in groups]
+    return ", ".join(words) if len(words) <= 4 else f"{', '.join(words[:4])} and more ({len(units)} in all)"
+
+
+def _number(unit: str) -> int:
+    number = unit.rpartition("_")[2]
+    return int(number) if number.isdigit() else -2
