@@ -65,7 +65,7 @@ def _grouped(rows: pd.DataFrame, columns: list[str]) -> dict[str, list[dict[str,
             plain[name] = pd.Series(digits, index=plain.index, dtype=object)
     records = plain.to_dict("records")
     features, starts = np.unique(rows["feature"].to_numpy(), return_index=True)
-    ends = [*starts[1:].tolist(), len(records)]
+    ends = np.append(starts[1:], len(records))[: len(starts)]
     return {str(feature): records[start:end] for feature, start, end in zip(features, starts, ends, strict=True)}
 
 

@@ -49,6 +49,12 @@ function search() {
   update();
 }
 
+function searchFor(scope, name) {
+  at("search").value = '"' + name + '"';
+  at("scope").value = scope;
+  search();
+}
+
 function buildTools() {
   at("layer").append(...meta.layer_numbers.map((number) => element("option", { value: number }, String(number))));
   at("annotated-label").textContent = "annotated only (gene set at q < " + meta.fdr + ")";
@@ -80,6 +86,7 @@ function buildTools() {
 }
 
 function buildOverview() {
+  at("layers-box").open = window.innerHeight > 700 && (meta.layers || []).length <= 6;
   at("facts").textContent = (meta.facts || []).join(" · ");
   const titles = [
     { title: "Layer", number: true }, { title: "FVU", number: true }, { title: "L0", number: true }, { title: "Features", number: true },

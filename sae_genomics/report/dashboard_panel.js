@@ -24,6 +24,11 @@ function table(titles, rows) {
       element("td", { class: numeric(titles[place]) }, ...(Array.isArray(cell) ? cell : [cell])))))));
 }
 
+// A name that, pressed, searches for exactly itself.
+function finder(scope, name, match) {
+  return element("button", { type: "button", class: "find", title: "Find the features of " + name, onclick: () => searchFor(scope, name) }, marked(name, match));
+}
+
 async function showPanel(row, focus) {
   const { columns } = data, layer = columns.layer[row], feature = columns.feature[row];
   const panel = at("panel");
@@ -79,16 +84,19 @@ function drawGenes(row) {
     const id = meta.gene_ids[gene[entry]], name = geneName(gene[entry]);
     const about = (id === name ? name : name + " (" + id + ")") + ": active in " + percent(rate[entry] / 65535) + " of its tokens";
     return [
-      element("div", { class: "name", title: about }, marked(name, view.found?.genes?.[gene[entry]])),
+      element("div", { class: "name", title: about }, finder("genes", name, view.found?.genes?.[gene[entry]])),
       element("div", { class: "track", title: about }, fill),
       element("div", { class: "value" }, panelState.ranking === "score" ? short(score[entry]) : decimal(specificity[entry], 2) + " bits"),
     ];
   }));
   at("panel-genes").replaceChildren(
     element("h3", {}, "Genes"),
-    choice("ranking", [["specificity", "by specificity"], ["score", "by score (activation × expression)"]], panelState.ranking,
+    choice("ranking", [["specificity", "by specificity"], ["score", "by score"]], panelState.ranking,
       (value) => { panelState.ranking = value; drawGenes(row); }),
-    entries.length ? bars : element("p", { class: "note" }, "None: it never fires on a gene, or its table is not there."));
+    entries.length ? bars : element("p", { class: "note" }, "None: it never fires on a gene, or its table is not there."),
+    element("p", { class: "note" }, panelState.ranking === "score"
+      ? "Score: sum over gene tokens of activation × expression; genes that are everywhere rank high."
+      : "Specificity: log2 of activation over what it would be if the feature ignored genes."));
 }
 
 // --- cell types and gene sets ---
@@ -97,7 +105,7 @@ function typesSection(row) {
   const { pointer, type, auroc, effect, log10q, n_cells: count } = data.types, rows = [];
   for (let entry = pointer[row]; entry < pointer[row + 1]; entry++) {
     rows.push([
-      marked(meta.types[type[entry]], view.found?.types?.[type[entry]]), decimal(auroc[entry], 3), decimal(effect[entry], 2),
+      finder("types", meta.types[type[entry]], view.found?.types?.[type[entry]]), decimal(auroc[entry], 3), decimal(effect[entry], 2),
       probability(log10q[entry]), count[entry].toLocaleString("en"),
     ]);
   }
@@ -117,7 +125,8 @@ function termsSection(row) {
     }
     const known = log10q[entry] < Math.log10(meta.fdr);
     rows.push([
-      [element("span", { class: known ? "" : "soft", title: meta.term_collection[term[entry]] }, marked(meta.terms[term[entry]], view.found?.terms?.[term[entry]])),
+      [element("span", { class: known ? "" : "soft", title: "collection: " + meta.term_collection[term[entry]] },
+        finder("terms", meta.terms[term[entry]], view.found?.terms?.[term[entry]])),
         element("div", { class: "term-genes" }, ...shared)],
       overlap[entry] + " of " + size[entry].toLocaleString("en"), short(odds[entry]), probability(log10q[entry]),
     ]);

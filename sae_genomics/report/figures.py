@@ -214,14 +214,17 @@ def embedding(sample: CellSample, panels: Sequence[tuple[str, npt.NDArray[np.flo
     """
     if sample.xy is None or not len(sample.rows):
         return None
-    total = len(panels) + 1
+    total = len(panels) + bool(sample.types)
+    if not total:
+        return None
     columns = min(3, total)
     rows = -(-total // columns)
     figure, axes = _new(3.7 * columns, 3.5 * rows, rows, columns)
     size = float(np.clip(12_000 / len(sample.rows), 1.5, 18))
     flat = axes.ravel()
-    _types_panel(flat[0], sample, size)
-    for axis, (title, activation) in zip(flat[1:], panels, strict=False):
+    if sample.types:
+        _types_panel(flat[0], sample, size)
+    for axis, (title, activation) in zip(flat[bool(sample.types) :], panels, strict=False):
         order = np.argsort(activation, kind="stable")
         points = axis.scatter(
             sample.xy[order, 0],

@@ -114,27 +114,29 @@ def certainty(
     parts = []
     if plan.get("n_heldout"):
         parts.append(
-            f"Every statement about cells comes from the {count(plan['n_heldout'])} held-out cells, which no SAE was trained "
-            "on; which feature to look at was chosen on the others"
+            f"Every statement about cells comes from {count(plan['n_heldout'])} held-out cells, which no autoencoder was trained "
+            "on; which feature to look at was chosen on the other cells."
         )
     if wide is not None:
         n_cells = wide[("feature", "n_cells")]
         few = wide.index[(n_cells < FEW_CELLS) & wide[("feature", "auroc")].notna()]
         if len(few):
-            named = listing([escape(name) for name in few[:4]]) + (f" and {len(few) - 4} more" if len(few) > 4 else "")
+            more = [f"{len(few) - 4} more types"] if len(few) > 4 else []
+            named = listing([escape(name) for name in few[:4]] + more)
             parts.append(
-                f"for {named} there are fewer than {FEW_CELLS} of them, so these figures can move much with other cells"
+                f"Of {named} fewer than {FEW_CELLS} cells are held out: other cells could change their figures much."
             )
     repeats = max((len(each.annotation.shuffled) for each in layers if each.annotation is not None), default=0)
     if repeats:
         parts.append(
-            f'the shuffled-gene null was repeated {repeats} times, so "more than in every shuffle" by chance alone has a '
-            f"probability of {decimal(1 / (repeats + 1), 2)} a layer"
+            f"Beating all {repeats} shuffles happens by chance once in {repeats + 1} times a layer."
+            if repeats > 1
+            else "The shuffled-gene null was drawn only once: set `validation.shuffles` to 10 or more."
         )
     parts.append(
-        "a match with a gene set or a cell type is an association and does not show that the model uses the feature for it"
+        "A match with a gene set or a cell type is an association; it does not show that the model uses the feature for it."
     )
-    text = "**How sure.** " + "; ".join(parts) + "."
+    text = "**How sure.** " + " ".join(parts)
     if n_unfinished or n_problems:
         text += " **This report is not complete**: see [What is missing](#what-is-missing)."
     return text

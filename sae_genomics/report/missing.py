@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import itertools
+import os
 import shlex
-import shutil
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from pathlib import Path
 from sae_genomics.atomic import read_json
 from sae_genomics.run import Run
 from sae_genomics.stages import STAGES, Stage, needed_tasks
-
-_TAIL_BYTES = 16384
 
 
 @dataclass(frozen=True)
@@ -67,46 +64,25 @@ def _waits_for(run: Run, stage: Stage, task: int, states: dict[str, list]) -> st
     return ""
 
 
-# --- why: each finder is asked in turn, the first answer counts; a finder more is one line here ---
-
-Finder = Callable[[Run, Stage, int], str]
+# --- why: a further source is a function (run, stage, task) -> one clause, "" when it knows nothing, and a place in FINDERS ---
 
 
 def last_attempt(run: Run, stage: Stage, task: int) -> str:
-    """What is known of the task's last attempt, as one clause; empty when nothing is."""
-    for finder in REASON_FINDERS:
-        try:
-            reason = finder(run, stage, task)
-        except Exception:  # a log in a form nobody foresaw must not cost the report
-            continue
-        if reason:
-            return reason
-    return ""
+    """What is known of the task's last attempt; "" when nothing is."""
+    known = []
+    for finder in FINDERS:
+        with contextlib.suppress(Exception):  # traces in a form that nobody foresaw must not cost the report
+            known.append(finder(run, stage, task))
+    return "; ".join(clause for clause in known if clause)
 
 
 def from_cluster(run: Run, stage: Stage, task: int) -> str:
-    """The scheduler's account: `failure_reason(run, stage, task) -> str | None` of sae_genomics.cluster.reasons."""
-    name = "sae_genomics.cluster.reasons"
-    if importlib.util.find_spec(name) is None:
-        return ""
-    return str(importlib.import_module(name).failure_reason(run, stage, task) or "")
-
-
-def from_log(run: Run, stage: Stage, task: int) -> str:
-    """The last line that the newest log of the task ends with."""
-    names = {f"{stage.name}_*_{task}.err", f"{stage.name}_{run.unit_key(stage, task)}.err", f"{stage.name}_{task}.err"}
-    if stage.unit == "run":
-        names.add(f"{stage.name}.err")
-    logs = [path for name in names for path in run.logs.glob(name)]
-    if not logs:
-        return ""
-    newest = max(logs, key=lambda path: path.stat().st_mtime)
-    line = last_line(newest)
-    return f"its log {newest.name} ends with: {line}" if line else ""
+    """How it ended, from the scheduler, the notes of its attempts and its log. Imported when asked: a report can do without."""
+    return importlib.import_module("sae_genomics.cluster.reasons").failure_reason(run, stage, task) or ""
 
 
 def from_heartbeat(run: Run, stage: Stage, task: int) -> str:
-    """How far the task came, from the heartbeat that a task removes when it ends well."""
+    """How far it came, from the heartbeat that a task removes when it ends well."""
     beat = read_json(run.heartbeat_file(stage, task))
     if not isinstance(beat, dict):
         return ""
@@ -117,19 +93,7 @@ def from_heartbeat(run: Run, stage: Stage, task: int) -> str:
     )
 
 
-REASON_FINDERS: list[Finder] = [from_cluster, from_log, from_heartbeat]
-
-
-def last_line(path: Path) -> str:
-    """The last line of a text file that holds anything, at most 200 characters of it."""
-    with open(path, "rb") as file:
-        file.seek(0, 2)
-        file.seek(max(file.tell() - _TAIL_BYTES, 0))
-        text = file.read().decode("utf-8", errors="replace").replace("\r", "\n")
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    if not lines:
-        return ""
-    return lines[-1] if len(lines[-1]) <= 200 else lines[-1][:197] + "..."
+FINDERS: list[Callable[[Run, Stage, int], str]] = [from_cluster, from_heartbeat]
 
 
 # --- what to type ---
@@ -144,8 +108,8 @@ def config_argument(run: Run) -> str:
 
 
 def uses_slurm(run: Run) -> bool:
-    """Whether this run's tasks go through Slurm."""
-    return run.jobs_file.exists() or shutil.which("sbatch") is not None
+    """Whether this run's tasks go through Slurm: some were submitted, or this is one of them."""
+    return run.jobs_file.exists() or "SLURM_JOB_ID" in os.environ
 
 
 def resume_command(run: Run) -> str:

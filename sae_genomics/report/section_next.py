@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sae_genomics.associations.cell_matrix import feature_names
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.markdown import code, count, table
 
@@ -42,19 +43,18 @@ def _python(lines: list[str]) -> str:
 
 
 def _scanpy_lines(contents: Contents) -> list[str]:
-    lines = ["import scanpy as sc", "", f"features = sc.read_h5ad({str(contents.h5ad)!r})"]
-    feature = "0"
     first = next((each for each in contents.layers if each.best is not None and len(each.best)), None)
-    if first is not None and first.best is not None:
-        feature = str(int(first.best["feature"].iloc[0]))
+    number = int(first.best["feature"].iloc[0]) if first is not None and first.best is not None else 0
+    feature = str(feature_names(number + 1)[-1])
+    lines = ["import scanpy as sc", "", f"features = sc.read_h5ad({str(contents.h5ad)!r})"]
     if contents.embedding:
-        lines.append(f"sc.pl.embedding(features, basis={contents.embedding!r}, color=[features.var_names[{feature}]])")
+        lines.append(f"sc.pl.embedding(features, basis={contents.embedding!r}, color={feature!r})")
     else:
         lines += ["sc.pp.pca(features)", "sc.pp.neighbors(features)", "sc.tl.umap(features)"]
-        lines.append(f"sc.pl.umap(features, color=[features.var_names[{feature}]])")
+        lines.append(f"sc.pl.umap(features, color={feature!r})")
     key = (contents.prepared.plan or {}).get("cell_type_key")
     if key and contents.prepared.cells is not None:
-        lines.append(f"sc.pl.violin(features, features.var_names[{feature}], groupby={str(key)!r}, rotation=90)")
+        lines.append(f"sc.pl.violin(features, {feature!r}, groupby={str(key)!r}, rotation=90)")
     return lines
 
 

@@ -206,6 +206,8 @@ def best_features(contents: Contents) -> str:
         "AUROC and q are from held-out cells. Such a list shows what there is, not how common it is: for that, see the shares "
         "against their nulls above.",
     ]
+    if contents.wide is None and "embedding" in contents.figures:
+        parts.append(_figure(contents, "embedding", "Best features of the deepest layer on the embedding of the cells"))
     for place, each in enumerate(known):
         assert each.best is not None
         body = _features_table(each.best, each.layer, fdr, contents.dashboard)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy.sparse import csr_matrix
 
 from sae_genomics.atomic import write_text
@@ -109,7 +110,7 @@ def _take_layer(
     kept.summaries.append(summary)
     if activations is not None:
         kept.h5ad = kept.h5ad or results.features_file
-        kept.activations |= _best_columns(summary, activations)
+        kept.activations |= _drawn_columns(summary, activations)
     if settings.dashboard:
         problems.attempt(f"layer {layer} of the dashboard", dashboard.add, results, activations)
     problems.attempt(f"JSON files of layer {layer}", _write_associations, run, results, sample, activations)
@@ -124,15 +125,19 @@ def _activations(results: LayerResults, sample: CellSample | None, problems: Pro
     return problems.attempt(path, read_activations, path, sample)
 
 
-def _best_columns(summary: LayerSummary, activations: csr_matrix) -> dict[tuple[int, int], npt.NDArray[np.float32]]:
-    """The features that tell a cell type best in this layer: (layer, feature) -> activation of the sampled cells."""
-    if summary.baselines is None:
-        return {}
-    own = summary.baselines["kind"] == "feature"
-    features = np.unique(summary.baselines.loc[own, "unit"].to_numpy(np.int64))
-    features = features[(features >= 0) & (features < activations.shape[1])]
-    dense = activations[:, features].toarray()
-    return {(summary.layer, int(feature)): dense[:, place] for place, feature in enumerate(features)}
+def _drawn_columns(summary: LayerSummary, activations: csr_matrix) -> dict[tuple[int, int], npt.NDArray[np.float32]]:
+    """The features that tell a cell type best in this layer, and its first best features: those a figure may show.
+
+    (layer, feature) -> activation of the sampled cells.
+    """
+    features: list[int] = []
+    if summary.baselines is not None:
+        features += summary.baselines.loc[summary.baselines["kind"] == "feature", "unit"].astype(int).tolist()
+    if summary.best is not None:
+        features += summary.best["feature"].head(EMBEDDING_PANELS).astype(int).tolist()
+    columns = np.array(sorted({each for each in features if 0 <= each < activations.shape[1]}), dtype=np.int64)
+    dense = activations[:, columns].toarray()
+    return {(summary.layer, int(feature)): dense[:, place] for place, feature in enumerate(columns)}
 
 
 def _write_associations(
@@ -175,19 +180,28 @@ def _draw(
     return drawn
 
 
-def _embedding(kept: _Layers, wide: pd.DataFrame | None, sample: CellSample | None) -> Any:
+def _embedding(kept: _Layers, wide: pd.DataFrame | None, sample: CellSample | None) -> Figure | None:
+    """The best feature of each of the largest cell types; without annotation the best features of the deepest layer."""
     if sample is None or sample.xy is None:
         return None
-    panels = []
+    wanted: list[tuple[str, int, int]] = []
     if wide is not None:
         largest = wide.sort_values(("feature", "n_cells"), ascending=False, kind="stable")
-        for name, row in largest.head(EMBEDDING_PANELS)["feature"].iterrows():
-            if not is_number(row["unit"]):
-                continue
-            column = kept.activations.get((int(row["layer"]), int(row["unit"])))
-            if column is not None:
-                title = f"{figures.shorten(str(name), 30)}\nlayer {int(row['layer'])}, feature {int(row['unit'])}"
-                panels.append((title, column))
+        rows = [(str(name), row) for name, row in largest.head(EMBEDDING_PANELS)["feature"].iterrows()]
+        wanted = [(name, int(row["layer"]), int(row["unit"])) for name, row in rows if is_number(row["unit"])]
+    else:
+        deepest = next((each for each in reversed(kept.summaries) if each.best is not None and len(each.best)), None)
+        if deepest is not None and deepest.best is not None:
+            shown = deepest.best.head(EMBEDDING_PANELS)
+            wanted = [
+                (", ".join(genes[:3]), deepest.layer, int(feature))
+                for feature, genes in zip(shown["feature"], shown["genes"], strict=True)
+            ]
+    panels = [
+        (f"{figures.shorten(name, 30)}\nlayer {layer}, feature {feature}", kept.activations[layer, feature])
+        for name, layer, feature in wanted
+        if (layer, feature) in kept.activations
+    ]
     return figures.embedding(sample, panels)
 
 

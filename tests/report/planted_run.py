@@ -102,7 +102,7 @@ def planted_run(root: Path, plan: Plan | None = None, **settings: dict) -> Plant
             "logs": str(root / "logs"),
         },
         "data": {"path": str(input_file)},
-        "sae": {"d_sae": plan.d_sae, "k": 16},
+        "sae": {"d_sae": plan.d_sae, "k": min(plan.d_sae, 16)},
         "activations": {"cells_per_shard": max(plan.n_cells // 2, 1)},
     }
     if plan.annotated:
@@ -209,7 +209,7 @@ def _layer(run: Run, task: int, plan: Plan, genes: list[str], label, heldout, ty
     table = anndata.AnnData(
         csr_matrix(values),
         obs=obs.assign(heldout=heldout),
-        var=features.set_index(features["feature"].astype(str).rename(None)),
+        var=features.drop(columns=["top_gene", "best_cell_type"]).set_index(pd.Index([f"F{n}" for n in range(d_sae)])),
     )
     table.obsm.update({key: np.asarray(value) for key, value in obsm.items()})
     table.write_h5ad(folder / "features.h5ad")
