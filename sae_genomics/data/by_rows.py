@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.atomic import atomic_path
+from sae_genomics.atomic import atomic_path, remove_leftovers
 from sae_genomics.data.disk import check_disk
 from sae_genomics.data.matrix import CscMatrix, CsrMatrix, Rows, StoredMatrix, pointers
 from sae_genomics.errors import DamagedArtifact
@@ -55,6 +55,7 @@ def copy_by_rows(source: CscMatrix, rows: Rows, path: Path, key: str, band_value
     indptr = pointers(lengths)
     edges = np.array(list(_band_edges(indptr, band_values)), dtype=np.int64)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
     with tempfile.TemporaryFile(dir=path.parent) as buckets, atomic_path(path) as temporary:
         _fill_buckets(source, position, edges, indptr, buckets, band_values, progress)
         progress.finish()

@@ -189,7 +189,9 @@ def _open(path: Path) -> h5py.File:
         if os.path.getsize(path) == 0:
             raise UserError(f"{path} is empty; copy it again")
         if not h5py.is_hdf5(path):
-            os.close(os.open(path, os.O_RDONLY))  # says so when it may not be read
+            with open(path, "rb") as plain:  # complains when it may not be read
+                if plain.read(2) == b"\x1f\x8b":
+                    raise UserError(f"{path} is packed with gzip; unpack it first: gunzip {path.name}")
             raise UserError(f"{path} is not an HDF5 file; data.path takes an .h5ad file, as anndata writes it")
         return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, locking=False)
     except FileNotFoundError:
@@ -275,7 +277,7 @@ def _column(file: h5py.File, name: str, key: str) -> Any:
 def _text(values: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[np.object_]:
     array = np.asarray(values)
     if array.dtype.kind == "S":
-        return np.char.decode(array, "utf-8").astype(object)
+        return np.char.decode(array, "utf-8", "replace").astype(object)
     items = [item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item) for item in array.tolist()]
     return np.array(items, dtype=object)
 

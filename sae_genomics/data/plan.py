@@ -11,6 +11,9 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from sae_genomics.sae.spec import make_spec
 from sae_genomics.stages import STAGES
 
@@ -21,14 +24,17 @@ if TYPE_CHECKING:
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 TOKEN_BYTES = 20  # cell, gene, expression, value
+CHUNK_BYTES = 1 << 20  # of the activation files
+FILE_BYTES = 24_000  # HDF5's own structures in a file
 
 # Sustained FLOP/s: of one CPU core (half of what AVX-512 cores reach in float32), one data-centre GPU, one Apple GPU.
 CPU_CORE_RATE = 35e9
 GPU_RATE = {"float32": 15e12, "float16": 120e12, "bfloat16": 120e12}
 MPS_RATE = 2e12
-_BASE_MEMORY = 600 << 20  # an interpreter with torch and scanpy's libraries
+_BASE_MEMORY = 750 << 20  # an interpreter with torch, numba and pandas
 _WINDOW_MEMORY = 2 * (256 << 20)  # activations waiting to be written
-_BATCH_MEMORY = 2 << 30  # activations waiting to be trained on
+_BATCH_MEMORY = 3 << 30  # activations waiting to be trained on
+_HIDDEN_MEMORY = 3 * (64 << 20)  # latents before the k largest are taken
 _PAIR_MEMORY = 1 << 30  # sums a (feature, gene) pair, until they go to a hash table
 
 
@@ -36,13 +42,15 @@ _PAIR_MEMORY = 1 << 30  # sums a (feature, gene) pair, until they go to a hash t
 class Workload:
     """What the estimates depend on.
 
-    n_tokens: tokens the model reads, special ones included. n_stored: those of them that are stored.
-    max_shard_tokens: tokens read of the largest shard. n_slots: distinct matched genes.
+    n_tokens: tokens the model reads, special ones included. shard_stored: int64 [shards], those that are stored.
+    max_shard_tokens: tokens read of the largest shard. n_slots: distinct matched genes. n_layers: layers requested.
+    deepest: layers the model runs through. train_tokens: tokens that one SAE sees. item_bytes: of a stored activation.
+    extract_rate, train_rate: FLOP/s.
     """
 
     n_cells: int
     n_tokens: int
-    n_stored: int
+    shard_stored: npt.NDArray[np.int64]
     max_shard_tokens: int
     n_slots: int
     n_layers: int
@@ -61,6 +69,11 @@ class Workload:
     top_genes: int
     n_cell_types: int
 
+    @property
+    def n_stored(self) -> int:
+        """Tokens stored, special ones included."""
+        return int(self.shard_stored.sum())
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -75,19 +88,26 @@ class Estimate:
 
 
 def workload(
-    run: Run, *, n_tokens: int, n_stored: int, max_shard_tokens: int, n_slots: int, n_cell_types: int, train_cells: int
+    run: Run,
+    *,
+    n_tokens: int,
+    shard_stored: npt.NDArray[np.int64],
+    max_shard_tokens: int,
+    n_slots: int,
+    n_cell_types: int,
+    train_cells: int,
 ) -> Workload:
     """The numbers of a run, its config and model filled in.
 
     Raises UserError when sae.k exceeds the number of latents, or when no cell is left to train on.
     """
     config, info = run.config, run.model_info
-    gene_tokens = max(n_stored - run.n_cells, 0) if train_cells else 0
+    gene_tokens = max(int(shard_stored.sum()) - run.n_cells, 0) if train_cells else 0
     spec = make_spec(config.sae, info.d_model, gene_tokens, config.run.seed)
     return Workload(
         n_cells=run.n_cells,
         n_tokens=n_tokens,
-        n_stored=n_stored,
+        shard_stored=shard_stored,
         max_shard_tokens=max_shard_tokens,
         n_slots=n_slots,
         n_layers=len(run.layers),
@@ -177,11 +197,16 @@ Costs = tuple[float, float, float]
 
 
 def _prepare(work: Workload) -> Costs:
-    return 60 * work.n_cells + 60 * work.n_slots, _BASE_MEMORY + 60 * work.n_cells, 5 + work.n_tokens / 5e6
+    return 60 * work.n_cells + 60 * work.n_slots, _BASE_MEMORY + 60 * work.n_cells, 2 + work.n_tokens / 5e6
 
 
 def _extract(work: Workload) -> Costs:
-    disk = work.n_stored * (TOKEN_BYTES + work.n_layers * work.d_model * work.item_bytes) + 8 * work.n_cells
+    row_bytes = work.d_model * work.item_bytes
+    chunk = max(CHUNK_BYTES // row_bytes, 1)
+    # a shard's last chunk takes its full size, unless it is the only one
+    padded = np.where(work.shard_stored > chunk, -(-work.shard_stored // chunk) * chunk, work.shard_stored)
+    layer = int(padded.sum()) * row_bytes + len(padded) * FILE_BYTES
+    disk = work.n_layers * layer + TOKEN_BYTES * work.n_stored + 8 * work.n_cells + len(padded) * FILE_BYTES
     memory = _BASE_MEMORY + 4 * work.n_parameters + _WINDOW_MEMORY + 100 * work.max_shard_tokens
     memory += work.batch_tokens * work.d_model * 4 * 16
     mean_length = work.n_tokens / max(work.n_cells, 1)
@@ -197,8 +222,8 @@ def _train(work: Workload) -> Costs:
     # a layer's checkpoint (weights and two moments, and its successor while that is written) goes when it is done
     weights = 4 * _sae_parameters(work)
     disk = work.n_layers * (weights + 100_000) + 6 * weights
-    activations = min(_BATCH_MEMORY, work.n_stored * work.d_model * work.item_bytes)
-    memory = _BASE_MEMORY + 5 * weights + activations + 3 * 4 * work.d_sae * min(work.batch_tokens, 4096)
+    activations = min(_BATCH_MEMORY, 2 * work.n_stored * work.d_model * work.item_bytes)
+    memory = _BASE_MEMORY + 5 * weights + activations + _HIDDEN_MEMORY
     flops = work.train_tokens * 4 * work.d_model * work.d_sae + work.evaluate_tokens * 4 * work.d_model * work.d_sae
     return disk, memory, work.n_layers * (5 + flops / work.train_rate)
 
@@ -211,7 +236,7 @@ def _associate(work: Workload) -> Costs:
     )
     pairs = 24 * work.d_sae * work.n_slots
     memory = _BASE_MEMORY + 2 * 4 * _sae_parameters(work) + min(pairs, _PAIR_MEMORY) + 200 * work.n_cells
-    memory += 4 * work.d_sae * min(work.batch_tokens, 4096)
+    memory += _HIDDEN_MEMORY
     seconds = work.n_layers * (10 + work.n_stored * 2 * work.d_model * work.d_sae / work.train_rate)
     return disk, memory, seconds
 
@@ -220,7 +245,7 @@ def _validate(work: Workload) -> Costs:
     return (
         work.n_layers * work.d_sae * 2_000,
         _BASE_MEMORY + work.d_sae * 20_000,
-        work.n_layers * (5 + work.d_sae / 500),
+        work.n_layers * (1 + work.d_sae / 2_000),
     )
 
 
@@ -228,7 +253,7 @@ def _report(work: Workload) -> Costs:
     return (
         5_000_000 + work.n_layers * work.d_sae * 1_500,
         _BASE_MEMORY + work.n_layers * work.d_sae * 20_000,
-        20 + 3 * work.n_layers,
+        10 + 2 * work.n_layers,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
 _KIND = {"counts": "counts", "log1p_counts": "recovered", "log1p_normalised": "recovered", "normalised": "normalised"}
 _CELLS_AT_ONCE = 1 << 20
-_HEARTBEAT_AFTER = 1 << 20  # cells; a refusal within seconds leaves no file behind
 _TOKENS_PER_CELL = (256, 128, 64, 32)
+_WORTH_A_HINT = 20e9  # bytes of activations
 
 
 def run_task(run: Run, task: int) -> None:
@@ -55,14 +56,14 @@ def run_task(run: Run, task: int) -> None:
         candidate_names(data.counts, table)  # faults of the file show before a model is downloaded
         words = vocabulary(run.config.model, run.config.paths.cache)
         settings = tokeniser_settings(run.config.model, run.config.paths.cache)
-        with _copy_removed_on_failure(run):
+        with _nothing_left_on_failure(run):
             scan, count_notes = find_counts(
                 _candidates(run, table, words, rows), table, rows, data.allow_normalised, _progress(run, len(rows))
             )
             tokens = _Tokens(run, scan, settings.max_length, 1 if run.config.model.drug_key is None else 2)
             n_cell_types = 0 if labels is None else int(pd.Series(labels).nunique())
             work = plan.workload(
-                run, n_tokens=tokens.read, n_stored=int(tokens.stored.sum()), max_shard_tokens=tokens.largest_shard,
+                run, n_tokens=tokens.read, shard_stored=tokens.shard_stored, max_shard_tokens=tokens.largest_shard,
                 n_slots=len(scan.candidate.match.tokens), n_cell_types=n_cell_types, train_cells=int((~heldout).sum()),
             )  # fmt: skip
             estimates = plan.estimate(run, work)
@@ -72,7 +73,8 @@ def run_task(run: Run, task: int) -> None:
         _write_cells(run, table, rows, heldout, labels, scan)
         content = _plan(run, table, scan, heldout, cell_type_key, tokens, estimates, notes)
         write_json(run.plan_file, content)
-    _tell(run, content, work)
+    _tell(content, work)
+    _tell_sampling(run, tokens, work)
 
 
 def _cell_type_key(key: str | None, table: CellTable) -> tuple[str | None, list[str]]:
@@ -117,25 +119,28 @@ def _opener(run: Run, table: CellTable, where: str, rows: Rows) -> Callable[[], 
 
 
 @contextmanager
-def _copy_removed_on_failure(run: Run) -> Iterator[None]:
-    """A row-wise copy that was made for nothing goes, with the folders that were made for it."""
-    copy = copy_file(run)
-    existed, above = copy.exists(), nearest_existing(copy.parent)
+def _nothing_left_on_failure(run: Run) -> Iterator[None]:
+    """When the input is refused, a row-wise copy made for nothing and the heartbeat go, and the folders made for them."""
+    made = [path for path in (copy_file(run), _heartbeat(run)) if not path.exists()]
+    above = [nearest_existing(path.parent) for path in made]
     try:
         yield
     except UserError:
-        if not existed:
-            copy.unlink(missing_ok=True)
-            folder = copy.parent.absolute()
-            while folder != above and folder.is_dir() and not any(folder.iterdir()):
+        for path, stop in zip(made, above, strict=True):
+            path.unlink(missing_ok=True)
+            folder = path.parent.absolute()
+            while folder != stop and folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
                 folder = folder.parent
         raise
 
 
+def _heartbeat(run: Run) -> Path:
+    return run.heartbeat_file(stage_named("prepare"), 0)
+
+
 def _progress(run: Run, n_cells: int) -> Callable[[str], Progress]:
-    heartbeat = run.heartbeat_file(stage_named("prepare"), 0) if n_cells > _HEARTBEAT_AFTER else None
-    return lambda label: Progress(f"prepare: {label}", n_cells, "cells", heartbeat)
+    return lambda label: Progress(f"prepare: {label}", n_cells, "cells", _heartbeat(run))
 
 
 class _Tokens:
@@ -258,7 +263,7 @@ def _plan(
     }
 
 
-def _tell(run: Run, content: dict[str, Any], work: plan.Workload) -> None:
+def _tell(content: dict[str, Any], work: plan.Workload) -> None:
     """The plan in a few lines."""
     counts = {"counts": "counts", "recovered": "counts recovered", "normalised": "normalised values"}
     disk = sum(each["disk_bytes"] for each in content["estimates"])
@@ -279,3 +284,20 @@ def _tell(run: Run, content: dict[str, Any], work: plan.Workload) -> None:
         f"{work.d_model}; about {size_text(disk)} of disk, {size_text(memory)} of memory, roughly {duration(seconds)} "
         f"on one device of this kind"
     )
+
+
+def _tell_sampling(run: Run, tokens: _Tokens, work: plan.Workload) -> None:
+    """What storing a sample of each cell's tokens saves, or would."""
+
+    def stored(tokens_per_cell: int | None) -> int:
+        return int(tokens.stored_with(tokens_per_cell).sum()) * work.n_layers * work.d_model * work.item_bytes
+
+    every, chosen = stored(None), run.config.activations.tokens_per_cell
+    if chosen is not None:
+        say(
+            f"prepare: activations.tokens_per_cell: {chosen} stores {size_text(stored(chosen))} of activations instead of "
+            f"{size_text(every)}"
+        )
+    elif every > _WORTH_A_HINT:
+        options = ", ".join(f"{each}: {size_text(stored(each))}" for each in _TOKENS_PER_CELL if stored(each) < every)
+        say(f"prepare: {size_text(every)} of activations; with activations.tokens_per_cell {options}")

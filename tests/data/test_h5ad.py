@@ -142,6 +142,7 @@ def test_without_x(tmp_path):
     [
         (b"", "is empty"),
         (b"not hdf5 at all", "is not an HDF5 file"),
+        (b"\x1f\x8b\x08\x00", "gunzip bad.h5ad"),
         ("truncated", "is truncated"),
         ("no obs", "not an .h5ad: it has no obs"),
         ("10x", "10x Genomics"),

@@ -201,6 +201,18 @@ def test_missing_annotations_stay_missing(tmp_path, make_run):
     assert cells[cells["cell_type"].isna()]["heldout"].sum() == 4
 
 
+def test_what_sampling_tokens_saves_is_shown(tmp_path, make_run, monkeypatch, capsys):
+    path = write_cells(tmp_path / "a.h5ad", random_counts(mean=3))
+    run_task(make_run(path), 0)
+    assert "tokens_per_cell" not in capsys.readouterr().err
+    monkeypatch.setattr("sae_genomics.data.prepare._WORTH_A_HINT", 1000)
+    run_task(make_run(path), 0)
+    assert "with activations.tokens_per_cell 64: " in capsys.readouterr().err
+    run_task(make_run(path, activations={"tokens_per_cell": 9}), 0)
+    bytes_stored = 60 * 10 * 3 * 48 * 4
+    assert f"tokens_per_cell: 9 stores {bytes_stored / 1000:.0f} KB" in capsys.readouterr().err
+
+
 def test_six_cells_without_annotation(tmp_path, make_run):
     counts = random_counts(6, 100)
     counts[3] = 0

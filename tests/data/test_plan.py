@@ -1,0 +1,132 @@
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from sae_genomics.activations import store
+from sae_genomics.activations.extract import run_task as extract
+from sae_genomics.data import plan
+from sae_genomics.data.disk import bytes_under, check_disk, nearest_existing, size_text
+from sae_genomics.data.prepare import run_task
+from sae_genomics.data.read import read_plan
+from sae_genomics.errors import UserError
+from sae_genomics.sae.spec import make_spec
+from sae_genomics.stages import STAGES
+from tests.data.conftest import random_counts, write_cells
+
+
+def workload(run, **changed):
+    values = {
+        "n_tokens": 700_000, "shard_stored": np.full(run.n_shards, 20_000), "max_shard_tokens": 25_000, "n_slots": 120,
+        "n_cell_types": 3, "train_cells": 50,
+    }  # fmt: skip
+    return plan.workload(run, **{**values, **changed})
+
+
+@pytest.fixture
+def run(tmp_path, make_run):
+    return make_run(write_cells(tmp_path / "a.h5ad", random_counts(mean=4)), model={"device": "cpu"})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("chunk_bytes", [None, 2_000])
+def test_disk_of_extraction_is_what_it_writes(tmp_path, make_run, monkeypatch, dtype, chunk_bytes):
+    if chunk_bytes:
+        monkeypatch.setattr(plan, "CHUNK_BYTES", chunk_bytes)
+        monkeypatch.setattr(store, "CHUNK_BYTES", chunk_bytes)
+    assert plan.CHUNK_BYTES == store.CHUNK_BYTES
+    path = write_cells(tmp_path / "a.h5ad", random_counts(mean=4))
+    run = make_run(path, activations={"dtype": dtype}, model={"device": "cpu"})
+    run_task(run, 0)
+    for shard in range(run.n_shards):
+        extract(run, shard)
+    estimate = next(each for each in read_plan(run)["estimates"] if each["stage"] == "extract")
+    written = bytes_under(run.checkpoints / "activations")
+    assert written <= estimate["disk_bytes"] <= 1.3 * written  # files of 100 KB: HDF5's own structures show
+
+
+def test_every_stage_is_estimated(run):
+    estimates = plan.estimate(run, workload(run))
+    assert [each.stage for each in estimates] == [stage.name for stage in STAGES]
+    assert [each.tasks for each in estimates] == [run.n_tasks(stage) for stage in STAGES]
+    assert all(each.disk_bytes > 0 and each.memory_bytes > 0 and each.seconds > 0 for each in estimates)
+
+
+def test_what_makes_it_dearer(run, make_run):
+    def cost(stage, given_run=run, **changed):
+        return next(each for each in plan.estimate(given_run, workload(given_run, **changed)) if each.stage == stage)
+
+    tenfold = np.full(run.n_shards, 200_000)
+    assert cost("extract", shard_stored=tenfold).disk_bytes == pytest.approx(10 * cost("extract").disk_bytes, rel=0.1)
+    assert cost("extract", n_tokens=10**9).seconds > 100 * cost("extract").seconds
+    half = make_run(run.data_file, activations={"dtype": "float16"})
+    assert cost("extract", half).disk_bytes < 0.6 * cost("extract").disk_bytes
+    wide = make_run(run.data_file, sae={"d_sae": 4096})
+    d_in = run.model_info.d_model
+    weights = 4 * (2 * d_in * 4096 + 4096 + d_in)
+    assert cost("train", wide).disk_bytes > 3 * weights
+    fewer = make_run(run.data_file, model={"layers": [0]})
+    assert cost("extract", fewer).disk_bytes < 0.4 * cost("extract").disk_bytes
+    assert cost("extract", fewer).seconds < cost("extract").seconds
+
+
+def test_the_width_is_the_trainers(run):
+    assert workload(run).d_sae == make_spec(run.config.sae, run.model_info.d_model, 10, 0).d_sae
+
+
+def test_no_cell_to_train_on(run):
+    with pytest.raises(UserError, match="no token to train on"):
+        workload(run, train_cells=0)
+
+
+def test_savings_name_a_setting_that_fits(run):
+    work = workload(run)
+    text = plan.savings(run, work, {256: work.n_stored, 64: work.n_stored // 3})
+    for words in ("activations.dtype: float16", "model.layers", "activations.tokens_per_cell: 64", "data.max_cells"):
+        assert words in text
+
+
+def test_rates(monkeypatch):
+    assert plan.device_rate("cpu", "float32") == plan.CPU_CORE_RATE * len(os.sched_getaffinity(0))
+    assert (
+        plan.device_rate("cuda:1", "bfloat16")
+        > plan.device_rate("cuda", "float32")
+        > plan.device_rate("cpu", "float32")
+    )
+    assert plan.device_rate("mps", "float32") == plan.MPS_RATE
+    assert plan.device_rate("auto", "float32") > 0
+
+
+def test_folders_of_one_disk_are_added_up(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+    needs = {tmp_path / "not" / "yet": 600_000, tmp_path: 300_000}
+    check_disk(needs, "this run", "lower x")
+    needs[tmp_path] = 500_000
+    with pytest.raises(
+        UserError, match=r"disk too small: this run needs about 1.1 MB more under .*, where 1.0 MB are free; lower x"
+    ):
+        check_disk(needs, "this run", "lower x")
+    assert not (tmp_path / "not").exists()
+
+
+def test_what_is_there_counts(tmp_path, run, monkeypatch):
+    """A run that has written most of its files needs only the rest."""
+    run_task(run, 0)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3_000_000))
+    with pytest.raises(UserError, match="disk too small"):
+        run_task(run, 0)
+    (run.checkpoints / "activations").mkdir(parents=True)
+    (run.checkpoints / "activations" / "x.h5").write_bytes(bytes(20_000_000))
+    (run.results / "x").write_bytes(bytes(20_000_000))
+    run_task(run, 0)
+
+
+def test_sizes_read_well(tmp_path):
+    assert [size_text(n) for n in (0, 999, 1000, 123_456, 1_450_000, 2.5e9, 999.7e9, 4.2e15)] == [
+        "0 bytes", "999 bytes", "1.0 KB", "123 KB", "1.4 MB", "2.5 GB", "1.0 TB", "4,200 TB",
+    ]  # fmt: skip
+    assert nearest_existing(tmp_path / "a" / "b") == tmp_path
+    assert bytes_under(tmp_path / "a") == 0
