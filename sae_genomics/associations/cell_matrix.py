@@ -32,11 +32,13 @@ def feature_names(n: int) -> npt.NDArray[np.object_]:
 class CellMatrixWriter:
     """Writes features.h5ad row by row. Use it in a `with` block; the caller makes the path atomic.
 
-    path: the file. n_cells, d_sae: its shape.
+    path: the file. n_cells, d_sae: its shape. max_values: how many values there can be at most; default: n_cells x d_sae.
     """
 
-    def __init__(self, path: Path, n_cells: int, d_sae: int):
+    def __init__(self, path: Path, n_cells: int, d_sae: int, max_values: int | None = None):
         self.n_cells, self.d_sae = n_cells, d_sae
+        most = n_cells * d_sae if max_values is None else min(max_values, n_cells * d_sae)
+        self._index = np.int32 if most < 2**31 else np.int64  # scipy wants indices and indptr alike
         self._file = h5py.File(path, "w")
         self._file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         layers = self._file.create_group("layers")
@@ -49,7 +51,7 @@ class CellMatrixWriter:
         group = parent.create_group(name)
         group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
         group.attrs["shape"] = np.array([self.n_cells, self.d_sae], dtype=np.int64)
-        for part, dtype in (("data", np.float32), ("indices", np.int32)):
+        for part, dtype in (("data", np.float32), ("indices", self._index)):
             group.create_dataset(
                 part, shape=(0,), maxshape=(None,), dtype=dtype, chunks=(_CHUNK,), compression="gzip",
                 compression_opts=1, shuffle=True,
@@ -80,7 +82,7 @@ class CellMatrixWriter:
         if self._cells != self.n_cells:
             raise RuntimeError(f"features.h5ad: {self._cells} rows of {self.n_cells} were written")
         for group in self._groups:
-            group.create_dataset("indptr", data=self._indptr)
+            group.create_dataset("indptr", data=self._indptr.astype(self._index))
         obs = writable_frame(table.obs.iloc[rows])
         if "heldout" in obs.columns:
             obs = obs.rename(columns={"heldout": "heldout_input"})

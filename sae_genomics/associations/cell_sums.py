@@ -43,9 +43,7 @@ class FeatureTotals:
         self.maximum = np.zeros(d_sae, dtype=np.float32)
         self.tokens = 0
         self.heldout_tokens = 0
-        self._stamp = np.full(d_sae, -1, dtype=np.int64)
-        self._maximum = np.zeros(d_sae, dtype=np.float32)
-        self._sum = np.zeros(d_sae)
+        self._cell = np.zeros((d_sae, 4))  # one cell's count, maximum and sum of each feature; zero between cells
 
     def add(self, block: TokenBlock, triples: Triples) -> CellRows:
         """Count a block of whole cells and return their rows. Tokens with slot -1 do not count."""
@@ -54,13 +52,12 @@ class FeatureTotals:
         self.tokens += int(n_tokens.sum())
         self.heldout_tokens += int(n_tokens[block.heldout].sum())
         triple_ptr = np.searchsorted(triples.token, block.cell_ptr)
-        self._stamp[:] = -1
         ptr = np.zeros(block.n_cells + 1, dtype=np.int64)
         feature = np.empty(len(triples), dtype=np.int32)
         maximum, mean = np.empty(len(triples), dtype=np.float32), np.empty(len(triples), dtype=np.float32)
         _add_cells(
             triples.token, triples.feature, triples.activation, block.slot, triple_ptr, n_tokens, block.heldout,
-            self._stamp, self._maximum, self._sum, ptr, feature, maximum, mean,
+            self._cell, ptr, feature, maximum, mean,
             self.n_active, self.heldout_active, self.n_cells, self.activation, self.maximum,
         )  # fmt: skip
         n = int(ptr[-1])
@@ -70,7 +67,7 @@ class FeatureTotals:
 @compiled
 def _add_cells(  # type: ignore[no-untyped-def]
     token, feature, activation, slot, triple_ptr, n_tokens, heldout,
-    stamp, cell_maximum, cell_sum, ptr, out_feature, out_maximum, out_mean,
+    here, ptr, out_feature, out_maximum, out_mean,
     n_active, heldout_active, n_cells, total, maximum,
 ):  # fmt: skip
     n = 0
@@ -79,27 +76,33 @@ def _add_cells(  # type: ignore[no-untyped-def]
         for i in range(triple_ptr[cell], triple_ptr[cell + 1]):
             if slot[token[i]] < 0:
                 continue
-            f, a = feature[i], activation[i]
-            n_active[f] += 1
-            total[f] += a
-            if heldout[cell]:
-                heldout_active[f] += 1
-            if stamp[f] != cell:
-                stamp[f] = cell
-                cell_maximum[f] = a
-                cell_sum[f] = a
+            f, a = feature[i], np.float64(activation[i])
+            if here[f, 0] == 0.0:
                 out_feature[n] = f
                 n += 1
-            else:
-                cell_sum[f] += a
-                if a > cell_maximum[f]:
-                    cell_maximum[f] = a
-        out_feature[first:n].sort()
+            here[f, 0] += 1.0
+            here[f, 1] = max(here[f, 1], a)
+            here[f, 2] += a
+        if n - first > len(here) // 16:
+            n = first  # most features are here: going through all of them is faster than sorting
+            for f in range(len(here)):
+                if here[f, 0] != 0.0:
+                    out_feature[n] = f
+                    n += 1
+        else:
+            out_feature[first:n].sort()
         for j in range(first, n):
             f = out_feature[j]
-            out_maximum[j] = cell_maximum[f]
-            out_mean[j] = cell_sum[f] / n_tokens[cell]
+            count = np.int64(here[f, 0])
+            out_maximum[j] = here[f, 1]
+            out_mean[j] = here[f, 2] / n_tokens[cell]
+            n_active[f] += count
+            if heldout[cell]:
+                heldout_active[f] += count
             n_cells[f] += 1
-            if cell_maximum[f] > maximum[f]:
-                maximum[f] = cell_maximum[f]
+            total[f] += here[f, 2]
+            maximum[f] = max(maximum[f], out_maximum[j])
+            here[f, 0] = 0.0
+            here[f, 1] = 0.0
+            here[f, 2] = 0.0
         ptr[cell + 1] = n

@@ -112,7 +112,8 @@ def rank_genes(
                 }
             )
         )
-    return RankedGenes(pd.concat(parts, ignore_index=True), np.concatenate(tops), np.concatenate(largest))
+    some = [part for part in parts if len(part)] or parts[:1]
+    return RankedGenes(pd.concat(some, ignore_index=True), np.concatenate(tops), np.concatenate(largest))
 
 
 @compiled

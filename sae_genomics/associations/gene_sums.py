@@ -6,8 +6,10 @@ For each pair three float64 sums are kept side by side, so that an update touche
     column 1   sum of activation
     column 2   number of tokens with activation > 0
 
-Small problems use one dense array [d_sae x genes, 3]; large ones an open-addressing hash table keyed by
-feature x genes + gene. Both are cut by gene among threads, so no two threads write the same pair.
+Small problems use one dense array [genes x d_sae, 3]; large ones open-addressing hash tables keyed by
+gene x d_sae + feature. A block's tokens are taken gene by gene, so that one gene's row stays in the cache, and genes are
+cut among threads, so that no two write the same pair. A pair's sums are added in the order of its tokens whatever the
+number of threads and whichever way they are kept.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,116 +60,127 @@ class GeneSums:
     """
 
     def __init__(self, d_sae: int, n_slots: int, n_threads: int = 1, dense_limit: int = DENSE_LIMIT):
-        self.d_sae, self.n_slots, self.n_threads = d_sae, n_slots, max(1, n_threads)
+        self.d_sae, self.n_slots = d_sae, n_slots
         self.tokens = np.zeros(n_slots, dtype=np.int64)
         self.dense = d_sae * n_slots * 24 <= dense_limit
+        self._bounds = np.linspace(0, n_slots, max(1, n_threads) + 1).astype(np.int64)
         if self.dense:
-            self._sums = np.zeros((d_sae * n_slots, 3))
+            self._sums = np.zeros((n_slots * d_sae, 3))
         else:
-            self._tables = [_HashTable() for _ in range(self.n_threads)]
+            self._tables = [_HashTable() for _ in self._bounds[1:]]
 
     def add(self, block: TokenBlock, triples: Triples, executor: Executor | None = None) -> None:
         """Add a block's triples; tokens with slot -1 do not count.
 
         executor: threads to spread the work on; None does it in this one.
         """
-        counted = block.slot[block.slot >= 0]
-        self.tokens += np.bincount(counted, minlength=self.n_slots)
-        parts = range(self.n_threads)
+        order = np.argsort(block.slot, kind="stable")
+        cuts = np.searchsorted(block.slot[order], self._bounds)
+        self.tokens += np.bincount(block.slot[order[cuts[0] :]], minlength=self.n_slots)
+        ptr = np.searchsorted(triples.token, np.arange(len(block) + 1))
+        parts = [
+            (part, order[cuts[part] : cuts[part + 1]], block, ptr, triples) for part in range(len(self._bounds) - 1)
+        ]
         if executor is None:
             for part in parts:
-                self._add_part(block, triples, part)
+                self._add_part(*part)
         else:
-            for future in [executor.submit(self._add_part, block, triples, part) for part in parts]:
+            for future in [executor.submit(self._add_part, *part) for part in parts]:
                 future.result()
 
-    def _add_part(self, block: TokenBlock, triples: Triples, part: int) -> None:
-        arguments = (
-            triples.token, triples.feature, triples.activation, block.slot, block.expression,
-            self.n_slots, part, self.n_threads,
-        )  # fmt: skip
+    def _add_part(
+        self,
+        part: int,
+        order: npt.NDArray[np.int64],
+        block: TokenBlock,
+        ptr: npt.NDArray[np.int64],
+        triples: Triples,
+    ) -> None:
+        arguments = (order, ptr, triples.feature, triples.activation, block.slot, block.expression, self.d_sae)
         if self.dense:
             _add_dense(self._sums, *arguments)
         else:
-            self._tables[part].add(arguments)
+            self._tables[part].add(*arguments)
 
     @property
     def n_bytes(self) -> int:
         """Memory the sums take."""
-        return self._sums.nbytes if self.dense else sum(table.n_bytes for table in self._tables)
+        return self._sums.nbytes if self.dense else sum(table.entries.nbytes for table in self._tables)
 
     def by_feature(self, features_at_once: int | None = None) -> Iterator[PairSums]:
-        """The sums in blocks of consecutive features. May be called again; hash tables are kept sorted once."""
+        """The sums in blocks of consecutive features. May be called again."""
         if features_at_once is None:
             features_at_once = max(1, (1 << 23) // max(self.n_slots, 1))
         if self.dense:
-            cube = self._sums.reshape(self.d_sae, self.n_slots, 3)
+            cube = self._sums.reshape(self.n_slots, self.d_sae, 3)
             for first in range(0, self.d_sae, features_at_once):
-                part = cube[first : first + features_at_once]
-                row, slot = np.nonzero(part[:, :, 2])
-                yield _pair_sums(first, len(part), row, slot, part[row, slot])
+                part = np.ascontiguousarray(cube[:, first : first + features_at_once].transpose(1, 0, 2))
+                feature, slot = np.nonzero(part[:, :, 2])
+                yield _pair_sums(first, len(part), feature, slot, part[feature, slot])
             return
-        keys = np.concatenate([table.used_keys() for table in self._tables])
-        values = np.concatenate([table.used_values() for table in self._tables])
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
+        entries = np.concatenate([table.used_entries() for table in self._tables])
+        slot, feature = np.divmod(entries[:, 0].view(np.int64), self.d_sae)
+        order = np.argsort(feature * self.n_slots + slot)
+        slot, feature = slot[order], feature[order]
         for first in range(0, self.d_sae, features_at_once):
             n = min(features_at_once, self.d_sae - first)
-            start, stop = np.searchsorted(keys, [first * self.n_slots, (first + n) * self.n_slots])
-            row, slot = np.divmod(keys[start:stop], self.n_slots)
-            yield _pair_sums(first, n, row - first, slot, values[order[start:stop]])
+            start, stop = np.searchsorted(feature, [first, first + n])
+            values = entries[order[start:stop], 1:]
+            yield _pair_sums(first, n, feature[start:stop] - first, slot[start:stop], values)
 
 
 def _pair_sums(
-    first: int, n: int, row: npt.NDArray[np.int64], slot: npt.NDArray[np.int64], values: npt.NDArray[np.float64]
+    first: int, n: int, feature: npt.NDArray[np.int64], slot: npt.NDArray[np.int64], values: npt.NDArray[np.float64]
 ) -> PairSums:
-    ptr = np.searchsorted(row, np.arange(n + 1))
+    ptr = np.searchsorted(feature, np.arange(n + 1))
     return PairSums(
         first, ptr, slot.astype(np.int32), values[:, 0].copy(), values[:, 1].copy(), values[:, 2].astype(np.int64)
     )
 
 
 class _HashTable:
-    """Open addressing with linear probing; grows by doubling when 60 % full."""
+    """Open addressing with linear probing; grows by doubling when 60 % full.
+
+    entries: float64 [capacity, 4]: the key (an int64 in the same bytes, so that a look-up touches one cache line), then the
+    three sums.
+    """
 
     def __init__(self) -> None:
-        self.keys = np.full(_FIRST_CAPACITY, _EMPTY, dtype=np.int64)
-        self.values = np.zeros((_FIRST_CAPACITY, 3))
+        self.entries = _empty(_FIRST_CAPACITY)
         self.used = 0
 
-    @property
-    def n_bytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes
+    def used_entries(self) -> npt.NDArray[np.float64]:
+        return self.entries[self.entries[:, 0].view(np.int64) != _EMPTY]
 
-    def used_keys(self) -> npt.NDArray[np.int64]:
-        return self.keys[self.keys != _EMPTY]
+    def add(self, order: npt.NDArray[np.int64], ptr: npt.NDArray[np.int64], *arguments: Any) -> None:
+        done = 0
+        while done < len(order):
+            room = int(len(self.entries) * _MAX_LOAD)
+            keys = self.entries.view(np.int64)
+            done, self.used = _add_hashed(keys, self.entries, done, self.used, room, order, ptr, *arguments)
+            if done < len(order):
+                larger = _empty(2 * len(self.entries))
+                _rehash(keys, self.entries, larger.view(np.int64), larger)
+                self.entries = larger
 
-    def used_values(self) -> npt.NDArray[np.float64]:
-        return self.values[self.keys != _EMPTY]
 
-    def add(self, arguments: tuple) -> None:  # type: ignore[type-arg]
-        start, n = 0, len(arguments[0])
-        while start < n:
-            room = int(len(self.keys) * _MAX_LOAD)
-            start, self.used = _add_hashed(self.keys, self.values, start, self.used, room, *arguments)
-            if start < n:
-                keys, values = np.full(2 * len(self.keys), _EMPTY, dtype=np.int64), np.zeros((2 * len(self.keys), 3))
-                _rehash(self.keys, self.values, keys, values)
-                self.keys, self.values = keys, values
+def _empty(capacity: int) -> npt.NDArray[np.float64]:
+    entries = np.zeros((capacity, 4))
+    entries.view(np.int64)[:, 0] = _EMPTY
+    return entries
 
 
 @compiled
-def _add_dense(sums, token, feature, activation, slot, expression, n_slots, part, n_parts):  # type: ignore[no-untyped-def]
-    for i in range(len(token)):
-        t = token[i]
-        s = slot[t]
-        if s < 0 or (n_parts > 1 and s % n_parts != part):
-            continue
-        key = np.int64(feature[i]) * n_slots + s
-        a = np.float64(activation[i])
-        sums[key, 0] += a * expression[t]
-        sums[key, 1] += a
-        sums[key, 2] += 1.0
+def _add_dense(sums, order, ptr, feature, activation, slot, expression, d_sae):  # type: ignore[no-untyped-def]
+    for t in order:
+        row = np.int64(slot[t]) * d_sae
+        e = np.float64(expression[t])
+        for i in range(ptr[t], ptr[t + 1]):
+            pair = row + feature[i]
+            a = np.float64(activation[i])
+            sums[pair, 0] += a * e
+            sums[pair, 1] += a
+            sums[pair, 2] += 1.0
 
 
 @compiled
@@ -175,38 +189,40 @@ def _place(keys, key):  # type: ignore[no-untyped-def]
     mask = len(keys) - 1
     mixed = key * np.int64(-7046029254386353131)  # Fibonacci hashing: 2^64 / golden ratio, odd
     place = (mixed ^ (mixed >> 32)) & mask
-    while keys[place] != _EMPTY and keys[place] != key:
+    while keys[place, 0] != _EMPTY and keys[place, 0] != key:
         place = (place + 1) & mask
     return place
 
 
 @compiled
 def _add_hashed(  # type: ignore[no-untyped-def]
-    keys, values, start, used, room, token, feature, activation, slot, expression, n_slots, part, n_parts
+    keys, entries, done, used, room, order, ptr, feature, activation, slot, expression, d_sae
 ):
-    for i in range(start, len(token)):
-        t = token[i]
-        s = slot[t]
-        if s < 0 or (n_parts > 1 and s % n_parts != part):
-            continue
-        key = np.int64(feature[i]) * n_slots + s
-        place = _place(keys, key)
-        if keys[place] == _EMPTY:
-            if used >= room:
-                return i, used
-            keys[place] = key
-            used += 1
-        a = np.float64(activation[i])
-        values[place, 0] += a * expression[t]
-        values[place, 1] += a
-        values[place, 2] += 1.0
-    return len(token), used
+    """Add tokens from the `done`-th on, until the table might overflow. Returns how many are done, and keys used."""
+    for o in range(done, len(order)):
+        t = order[o]
+        if used + (ptr[t + 1] - ptr[t]) > room:
+            return o, used
+        row = np.int64(slot[t]) * d_sae
+        e = np.float64(expression[t])
+        for i in range(ptr[t], ptr[t + 1]):
+            key = row + feature[i]
+            place = _place(keys, key)
+            if keys[place, 0] == _EMPTY:
+                keys[place, 0] = key
+                used += 1
+            a = np.float64(activation[i])
+            entries[place, 1] += a * e
+            entries[place, 2] += a
+            entries[place, 3] += 1.0
+    return len(order), used
 
 
 @compiled
-def _rehash(old_keys, old_values, keys, values):  # type: ignore[no-untyped-def]
+def _rehash(old_keys, old, keys, entries):  # type: ignore[no-untyped-def]
     for i in range(len(old_keys)):
-        if old_keys[i] != _EMPTY:
-            place = _place(keys, old_keys[i])
-            keys[place] = old_keys[i]
-            values[place] = old_values[i]
+        if old_keys[i, 0] != _EMPTY:
+            place = _place(keys, old_keys[i, 0])
+            keys[place, 0] = old_keys[i, 0]
+            for column in range(1, 4):
+                entries[place, column] = old[i, column]

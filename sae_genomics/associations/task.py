@@ -67,7 +67,8 @@ def run_task(run: Run, task: int) -> None:
     )
     with ExitStack() as stack:
         matrix_path = stack.enter_context(atomic_path(folder / "features.h5ad"))
-        writer = stack.enter_context(CellMatrixWriter(matrix_path, len(cells), encoder.d_sae))
+        most = n_rows * (encoder.k or encoder.d_sae)
+        writer = stack.enter_context(CellMatrixWriter(matrix_path, len(cells), encoder.d_sae, most))
         layer_pass = LayerPass(run, layer, slots, cells, sample, encoder, writer, stack)
         layer_pass.stream(progress)
         features = _write_tables(run, layer, layer_pass, folder)
@@ -206,7 +207,7 @@ def _features(done: LayerPass, ranked: RankedGenes, tests: UnitTests | None, cel
         frame = pd.DataFrame(
             {
                 "feature": np.arange(totals.d_sae, dtype=np.int32),
-                "firing_rate": totals.n_active / totals.tokens,
+                "firing_rate": totals.n_active / max(totals.tokens, 1),
                 "n_tokens": totals.n_active,
                 "n_cells": totals.n_cells,
                 "mean_activation": np.where(totals.n_active > 0, totals.activation / totals.n_active, 0.0),
