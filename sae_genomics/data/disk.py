@@ -24,12 +24,17 @@ def check_disk(needs: Mapping[Path, int], what: str, advice: str) -> None:
         wanted[device] = wanted.get(device, 0) + n_bytes
         folders.setdefault(device, existing)
     for device, n_bytes in wanted.items():
-        free = shutil.disk_usage(folders[device]).free
+        free = free_bytes(folders[device])
         if n_bytes > free:
             raise UserError(
                 f"disk too small: {what} needs about {size_text(n_bytes)} more under {folders[device]}, where "
                 f"{size_text(free)} are free; {advice}"
             )
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the file system of a folder that need not exist yet."""
+    return shutil.disk_usage(nearest_existing(folder)).free
 
 
 def nearest_existing(folder: Path) -> Path:

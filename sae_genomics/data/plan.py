@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sae_genomics.data.disk import size_text
 from sae_genomics.sae.spec import make_spec
 from sae_genomics.stages import STAGES
 
@@ -150,15 +151,13 @@ def disk_needs(run: Run, estimates: list[Estimate]) -> dict[Path, int]:
     return needs
 
 
-def savings(run: Run, work: Workload, lengths_sum: dict[int, int]) -> str:
-    """Which keys to lower when the disk is too small, each with what the activations would then take.
+def savings(work: Workload, stored_with: dict[int, int], room: int) -> str:
+    """What to change when the disk is too small, each with what the activations would then take.
 
-    lengths_sum: tokens_per_cell -> tokens stored with it.
+    stored_with: tokens_per_cell, descending -> tokens stored with it. room: bytes that activations may take.
     """
-    from sae_genomics.data.disk import size_text
-
-    layer_bytes = work.d_model * work.item_bytes
-    full = work.n_stored * work.n_layers * layer_bytes
+    token_bytes = work.n_layers * work.d_model * work.item_bytes
+    full = work.n_stored * token_bytes
     options = []
     if work.item_bytes == 4:
         options.append(
@@ -166,12 +165,15 @@ def savings(run: Run, work: Workload, lengths_sum: dict[int, int]) -> str:
         )
     if work.n_layers > 1:
         options.append(f"fewer model.layers ({size_text(full / work.n_layers)} each)")
-    for tokens, stored in lengths_sum.items():
-        if stored < work.n_stored:
-            options.append(f"activations.tokens_per_cell: {tokens} ({size_text(stored * work.n_layers * layer_bytes)})")
-            break
-    options.append(f"data.max_cells below {work.n_cells:,}")
-    return "lower " + ", or ".join(options) + ", or set paths.checkpoints to a larger disk"
+    smaller = {tokens: stored * token_bytes for tokens, stored in stored_with.items() if stored < work.n_stored}
+    if smaller:
+        fitting = [tokens for tokens, n_bytes in smaller.items() if n_bytes <= room]
+        tokens = fitting[0] if fitting else min(smaller)
+        options.append(f"activations.tokens_per_cell: {tokens} ({size_text(smaller[tokens])})")
+    cells = int(work.n_cells * room / max(full, 1))
+    if 0 < cells < work.n_cells:
+        options.append(f"data.max_cells: {cells}")
+    return f"set {', or '.join([*options, 'paths.checkpoints to a folder on a larger disk'])}"
 
 
 def as_dicts(estimates: list[Estimate]) -> list[dict[str, Any]]:

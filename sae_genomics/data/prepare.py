@@ -17,7 +17,7 @@ from sae_genomics.artifacts import CELLS, GENES
 from sae_genomics.atomic import atomic_path, write_json
 from sae_genomics.data import plan
 from sae_genomics.data.by_rows import copy_file, open_by_rows
-from sae_genomics.data.disk import bytes_under, check_disk, nearest_existing, size_text
+from sae_genomics.data.disk import bytes_under, check_disk, free_bytes, nearest_existing, size_text
 from sae_genomics.data.genes import match_genes
 from sae_genomics.data.h5ad import CellTable
 from sae_genomics.data.matrix import Rows, StoredMatrix
@@ -168,7 +168,9 @@ def _check_room(run: Run, work: plan.Workload, estimates: list[plan.Estimate], t
     there = {run.checkpoints: bytes_under(run.checkpoints), run.results: bytes_under(run.results)}
     further = {folder: max(need - there[folder], 0) for folder, need in needs.items()}
     options = {each: int(tokens.stored_with(each).sum()) for each in _TOKENS_PER_CELL}
-    check_disk(further, f"run {run.name}", plan.savings(run, work, options))
+    activations = next(each.disk_bytes for each in estimates if each.stage == "extract")
+    room = free_bytes(run.checkpoints) + sum(there.values()) - (sum(needs.values()) - activations)
+    check_disk(further, f"run {run.name}", plan.savings(work, options, max(room, 0)))
 
 
 def _cell_notes(scan: Scan) -> list[str]:

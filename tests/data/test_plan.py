@@ -82,9 +82,20 @@ def test_no_cell_to_train_on(run):
 
 def test_savings_name_a_setting_that_fits(run):
     work = workload(run)
-    text = plan.savings(run, work, {256: work.n_stored, 64: work.n_stored // 3})
-    for words in ("activations.dtype: float16", "model.layers", "activations.tokens_per_cell: 64", "data.max_cells"):
+    stored = {256: work.n_stored, 64: work.n_stored // 3, 32: work.n_stored // 6}
+    full = work.n_stored * work.n_layers * work.d_model * work.item_bytes
+    text = plan.savings(work, stored, full // 2)
+    for words in (
+        "activations.dtype: float16",
+        "model.layers",
+        "activations.tokens_per_cell: 64",
+        "data.max_cells: 30",
+    ):
         assert words in text
+    assert "activations.tokens_per_cell: 32" in plan.savings(work, stored, full // 4)
+    nothing = plan.savings(work, stored, 0)
+    assert "activations.tokens_per_cell: 32" in nothing
+    assert "data.max_cells" not in nothing
 
 
 def test_rates(monkeypatch):
