@@ -70,7 +70,7 @@ def top_genes(genes: pd.DataFrame, members: Membership, rank_by: str, n_top: int
     rank = genes[f"rank_{rank_by}"]
     usable = (genes["score"] > 0) & rank.notna()
     if rank_by == "specificity":
-        usable &= np.isfinite(genes["specificity"])
+        usable &= np.isfinite(genes["specificity"].to_numpy(np.float64))
     chosen = pd.DataFrame(
         {
             "unit": genes["feature"][usable].to_numpy(np.int64),

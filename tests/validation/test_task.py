@@ -1,0 +1,133 @@
+"""The whole stage on tables with a planted program."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_GENES, FEATURE_TERMS, GENES, NEURON_GENES
+from sae_genomics.config import parse_config
+from sae_genomics.errors import UserError
+from sae_genomics.run import Run
+from sae_genomics.validation.task import run_task
+
+N_GENES, N_FEATURES = 300, 30
+
+
+def gene_rows(feature, genes):
+    n = len(genes)
+    return pd.DataFrame(
+        {
+            "feature": np.int32(feature), "gene_id": [f"ENSG{g}" for g in genes], "gene_symbol": [f"SYM{g}" for g in genes],
+            "score": np.linspace(9, 1, n), "mean_activation": 1.0, "firing_rate": 0.5, "n_tokens": 10,
+            "specificity": np.linspace(3, 0.1, n), "rank_score": np.arange(1, n + 1), "rank_specificity": np.arange(1, n + 1),
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """make_run(**validation settings) -> a run whose features 0 to 9 read gene sets off and whose neurons read nothing."""
+
+    def make(**validation):
+        (tmp_path / "planted.gmt").write_text(
+            "".join(
+                f"set {i}\tplanted\t" + "\t".join(f"sym{g}" for g in range(20 * i, 20 * i + 20)) + "\n"
+                for i in range(15)
+            )
+        )
+        values = {
+            "run": {"name": "r"},
+            "paths": {name: str(tmp_path / name) for name in ("checkpoints", "results", "logs")},
+            "data": {"path": "unused.h5ad"},
+            "validation": {"builtin": False, "gmt": [str(tmp_path / "planted.gmt")], "shuffles": 3, **validation},
+        }
+        run = Run(parse_config(values, "test"))
+        run.__dict__.update(layers=[2], model_info=SimpleNamespace(name="toy", identity="m", n_layers=3))
+        rng = np.random.default_rng(0)
+        counts = np.ones(N_GENES)
+        counts[-10:] = 0  # matched, but in no cell: not of the background
+        order = np.arange(N_GENES)
+        GENES.write(
+            run.genes_file,
+            pd.DataFrame(
+                {
+                    "column": order, "gene_id": [f"ENSG{g}" for g in order], "gene_symbol": [f"SYM{g}" for g in order],
+                    "token": order, "slot": order, "counts": counts,
+                }
+            ),
+        )  # fmt: skip
+        seen = np.arange(N_GENES - 10)
+        features = [
+            gene_rows(
+                f, [*rng.permutation(np.arange(20 * f, 20 * f + 20))[:12], *rng.choice(np.arange(200, 290), 13, False)]
+            )
+            if f < 10
+            else gene_rows(f, rng.choice(seen, 25, replace=False))
+            for f in range(N_FEATURES)
+        ]
+        neurons = [gene_rows(n, rng.choice(seen, 25, replace=False)) for n in range(8)]
+        folder = run.layer_results(2)
+        FEATURE_GENES.write(folder / "feature_genes.parquet", pd.concat(features))
+        NEURON_GENES.write(folder / "neuron_genes.parquet", pd.concat(neurons))
+        return run
+
+    return make
+
+
+def test_planted_programs_are_found_and_nulls_stay_low(make_run):
+    run = make_run()
+    run_task(run, 0)
+    terms = FEATURE_TERMS.read(run.layer_results(2) / "feature_terms.parquet")
+    nulls = ANNOTATION_NULLS.read(run.layer_results(2) / "annotation_nulls.parquet")
+    assert (terms["n_background"] == N_GENES - 10).all()
+    found = terms[terms["q_value"] < 0.05]
+    for feature in range(10):
+        assert f"set {feature}" in set(found.loc[found["feature"] == feature, "term"])
+    row = found[(found["feature"] == 3) & (found["term"] == "set 3")].iloc[0]
+    assert row["collection"] == "planted"
+    assert row["n_overlap"] == 12
+    assert row["n_term"] == 20
+    assert row["n_top"] == 25
+    assert row["p_value"] == pytest.approx(stats.hypergeom.sf(11, 290, 20, 25), rel=1e-9)
+    shared = row["genes"].split(",")
+    assert len(shared) == 12
+    assert all(60 <= int(gene.removeprefix("SYM")) < 80 for gene in shared)
+    first = terms[terms["feature"] == 3]
+    assert first["p_value"].is_monotonic_increasing
+
+    assert nulls["source"].tolist() == ["features"] + ["shuffled_genes"] * 3 + ["neurons"]
+    assert nulls["repeat"].tolist() == [0, 0, 1, 2, 0]
+    assert nulls["n_units"].tolist() == [30, 30, 30, 30, 8]
+    assert nulls["n_tests"].tolist() == [450, 450, 450, 450, 120]
+    assert nulls["n_annotated"].iloc[0] >= 10
+    assert nulls["n_annotated"].iloc[1:].max() <= 3
+
+
+def test_shared_genes_of_every_row_are_right(make_run):
+    run = make_run(top_genes=7)
+    run_task(run, 0)
+    terms = FEATURE_TERMS.read(run.layer_results(2) / "feature_terms.parquet")
+    table = FEATURE_GENES.read(run.layer_results(2) / "feature_genes.parquet")
+    tops = table[table["rank_specificity"] <= 7].groupby("feature")["gene_symbol"].apply(set)
+    for row in terms.itertuples():
+        number = int(row.term.split()[1])
+        members = {f"SYM{g}" for g in range(20 * number, 20 * number + 20)}
+        assert set(row.genes.split(",")) == tops[row.feature] & members
+        assert row.n_overlap == len(row.genes.split(","))
+
+
+def test_more_genes_than_are_kept_are_refused_before_anything_is_written(make_run):
+    run = make_run(top_genes=101)
+    with pytest.raises(UserError, match=r"set associations\.top_genes to 101"):
+        run_task(run, 0)
+    assert not (run.layer_results(2) / "feature_terms.parquet").exists()
+
+
+def test_a_bad_gene_set_file_is_refused(make_run, tmp_path):
+    bad = tmp_path / "bad.gmt"
+    bad.write_text("only a name\n")
+    with pytest.raises(UserError, match=r"bad\.gmt, line 1"):
+        run_task(make_run(gmt=[str(bad)]), 0)
