@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from sae_genomics.sae.compiled import each_range, kernel
 
@@ -76,3 +77,18 @@ def adam_vector(
     """The same for a vector, float32 [d]."""
     indptr = np.array([0, 1], np.int64)
     adam_rows(parameter[None], gradient[None], exp_avg[None], exp_avg_sq[None], indptr, scale, lr, step)
+
+
+def adam_tensor(
+    parameter: torch.Tensor,
+    gradient: torch.Tensor,
+    exp_avg: torch.Tensor,
+    exp_avg_sq: torch.Tensor,
+    lr: float,
+    step: int,
+) -> None:
+    """Adam in plain torch operations, in place, on any device."""
+    exp_avg.lerp_(gradient, 1 - BETA1)
+    exp_avg_sq.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
+    denominator = (exp_avg_sq / (1 - BETA2**step)).sqrt_().add_(EPSILON)
+    parameter.addcdiv_(exp_avg, denominator, value=-lr / (1 - BETA1**step))

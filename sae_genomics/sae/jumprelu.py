@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from sae_genomics.sae.adam import BETA1, BETA2, EPSILON
+from sae_genomics.sae.adam import adam_tensor
 from sae_genomics.sae.spec import Spec
 from sae_genomics.sae.state import SaeState, first_threshold
 from sae_genomics.sae.step import StepResult, clip_factor
@@ -57,20 +57,5 @@ class JumpReluStep:
         state = self.state
         state.step += 1
         for name, parameter in state.parameters.items():
-            adam(parameter, gradients[name] * scale, state.exp_avg[name], state.exp_avg_sq[name], lr, state.step)
+            adam_tensor(parameter, gradients[name] * scale, state.exp_avg[name], state.exp_avg_sq[name], lr, state.step)
         state.parameters["threshold"].clamp_(min=0)  # a negative threshold would let negative activations through
-
-
-def adam(
-    parameter: torch.Tensor,
-    gradient: torch.Tensor,
-    exp_avg: torch.Tensor,
-    exp_avg_sq: torch.Tensor,
-    lr: float,
-    step: int,
-) -> None:
-    """Adam in plain torch operations, in place, on any device; see `sae_genomics.sae.adam`."""
-    exp_avg.lerp_(gradient, 1 - BETA1)
-    exp_avg_sq.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
-    denominator = (exp_avg_sq / (1 - BETA2**step)).sqrt_().add_(EPSILON)
-    parameter.addcdiv_(exp_avg, denominator, value=-lr / (1 - BETA1**step))

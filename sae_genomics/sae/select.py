@@ -16,7 +16,6 @@ Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 
 _ROWS = 16
-_GROUP = 16
 
 
 def top_k(
@@ -50,7 +49,7 @@ def top_k(
 
 def _lanes(columns: int, k: int) -> int:
     """Lanes for the bound; 0 where a row is too short for it to save anything."""
-    lanes = -(-4 * k // _GROUP) * _GROUP
+    lanes = -(-4 * k // 16) * 16
     return lanes if columns >= 4 * lanes else 0
 
 
@@ -62,42 +61,45 @@ def _top_k_rows(hidden, weight, offset, k, lanes, start, stop, indices, values, 
     scaled = np.empty(columns, np.float32)
     maxima = np.empty(max(lanes, 1), np.float32)
     for row in range(start, stop):
-        for i in range(columns):
-            scaled[i] = hidden[row, i] * weight[i] + offset[i]
         count = 0
         if lanes > 0:
+            numbers = hidden[row]
+            for i in range(columns):
+                scaled[i] = numbers[i] * weight[i] + offset[i]
             for lane in range(lanes):
                 maxima[lane] = -np.inf
-            whole = columns // lanes * lanes
-            for block in range(0, whole, lanes):
+            for block in range(columns // lanes):
+                part = scaled[block * lanes : (block + 1) * lanes]  # a slice, or the loop does not vectorise
                 for lane in range(lanes):
-                    if scaled[block + lane] > maxima[lane]:  # false for NaN
-                        maxima[lane] = scaled[block + lane]
-            for lane in range(columns - whole):
-                if scaled[whole + lane] > maxima[lane]:
-                    maxima[lane] = scaled[whole + lane]
+                    if part[lane] > maxima[lane]:  # never true of a NaN
+                        maxima[lane] = part[lane]
+            part = scaled[columns // lanes * lanes :]
+            for lane in range(len(part)):
+                if part[lane] > maxima[lane]:
+                    maxima[lane] = part[lane]
             bound = _kth_largest(maxima, lanes, k)
-            whole = columns // 16 * 16
-            for group in range(0, whole, 16):
+            for group in range(columns // 16):
+                part = scaled[group * 16 : group * 16 + 16]
                 above = 0
                 for i in range(16):
-                    above += scaled[group + i] >= bound
+                    above += part[i] >= bound
                 if above > 0:
-                    for i in range(group, group + 16):
-                        if scaled[i] >= bound:
-                            candidate[count] = i
-                            score[count] = scaled[i]
+                    for i in range(16):
+                        if part[i] >= bound:
+                            candidate[count] = group * 16 + i
+                            score[count] = part[i]
                             count += 1
-            for i in range(whole, columns):
+            for i in range(columns // 16 * 16, columns):
                 if scaled[i] >= bound:
                     candidate[count] = i
                     score[count] = scaled[i]
                     count += 1
         else:
             for i in range(columns):
-                if scaled[i] == scaled[i]:
+                number = hidden[row, i] * weight[i] + offset[i]
+                if number == number:
                     candidate[count] = i
-                    score[count] = scaled[i]
+                    score[count] = number
                     count += 1
         if count < k:
             for slot in range(k):
@@ -175,20 +177,21 @@ def _count_above(hidden, threshold, start, stop, counts):  # type: ignore[no-unt
 @kernel
 def _take_above(hidden, threshold, start, stop, indptr, columns, values):  # type: ignore[no-untyped-def]
     total = hidden.shape[1]
-    whole = total // _GROUP * _GROUP
     for row in range(start, stop):
         place = indptr[row]
-        for group in range(0, whole, _GROUP):
+        for group in range(total // 16):
+            numbers = hidden[row, group * 16 : group * 16 + 16]
+            bounds = threshold[group * 16 : group * 16 + 16]
             found = 0
-            for i in range(_GROUP):
-                found += hidden[row, group + i] > threshold[group + i]
+            for i in range(16):
+                found += numbers[i] > bounds[i]
             if found > 0:
-                for i in range(group, group + _GROUP):
-                    if hidden[row, i] > threshold[i]:
-                        columns[place] = i
-                        values[place] = hidden[row, i]
+                for i in range(16):
+                    if numbers[i] > bounds[i]:
+                        columns[place] = group * 16 + i
+                        values[place] = numbers[i]
                         place += 1
-        for i in range(whole, total):
+        for i in range(total // 16 * 16, total):
             if hidden[row, i] > threshold[i]:
                 columns[place] = i
                 values[place] = hidden[row, i]

@@ -21,6 +21,7 @@ from sae_genomics.sae.cpu_step import CpuStep
 from sae_genomics.sae.schedule import learning_rate
 from sae_genomics.sae.spec import Spec, make_spec
 from sae_genomics.sae.state import SaeState, initial_state
+from sae_genomics.sae.torch_step import TorchStep
 from tests.sae.conftest import planted_rows
 
 
@@ -55,13 +56,14 @@ def dense_loss(parameters: dict[str, torch.Tensor], x: torch.Tensor, spec: Spec,
     return loss
 
 
+@pytest.mark.parametrize("kind", [CpuStep, TorchStep])
 @settings(max_examples=40, deadline=None)
 @given(
     d_in=st.integers(2, 40), d_sae=st.integers(1, 700), tokens=st.integers(1, 70), k=st.integers(1, 40),
     dead_share=st.sampled_from([0.0, 0.3, 1.0]), seed=st.integers(0, 10**6),
 )  # fmt: skip
 def test_gradients_are_those_of_the_dense_loss(
-    d_in: int, d_sae: int, tokens: int, k: int, dead_share: float, seed: int
+    kind: Any, d_in: int, d_sae: int, tokens: int, k: int, dead_share: float, seed: int
 ) -> None:
     spec = spec_of(d_in, d_sae=d_sae, k=min(k, d_sae), auxk_coefficient=0.5, dead_after_tokens=100)
     state = state_of(spec, seed)
@@ -73,8 +75,7 @@ def test_gradients_are_those_of_the_dense_loss(
     loss = dense_loss(wanted, x.double(), spec, dead)
     loss.backward()
     before = {name: tensor.clone() for name, tensor in state.parameters.items()}
-    step = CpuStep(state, spec)
-    result = step(x, lr=0.0)
+    result = kind(state, spec)(x, lr=0.0)
     assert result.loss == pytest.approx(float(loss.detach()), rel=1e-5, abs=1e-6)
     grad_norm = float(torch.stack([tensor.grad.norm() for tensor in wanted.values()]).norm())  # type: ignore[union-attr]
     assert result.grad_norm == pytest.approx(grad_norm, rel=1e-5, abs=1e-6)
@@ -131,9 +132,10 @@ def saelens_losses(sae: Any, spec: Spec, batches: list[torch.Tensor]) -> list[fl
     return losses
 
 
+@pytest.mark.parametrize("kind", [CpuStep, TorchStep])
 @pytest.mark.parametrize("architecture", ["topk", "batchtopk", "matryoshka"])
 @pytest.mark.parametrize("dead_after_tokens", [10**9, 256 * 5])
-def test_the_loss_curve_is_saelens_own(architecture: str, dead_after_tokens: int) -> None:
+def test_the_loss_curve_is_saelens_own(kind: Any, architecture: str, dead_after_tokens: int) -> None:
     """100 steps from the same weights on the same batches, with and without latents dying on the way."""
     spec = spec_of(
         32, architecture=architecture, d_sae=512, k=8, steps=100, batch_tokens=256, lr=2e-3, lr_warmup_steps=10,
@@ -145,7 +147,7 @@ def test_the_loss_curve_is_saelens_own(architecture: str, dead_after_tokens: int
     state.b_enc[:100].sub_(2.0)  # these start silent
     sae = saelens_twin(spec, state)
     theirs = saelens_losses(sae, spec, batches)
-    step = CpuStep(state, spec)
+    step = kind(state, spec)
     results = [step(batch, learning_rate(spec, number)) for number, batch in enumerate(batches)]
     ours = [result.loss for result in results]
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)
