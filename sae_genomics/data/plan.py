@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.data.disk import size_text
-from sae_genomics.sae.spec import make_spec
+from sae_genomics.errors import UserError
 from sae_genomics.stages import STAGES
 
 if TYPE_CHECKING:
@@ -96,15 +96,18 @@ def workload(
     max_shard_tokens: int,
     n_slots: int,
     n_cell_types: int,
-    train_cells: int,
+    train_tokens: int,
 ) -> Workload:
     """The numbers of a run, its config and model filled in.
 
-    Raises UserError when sae.k exceeds the number of latents, or when no cell is left to train on.
+    train_tokens: gene tokens of the cells that SAEs are trained on. Raises UserError when there is none.
     """
     config, info = run.config, run.model_info
-    gene_tokens = max(int(shard_stored.sum()) - run.n_cells, 0) if train_cells else 0
-    spec = make_spec(config.sae, info.d_model, gene_tokens, config.run.seed)
+    if not train_tokens:
+        raise UserError(
+            f"there is no token to train on: no cell that is not held out has a count of a gene that {info.name} knows; "
+            f"lower data.heldout_fraction, or check data.gene_key"
+        )
     return Workload(
         n_cells=run.n_cells,
         n_tokens=n_tokens,
@@ -116,9 +119,9 @@ def workload(
         d_model=info.d_model,
         max_length=info.max_length,
         n_parameters=info.n_parameters or 12 * info.d_model**2 * info.n_layers + 60_000 * info.d_model,
-        d_sae=spec.d_sae,
-        k=spec.k,
-        train_tokens=spec.steps * spec.batch_rows,
+        d_sae=run.d_sae,
+        k=config.sae.k,
+        train_tokens=config.sae.steps * min(config.sae.batch_tokens, train_tokens),
         evaluate_tokens=config.sae.evaluate_tokens,
         batch_tokens=max(config.activations.batch_tokens, config.sae.batch_tokens),
         item_bytes=ITEM_BYTES[config.activations.dtype],

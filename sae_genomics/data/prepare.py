@@ -25,7 +25,7 @@ from sae_genomics.data.read import PLAN_VERSION
 from sae_genomics.data.scan import Candidate, Scan, candidate_names, find_counts
 from sae_genomics.data.split import choose_cells, split_cells
 from sae_genomics.errors import UserError
-from sae_genomics.models import tokeniser_settings, vocabulary
+from sae_genomics.models import check_model, tokeniser_settings, vocabulary
 from sae_genomics.progress import Progress, duration, say
 from sae_genomics.stages import stage_named
 
@@ -54,6 +54,7 @@ def run_task(run: Run, task: int) -> None:
         labels = None if cell_type_key is None else table.column(cell_type_key, "data.cell_type_key")[rows]
         heldout = split_cells(len(rows), labels, data.heldout_fraction, run.config.run.seed)
         candidate_names(data.counts, table)  # faults of the file show before a model is downloaded
+        check_model(run.config.model, run.config.paths.cache)
         words = vocabulary(run.config.model, run.config.paths.cache)
         settings = tokeniser_settings(run.config.model, run.config.paths.cache)
         with _nothing_left_on_failure(run):
@@ -64,7 +65,7 @@ def run_task(run: Run, task: int) -> None:
             n_cell_types = 0 if labels is None else int(pd.Series(labels).nunique())
             work = plan.workload(
                 run, n_tokens=tokens.read, shard_stored=tokens.shard_stored, max_shard_tokens=tokens.largest_shard,
-                n_slots=len(scan.candidate.match.tokens), n_cell_types=n_cell_types, train_cells=int((~heldout).sum()),
+                n_slots=len(scan.candidate.match.tokens), n_cell_types=n_cell_types, train_tokens=int(scan.n_genes[~heldout].sum()),
             )  # fmt: skip
             estimates = plan.estimate(run, work)
             _check_room(run, work, estimates, tokens)

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from sae_genomics.data.tokenise import TokeniserSettings
 
 __all__ = [
-    "FAMILIES", "CellModel", "ModelInfo", "Outputs", "describe", "load_model", "pick_device", "resolve_layers",
-    "tokeniser_settings", "vocabulary",
+    "FAMILIES", "CellModel", "ModelInfo", "Outputs", "check_model", "describe", "load_model", "pick_device",
+    "resolve_layers", "tokeniser_settings", "vocabulary",
 ]  # fmt: skip
 
-# family: (module with describe and small_files, which read no weights; module with load)
+# family: (module with describe and small_files, which read no weights; module with load and check)
 FAMILIES = {
     "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
 }
@@ -49,6 +49,12 @@ def tokeniser_settings(model: ModelConfig, cache_dir: Path | None = None) -> Tok
     """How the model wants its tokens. Downloads a model on the hub. Raises UserError as `describe` does."""
     settings: TokeniserSettings = _family(model, 0).small_files(model, cache_dir).tokeniser
     return settings
+
+
+def check_model(model: ModelConfig, cache_dir: Path | None = None) -> None:
+    """Raise UserError when the checkpoint's tensors and its config disagree; reads no weights. Downloads a model on
+    the hub."""
+    _family(model, 1).check(model, cache_dir)
 
 
 def load_model(

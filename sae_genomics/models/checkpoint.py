@@ -74,23 +74,15 @@ def _damaged(path: Path, why: str = "its header cannot be read") -> UserError:
     return UserError(f"{path} is truncated or not a safetensors file ({why}); copy or download it again")
 
 
-def load_weights(
-    module: torch.nn.Module,
-    path: Path,
-    *,
-    prefix: str,
-    ignore: tuple[str, ...],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> None:
-    """Give a module built on the meta device its weights, each tensor read straight to its device and dtype.
+def check_shapes(module: torch.nn.Module, path: Path, *, prefix: str, ignore: tuple[str, ...]) -> list[str]:
+    """Compare a checkpoint's header with a module (which may be on the meta device); no weights are read.
 
     prefix: what stands before the module's own names in the file. ignore: prefixes of tensors that the file may hold
-    and the module does not need. Raises UserError naming the first tensor that is missing, has another shape, or that
-    the config does not account for.
-    """
-    from safetensors import SafetensorError, safe_open
+    and the module does not need.
 
+    Returns the names in the file of the module's tensors. Raises UserError naming the first tensor that is missing, has
+    another shape, or that the config does not account for.
+    """
     found = tensor_shapes(path)
     expected = {prefix + name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     for name, shape in expected.items():
@@ -106,6 +98,25 @@ def load_weights(
     extra = sorted(name for name in found if name not in expected and not name.startswith(ignore))
     if extra:
         raise UserError(f"{path}: tensor {extra[0]} has no place in the model's config; is model_config.yml its own?")
+    return list(expected)
+
+
+def load_weights(
+    module: torch.nn.Module,
+    path: Path,
+    *,
+    prefix: str,
+    ignore: tuple[str, ...],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Give a module built on the meta device its weights, each tensor read straight to its device and dtype.
+
+    Raises UserError as `check_shapes` does, which explains prefix and ignore.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    expected = check_shapes(module, path, prefix=prefix, ignore=ignore)
     weights: dict[str, torch.Tensor] = {}
     try:
         with safe_open(str(path), framework="pt", device=str(device)) as file:

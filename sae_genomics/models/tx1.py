@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sae_genomics.data.tokenise import Tokens
 from sae_genomics.models.base import CellModel, ModelInfo, Outputs
-from sae_genomics.models.checkpoint import load_weights
+from sae_genomics.models.checkpoint import check_shapes, load_weights
 from sae_genomics.models.tx1_config import (
     PREFIX,
     Release,
@@ -40,6 +40,20 @@ def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> Ce
     return NativeTx1(release, info, device, getattr(torch, model.compute_dtype))
 
 
+def check(model: ModelConfig, cache_dir: Path | None) -> None:
+    """See `sae_genomics.models.check_model`. The reference backend judges its checkpoints itself."""
+    if model.backend == "native":
+        release = read_release(find_folder(model, cache_dir), with_drugs=model.drug_key is not None)
+        with torch.device("meta"):
+            network = Tx1Network(release.config)
+        check_shapes(network, release.folder / "model.safetensors", prefix=PREFIX, ignore=_not_needed(release))
+
+
+def _not_needed(release: Release) -> tuple[str, ...]:
+    """A checkpoint trained with drugs serves without them too."""
+    return () if release.config.chem else (f"{PREFIX}chem_encoder.",)
+
+
 def load_folder(folder: Path, *, with_drugs: bool = False, device: str = "cpu", dtype: str = "float32") -> NativeTx1:
     """Load a release folder without a run's config, for scripts and notebooks."""
     release = read_release(Path(folder), with_drugs=with_drugs)
@@ -58,15 +72,8 @@ class NativeTx1(CellModel):
         self.device = device
         with torch.device("meta"):
             self.network = Tx1Network(release.config)
-        load_weights(
-            self.network,
-            release.folder / "model.safetensors",
-            prefix=PREFIX,
-            # a checkpoint trained with drugs serves without them too
-            ignore=() if release.config.chem else (f"{PREFIX}chem_encoder.",),
-            device=device,
-            dtype=dtype,
-        )
+        weights = release.folder / "model.safetensors"
+        load_weights(self.network, weights, prefix=PREFIX, ignore=_not_needed(release), device=device, dtype=dtype)
         self.network.eval().requires_grad_(False)
 
     @torch.inference_mode()

@@ -19,7 +19,7 @@ from tests.data.conftest import random_counts, write_cells
 def workload(run, **changed):
     values = {
         "n_tokens": 700_000, "shard_stored": np.full(run.n_shards, 20_000), "max_shard_tokens": 25_000, "n_slots": 120,
-        "n_cell_types": 3, "train_cells": 50,
+        "n_cell_types": 3, "train_tokens": 500_000,
     }  # fmt: skip
     return plan.workload(run, **{**values, **changed})
 
@@ -75,9 +75,9 @@ def test_the_width_is_the_trainers(run):
     assert workload(run).d_sae == make_spec(run.config.sae, run.model_info.d_model, 10, 0).d_sae
 
 
-def test_no_cell_to_train_on(run):
+def test_no_token_to_train_on(run):
     with pytest.raises(UserError, match="no token to train on"):
-        workload(run, train_cells=0)
+        workload(run, train_tokens=0)
 
 
 def test_savings_name_a_setting_that_fits(run):

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import anndata as ad
 import numpy as np
@@ -348,7 +349,6 @@ def test_drugs_that_are_not_there(tmp_path, make_run):
     ("section", "values", "says"),
     [
         ("model", {"layers": [0, 3]}, "layer 3 is out of range"),
-        ("sae", {"expansion": 1, "k": 49}, "sae.k = 49"),
         ("data", {"counts": "layers:umis"}, "no layers:umis; there is X"),
         ("data", {"gene_key": "ids"}, "data.gene_key"),
     ],
@@ -356,6 +356,23 @@ def test_drugs_that_are_not_there(tmp_path, make_run):
 def test_settings_that_do_not_fit(tmp_path, make_run, section, values, says):
     path = write_cells(tmp_path / "a.h5ad", random_counts())
     assert says in refused(make_run(path, **{section: values}), tmp_path)
+
+
+def test_a_checkpoint_that_disagrees_with_its_config(tmp_path, make_run):
+    shutil.copytree(MODEL, tmp_path / "model")
+    config = tmp_path / "model" / "model_config.yml"
+    config.write_text(config.read_text().replace("d_model: 48", "d_model: 96"))
+    path = write_cells(tmp_path / "a.h5ad", random_counts())
+    line = refused(make_run(path, model={"path": str(tmp_path / "model")}), tmp_path)
+    assert "model.safetensors" in line
+    assert "shape" in line
+
+
+def test_counts_of_unknown_genes_alone(tmp_path, make_run):
+    counts = random_counts(genes=50)
+    counts[:, :10] = 0
+    names = model_genes()[:10] + [f"unknown{i}" for i in range(40)]
+    assert "no token to train on" in refused(make_run(write_cells(tmp_path / "a.h5ad", counts, names)), tmp_path)
 
 
 def test_nothing_above_zero(tmp_path, make_run):
@@ -371,8 +388,6 @@ def test_no_matrix_of_counts(tmp_path, make_run):
 
 @pytest.mark.parametrize("storage", ["csr", "csc"])
 def test_disk_too_small(tmp_path, make_run, monkeypatch, storage):
-    import shutil
-
     path = write_cells(tmp_path / "a.h5ad", random_counts(mean=3), storage=storage)
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000 if storage == "csr" else 10_000))
