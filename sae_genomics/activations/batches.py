@@ -7,6 +7,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -63,7 +64,6 @@ class ShuffledBatches:
         self._group_rows = rows.n_rows if self.in_memory else max(memory_bytes // 2 // rows.row_bytes, 1)
         self._prefetch, self._pin = max(prefetch, 1), pin_memory
         self._position = 0
-        self._everything: npt.NDArray[Any] | None = None
         self._producer: _Producer | None = None
 
     @property
@@ -133,14 +133,15 @@ class ShuffledBatches:
     def _groups(self, position: int) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.int64]]]:
         """Each group's stored rows, and the order to take them in, from `position` on and without end."""
         plan = self._plan(position)
+        buffers = cycle([self._buffer()] if self.in_memory else [self._buffer(), self._buffer()])
         with OpenFiles(self.rows) as files, ThreadPoolExecutor(1, "activation reader") as reader:
             group = next(plan)
-            reading: Future[npt.NDArray[Any]] = reader.submit(self._read, files, group.blocks)
+            reading: Future[npt.NDArray[Any]] = reader.submit(self._read, files, group.blocks, next(buffers))
             while True:
                 stored = reading.result()
                 following = next(plan)
-                if not self.in_memory:
-                    reading = reader.submit(self._read, files, following.blocks)
+                if not self.in_memory:  # the other buffer's group is used up by now
+                    reading = reader.submit(self._read, files, following.blocks, next(buffers))
                 yield stored, self._generator(group.epoch, group.number + 1).permutation(len(stored))[group.skip :]
                 group = following
 
@@ -162,25 +163,26 @@ class ShuffledBatches:
     def _generator(self, epoch: int, purpose: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence([self.seed, _PURPOSE, epoch, purpose]))
 
-    def _read(self, files: OpenFiles, blocks: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """The chosen rows of some blocks, as stored."""
-        if self._everything is not None:
-            return self._everything
+    def _buffer(self) -> npt.NDArray[Any]:
+        """Room for the largest group, kept from group to group: fresh memory costs as much as reading into it."""
+        most = max(self._group_rows, int(self.rows.block_rows.max()))
+        return np.empty((most, self.d_model), dtype=DISK_DTYPES[self.rows.dtype])
+
+    def _read(self, files: OpenFiles, blocks: npt.NDArray[np.int64], buffer: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The chosen rows of some blocks, as stored; a view of `buffer`."""
         rows = self.rows
-        stored = np.empty((int(rows.block_rows[blocks].sum()), rows.d_model), dtype=DISK_DTYPES[rows.dtype])
         at = 0
         for block in blocks:
             n = int(rows.block_rows[block])
             shard, start, stop = int(rows.block_shard[block]), int(rows.block_start[block]), int(rows.block_stop[block])
+            target = buffer[at : at + n]
             if n == stop - start:
-                files.open(shard).stored_rows(start, stop, out=stored[at : at + n])
+                files.open(shard).stored_rows(start, stop, out=target)
             else:
-                found = files.open(shard).stored_rows(start, stop)
-                np.compress(rows.shards[shard].mask(start, stop), found, axis=0, out=stored[at : at + n])
+                chosen = np.flatnonzero(rows.shards[shard].mask(start, stop))
+                np.take(files.open(shard).stored_rows(start, stop), chosen, axis=0, out=target, mode="clip")
             at += n
-        if self.in_memory:
-            self._everything = stored
-        return stored
+        return buffer[:at]
 
 
 class _Group(NamedTuple):
