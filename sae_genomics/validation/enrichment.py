@@ -98,14 +98,33 @@ def enrich(lists: GeneLists, sets: sparse.csr_matrix) -> Enrichment:
     overlap = (lists.matrix @ sets).tocoo()
     size = np.bincount(sets.indices, minlength=n_terms).astype(np.int64)
     k, n, set_size = overlap.data.astype(np.int64), lists.sizes[overlap.row], size[overlap.col]
-    p = hypergeometric_tail(k, set_size, n, n_background)
     n_tests = len(lists.unit) * n_terms
+    some, kind = _kinds(k, set_size, n)
+    p = hypergeometric_tail(k[some], set_size[some], n[some], n_background)
+    q = benjamini_hochberg(p, n_tests, np.bincount(kind, minlength=len(some)))
     a, b, c = k + 0.5, n - k + 0.5, set_size - k + 0.5
     odds = a * (n_background - n - set_size + k + 0.5) / (b * c)
     return Enrichment(
-        overlap.row.astype(np.int64), overlap.col.astype(np.int64), k, set_size, n, odds, p,
-        benjamini_hochberg(p, n_tests), n_tests,
-    )  # fmt: skip
+        overlap.row.astype(np.int64), overlap.col.astype(np.int64), k, set_size, n, odds, p[kind], q[kind], n_tests
+    )
+
+
+def _kinds(
+    k: npt.NDArray[np.int64], set_size: npt.NDArray[np.int64], n: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Different (k, K, n), of which a few thousand stand behind millions of tests: one test of each, and each test's kind."""
+    if not len(k):
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    key = (k * (set_size.max() + 1) + set_size) * (n.max() + 1) + n
+    if key.max() > 1 << 26:
+        _, some, kind = np.unique(key, return_index=True, return_inverse=True)
+        return some, kind
+    example = np.full(key.max() + 1, -1, dtype=np.int64)
+    example[key] = np.arange(len(key))
+    present = np.flatnonzero(example >= 0)
+    place = np.empty(len(example), dtype=np.int64)
+    place[present] = np.arange(len(present))
+    return example[present], place[key]
 
 
 def hypergeometric_tail(
@@ -115,14 +134,9 @@ def hypergeometric_tail(
 
     The loop runs over the at most min(K, n) further terms of the sum, never over tests.
     """
-    if not len(k):
-        return np.zeros(0)
-    # a few thousand different (k, K, n) stand behind millions of tests
-    key = (k * (set_size.max() + 1) + set_size) * (n.max() + 1) + n
-    _, some, back = np.unique(key, return_index=True, return_inverse=True)
-    big_n, big_k, draws = float(n_background), set_size[some].astype(np.float64), n[some].astype(np.float64)
+    big_n, big_k, draws = float(n_background), set_size.astype(np.float64), n.astype(np.float64)
     least = np.maximum(draws + big_k - big_n, 0.0)
-    x = np.maximum(k[some].astype(np.float64), least)
+    x = np.maximum(k.astype(np.float64), least)
     log_first = _log_choose(big_k, x) + _log_choose(big_n - big_k, draws - x) - _log_choose(big_n, draws)
     first, last = x, np.minimum(big_k, draws)
     sums, factor = np.ones_like(x), np.ones_like(x)
@@ -133,7 +147,7 @@ def hypergeometric_tail(
         x = x + 1
     tail = np.where(first <= least, 1.0, np.minimum(np.exp(log_first) * sums, 1.0))
     tail[first > last] = 0.0
-    return tail[back]
+    return tail
 
 
 def _log_choose(n: npt.NDArray[np.float64] | float, k: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

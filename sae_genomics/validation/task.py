@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy import sparse
 
 from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_GENES, FEATURE_TERMS, NEURON_GENES
 from sae_genomics.associations.stream import read_slots
@@ -62,7 +62,7 @@ def run_task(run: Run, task: int) -> None:
 
 def feature_terms(lists: GeneLists, tests: Enrichment, members: Membership) -> pd.DataFrame:
     """The rows of feature_terms.parquet, by feature, then p."""
-    order = np.lexsort((tests.term, tests.p_value, lists.unit[tests.row]))
+    order = np.lexsort((tests.p_value, tests.row))
     row, term = tests.row[order], tests.term[order]
     return pd.DataFrame(
         {
@@ -76,21 +76,29 @@ def feature_terms(lists: GeneLists, tests: Enrichment, members: Membership) -> p
             "odds_ratio": tests.odds_ratio[order],
             "p_value": tests.p_value[order],
             "q_value": tests.q_value[order],
-            "genes": _shared(lists.matrix, members, row, term),
+            "genes": _shared(lists, tests, members)[order],
         }
     )
 
 
-def _shared(
-    lists: sparse.csr_matrix, members: Membership, row: np.ndarray, term: np.ndarray, at_once: int = 1 << 18
-) -> np.ndarray:
-    """Shared symbols of each test, comma-separated: the product of its list's row and its set's row."""
-    sets = members.matrix.T.tocsr()
-    text = np.empty(len(row), dtype=object)
-    for start in range(0, len(row), at_once):
-        part = slice(start, start + at_once)
-        both = lists[row[part]].multiply(sets[term[part]]).tocsr()
-        both.sort_indices()
-        names = members.symbols[both.indices]
-        text[part] = pc.binary_join(pa.ListArray.from_arrays(pa.array(both.indptr), pa.array(names)), ",").to_pylist()
-    return text
+def _shared(lists: GeneLists, tests: Enrichment, members: Membership) -> npt.NDArray[np.object_]:
+    """Shared symbols of each test, comma-separated.
+
+    Every listed gene brings the sets it is in, which gives (list, set, gene) once per shared gene; sorted by list and set
+    they are the tests, in order.
+    """
+    sets, n_terms = members.matrix, len(members.term)
+    row = np.repeat(np.arange(len(lists.unit)), lists.sizes)
+    gene = lists.matrix.indices.astype(np.int64)
+    n_sets = np.diff(sets.indptr)[gene].astype(np.int64)
+    first = np.cumsum(n_sets) - n_sets
+    entry = np.repeat(sets.indptr[gene] - first, n_sets) + np.arange(int(n_sets.sum()))
+    pair = np.repeat(row, n_sets) * n_terms + sets.indices[entry]
+    order = np.argsort(pair, kind="stable")
+    names = pa.array(members.symbols).take(pa.array(np.repeat(gene, n_sets)[order]))
+    starts = np.flatnonzero(np.diff(pair[order], prepend=-1))
+    offsets = pa.array(np.append(starts, len(pair)).astype(np.int64))
+    text = pc.binary_join(pa.LargeListArray.from_arrays(offsets, names), ",")
+    result = np.empty(len(tests.row), dtype=object)
+    result[np.argsort(tests.row * n_terms + tests.term)] = text.to_numpy(zero_copy_only=False)
+    return result

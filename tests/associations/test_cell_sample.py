@@ -1,6 +1,6 @@
 import numpy as np
 import pandas as pd
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_genomics.associations.cell_sample import sample_cells
@@ -23,6 +23,7 @@ def test_without_annotation_there_is_no_sample():
     assert len(sample_cells(cells([None, None], [0, 1]), 10, 0)) == 0
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.lists(st.integers(0, 400), min_size=1, max_size=6), st.integers(10, 200))
 def test_a_sample_keeps_shares_and_rare_types(seed, sizes, max_cells):
     types = [f"t{i}" for i, size in enumerate(sizes) for _ in range(size)]

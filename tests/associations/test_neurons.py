@@ -8,6 +8,7 @@ from sae_genomics.associations.neurons import Moments, NeuronSums, cell_maxima
 from .conftest import as_dictionary, blocks
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=6), st.sampled_from([0.0, 50.0]))
 def test_moments_are_those_of_all_rows(lengths, offset):
     rng = np.random.default_rng(sum(lengths))

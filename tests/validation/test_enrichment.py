@@ -5,11 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse, stats
 
-from sae_genomics.validation.enrichment import GeneLists, enrich, hypergeometric_tail, top_genes
+from sae_genomics.validation.enrichment import GeneLists, _kinds, enrich, hypergeometric_tail, top_genes
 from sae_genomics.validation.gene_sets import Collection, GeneSet, membership
 from sae_genomics.validation.nulls import null_row, shuffled_genes
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_tail_is_scipys(data):
     big_n = data.draw(st.integers(1, 30_000))
@@ -38,6 +39,18 @@ def random_case(seed, n_units, n_terms, n_background):
     lists = lists[np.flatnonzero(np.diff(lists.indptr))]
     sets = sparse.csr_matrix((rng.random((n_background, n_terms)) < 0.2).astype(np.int32))
     return GeneLists(np.arange(lists.shape[0]), lists), sets
+
+
+def test_kinds_are_the_same_found_either_way():
+    rng = np.random.default_rng(0)
+    k, set_size, n = rng.integers(1, 6, 500), rng.integers(5, 40, 500), rng.integers(6, 9, 500)
+    some, kind = _kinds(k, set_size, n)
+    for values in (k, set_size, n):
+        np.testing.assert_array_equal(values[some][kind], values)
+    assert len(some) == len(set(zip(k, set_size, n, strict=True)))
+    far, far_kind = _kinds(k, set_size * 10_000_000, n)
+    np.testing.assert_array_equal(k[far][far_kind], k)
+    assert len(far) == len(some)
 
 
 @settings(deadline=None, max_examples=30)
