@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -59,11 +59,8 @@ class ReferenceTx1(CellModel):
             if len(found) == len(set(layers)):
                 raise _DeepEnough
 
-        with self._listening(hook, dict.fromkeys(layers, keep)), self._autocast():
-            try:
-                self.model(self._batch(batch, padding, None), skip_decoders=True)
-            except _DeepEnough:
-                pass
+        with self._listening(hook, dict.fromkeys(layers, keep)), self._autocast(), suppress(_DeepEnough):
+            self.model(self._batch(batch, padding, None), skip_decoders=True)
         return {layer: found[layer].to(self.dtype) for layer in layers}
 
     @torch.inference_mode()
