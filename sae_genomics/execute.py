@@ -111,8 +111,10 @@ def report_failure(run: Run, stage: Stage, task: int, error: Exception) -> int:
 
 
 def _check_inputs(run: Run, stage: Stage, task: int) -> None:
+    # Of a shard's many files, a layer's task reads its own layer's: looking at all of them, for every layer, takes minutes.
+    layer = run.layers[task] if stage.unit == "layer" else None
     for need, each in needed_tasks(run, stage, task):
-        state = run.state(need, each)
+        state = run.state(need, each, layer=layer)
         if not state.done:
             script = Path("scripts") / f"{need.number:02d}_{need.name}.py"
             config = run.config_file or "CONFIG"

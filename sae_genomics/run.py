@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from sae_genomics.stages import Stage
 
 Status = Literal["done", "missing", "stale"]
+_PROBED = 16  # tasks that tell how long a look at one takes
+_SLOW_TASK_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,17 @@ class Run:
         return self.prepare_dir / "cells.parquet"
 
     def tokens_file(self, shard: int) -> Path:
-        return self.checkpoints / "activations" / "tokens" / f"shard_{shard:04d}.h5"
+        return self._activations_dir("tokens") / f"shard_{shard:04d}.h5"
 
     def activations_file(self, layer: int, shard: int) -> Path:
-        return self.checkpoints / "activations" / f"layer_{layer:02d}" / f"shard_{shard:04d}.h5"
+        return self._activations_dir(f"layer_{layer:02d}") / f"shard_{shard:04d}.h5"
+
+    def _activations_dir(self, name: str) -> Path:
+        """Remembered: a large run asks for its hundred thousand files again and again."""
+        folders: dict[str, Path] = self.__dict__.setdefault("_activations_dirs", {})
+        if name not in folders:
+            folders[name] = self.checkpoints / "activations" / name
+        return folders[name]
 
     def sae_dir(self, layer: int) -> Path:
         return self.checkpoints / "saes" / f"layer_{layer:02d}"
@@ -210,27 +221,45 @@ class Run:
         """Fingerprint of one file: the stage's base and what distinguishes the file (shard, layer, hook)."""
         return hash_values(self.base_fingerprint(stage), parts)
 
-    def state(self, stage: Stage, task: int) -> State:
-        """done, missing or stale, from the manifest and the files themselves."""
+    def state(self, stage: Stage, task: int, layer: int | None = None) -> State:
+        """done, missing or stale, from the manifest and the files themselves.
+
+        layer: look only at the files of this layer and at those that belong to none; default: all of them.
+        """
         manifest = read_json(self.manifest_file(stage, task))
-        recorded = manifest.get("files", {}) if isinstance(manifest, dict) else {}
+        manifest = manifest if isinstance(manifest, dict) else {}
+        recorded = manifest.get("files", {})
+        if not recorded:
+            return State("missing", "not finished yet")
+        # A file's fingerprint follows from the stage's and from which file it is; only a partial stage's parts may vary.
+        same_base = not stage.partial and manifest.get("base") == self.base_fingerprint(stage)
         stale = False
-        root = self._root(stage)
+        prefix = f"{self._root(stage)}{os.sep}"
         for path, parts in stage.files(self, task).items():
-            entry = recorded.get(path.relative_to(root).as_posix())
+            if layer is not None and parts.get("layer", layer) != layer:
+                continue
+            text = os.fspath(path)
+            entry = recorded.get(text.removeprefix(prefix))
             try:
-                size = os.stat(path).st_size
+                size = os.stat(text).st_size
             except OSError:
                 return State("missing", f"{path.name} is not there")
             if entry is None:
                 return State("missing", f"{path.name} was not finished")
             if entry["size"] != size:
                 return State("missing", f"{path.name} is damaged: {size:,} bytes instead of {entry['size']:,}")
-            stale = stale or entry["fingerprint"] != self.fingerprint(stage, **parts)
-        return State("stale", self._why_stale(stage, manifest or {})) if stale else State("done")
+            stale = stale or not (same_base or entry["fingerprint"] == self.fingerprint(stage, **parts))
+        return State("stale", self._why_stale(stage, manifest)) if stale else State("done")
 
     def states(self, stage: Stage) -> list[State]:
-        return [self.state(stage, task) for task in range(self.n_tasks(stage))]
+        """Every task's state. Where the file system is far away, many tasks are looked at side by side."""
+        tasks = range(self.n_tasks(stage))
+        started = time.perf_counter()
+        first = [self.state(stage, task) for task in tasks[:_PROBED]]
+        if len(tasks) > _PROBED and time.perf_counter() - started > _SLOW_TASK_SECONDS * _PROBED:
+            with ThreadPoolExecutor(16) as pool:
+                return first + list(pool.map(lambda task: self.state(stage, task), tasks[_PROBED:]))
+        return first + [self.state(stage, task) for task in tasks[_PROBED:]]
 
     def write_manifest(self, stage: Stage, task: int, facts: dict[str, Any]) -> None:
         """Record that a task's files are complete. Raises RuntimeError when one of them is missing."""
@@ -252,6 +281,7 @@ class Run:
                 "stage": stage.name,
                 "unit": self.unit_key(stage, task),
                 "version": stage.version,
+                "base": self.base_fingerprint(stage),
                 "config": self.config_values(stage),
                 "inputs": {need: self.base_fingerprint(stage_named(need)) for need in stage.needs},
                 "identities": self.identities if not stage.needs else {},

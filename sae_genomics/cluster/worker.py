@@ -86,8 +86,9 @@ def wait_for_inputs(run: Run, stage: Stage, task: int) -> None:
     if stage.partial or "SLURM_JOB_ID" not in os.environ:
         return
     deadline = time.monotonic() + float(os.environ.get("SAE_GENOMICS_INPUT_WAIT", "60"))
+    layer = run.layers[task] if stage.unit == "layer" else None
     for need, each in needed_tasks(run, stage, task):
-        while not run.state(need, each).done:
+        while not run.state(need, each, layer=layer).done:
             tried = attempts.attempts_of(run, need, each)
             failed = bool(tried) and tried[-1].outcome == "failed"
             if failed or time.monotonic() >= deadline:

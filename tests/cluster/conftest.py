@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +13,9 @@ import pytest
 from sae_genomics.config import parse_config
 from sae_genomics.run import Run
 from sae_genomics.stages import Stage
+from tests.cluster.slurm_cluster import SlurmCluster
+from tests.cluster.slurm_cluster import cluster as slurm_cluster
+from tests.cluster.tiny import TinyRun
 
 MakeRun = Callable[..., Run]
 
@@ -65,3 +70,42 @@ def stages_write_files(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]
 
     monkeypatch.setattr(Stage, "call", call)
     return calls
+
+
+# --- a real Slurm ---
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SlurmCluster]:
+    """Two nodes of one core, shared by a module's tests."""
+    with slurm_cluster(nodes=2, cpus=1) as made:
+        yield made
+
+
+@pytest.fixture
+def quiet(cluster: SlurmCluster) -> Iterator[SlurmCluster]:
+    """The module's cluster, with nothing left of this test's jobs afterwards."""
+    yield cluster
+    cluster.clear()
+
+
+@pytest.fixture
+def tiny(quiet: SlurmCluster, tmp_path: Path) -> TinyRun:
+    """A run of which nothing is done, on the module's cluster."""
+    return TinyRun(tmp_path / "run", quiet.environment)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose activations of three layers are there."""
+    made = TinyRun(tmp_path_factory.mktemp("template") / "run", dict(os.environ), layers=(0, 1, 2))
+    for stage in ("prepare", "extract"):
+        made.stage(stage)
+    return made.folder
+
+
+@pytest.fixture
+def extracted(template: Path, quiet: SlurmCluster, tmp_path: Path) -> TinyRun:
+    """A copy of `template` on the module's cluster."""
+    shutil.copytree(template, tmp_path / "run")
+    return TinyRun(tmp_path / "run", quiet.environment, layers=(0, 1, 2))

@@ -40,7 +40,9 @@ def find_program(name: str) -> str | None:
 class SlurmCluster:
     """One cluster. nodes: how many slurmd; cpus: a node; memory_mb: a node; settings: further slurm.conf lines, later ones win."""
 
-    def __init__(self, nodes: int = 2, cpus: int = 1, memory_mb: int = 8000, settings: Mapping[str, str | int] | None = None):
+    def __init__(
+        self, nodes: int = 2, cpus: int = 1, memory_mb: int = 8000, settings: Mapping[str, str | int] | None = None
+    ):
         # Sockets have short names at most: pytest's folders are too deep.
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
         self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
@@ -107,7 +109,9 @@ class SlurmCluster:
         """Run a command with this cluster's SLURM_CONF."""
         result = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, **keywords)  # type: ignore[call-overload]
         if check and result.returncode:
-            raise AssertionError(f"{' '.join(command)}: exit code {result.returncode}\n{result.stdout}\n{result.stderr}")
+            raise AssertionError(
+                f"{' '.join(command)}: exit code {result.returncode}\n{result.stdout}\n{result.stderr}"
+            )
         return result
 
     def node_states(self) -> dict[str, str]:
@@ -142,6 +146,18 @@ class SlurmCluster:
         for log in sorted(self.folder.glob("*.log")):
             parts.append(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:]))
         return "\n".join(parts)
+
+    def clear(self) -> None:
+        """Cancel everything and wake every node."""
+        self.run("scancel", f"--user={os.environ.get('USER') or 'root'}", check=False)
+        for node in self.nodes:
+            if self._pid(node) is None:
+                self.start_node(node)
+        states = self.node_states()
+        asleep = [node for node in self.nodes if "down" in states.get(node, "") or "drain" in states.get(node, "")]
+        if asleep:
+            self.run("scontrol", "update", f"nodename={','.join(asleep)}", "state=resume", check=False)
+        self.wait_until_empty(60)
 
     # --- inside ---
 
@@ -179,14 +195,27 @@ class SlurmCluster:
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
-        files = {"key-file": key, "socket": "munge.socket", "pid-file": "munged.pid", "log-file": "munged.log", "seed-file": "munge.seed"}
+        files = {
+            "key-file": key,
+            "socket": "munge.socket",
+            "pid-file": "munged.pid",
+            "log-file": "munged.log",
+            "seed-file": "munge.seed",
+        }
         options = [f"--{name}={self.folder / value}" for name, value in files.items()]
-        subprocess.run([find_program("munged") or "munged", "--force", *options], check=True, capture_output=True, env=self._marked(str(self.folder)))
+        subprocess.run(
+            [find_program("munged") or "munged", "--force", *options],
+            check=True,
+            capture_output=True,
+            env=self._marked(str(self.folder)),
+        )
 
     def _daemon(self, name: str, *arguments: str, mark: str | None = None) -> None:
         program = find_program(name)
         assert program
-        result = subprocess.run([program, *arguments], env=self._marked(mark or str(self.folder)), capture_output=True, text=True)
+        result = subprocess.run(
+            [program, *arguments], env=self._marked(mark or str(self.folder)), capture_output=True, text=True
+        )
         if result.returncode:
             raise AssertionError(f"{name}: {result.stdout}{result.stderr}\n{self.diagnosis()}")
 
