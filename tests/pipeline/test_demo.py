@@ -59,18 +59,15 @@ def test_cell_types_have_features(demo: Run) -> None:
 
 
 def test_more_features_are_annotated_than_with_shuffled_genes(demo: Run) -> None:
-    for layer in demo.layers:
-        nulls = pd.read_parquet(demo.layer_results(layer) / "annotation_nulls.parquet")
-        real = nulls.loc[nulls["source"] == "features", "n_annotated"].item()
-        shuffled = nulls.loc[nulls["source"] == "shuffled_genes", "n_annotated"]
-        assert real > shuffled.max()
+    tables = [pd.read_parquet(demo.layer_results(layer) / "annotation_nulls.parquet") for layer in demo.layers]
+    annotated = pd.concat(tables).groupby(["source", "repeat"])["n_annotated"].sum()
+    assert annotated["features"].item() > 3 * annotated["shuffled_genes"].max()
 
 
 def test_heldout_cells_are_the_models(demo: Run) -> None:
     card = json.loads((ROOT / "sae_genomics" / "assets" / "demo_model" / "heldout_cells.json").read_text())
-    model_cells = card if isinstance(card, list) else card["cells"]
     cells = pd.read_parquet(demo.cells_file)
-    assert set(cells.loc[cells["heldout"], "cell_id"]) == set(model_cells)
+    assert set(cells.loc[cells["heldout"], "cell_id"]) == set(card["names"])
 
 
 def stored_activations(path: Path) -> np.ndarray:
