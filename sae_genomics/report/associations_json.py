@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,7 @@ def write_genes(path: Path, results: LayerResults, n_genes: int) -> None:
     about = (
         f"the {n_genes} genes of each feature with the highest score: sum of activation x expression over gene tokens"
     )
-    _write(path, {"layer": results.layer, "about": about, "features": _grouped(rows, columns)})
+    _write(path, results.layer, about, _arrays(rows, columns))
 
 
 def write_cells(path: Path, results: LayerResults, sample: CellSample | None, top: TopCells | None) -> None:
@@ -36,38 +35,38 @@ def write_cells(path: Path, results: LayerResults, sample: CellSample | None, to
     assert results.cell_types is not None
     columns = ["cell_type", "auroc", "effect_size", "q_value", "n_cells", "mean_in", "mean_out"]
     types = results.cell_types.sort_values(["feature", "auroc"], ascending=[True, False], kind="stable")
-    types = types[types.groupby("feature").cumcount() < CELLS_LISTED]
-    features: dict[str, dict[str, Any]] = {
-        feature: {"cell_types": entries} for feature, entries in _grouped(types, columns).items()
-    }
-    about = f"cell types by held-out AUROC, at most {CELLS_LISTED}"
+    of_types = _arrays(types[types.groupby("feature").cumcount() < CELLS_LISTED], columns)
+    about, of_cells = f"cell types by held-out AUROC, at most {CELLS_LISTED}", {}
     if sample is not None and top is not None:
         about += f"; the {CELLS_LISTED} cells of highest activation among {len(sample.rows)} of {sample.n_all} cells"
-        feature = np.repeat(np.arange(len(top.feature_ptr) - 1), np.diff(top.feature_ptr))
         cells = pd.DataFrame(
             {
-                "feature": feature,
-                "cell_id": pd.Series(sample.cell_id, dtype=object).to_numpy()[top.cell],
-                "max_activation": top.activation.astype(float),
+                "feature": np.repeat(np.arange(len(top.feature_ptr) - 1), np.diff(top.feature_ptr)),
+                "cell_id": np.array(sample.cell_id, dtype=object)[top.cell],
+                "max_activation": top.activation.astype(np.float64),
             }
         )
-        for name, entries in _grouped(cells, ["cell_id", "max_activation"]).items():
-            features.setdefault(name, {"cell_types": []})["cells"] = entries
-    _write(path, {"layer": results.layer, "about": about, "features": features})
+        of_cells = _arrays(cells, ["cell_id", "max_activation"])
+    features = {
+        feature: f'{{"cell_types": {of_types.get(feature, "[]")}, "cells": {of_cells.get(feature, "[]")}}}'
+        for feature in sorted({*of_types, *of_cells})
+    }
+    _write(path, results.layer, about, features)
 
 
-def _grouped(rows: pd.DataFrame, columns: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """feature, as text -> its rows as mappings; numbers to six digits, NaN as null (JSON has none)."""
-    plain = rows[columns].copy()
-    for name in columns:
-        if plain[name].dtype.kind == "f":
-            digits = [float(f"{value:.6g}") if np.isfinite(value) else None for value in plain[name]]
-            plain[name] = pd.Series(digits, index=plain.index, dtype=object)
-    records = plain.to_dict("records")
+def _arrays(rows: pd.DataFrame, columns: list[str]) -> dict[int, str]:
+    """feature -> its rows as the text of a JSON array, in order; NaN is null. Rows come sorted by feature."""
+    if rows.empty:
+        return {}
+    lines = rows[columns].to_json(orient="records", lines=True, double_precision=10).rstrip("\n").split("\n")
     features, starts = np.unique(rows["feature"].to_numpy(), return_index=True)
-    ends = np.append(starts[1:], len(records))[: len(starts)]
-    return {str(feature): records[start:end] for feature, start, end in zip(features, starts, ends, strict=True)}
+    ends = np.append(starts[1:], len(lines))
+    return {
+        int(feature): "[" + ", ".join(lines[start:end]) + "]"
+        for feature, start, end in zip(features, starts, ends, strict=True)
+    }
 
 
-def _write(path: Path, value: dict[str, Any]) -> None:
-    write_text(path, json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n")
+def _write(path: Path, layer: int, about: str, features: dict[int, str]) -> None:
+    entries = ",\n".join(f'"{feature}": {text}' for feature, text in features.items())
+    write_text(path, f'{{"layer": {layer}, "about": {json.dumps(about)}, "features": {{\n{entries}\n}}}}\n')

@@ -25,12 +25,13 @@ def escape(text: Any) -> str:
     return _LOOSE_UNDERSCORE.sub(r"\\_", _SPECIAL.sub(r"\\\1", shown))
 
 
-def code(text: Any) -> str:
-    """Inline code that holds any text, also within a table."""
-    shown = _UNPRINTABLE.sub(" ", str(text))
+def code(text: Any, in_table: bool = False) -> str:
+    """Inline code that shows any text; `in_table` also hides bars from the table around it."""
+    shown = _UNPRINTABLE.sub(" ", str(text)) or " "
     fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
     pad = " " if shown.startswith("`") or shown.endswith("`") else ""
-    return f"{fence}{pad}{shown}{pad}{fence}".replace("|", "\\|")
+    made = f"{fence}{pad}{shown}{pad}{fence}"
+    return made.replace("|", "\\|") if in_table else made
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:

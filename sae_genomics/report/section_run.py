@@ -24,7 +24,7 @@ def was_run(contents: Contents) -> str:
 
 def _data_rows(contents: Contents) -> list[tuple[str, str]]:
     plan, data = contents.prepared.plan or {}, contents.config.data
-    rows = [("Data", code(data.path))]
+    rows = [("Data", code(data.path, in_table=True))]
     if plan.get("n_cells") is not None:
         rows.append(
             ("Cells", f"{count(plan['n_cells'])}, of which {count(plan.get('n_heldout'))} held out from training")
@@ -45,11 +45,11 @@ def _data_rows(contents: Contents) -> list[tuple[str, str]]:
             "normalised": "**not counts**: normalised values, taken as they are",
         }
         kind = kinds.get(str(counts.get("kind")), escape(counts.get("kind")))
-        rows.append(("Counts", f"{code(counts.get('where'))}, {kind}"))
+        rows.append(("Counts", f"{code(counts.get('where'), in_table=True)}, {kind}"))
     types = contents.prepared.cells
     if types is not None:
         key = plan.get("cell_type_key")
-        column = f" of {code(key)}" if key else ""
+        column = f" of {code(key, in_table=True)}" if key else ""
         rows.append(("Cell types", f"{len(types)}{column}; the largest is {escape(types.index[0])}"))
     elif plan:
         rows.append(("Cell types", "none annotated: set `data.cell_type_key` to compare features with cell types"))
@@ -75,7 +75,7 @@ def _sae_rows(contents: Contents) -> list[tuple[str, str]]:
 def _gene_sets(contents: Contents) -> str:
     validation = contents.config.validation
     named = ["built-in"] if validation.builtin else []
-    named += [code(Path(path).name) for path in validation.gmt]
+    named += [code(Path(path).name, in_table=True) for path in validation.gmt]
     return (
         f"{listing(named) or 'none'}; each feature's top {validation.top_genes} genes by {validation.rank_by}, "
         f"q < {validation.fdr:g}"

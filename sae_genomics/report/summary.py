@@ -130,8 +130,6 @@ def best_features(results: LayerResults, fdr: float, n_best: int) -> tuple[pd.Da
     """
     assert results.features is not None
     table = results.features[results.features["n_tokens"] > 0].copy()
-    table["genes"] = table["feature"].map(gene_lists(results.genes, GENES_SHOWN))
-    table["genes"] = table["genes"].map(lambda genes: genes if isinstance(genes, list) else [])
     names = {"q_value": "term_q_value", "p_value": "term_p_value", "genes": "term_genes"}
     kept = ["term", "collection", "n_overlap", "n_term", *names]
     if results.terms is not None and len(results.terms):
@@ -153,16 +151,18 @@ def best_features(results: LayerResults, fdr: float, n_best: int) -> tuple[pd.Da
     )
     table = table.iloc[order]
     family = table["term"].where(table["term_q_value"].astype(float) < fdr, other=table["feature"].astype(str))
-    shown = table[table.groupby(family).cumcount() < _SAME_TERM]
-    return shown.head(n_best).reset_index(drop=True), int((table["passed"] == 2).sum())
+    shown = table[table.groupby(family).cumcount() < _SAME_TERM].head(n_best).reset_index(drop=True)
+    genes = gene_lists(results.genes, shown["feature"], GENES_SHOWN)
+    shown["genes"] = [genes.get(feature, []) for feature in shown["feature"]]
+    return shown, int((table["passed"] == 2).sum())
 
 
-def gene_lists(genes: pd.DataFrame | None, n_genes: int) -> dict[int, list[str]]:
-    """feature -> symbols of its n_genes most specific genes, most specific first."""
+def gene_lists(genes: pd.DataFrame | None, features: pd.Series, n_genes: int) -> dict[int, list[str]]:
+    """feature -> symbols of its n_genes most specific genes, most specific first; of the given features alone."""
     if genes is None:
         return {}
-    top = genes[genes["rank_specificity"] <= n_genes].sort_values(["feature", "rank_specificity"])
-    return top.groupby("feature")["gene_symbol"].agg(list).to_dict()
+    top = genes[(genes["rank_specificity"] <= n_genes) & genes["feature"].isin(features)]
+    return top.sort_values(["feature", "rank_specificity"]).groupby("feature")["gene_symbol"].agg(list).to_dict()
 
 
 def best_over_layers(layers: list[LayerSummary]) -> pd.DataFrame | None:

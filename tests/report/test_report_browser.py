@@ -1,0 +1,372 @@
+"""dashboard.html in a real browser, from the disk, with the network cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from planted_run import MARKERS, MARKUP, Plan, PlantedRun, planted_run
+
+from sae_genomics.execute import execute
+from sae_genomics.stages import stage_named
+
+pytestmark = pytest.mark.browser
+
+if os.environ.get("REQUIRE_ALL"):
+    import selenium
+else:
+    selenium = pytest.importorskip("selenium")
+
+from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+
+MOST_ROWS = 80  # row elements at once, whatever the number of features
+
+
+class Browser:
+    """The page and what a user does with it."""
+
+    def __init__(self, profile: Path):
+        options = ChromeOptions()
+        options.binary_location = "/usr/bin/chromium"
+        for flag in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking",
+                     "disable-component-update", "disable-sync", "disable-dev-shm-usage", f"user-data-dir={profile}", "window-size=1500,950"):  # fmt: skip
+            options.add_argument(f"--{flag}")
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        self.driver = Chrome(options=options, service=ChromeService("/usr/bin/chromedriver"))
+        self.driver.execute_cdp_cmd("Network.enable", {})
+        self.driver.execute_cdp_cmd(
+            "Network.emulateNetworkConditions",
+            {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1},
+        )
+
+    def open(self, page: Path, fragment: str = "") -> None:
+        self.driver.get("about:blank")
+        for kind in ("browser", "performance"):
+            self.driver.get_log(kind)
+        self.driver.get(page.absolute().as_uri() + fragment)
+        self.until(lambda: self.js("return document.documentElement.dataset.ready"))
+
+    def js(self, code: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(code, *arguments)
+
+    def one(self, selector: str) -> Any:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector: str) -> list[Any]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def until(self, true: Callable[[], Any], seconds: float = 20) -> None:
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end, f"still not so after {seconds} s: {self.one('body').text[:500]}"
+            time.sleep(0.03)
+
+    def rows(self) -> list[list[str]]:
+        """Texts of the row elements, in order."""
+        return self.js(
+            "return [...document.querySelectorAll('.row')].map(row => [...row.children].map(cell => cell.textContent))"
+        )
+
+    def column(self, place: int) -> list[str]:
+        return [row[place] for row in self.rows()]
+
+    def click_row(self, place: int = 0) -> None:
+        """Click a row; the list may have been drawn anew between finding and clicking it."""
+        for _ in range(20):
+            try:
+                self.all(".row")[place].click()
+                return
+            except StaleElementReferenceException:
+                time.sleep(0.02)
+        raise AssertionError("the list is drawn anew all the time")
+
+    def count(self) -> str:
+        return self.one("#count").text
+
+    def type(self, text: str) -> None:
+        """Type into the search box, and wait until the list has followed."""
+        before = self.js(
+            "window.followed = 0; new MutationObserver(() => window.followed++).observe(document.getElementById('rows'), {childList: true}); return 0"
+        )
+        box = self.one("#search")
+        box.send_keys(Keys.CONTROL + "a", Keys.NULL, Keys.BACKSPACE, text)
+        self.until(lambda: self.js("return window.followed") > before)
+        time.sleep(0.25)  # the search waits for the end of typing
+
+    def sort(self, title: str) -> None:
+        next(button for button in self.all("#head button") if button.text.startswith(title)).click()
+
+    def errors(self) -> list[str]:
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def requests(self) -> list[str]:
+        """Every address asked for since the page was opened, data: and the page itself aside."""
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        return [url for url in urls if not url.startswith(("data:", "file:"))]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    made = Browser(tmp_path_factory.mktemp("profile"))
+    yield made
+    made.driver.quit()
+
+
+@pytest.fixture
+def page(browser: Browser, finished: PlantedRun) -> Iterator[Browser]:
+    """The page of the finished run, freshly opened; afterwards there must be no error and no request."""
+    browser.open(finished.dashboard_file)
+    yield browser
+    assert browser.errors() == []
+    assert browser.requests() == []
+
+
+def test_opens_with_every_feature(page: Browser) -> None:
+    assert page.count() == "600 features"
+    assert 10 < len(page.rows()) < MOST_ROWS
+    assert page.one("#status").text == ""
+    assert page.js("return document.getElementById('layers').rows.length") == 4
+    assert "Genes shuffled" in page.js("return document.getElementById('layers').textContent")
+
+
+@pytest.mark.parametrize(
+    ("title", "place", "descending"),
+    [("Specificity", 9, True), ("Fires in", 8, True), ("AUROC", 4, True), ("Layer", 0, False), ("Feature", 1, False)],
+)
+def test_sorting(page: Browser, title: str, place: int, descending: bool) -> None:
+    def shown() -> np.ndarray:
+        return np.array([float(text.rstrip(" %")) for text in page.column(place) if text != "–"])
+
+    page.sort(title)
+    first = shown()
+    assert (np.diff(first) <= 0).all() if descending else (np.diff(first) >= 0).all()
+    assert page.all(f"#head [aria-sort={'descending' if descending else 'ascending'}]")
+    page.sort(title)
+    second = shown()
+    assert (np.diff(second) >= 0).all() if descending else (np.diff(second) <= 0).all()
+    assert second[0] != first[0]
+    page.one("#grid").send_keys(Keys.END)
+    if title in ("Specificity", "AUROC"):  # features that never fire have neither, and stand last whichever way
+        assert page.column(place)[-1] == "–"
+
+
+def test_finds_by_gene(page: Browser) -> None:
+    page.type('"ms4a1"')
+    assert "best match first" in page.count()
+    assert all("MS4A1" in row[2] for row in page.rows())
+    assert "CD19+ B genes" in page.column(6)
+    ranks = [row[2].split(", ").index("MS4A1") for row in page.rows() if "MS4A1" in row[2].split(", ")]
+    assert ranks == sorted(ranks)  # where the gene stands higher, the feature stands higher
+    assert page.one(".row mark").text == "MS4A1"
+    page.type("")
+    assert page.count() == "600 features"
+
+
+def test_finds_by_cell_type_and_by_term(page: Browser) -> None:
+    page.js("document.getElementById('scope').value = 'types'")
+    page.type("monocyte")
+    assert page.column(3)[:3] == ["CD14+ Monocyte"] * 3
+    page.js("document.getElementById('scope').value = 'terms'")
+    page.type("g2/m cycle")  # words in any order
+    assert set(page.column(6)) == {"cell cycle: G2/M genes"}
+    assert page.count().startswith("12 of 600") or int(page.count().split()[0]) > 5
+    page.type("something by chance")  # q = 0.8: no match
+    assert page.count().startswith("0 of 600")
+    assert page.one("#empty").is_displayed()
+    page.one("#reset").click()
+    assert page.count() == "600 features"
+
+
+def test_filters(page: Browser) -> None:
+    page.one("#layer").send_keys("1")
+    page.until(lambda: page.count() == "200 of 600 features")
+    assert set(page.column(0)) == {"1"}
+    page.one("#annotated").click()
+    n_annotated = int(page.count().split()[0])
+    assert 0 < n_annotated < 100
+    assert "–" not in page.column(7)
+
+
+def test_panel_shows_a_feature(page: Browser, finished: PlantedRun) -> None:
+    page.type('"nkg7"')
+    page.click_row()
+    page.until(lambda: page.all("#embedding"))
+    layer, feature = page.rows()[0][:2]
+    assert page.one("#panel-title").text == f"Layer {layer} · feature {feature}"
+    assert page.js("return location.hash") == f"#layer={layer}&feature={feature}"
+    genes = [each.text for each in page.all("#panel-genes .name")]
+    assert genes[:5] == MARKERS["CD56+ NK"]
+    widths = page.js(
+        "return [...document.querySelectorAll('#panel-genes .fill')].map(bar => bar.getBoundingClientRect().width)"
+    )
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > 50
+    assert "CD56+ NK" in page.one("#panel-types tbody tr").text
+    assert "CD56+ NK genes" in page.one("#panel-terms").text
+    assert "5 of 8" in page.one("#panel-terms").text
+    assert "NKG7, GNLY, KLRD1, PRF1, GZMB" in page.one(".term-genes").text
+    page.one("input[value=score]").click()
+    assert [each.text for each in page.all("#panel-genes .name")] != genes
+    page.until(lambda: distinct_colours(page) > 3)
+    page.one("input[value=type]").click()
+    page.until(lambda: "Monocyte" in page.one(".legend").text)
+
+
+def distinct_colours(page: Browser) -> int:
+    return page.js(
+        "const c = document.getElementById('embedding'); const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+        "const found = new Set(); for (let i = 0; i < d.length; i += 4) if (d[i + 3] === 255) found.add(d[i] << 16 | d[i + 1] << 8 | d[i + 2]);"
+        "return found.size"
+    )
+
+
+def test_pointing_at_a_cell_names_it(page: Browser) -> None:
+    page.click_row()
+    page.until(lambda: page.all("#embedding") and distinct_colours(page) > 3)
+    box = page.js(
+        "const b = document.getElementById('embedding'); b.scrollIntoView(); const r = b.getBoundingClientRect(); return [r.left, r.top, r.width, r.height]"
+    )
+    for place in np.linspace(0.1, 0.9, 30):
+        page.js(
+            "document.getElementById('embedding').dispatchEvent(new PointerEvent('pointermove', {clientX: arguments[0], clientY: arguments[1]}))",
+            box[0] + place * box[2], box[1] + 0.5 * box[3],
+        )  # fmt: skip
+    assert "cell_" in page.one("#hovered").text
+
+
+def test_names_with_markup_are_text(page: Browser) -> None:
+    for name in MARKUP[:2]:
+        page.js("document.getElementById('scope').value = 'genes'")
+        page.type(f'"{name}"')
+        assert int(page.count().split()[0]) > 0
+        assert name in " ".join(page.column(2))
+        page.click_row()
+        page.until(lambda: page.all("#panel-genes .name"))
+        assert name in [each.text for each in page.all("#panel-genes .name")]
+    page.js("document.getElementById('scope').value = 'terms'")
+    page.type(MARKUP[0])
+    assert MARKUP[0] in page.column(6)[0]
+    assert page.js("return document.querySelectorAll('img, main script, header script').length") == 0
+
+
+def test_injected_code_is_refused(browser: Browser, finished: PlantedRun) -> None:
+    """The policy holds even where the escaping is gone: an inline handler does not run, and is reported."""
+    browser.open(finished.dashboard_file)
+    browser.js(
+        "window.harmed = false; document.getElementById('notes').innerHTML = '<img src=x onerror=\"window.harmed = true\">'"
+    )
+    time.sleep(0.3)
+    assert browser.js("return window.harmed") is False
+    assert any("Content Security Policy" in message for message in browser.errors())
+
+
+def test_deep_link_and_keyboard(page: Browser, finished: PlantedRun) -> None:
+    page.open(finished.dashboard_file, "#layer=2&feature=17")
+    page.until(lambda: page.all("#panel-title"))
+    assert page.one("#panel-title").text == "Layer 2 · feature 17"
+    assert (
+        page.js("const r = document.querySelector('.row[aria-selected=true]'); return r && r.children[1].textContent")
+        == "17"
+    )
+    page.one("body").send_keys(Keys.ESCAPE)
+    assert not page.one("#panel").is_displayed()
+    assert page.js("return location.hash") == ""
+    page.js("document.getElementById('grid').focus()")
+    page.one("#grid").send_keys(Keys.HOME, Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ENTER)
+    page.until(lambda: page.one("#panel").is_displayed())
+    third = page.js("return document.getElementById('grid-row-2').children[1].textContent")
+    assert page.one("#panel-title").text.endswith(f"feature {third}")
+    page.one("[aria-label='next feature in the list']").click()
+    fourth = page.js("return document.getElementById('grid-row-3').children[1].textContent")
+    assert page.one("#panel-title").text.endswith(f"feature {fourth}")
+    page.js("location.hash = '#layer=0&feature=99999'")
+    page.until(lambda: "no feature 99999" in page.one("#status").text)
+
+
+def test_pressing_a_gene_searches_for_it(page: Browser) -> None:
+    page.click_row()
+    page.until(lambda: page.all("#panel-genes .find"))
+    gene = page.one("#panel-genes .find").text
+    page.one("#panel-genes .find").click()
+    assert page.js("return document.getElementById('search').value") == f'"{gene}"'
+    assert all(gene in row[2] for row in page.rows())
+
+
+def test_dark_and_light(page: Browser) -> None:
+    colour = "return getComputedStyle(document.body).backgroundColor"
+    before = page.js(colour)
+    page.one("#theme").click()
+    assert page.js(colour) != before
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [Plan(embedding=False, layers=1), Plan(annotated=False, layers=1), Plan(terms=False, layers=1, d_sae=1)],
+    ids=["no embedding", "no annotation", "one feature"],
+)
+def test_poorer_data(browser: Browser, tmp_path: Path, plan: Plan) -> None:
+    run = planted_run(tmp_path, plan)
+    execute(run, stage_named("report"), 0)
+    browser.open(run.dashboard_file)
+    assert browser.count() == f"{plan.d_sae} features"
+    browser.click_row()
+    browser.until(lambda: browser.all("#panel-cells p, #panel-cells table"))
+    assert bool(browser.all("#embedding")) == plan.embedding
+    assert browser.errors() == []
+
+
+def test_nothing_done_yet(browser: Browser, tmp_path: Path) -> None:
+    import shutil
+
+    run = planted_run(tmp_path, Plan(layers=1, d_sae=10))
+    shutil.rmtree(run.results)
+    execute(run, stage_named("report"), 0)
+    browser.open(run.dashboard_file)
+    assert browser.one("#status").text == "No layer's features are done yet."
+    assert "not done" in browser.js("return document.getElementById('notes').textContent")
+    assert browser.errors() == []
+
+
+@pytest.mark.slow
+def test_stays_quick_with_many_features(browser: Browser, tmp_path: Path) -> None:
+    """4 layers of 20 000 features: elements stay few. Times are printed, not asserted."""
+    run = planted_run(tmp_path, Plan(layers=4, d_sae=20_000, n_cells=300))
+    started = time.monotonic()
+    execute(run, stage_named("report"), 0)
+    print(
+        f"\nreport of 80,000 features: {time.monotonic() - started:.1f} s, page {run.dashboard_file.stat().st_size / 1e6:.1f} MB"
+    )
+    browser.open(run.dashboard_file)
+    assert browser.count() == "80,000 features"
+    print(f"opened: first rows after {browser.js('return document.documentElement.dataset.ready')} ms")
+    timed = {
+        "sort": "document.querySelector('#head [data-key=firing_rate] button').click()",
+        "scroll to the end": "const g = document.getElementById('grid'); g.scrollTop = g.scrollHeight; g.dispatchEvent(new Event('scroll'))",
+        "back to the middle": "const g = document.getElementById('grid'); g.scrollTop = g.scrollHeight / 2; g.dispatchEvent(new Event('scroll'))",
+    }
+    for name, code in timed.items():
+        took = browser.driver.execute_async_script(
+            f"const t = performance.now(); {code}; requestAnimationFrame(() => requestAnimationFrame(() => arguments[0](performance.now() - t)))".replace(
+                "arguments[0]", "done"
+            ).replace("const t", "const done = arguments[0]; const t", 1)
+        )
+        print(f"{name}: {took:.0f} ms")
+        assert 5 < len(browser.rows()) < MOST_ROWS
+    started = time.monotonic()
+    browser.type("cd79a")
+    print(f"typing and search, with 250 ms of waiting: {1000 * (time.monotonic() - started):.0f} ms; {browser.count()}")
+    assert 5 < len(browser.rows()) < MOST_ROWS
+    assert browser.js("return document.querySelectorAll('*').length") < 3000
+    browser.click_row()
+    browser.until(lambda: browser.all("#embedding"))
+    assert browser.errors() == []
