@@ -210,17 +210,11 @@ class ShardSink:
         self._full.put(None)
         self._thread.join()
         try:
-            if kind is None:
+            if error is None:
                 self._raise_problem()
                 for layer, writer in self.writers.items():
                     summary = self.summaries[layer]
                     writer.finish(summary.nonfinite, summary.mean, summary.mean_squared_norm)
-        except BaseException:
-            self._abandon()
-            raise
-        if kind is not None:
-            self._abandon()
-
-    def _abandon(self) -> None:
-        for writer in self.writers.values():
-            writer.abandon()
+        finally:
+            for writer in self.writers.values():
+                writer.close()

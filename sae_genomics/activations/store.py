@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.activations.dtypes import DISK_DTYPES, item_bytes, to_float32
+from sae_genomics.activations.output import OutputFile
 from sae_genomics.errors import DamagedArtifact, UserError
 
 FORMAT_VERSION = 1
@@ -95,23 +96,35 @@ def special_rows(cell_ptr: npt.NDArray[np.int64], n_special: int) -> npt.NDArray
 
 
 def write_tokens(path: Path, tokens: TokenShard) -> None:
-    """Write a shard's tokens to `path`, which the caller makes atomic."""
-    with h5py.File(path, "w") as file:
-        for name, dtype in _TOKEN_ARRAYS:
-            array = np.ascontiguousarray(getattr(tokens, name), dtype=dtype)
-            rows = min(max(len(array), 1), CHUNK_BYTES // array.itemsize)
-            file.create_dataset(name, data=array, chunks=(rows,), maxshape=(None,), fletcher32=True, track_times=False)
-        pointers = np.ascontiguousarray(tokens.cell_ptr, dtype=np.int64)
-        file.create_dataset(
-            "cell_ptr", data=pointers, chunks=(min(len(pointers), 1 << 17),), fletcher32=True, track_times=False
-        )
-        file.attrs.update(
-            format_version=FORMAT_VERSION,
-            fingerprint=tokens.fingerprint,
-            shard=tokens.shard,
-            n_special=tokens.n_special,
-            n_rows=len(tokens),
-        )
+    """Write a shard's tokens to `path`, which the caller makes atomic. Raises OSError naming it."""
+    with OutputFile(path) as output:
+        with h5py.File(output, "w") as file:
+            arrays = {name: np.asarray(getattr(tokens, name), dtype=dtype) for name, dtype in _TOKEN_ARRAYS}
+            arrays["cell_ptr"] = np.asarray(tokens.cell_ptr, dtype=np.int64)
+            for name, array in arrays.items():
+                _growing(file, name, array.dtype, len(array))[...] = array
+            file.attrs.update(
+                format_version=FORMAT_VERSION,
+                fingerprint=tokens.fingerprint,
+                shard=tokens.shard,
+                n_special=tokens.n_special,
+                n_rows=len(tokens),
+            )
+        output.check()
+
+
+def _growing(file: h5py.File, name: str, dtype: npt.DTypeLike, length: int) -> h5py.Dataset:
+    """An empty one-dimensional dataset with checksums."""
+    most = CHUNK_BYTES // np.dtype(dtype).itemsize
+    return file.create_dataset(
+        name,
+        (length,),
+        dtype,
+        chunks=(min(max(length, 1024), most),),
+        maxshape=(None,),
+        fletcher32=True,
+        track_times=False,
+    )
 
 
 def read_tokens(path: Path) -> TokenShard:
@@ -152,9 +165,11 @@ class ActivationWriter:
 
     def __init__(self, path: Path, header: Header, n_rows: int, compression: str = "none"):
         self.header, self.n_rows = header, n_rows
+        plugin = _compression_filter(compression)
         row_bytes = header.d_model * item_bytes(header.dtype)
         chunk_rows = min(max(CHUNK_BYTES // row_bytes, 1), max(n_rows, 1))
-        self._file = h5py.File(path, "w", rdcc_nbytes=2 * chunk_rows * row_bytes)
+        self._output = OutputFile(path)
+        self._file = h5py.File(self._output, "w", rdcc_nbytes=2 * chunk_rows * row_bytes)
         self._rows = self._file.create_dataset(
             "activations",
             shape=(n_rows, header.d_model),
@@ -164,19 +179,25 @@ class ActivationWriter:
             fletcher32=True,
             fill_time="never",
             track_times=False,
-            **_compression_filter(compression),
+            **plugin,
         )
+        self._nonfinite = _growing(self._file, "nonfinite_rows", np.int64, 0)
 
     def write(self, start: int, rows: npt.NDArray[Any]) -> None:
-        """Store rows from `start` on. rows: [n, d_model], C-contiguous, in the dtype that stands on disk."""
+        """Store rows from `start` on. rows: [n, d_model], C-contiguous, in the dtype that stands on disk.
+
+        Raises OSError naming the file.
+        """
         if len(rows):
             self._rows.write_direct(rows, dest_sel=np.s_[start : start + len(rows)])
+            self._output.check()
 
     def finish(
         self, nonfinite_rows: npt.NDArray[np.int64], mean: npt.NDArray[np.float64], mean_squared_norm: float
     ) -> None:
         """Add the attributes and close. The statistics are over finite rows; see docs/activations.md."""
-        self._file.create_dataset("nonfinite_rows", data=nonfinite_rows.astype(np.int64), track_times=False)
+        self._nonfinite.resize(nonfinite_rows.shape)
+        self._nonfinite[...] = nonfinite_rows
         self._rows.attrs["dtype"] = self.header.dtype
         self._file.attrs.update(
             format_version=FORMAT_VERSION,
@@ -187,14 +208,13 @@ class ActivationWriter:
             mean=mean.astype(np.float32),
             mean_squared_norm=float(mean_squared_norm),
         )
-        self._file.close()
+        self.close()
+        self._output.check()
 
-    def abandon(self) -> None:
-        """Close without finishing; the caller removes the file. A full disk makes even closing fail."""
-        try:
-            self._file.close()
-        except (OSError, RuntimeError):
-            return
+    def close(self) -> None:
+        """Close; a file that was not finished is of no use. Never fails on a full disk."""
+        self._file.close()
+        self._output.close()
 
 
 def _compression_filter(name: str) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """The files of extraction: what is written is read, and damage is found and named."""
 
+import errno
+import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -24,6 +27,7 @@ from sae_genomics.activations.store import (
 from sae_genomics.errors import DamagedArtifact, UserError
 
 D_MODEL = 40
+ROOT = Path(__file__).parents[2]
 
 
 def header(**changes) -> Header:
@@ -190,3 +194,42 @@ def test_tokens_come_back_as_they_went(tmp_path_factory, lengths, n_special):
     pointers, found = read_cell_ptr(path)
     np.testing.assert_array_equal(pointers, tokens.cell_ptr)
     assert found == n_special
+
+
+_NO_ROOM = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, write_tokens
+
+path, n = Path(sys.argv[1]), 300_000
+ids = np.arange(n)
+
+def tokens():
+    write_tokens(path, TokenShard(ids, ids.astype("i4"), ids.astype("f4"), ids.astype("f4"), np.array([0, n]), 1))
+
+def activations(compression):
+    writer = ActivationWriter(path, Header("", "", "", "mlp_out", 0, 0, 64, "float32", 1), n, compression)
+    try:
+        for start in range(0, n, 3000):
+            writer.write(start, np.random.default_rng(0).random((3000, 64), dtype=np.float32))
+        writer.finish(np.empty(0, dtype=np.int64), np.zeros(64), 1.0)
+    finally:
+        writer.close()
+
+for room in (0, 700, 100_000, 2_500_000):
+    for write in (tokens, lambda: activations("none"), lambda: activations("lz4")):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))  # writing more is an error
+        try:
+            write()
+        except OSError as error:
+            sys.stdout.write(f"{error.errno} {error.filename}\\n")
+"""
+
+
+def test_no_room_to_write_is_one_error_and_a_clean_end(tmp_path):
+    """HDF5 by itself brings the interpreter down when it ends after this."""
+    path = tmp_path / "a.h5"
+    done = subprocess.run([sys.executable, "-c", _NO_ROOM, str(path)], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"{errno.EFBIG} {path}"] * 12
