@@ -104,12 +104,21 @@ function update({ keepPlace = false } = {}) {
     else cell.removeAttribute("aria-sort");
   }
   const all = data.n.toLocaleString("en"), some = view.rows.length.toLocaleString("en");
-  at("count").textContent = (some === all ? all : some + " of " + all) + " features" + (choice.sort === "match" ? ", best match first" : "");
+  at("count").textContent = (some === all ? all : some + " of " + all) + " features" + byChance() + (choice.sort === "match" ? ", best match first" : "");
   at("grid").setAttribute("aria-rowcount", view.rows.length + 1);
   at("empty").hidden = view.rows.length > 0;
   at("body").style.height = Math.min(view.rows.length * ROW_HEIGHT, TALLEST) + "px";
   if (!keepPlace) at("grid").scrollTop = 0;
   draw();
+}
+
+// A number of annotated features says nothing without the number that shuffled genes give.
+function byChance() {
+  const { layer, annotated } = view.choice;
+  const shown = (meta.layers || []).filter((each) => layer === null || each.layer === layer);
+  if (!annotated || view.found || !shown.length || shown.some((each) => each.shuffled_mean === null)) return "";
+  const expected = shown.reduce((sum, each) => sum + each.shuffled_mean * each.n_units, 0);
+  return " (with genes shuffled: about " + short(expected) + ")";
 }
 
 const roomForRows = () => Math.max(at("grid").clientHeight - at("head").offsetHeight, ROW_HEIGHT);

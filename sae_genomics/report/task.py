@@ -250,6 +250,7 @@ def _layer_facts(summary: LayerSummary) -> dict[str, Any]:
         "fvu": known(summary.metrics.get("fvu")),
         "l0": known(summary.metrics.get("l0")),
         "n_features": summary.n_features,
+        "n_units": note.n_units if note else 0,
         "annotated": known(note.share) if note else None,
         "shuffled_mean": known(note.shuffled_mean) if note else None,
         "shuffled_max": known(note.shuffled_max) if note else None,

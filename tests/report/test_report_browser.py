@@ -195,6 +195,7 @@ def test_filters(page: Browser) -> None:
     n_annotated = int(page.count().split()[0])
     assert 0 < n_annotated < 100
     assert "–" not in page.column(7)
+    assert "with genes shuffled: about 0.9" in page.count()  # the planted null: 0.9 of the units on average
 
 
 def test_panel_shows_a_feature(page: Browser, finished: PlantedRun) -> None:
