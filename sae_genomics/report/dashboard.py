@@ -179,7 +179,8 @@ class Dashboard:
                 "specificity": shortened(rows["specificity"]),
                 "rate": quantise(rows["firing_rate"]),
                 "rank_score": np.minimum(rows["rank_score"].to_numpy(), 255).astype(np.uint8),
-                "rank_specificity": np.minimum(rows["rank_specificity"].to_numpy(), 255).astype(np.uint8),
+                # A gene seen in too few tokens has no specificity, and comes last.
+                "rank_specificity": rows["rank_specificity"].fillna(255).clip(upper=255).astype(np.uint8).to_numpy(),
             },
         )
 
