@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from sae_genomics.atomic import atomic_path
@@ -267,11 +266,13 @@ def _types_panel(axis: Axes, sample: CellSample, size: float) -> None:
         axis.scatter(sample.xy[rest, 0], sample.xy[rest, 1], s=size, color="#c9c9c9", linewidths=0, rasterized=True)
     for place, colour in zip(frequent, TYPE_COLOURS, strict=False):
         xy = sample.xy[sample.cell_type == place]
-        axis.scatter(xy[:, 0], xy[:, 1], s=size, color=colour, linewidths=0, rasterized=True)
-        axis.annotate(
-            shorten(sample.types[place], 24), np.median(xy, axis=0), fontsize=7.5, fontweight="bold", ha="center", va="center",
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        axis.scatter(
+            xy[:, 0], xy[:, 1], s=size, color=colour, linewidths=0, rasterized=True, label=shorten(sample.types[place], 28)
         )  # fmt: skip
+    # Names written onto the cells would cover one another wherever related types lie close.
+    axis.legend(
+        loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=2, fontsize=6.5, frameon=False, markerscale=2, handletextpad=0.2, columnspacing=0.8
+    )  # fmt: skip
 
 
 def shorten(text: str, length: int) -> str:
