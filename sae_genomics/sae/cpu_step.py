@@ -68,8 +68,8 @@ class CpuStep:
         weights = Weights(state.W_enc, state.b_enc, row_norms(state.W_dec.numpy()), dtype, self._memory)
         auxiliary = None
         if k_aux:
-            only_dead = np.where(dead, np.float32(0), np.float32(-np.inf))
-            auxiliary = TokenTopK(len(centred), k_aux, weights, only_dead, rectify=False)
+            among = np.flatnonzero(dead).astype(np.int32)
+            auxiliary = TokenTopK(len(centred), k_aux, weights, among, rectify=False)
         if spec.architecture == "topk":
             chosen = TokenTopK(len(centred), spec.k, weights)
             for start, hidden in weights.preactivations(centred):

@@ -79,11 +79,13 @@ class Weights:
 class TokenTopK:
     """Collects the k largest of each token from blocks of pre-activations.
 
-    offset: float32 [d_sae], 0 or -inf, to leave latents out. rectify: negative values become zero.
+    among: int32 [n], ascending, the latents to choose from; default: all. rectify: negative values become zero.
     """
 
-    def __init__(self, tokens: int, k: int, weights: Weights, offset: Float32 | None = None, rectify: bool = True):
-        self.k, self._weights, self._offset, self._rectify = k, weights, offset, rectify
+    def __init__(
+        self, tokens: int, k: int, weights: Weights, among: npt.NDArray[np.int32] | None = None, rectify: bool = True
+    ):
+        self.k, self._weights, self._among, self._rectify = k, weights, among, rectify
         taken = min(weights.d_sae, int(_SPARE * k)) if weights.screens and rectify else k
         self._indices, self._values = np.empty((tokens, taken), np.int32), np.empty((tokens, taken), np.float32)
 
@@ -91,7 +93,7 @@ class TokenTopK:
         part = slice(start, start + len(hidden))
         top_k(
             hidden, self._weights.norm, self._indices.shape[1], self._indices[part], self._values[part],
-            offset=self._offset, rectify=self._rectify,
+            among=self._among, rectify=self._rectify,
         )  # fmt: skip
 
     def entries(self, centred: torch.Tensor) -> Entries:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ class Encoder:
 
     architecture: topk | jumprelu. W_enc: float32 [d_in, d_sae]. b_enc: float32 [d_sae]. W_dec: float32 [d_sae, d_in].
     b_dec: float32 [d_in]. k: active latents (topk). threshold: float32 [d_sae] (jumprelu). center: subtract b_dec first.
-    weight: float32 [d_sae], what pre-activations are multiplied by before the k largest are chosen.
+
+    Not for use from several threads at once: memory for pre-activations is kept between calls.
     """
 
     architecture: str
@@ -44,6 +45,7 @@ class Encoder:
     k: int = 0
     threshold: torch.Tensor | None = None
     center: bool = True
+    _memory: torch.Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
     def d_in(self) -> int:
@@ -74,7 +76,9 @@ class Encoder:
         if x.ndim != 2 or x.shape[1] != self.d_in:
             raise ValueError(f"activations of shape {tuple(x.shape)} do not fit an SAE of d_in {self.d_in}")
         at_once = max(1, HIDDEN_ELEMENTS // self.d_sae)
-        hidden = torch.empty(min(at_once, len(x)), self.d_sae, device=self.device)
+        if self._memory is None or len(self._memory) < min(at_once, len(x)):
+            self._memory = torch.empty(min(at_once, len(x)), self.d_sae, device=self.device)
+        hidden = self._memory
         for start in range(0, len(x), at_once):
             rows = x[start : start + at_once].to(self.device)
             if self.center:
@@ -128,7 +132,7 @@ class Encoder:
         tensors = ("W_enc", "b_enc", "W_dec", "b_dec")
         moved: dict[str, Any] = {name: getattr(self, name).to(device) for name in tensors}
         threshold = None if self.threshold is None else self.threshold.to(device)
-        return replace(self, **moved, threshold=threshold)
+        return replace(self, **moved, threshold=threshold, _memory=None)
 
 
 def load_encoder(folder: Path, device: str | torch.device = "cpu") -> Encoder:

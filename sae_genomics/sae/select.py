@@ -16,6 +16,7 @@ Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 
 _ROWS = 16
+_ALL = np.empty(0, np.int32)
 
 
 def top_k(
@@ -25,25 +26,24 @@ def top_k(
     indices: Int32,
     values: Float32,
     *,
-    offset: Float32 | None = None,
+    among: Int32 | None = None,
     rectify: bool = True,
 ) -> None:
-    """For each row the k columns with the largest hidden x weight + offset, and hidden there.
+    """For each row the k columns with the largest hidden x weight, and hidden there.
 
     hidden: float32 [rows, columns], pre-activations. weight: float32 [columns], positive (decoder norms).
     indices: int32 [rows, k], written; columns ascending. values: float32 [rows, k], written.
-    offset: float32 [columns], 0 or -inf; -inf leaves a column out. rectify: negative values become zero.
-    A row with fewer than k numbers (NaN elsewhere) repeats column 0 with value NaN. Ties at the k-th place go to the
+    among: int32 [n >= k], ascending, the columns to choose from; default: all. rectify: negative values become zero.
+    A row with fewer than k numbers (NaN elsewhere) repeats a column with value NaN. Ties at the k-th place go to the
     lower column.
     """
-    columns = hidden.shape[1]
-    if offset is None:
-        offset = np.zeros(columns, np.float32)
-    lanes = _lanes(columns, k)
+    if among is None:
+        among = _ALL
+    lanes = _lanes(len(among) or hidden.shape[1], k)
     each_range(
         hidden.shape[0],
         _ROWS,
-        lambda start, stop: _top_k_rows(hidden, weight, offset, k, lanes, start, stop, indices, values, rectify),
+        lambda start, stop: _top_k_rows(hidden, weight, among, k, lanes, start, stop, indices, values, rectify),
     )
 
 
@@ -54,18 +54,23 @@ def _lanes(columns: int, k: int) -> int:
 
 
 @kernel
-def _top_k_rows(hidden, weight, offset, k, lanes, start, stop, indices, values, rectify):  # type: ignore[no-untyped-def]
-    columns = hidden.shape[1]
+def _top_k_rows(hidden, weight, among, k, lanes, start, stop, indices, values, rectify):  # type: ignore[no-untyped-def]
+    subset = len(among) > 0
+    columns = len(among) if subset else hidden.shape[1]
     candidate = np.empty(columns, np.int32)
     score = np.empty(columns, np.float32)
     scaled = np.empty(columns, np.float32)
     maxima = np.empty(max(lanes, 1), np.float32)
     for row in range(start, stop):
+        numbers = hidden[row]
+        if subset:
+            for i in range(columns):
+                scaled[i] = numbers[among[i]] * weight[among[i]]
+        else:
+            for i in range(columns):
+                scaled[i] = numbers[i] * weight[i]
         count = 0
         if lanes > 0:
-            numbers = hidden[row]
-            for i in range(columns):
-                scaled[i] = numbers[i] * weight[i] + offset[i]
             for lane in range(lanes):
                 maxima[lane] = -np.inf
             for block in range(columns // lanes):
@@ -96,15 +101,17 @@ def _top_k_rows(hidden, weight, offset, k, lanes, start, stop, indices, values, 
                     count += 1
         else:
             for i in range(columns):
-                number = hidden[row, i] * weight[i] + offset[i]
-                if number == number:
+                if scaled[i] == scaled[i]:
                     candidate[count] = i
-                    score[count] = number
+                    score[count] = scaled[i]
                     count += 1
+        if subset:
+            for i in range(count):
+                candidate[i] = among[candidate[i]]
         if count < k:
             for slot in range(k):
-                indices[row, slot] = candidate[slot] if slot < count else 0
-                values[row, slot] = hidden[row, candidate[slot]] if slot < count else np.nan
+                indices[row, slot] = candidate[slot] if slot < count else (among[0] if subset else 0)
+                values[row, slot] = numbers[candidate[slot]] if slot < count else np.nan
             continue
         least = _kth_largest(score, count, k)
         ties = k
@@ -116,7 +123,7 @@ def _top_k_rows(hidden, weight, offset, k, lanes, start, stop, indices, values, 
             if score[i] > least or (score[i] == least and ties > 0):
                 if score[i] == least:
                     ties -= 1
-                value = hidden[row, candidate[i]]
+                value = numbers[candidate[i]]
                 indices[row, slot] = candidate[i]
                 values[row, slot] = max(value, np.float32(0)) if rectify else value
                 slot += 1

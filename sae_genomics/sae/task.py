@@ -44,6 +44,8 @@ def run_task(run: Run, task: int) -> None:
     stage = stage_named("train")
     fingerprint = run.fingerprint(stage, layer=layer)
     device = pick_device(config.device)
+    if device.type == "mps":  # no sparse products there; the kernels for CPUs are faster
+        device = torch.device("cpu")
     rows = chosen_rows(run, layer, "train", config.include_cls)
     spec = make_spec(config, rows.d_model, rows.n_rows, _seed(run, layer))
     say(

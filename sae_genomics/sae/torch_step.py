@@ -6,8 +6,10 @@ kernels (`sae_genomics.sae.triton_kernels`) take over the two that move the most
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -148,11 +150,24 @@ def _joined(parts: list[Active]) -> Active:
     return Active(*(torch.cat([getattr(part, name) for part in parts]) for name in ("token", "latent", "value")))
 
 
+def _kernels(tensor: torch.Tensor) -> Any:
+    """The Triton kernels where they apply: on CUDA, with Triton installed. SAE_GENOMICS_TRITON=0 turns them off."""
+    if not tensor.is_cuda or os.environ.get("SAE_GENOMICS_TRITON") == "0":
+        return None
+    try:
+        from sae_genomics.sae import triton_kernels
+    except ImportError:
+        return None
+    return triton_kernels
+
+
 def spmm(
     row: torch.Tensor, column: torch.Tensor, value: torch.Tensor, n_rows: int, dense: torch.Tensor
 ) -> torch.Tensor:
     """Sum of value x dense[column] by row, float32 [n_rows, d]. row: int64 [n], ascending."""
     pointers = torch.searchsorted(row, torch.arange(n_rows + 1, device=row.device))
+    if kernels := _kernels(dense):
+        return kernels.sum_rows(pointers, column, value, dense)
     matrix = torch.sparse_csr_tensor(pointers, column, value, (n_rows, len(dense)), check_invariants=False)
     return matrix @ dense
 
@@ -184,6 +199,9 @@ def latent_gradients(
     """
     latent, order = latent.sort(stable=True)
     token, row, value = token[order], row[order], value[order]
+    if kernels := _kernels(W_dec):
+        pointers = torch.searchsorted(latent, torch.arange(len(W_dec) + 1, device=latent.device))
+        return kernels.latent_gradients(centred, gradient, W_dec, pointers, token, row, value)
     slope = gathered_dots(gradient, row, W_dec, latent)
     return {
         "W_enc": spmm(latent, token, slope, len(W_dec), centred),

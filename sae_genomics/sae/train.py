@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from sae_genomics.errors import UserError
-from sae_genomics.progress import Progress, stop_point, stop_requested
+from sae_genomics.progress import Progress, say, stop_point, stop_requested
 from sae_genomics.sae.checkpoint import load_checkpoint, save_checkpoint
 from sae_genomics.sae.log import Logger
 from sae_genomics.sae.schedule import learning_rate
@@ -113,6 +113,8 @@ def fit(
         state, scale, tokens, earlier = initial_state(spec, scaling.mean, spec.seed), scaling.scale, 0, 0.0
     step = make_step(state, spec, device)
     state = step.state
+    if first_step := state.step:
+        say(f"train layer {layer}: goes on from step {first_step:,} of {spec.steps:,}")
     loggers = open_loggers(state.step)
     started = saved = time.monotonic()
 
@@ -145,7 +147,7 @@ def fit(
                 save()
                 saved = time.monotonic()
         seconds = earlier + time.monotonic() - started
-        if not resumed or state.step > resumed[0].step or saved > started:
+        if state.step > first_step:  # what follows may be killed too
             save()
     finally:
         for logger in loggers:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, TopKTrainingSAE, TopKTrainingSAEConfig
+from sae_lens.saes.jumprelu_sae import JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig
 from sae_lens.saes.matryoshka_batchtopk_sae import (
     MatryoshkaBatchTopKTrainingSAE,
     MatryoshkaBatchTopKTrainingSAEConfig,
@@ -18,9 +19,10 @@ from sae_lens.saes.sae import TrainStepInput
 
 from sae_genomics.config import SaeConfig
 from sae_genomics.sae.cpu_step import CpuStep
+from sae_genomics.sae.jumprelu import BANDWIDTH, JumpReluStep
 from sae_genomics.sae.schedule import learning_rate
 from sae_genomics.sae.spec import Spec, make_spec
-from sae_genomics.sae.state import SaeState, initial_state
+from sae_genomics.sae.state import SaeState, first_threshold, initial_state
 from sae_genomics.sae.torch_step import TorchStep
 from tests.sae.conftest import planted_rows
 
@@ -111,7 +113,9 @@ def saelens_twin(spec: Spec, state: SaeState) -> Any:
     return sae
 
 
-def saelens_losses(sae: Any, spec: Spec, batches: list[torch.Tensor]) -> list[float]:
+def saelens_losses(
+    sae: Any, spec: Spec, batches: list[torch.Tensor], coefficients: dict[str, float] | None = None
+) -> list[float]:
     """SAETrainer._train_step, its learning rate ours: loss, clipping to norm 1, Adam, counters of silence."""
     optimizer = torch.optim.Adam(sae.parameters(), lr=spec.lr, betas=(0.9, 0.999))
     silent = torch.zeros(spec.d_sae)
@@ -120,7 +124,7 @@ def saelens_losses(sae: Any, spec: Spec, batches: list[torch.Tensor]) -> list[fl
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(spec, number)
         dead = silent > spec.dead_after_tokens // len(x)
-        output = sae.training_forward_pass(TrainStepInput(x, {}, dead, number, False))
+        output = sae.training_forward_pass(TrainStepInput(x, coefficients or {}, dead, number, False))
         fired = output.feature_acts.bool().any(dim=0)
         silent += 1
         silent[fired] = 0
@@ -154,3 +158,44 @@ def test_the_loss_curve_is_saelens_own(kind: Any, architecture: str, dead_after_
     assert ours[-1] < 0.7 * ours[0]
     assert (max(result.dead for result in results) > 0) == (dead_after_tokens < 10**9)
     torch.testing.assert_close(state.W_dec, sae.W_dec.detach(), rtol=1e-2, atol=2e-3)
+
+
+def test_jumprelu_is_saelens_own() -> None:
+    """The same with JumpReLU: quadratic loss about L0 = k, thresholds from where the first batch puts them."""
+    spec = spec_of(
+        32, architecture="jumprelu", d_sae=256, k=8, steps=100, batch_tokens=256, lr=2e-3, lr_warmup_steps=10
+    )
+    rows, _ = planted_rows(256 * 100, 256, 32, 8, seed=5)
+    batches = [batch * np.sqrt(32 / 20) for batch in rows.split(256)]
+    state = initial_state(spec, batches[0].mean(dim=0), 3)
+    config = JumpReLUTrainingSAEConfig(
+        d_in=32, d_sae=256, jumprelu_sparsity_loss_mode="quadratic", target_l0=8, jumprelu_bandwidth=BANDWIDTH
+    )
+    sae: Any = JumpReLUTrainingSAE(config)
+    with torch.no_grad():
+        for name in ("b_enc", "b_dec", "W_dec"):
+            getattr(sae, name).copy_(state.parameters[name])
+        sae.W_enc.copy_(state.W_enc.T)
+        sae.threshold.copy_(first_threshold(state, batches[0], 8))
+    theirs = saelens_losses(sae, spec, batches, {"l0": 1.0})
+    step = JumpReluStep(state, spec)
+    results = [step(batch, learning_rate(spec, number)) for number, batch in enumerate(batches)]
+    np.testing.assert_allclose([result.loss for result in results], theirs, rtol=1e-3)
+    assert results[-1].mse < 0.7 * results[0].mse
+
+
+@pytest.mark.parametrize("kind", [CpuStep, TorchStep])
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk"])
+def test_bfloat16_products_change_little(kind: Any, architecture: str) -> None:
+    rows, _ = planted_rows(256 * 60, 256, 32, 8, seed=5)
+    batches = list((rows * np.sqrt(32 / 20)).split(256))
+    ends = {}
+    for dtype in ("float32", "bfloat16"):
+        spec = spec_of(
+            32, architecture=architecture, d_sae=512, k=8, steps=60, batch_tokens=256, lr=2e-3, compute_dtype=dtype
+        )
+        step = kind(initial_state(spec, batches[0].mean(dim=0), 3), spec)
+        ends[dtype] = np.mean(
+            [step(batch, learning_rate(spec, number)).mse for number, batch in enumerate(batches)][-10:]
+        )
+    assert ends["bfloat16"] == pytest.approx(ends["float32"], rel=0.01)

@@ -45,11 +45,13 @@ def test_a_layer_is_trained_saved_and_measured(make_run: MakeRun) -> None:
     assert run.state(stage_named("train"), 0).done
 
 
-def test_saelens_reads_it_and_gives_the_same_features(make_run: MakeRun) -> None:
-    run = make_run()
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "matryoshka", "jumprelu"])
+def test_saelens_reads_it_and_gives_the_same_features(make_run: MakeRun, architecture: str) -> None:
+    run = make_run(architecture=architecture, steps=300)
     run_task(run, 0)
     sae = sae_lens.SAE.load_from_disk(str(run.sae_dir(1)))
-    assert sae.cfg.architecture() == "topk"
+    assert sae.cfg.architecture() == ("topk" if architecture == "topk" else "jumprelu")
+    assert sae.cfg.metadata.training_architecture == architecture
     assert sae.cfg.metadata.hook_name == "blocks.1.hook_resid_post"
     assert sae.cfg.metadata.model_name == "toy"
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(32))
@@ -66,6 +68,9 @@ def test_saelens_reads_it_and_gives_the_same_features(make_run: MakeRun) -> None
     variance = (x - x.mean(dim=0)).double().square().sum()
     metrics = json.loads((run.sae_dir(1) / "metrics.json").read_text())
     assert metrics["fvu"] == pytest.approx(float(error / variance), rel=1e-4)
+    assert metrics["fvu"] < 0.5
+    assert metrics["l0"] == pytest.approx(float((theirs > 0).sum(dim=1).double().mean()), abs=0.01)
+    assert 1 < metrics["l0"] < 8
 
 
 def test_without_heldout_cells_the_metrics_say_so(make_run: MakeRun) -> None:
