@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,22 +16,10 @@ import torch
 
 from sae_genomics.activations.cutting import cut_windows
 from sae_genomics.activations.dtypes import DISK_DTYPES, as_tensor
-from sae_genomics.activations.rows import OpenFiles, RowSet, chosen_rows
-
-if TYPE_CHECKING:
-    from sae_genomics.run import Run
+from sae_genomics.activations.rows import OpenFiles, RowSet
 
 MEMORY_BYTES = 2 << 30
 _PURPOSE = zlib.crc32(b"activations.batches")
-
-
-def training_batches(
-    run: Run, layer: int, batch_rows: int, *, seed: int | None = None, pin_memory: bool = False
-) -> ShuffledBatches:
-    """Endless shuffled batches of a layer's training rows: gene tokens of cells that are not held out, and `<cls>` rows
-    with `sae.include_cls`. seed: default run.seed. Raises UserError when there are none."""
-    rows = chosen_rows(run, layer, "train", run.config.sae.include_cls)
-    return ShuffledBatches(rows, batch_rows, run.config.run.seed if seed is None else seed, pin_memory=pin_memory)
 
 
 class ShuffledBatches:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sae_genomics.activations import extract
-from sae_genomics.activations.batches import training_batches
+from sae_genomics.activations.batches import ShuffledBatches
 from sae_genomics.activations.heldout import heldout_blocks
 from sae_genomics.activations.rows import chosen_rows
 from sae_genomics.activations.store import open_activations, read_tokens
@@ -193,6 +193,26 @@ def test_the_sample_does_not_depend_on_the_shards(prepared):
     np.testing.assert_array_equal(genes(one), genes(other))
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_cuda_gives_what_the_cpu_gives(prepared, dtype):
+    """Small windows, so that several are computed, copied and written at once."""
+    on_cpu = prepared(activations__dtype=dtype)
+    on_cuda = prepared(run__name="cuda", model__device="cuda", activations__dtype=dtype)
+    extract_all(on_cpu)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(extract.WINDOW_BYTES, "cuda", 3 * 48 * 4 * 100)
+        extract_all(on_cuda)
+    for shard in range(on_cpu.n_shards):
+        for layer in on_cpu.layers:
+            with (
+                open_activations(on_cpu.activations_file(layer, shard)) as wanted,
+                open_activations(on_cuda.activations_file(layer, shard)) as got,
+            ):
+                np.testing.assert_allclose(got.rows(0, got.n_rows), wanted.rows(0, wanted.n_rows), rtol=0.02, atol=0.02)
+                np.testing.assert_allclose(got.mean_squared_norm, wanted.mean_squared_norm, rtol=1e-2)
+
+
 # --- what goes wrong ---
 
 
@@ -291,7 +311,7 @@ def test_training_and_heldout_rows_are_those_of_their_cells(prepared):
         for part in rows:
             rows[part].append(x[(held == part) & ~tokens.special])
     training, held = np.concatenate(rows[False]), np.concatenate(rows[True])
-    with training_batches(run, 1, len(training)) as batches:
+    with ShuffledBatches(chosen_rows(run, 1, "train"), len(training), 0) as batches:
         got = next(batches).numpy()
     np.testing.assert_array_equal(pd.DataFrame(got).sort_values([0, 1]), pd.DataFrame(training).sort_values([0, 1]))
     np.testing.assert_array_equal(np.concatenate(list(heldout_blocks(run, 1, 10**9, 100))), held)
