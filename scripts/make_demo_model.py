@@ -37,6 +37,7 @@ from sae_genomics.models.tx1_network import Layout, Tx1Network
 from sae_genomics.progress import Progress, say
 
 HELDOUT_FRACTION, HELDOUT_SEED = 0.2, 0  # as in configs/demo.yaml
+TUNING_FRACTION = 0.25  # of the training cells
 MASKED_SHARE = 0.5  # when measuring
 REPEATS = 8  # draws of hidden genes when measuring
 
@@ -68,7 +69,7 @@ def main() -> int:
     parser.add_argument(
         "--tune",
         action="store_true",
-        help="measure on a fifth of the training cells, trained without, and write nothing: for choosing the options "
+        help="measure on a quarter of the training cells, trained without, and write nothing: for choosing the options "
         "below without looking at the held-out cells",
     )
     for field in fields(Recipe):
@@ -86,7 +87,7 @@ def make(output: Path, recipe: Recipe, threads: int, tune: bool) -> int:
     heldout = split_cells(len(cells.labels), cells.labels, HELDOUT_FRACTION, HELDOUT_SEED)
     train, test = np.flatnonzero(~heldout), np.flatnonzero(heldout)
     if tune:
-        inner = split_cells(len(train), cells.labels[train], HELDOUT_FRACTION, HELDOUT_SEED + 1)
+        inner = split_cells(len(train), cells.labels[train], TUNING_FRACTION, HELDOUT_SEED + 1)
         train, test = train[~inner], train[inner]
     vocab, model_config, collator_config = release_configs(cells.symbols, recipe)
     settings = TokeniserSettings(
@@ -378,7 +379,7 @@ features mean says nothing about theirs.
   smallest value, rounded. Vocabulary: the {n_genes} gene symbols and `<pad>`, `<cls>`, `<eoc>`.
 - Split: {HELDOUT_FRACTION:.0%} of the cells held out, stratified by `bulk_labels`
   (`split_cells(700, labels, {HELDOUT_FRACTION}, {HELDOUT_SEED})`); named in `heldout_cells.json`. They were used neither for
-  training nor for choosing the recipe, which was chosen on a fifth of the training cells (`--tune`).
+  training nor for choosing the recipe, which was chosen on a quarter of the training cells (`--tune`).
 - Objective: Tahoe-x1's own. The quantile bin (1 to 50) of hidden genes is predicted from their tokens and from the cell
   embedding; loss = (masked MSE + MVC MSE) / 2.
 
