@@ -12,7 +12,6 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.sparse import csr_matrix
 
 _KEY_BITS = 63
@@ -243,6 +242,8 @@ def _order_within_cells(
 @lru_cache(maxsize=8)
 def _grades(num_bins: int) -> npt.NDArray[np.float32]:
     """Quantile levels: num_bins - 1 of them from 0 to 1, with the rounding of torch.linspace."""
+    import torch  # here, because commands that only look at a run's files load this module too
+
     return torch.linspace(0, 1, num_bins - 1, dtype=torch.float32).numpy()
 
 
