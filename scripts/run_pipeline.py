@@ -10,12 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sae_genomics.cluster.pipeline import pipeline
-
-from sae_genomics.atomic import write_text
+from sae_genomics.atomic import remove_empty_folders, write_text
 from sae_genomics.cli import guarded
+from sae_genomics.cluster.pipeline import pipeline
 from sae_genomics.config import apply_override, dump_config, parse_config
-from sae_genomics.errors import UserError
+from sae_genomics.errors import EXIT_USER, UserError
 from sae_genomics.run import Run
 
 MODELS = {"70m": "tahoe-x1-70m", "1.3b": "tahoe-x1-1.3b", "3b": "tahoe-x1-3b", "demo": "demo"}
@@ -100,7 +99,11 @@ def main(argv: list[str] | None = None) -> int:
     # Everything that can be wrong is found before the config is written: a mistyped path leaves nothing behind.
     Run(config, config_file).check(overwrite=arguments.overwrite)
     write_text(config_file, dump_config(config))
-    return pipeline(config_file, [], local=True, overwrite=arguments.overwrite)
+    code = pipeline(config_file, [], local=True, overwrite=arguments.overwrite)
+    if code == EXIT_USER and not (config_file.parent / "run.json").exists():
+        config_file.unlink()  # refused by the first stage, which writes nothing: so does this
+        remove_empty_folders(config_file.parent, up_to=config_file.parent.parent)
+    return code
 
 
 if __name__ == "__main__":

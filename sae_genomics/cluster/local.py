@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from sae_genomics.cluster import attempts
@@ -11,7 +12,7 @@ from sae_genomics.cluster.plan import StagePlan, describe, forget, make_plan
 from sae_genomics.errors import EXIT_DONE
 from sae_genomics.progress import catch_stop_signals, duration, say
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage, needed_tasks, stage_named
+from sae_genomics.stages import Stage, needed_tasks
 
 
 def run_locally(run: Run, from_stage: str | None = None) -> int:
@@ -39,26 +40,31 @@ def _run_stages(run: Run, plans: Sequence[StagePlan]) -> list[tuple[str, int]]:
     unfinished: dict[tuple[str, int], str] = {}
     for plan in plans:
         stage = plan.stage
+        left_out: Counter[str] = Counter()
         for task in plan.todo:
             label = _label(run, stage, task)
             lacking = _lacking(run, stage, task, unfinished)
             if lacking:
-                say(f"{label}: left out: it needs {lacking}")
-                unfinished[stage.name, task] = label
+                left_out[lacking] += 1
+                unfinished[stage.name, task] = lacking
                 continue
             # A first stage that refuses its input leaves nothing behind, a note of the attempt included.
             code = attempts.run_task(run, stage, task, noted=bool(stage.needs))
             if code != EXIT_DONE:
                 failed.append((label, code))
                 unfinished[stage.name, task] = label
+                if not stage.needs:
+                    return failed  # nothing can follow, and its own line says all there is to say
+        for lacking, count in left_out.items():
+            say(f"{stage.name}: {count} task{'s'[: count > 1]} left out for want of {lacking}")
     return failed
 
 
 def _lacking(run: Run, stage: Stage, task: int, unfinished: dict[tuple[str, int], str]) -> str | None:
-    """The label of a task that had to come first and did not; what takes inputs as they come needs only the first stages."""
-    if stage.partial:
-        return next((label for (name, _), label in unfinished.items() if not stage_named(name).needs), None)
-    needs = ((need.name, each) for need, each in needed_tasks(run, stage, task)) if unfinished else ()
+    """The label of the task whose failure keeps this one from running; what takes inputs as they come is never kept."""
+    if stage.partial or not unfinished:
+        return None
+    needs = ((need.name, each) for need, each in needed_tasks(run, stage, task))
     return next((unfinished[need] for need in needs if need in unfinished), None)
 
 
@@ -67,6 +73,8 @@ def _label(run: Run, stage: Stage, task: int) -> str:
 
 
 def _say_end(run: Run, failed: Sequence[tuple[str, int]], seconds: float) -> None:
+    if failed and not run.report_file.exists():
+        return
     if failed:
         say(
             f"{len(failed)} task{'s'[: len(failed) > 1]} failed: {', '.join(label for label, _ in failed)}; the same command tries them again"
