@@ -9,7 +9,9 @@ import pytest
 import torch
 
 _NEEDS = {
-    "slurm": lambda: os.geteuid() == 0 and all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch", "munged")),
+    "slurm": lambda: (
+        os.geteuid() == 0 and all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch", "munged"))
+    ),
     "browser": lambda: shutil.which("chromium") is not None and shutil.which("chromedriver") is not None,
     "gpu": torch.cuda.is_available,
 }
@@ -21,6 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not marked or available():
             continue
         if os.environ.get("REQUIRE_ALL") and mark != "gpu":  # no CI machine has a GPU
-            raise pytest.UsageError(f"REQUIRE_ALL is set and {len(marked)} tests need {mark}, which is not available here")
+            raise pytest.UsageError(
+                f"REQUIRE_ALL is set and {len(marked)} tests need {mark}, which is not available here"
+            )
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=f"needs {mark}"))
