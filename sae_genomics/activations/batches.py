@@ -7,7 +7,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import cycle
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from sae_genomics.activations.dtypes import DISK_DTYPES, as_tensor
 from sae_genomics.activations.rows import OpenFiles, RowSet
 
 MEMORY_BYTES = 2 << 30
+_BLOCKS_AHEAD = 16
 _PURPOSE = zlib.crc32(b"activations.batches")
 
 
@@ -159,10 +160,18 @@ class ShuffledBatches:
     def _read(self, files: OpenFiles, blocks: npt.NDArray[np.int64], buffer: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The chosen rows of some blocks, as stored; a view of `buffer`."""
         rows = self.rows
+        columns = (rows.block_shard, rows.block_start, rows.block_stop, rows.block_rows)
+        places = list(zip(*(column[blocks].tolist() for column in columns), strict=True))
+        coming = iter(places)
+
+        def announce(n_blocks: int) -> None:
+            for shard, start, stop, _ in islice(coming, n_blocks):
+                files.open(shard).expect(start, stop)
+
+        announce(_BLOCKS_AHEAD)
         at = 0
-        for block in blocks:
-            n = int(rows.block_rows[block])
-            shard, start, stop = int(rows.block_shard[block]), int(rows.block_start[block]), int(rows.block_stop[block])
+        for shard, start, stop, n in places:
+            announce(1)
             target = buffer[at : at + n]
             if n == stop - start:
                 files.open(shard).stored_rows(start, stop, out=target)

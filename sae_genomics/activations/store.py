@@ -6,6 +6,7 @@ rows, each with a Fletcher-32 checksum that HDF5 verifies on reading, so damage 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -294,6 +295,16 @@ class ActivationFile:
                     f"{self.path} is damaged: rows {first:,} to {last - 1:,} of {self.n_rows:,} cannot be read"
                 ) from error
         return out
+
+    def expect(self, start: int, stop: int) -> None:
+        """Let the operating system begin to read rows start to stop, while the caller is busy with others."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        descriptor = self._file.id.get_vfd_handle()
+        for row in range(start - start % self.chunk_rows, stop, self.chunk_rows):
+            place = self._rows.id.get_chunk_info_by_coord((row, 0))
+            if place.byte_offset is not None:
+                os.posix_fadvise(descriptor, place.byte_offset, place.size, os.POSIX_FADV_WILLNEED)
 
     def _damaged_rows(self, start: int, stop: int) -> tuple[int, int]:
         """The first chunk among the rows that cannot be read."""
