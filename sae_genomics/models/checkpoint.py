@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sae_genomics.errors import UserError
+from sae_genomics.identity import hash_file, hash_values
 
 if TYPE_CHECKING:
     import torch
 
-_FULL_HASH_BYTES = 1 << 30
-_BLOCK = 1 << 20
-_SAMPLED_BLOCKS = 64
-
 
 def folder_identity(folder: Path, files: tuple[str, ...]) -> str:
-    """A hash of the named files' content: hexadecimal, 32 characters.
+    """A hash of the named files' content, wherever the folder stands: 16 hexadecimal digits.
 
-    Files above 1 GiB count by size and 64 blocks of 1 MiB spread over them, first and last included, so that a change
-    of the weights shows without reading gigabytes.
+    Of files above 1 GiB evenly spaced blocks count, so that a change of the weights shows without reading gigabytes.
     """
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        path = folder / name
-        if not path.is_file():
-            continue
-        size = path.stat().st_size
-        digest.update(f"{name}\0{size}\0".encode())
-        with path.open("rb") as file:
-            for start in _block_starts(size):
-                file.seek(start)
-                digest.update(file.read(_BLOCK))
-    return digest.hexdigest()[:32]
-
-
-def _block_starts(size: int) -> Iterator[int]:
-    if size <= _FULL_HASH_BYTES:
-        yield from range(0, size, _BLOCK)
-        return
-    last = size - _BLOCK
-    for i in range(_SAMPLED_BLOCKS):
-        yield last * i // (_SAMPLED_BLOCKS - 1)
+    return hash_values([(name, hash_file(folder / name, by_time=False)) for name in sorted(files)])
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
