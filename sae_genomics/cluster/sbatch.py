@@ -61,19 +61,18 @@ def make_call(run: Run, profile: Profile, array: Array, config_copy: Path) -> Ca
     if array.indices is not None:
         throttle = f"%{array.throttle}" if array.throttle else ""
         options.append(f"--array={index_list(array.indices)}{throttle}")
+    options += [f"--output={output}", f"--error={error}"]
+    manners = {
+        "open-mode": "append", "kill-on-invalid-dep": "yes", "requeue": None, "export": "ALL",
+        "signal": f"B:USR1@{profile.signal_seconds}",
+    }  # fmt: skip
+    own = {
+        option.partition("=")[0] for option in wish.extra
+    }  # of two contradictory options sbatch does not always take the later
     options += [
-        f"--output={output}",
-        f"--error={error}",
-        "--open-mode=append",
-        "--kill-on-invalid-dep=yes",
-        "--requeue",
+        f"--{name}={value}" if value else f"--{name}" for name, value in manners.items() if f"--{name}" not in own
     ]
-    options += [
-        f"--signal=B:USR1@{profile.signal_seconds}",
-        "--export=ALL",
-        *resource_options(wish),
-        *_mail_options(profile, stage),
-    ]
+    options += [*resource_options(wish), *_mail_options(profile, stage)]
     # sbatch takes ',' between terms as "and"; terms of one kind share the word: afterok:1:2.
     kinds: dict[str, list[str]] = {}
     for term in array.dependencies:

@@ -95,6 +95,10 @@ class SlurmCluster:
     def start_node(self, node: str) -> None:
         self._daemon("slurmd", "-N", node, mark=f"{self.folder}:{node}")
 
+    def add_partition(self, name: str, *settings: str) -> None:
+        """A further partition over all nodes, for example with PriorityTier=10."""
+        self.run("scontrol", "create", f"partitionname={name}", f"nodes={','.join(self.nodes)}", "state=up", *settings)
+
     def kill_node(self, node: str) -> None:
         """What a power cut does: slurmd, and every job process on the node, gone at once."""
         pid = self._pid(node)

@@ -1,0 +1,258 @@
+"""Many SAEs on the same activations: a grid of `sae.*` settings, fanned out with submitit, on Slurm or on this machine.
+
+A sweep's SAEs stand under `checkpoints/<run>/sweeps/<sweep>/<point>/`, their tables under
+`results/<run>/sweeps/<sweep>/`. Everything it knows is in files there: closing the terminal ends nothing, and the same
+command attaches again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sae_genomics.atomic import read_json, write_json, write_text
+from sae_genomics.cluster import attempts
+from sae_genomics.cluster.words import config_words
+from sae_genomics.config import apply_override, dump_config, load_config, parse_config
+from sae_genomics.errors import UserError
+from sae_genomics.identity import hash_values
+from sae_genomics.progress import catch_stop_signals, duration, say
+from sae_genomics.run import Run
+from sae_genomics.stages import Stage, stage_named
+
+METRICS = (
+    "fvu",
+    "l0",
+    "dead_share",
+    "explained_variance",
+    "mean_abs_decoder_cosine",
+    "train_fvu",
+    "tokens_trained",
+    "seconds",
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination of the grid. values: `sae.key` to its value, in the grid's order."""
+
+    values: tuple[tuple[str, Any], ...]
+
+    @property
+    def name(self) -> str:
+        """A folder's name, for example k=16,d_sae=4096."""
+        return ",".join(f"{key.partition('.')[2]}={value}" for key, value in self.values)
+
+
+class SweepRun(Run):
+    """A run at one point of a grid: it reads the run's cells and activations, and keeps its SAEs apart."""
+
+    def __init__(self, run: Run, sweep: str, point: Point):
+        values = run.config.model_dump(mode="json")
+        for key, value in point.values:
+            apply_override(values, f"{key}={json.dumps(value)}")
+        super().__init__(parse_config(values, "the grid"), run.config_file)
+        self.sweep, self.point = sweep, point
+
+    def sae_dir(self, layer: int) -> Path:
+        return self.checkpoints / "sweeps" / self.sweep / self.point.name / "saes" / f"layer_{layer:02d}"
+
+    def manifest_file(self, stage: Stage, task: int) -> Path:
+        usual = super().manifest_file(stage, task)
+        if stage.name != "train":
+            return usual
+        return self.checkpoints / "sweeps" / self.sweep / self.point.name / "manifests" / usual.name
+
+    def heartbeat_file(self, stage: Stage, task: int) -> Path:
+        usual = super().heartbeat_file(stage, task)
+        return usual.with_name(f"{self.sweep}_{self.point.name}_{usual.name}") if stage.name == "train" else usual
+
+    def _record_owner(self) -> None:
+        """The run's name belongs to the run's own settings, not to this point's."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A grid over a run's layers. tasks: positions in run.layers."""
+
+    run: Run
+    name: str
+    points: tuple[Point, ...]
+    tasks: tuple[int, ...]
+
+    @property
+    def results(self) -> Path:
+        return self.run.results / "sweeps" / self.name
+
+    @property
+    def logs(self) -> Path:
+        return self.run.logs / "sweeps" / self.name
+
+    def at(self, point: Point) -> SweepRun:
+        return SweepRun(self.run, self.name, point)
+
+    def open(self) -> list[tuple[Point, int]]:
+        """(point, task) of every SAE that is not trained yet."""
+        train = stage_named("train")
+        runs = [(point, self.at(point)) for point in self.points]
+        return [(point, task) for point, run in runs for task in self.tasks if not run.state(train, task).done]
+
+
+def make_sweep(
+    config: Path, overrides: Sequence[str], grid: Sequence[str], layers: str | None, name: str | None
+) -> Sweep:
+    """Read a sweep from its arguments.
+
+    grid: `sae.key=value,value,...` strings. layers: `3,6`, by default the run's. name: of its folder; default: from the grid.
+
+    Raises UserError for a key that no sweep may vary, for values the config refuses, and when the activations are not there.
+    """
+    run = Run(load_config(config, overrides), config)
+    run.check()
+    axes = [parse_axis(text) for text in grid]
+    if not axes:
+        raise UserError("a sweep needs a grid, for example --grid sae.k=16,32,64")
+    points = tuple(Point(values) for values in itertools.product(*axes))
+    tasks = _tasks(run, layers)
+    sweep = Sweep(
+        run, name or f"{'_'.join(axis[0][0].partition('.')[2] for axis in axes)}_{hash_values(axes)[:6]}", points, tasks
+    )
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", sweep.name):
+        raise UserError(f"--name {name}: letters, digits, '.', '_' and '-' make a folder's name")
+    extract = stage_named("extract")
+    for point in points:
+        at = sweep.at(point)
+        if at.base_fingerprint(extract) != run.base_fingerprint(extract):
+            raise UserError(
+                f"--grid {point.name}: changes the activations; a sweep varies only keys of the section sae"
+            )
+        at.check()
+    open_shards = [task for task, state in enumerate(run.states(extract)) if not state.done]
+    if open_shards:
+        raise UserError(
+            f"a sweep needs the activations of run {run.name}, of which {len(open_shards)} of {run.n_shards} shards are not "
+            f"done; run bash slurm/00_full_pipeline.sh {config_words(run)} first"
+        )
+    return sweep
+
+
+def parse_axis(text: str) -> list[tuple[str, Any]]:
+    """`sae.k=16,32` as [(sae.k, 16), (sae.k, 32)]. Raises UserError when it is not of that form."""
+    key, equals, values = text.partition("=")
+    key = key.strip()
+    if not equals or not key.startswith("sae.") or not values.strip():
+        raise UserError(f"--grid {text}: expected sae.key=value,value,..., for example --grid sae.k=16,32,64")
+    axis = []
+    for value in values.split(","):
+        holder: dict[str, Any] = {}
+        apply_override(holder, f"{key}={value}")
+        axis.append((key, holder["sae"][key.partition(".")[2]]))
+    if len({json.dumps(value) for _, value in axis}) != len(axis):
+        raise UserError(f"--grid {text}: names a value twice")
+    return axis
+
+
+def _tasks(run: Run, layers: str | None) -> tuple[int, ...]:
+    if layers is None:
+        return tuple(range(len(run.layers)))
+    try:
+        wanted = [int(layer) for layer in layers.split(",")]
+    except ValueError:
+        raise UserError(f"--layers {layers}: expected layer numbers such as 3,6") from None
+    missing = [layer for layer in wanted if layer not in run.layers]
+    if missing:
+        raise UserError(f"--layers: run {run.name} has no layer {missing[0]}; it has {', '.join(map(str, run.layers))}")
+    return tuple(run.layers.index(layer) for layer in wanted)
+
+
+# --- on the machine that trains ---
+
+
+def train_points(config: str, source: str | None, sweep_name: str, work: Sequence[tuple[dict[str, Any], int]]) -> int:
+    """Train some of a sweep's SAEs, one after the other; returns how many failed. submitit calls it on the compute node.
+
+    config: a frozen copy of the run's config; source: the file it is a copy of. work: (point's values, task) pairs.
+    """
+    catch_stop_signals()
+    run = Run(load_config(config), Path(source) if source else Path(config))
+    train, failed = stage_named("train"), 0
+    for values, task in work:
+        point = Point(tuple(values.items()))
+        say(f"sweep {sweep_name}: {point.name}, layer {run.layers[task]}")
+        failed += attempts.run_task(SweepRun(run, sweep_name, point), train, task, noted=False) != 0
+    return failed
+
+
+# --- what came of it ---
+
+
+def collect(sweep: Sweep) -> list[dict[str, Any]]:
+    """One row for every SAE that is trained: layer, the grid's values, and METRICS."""
+    rows = []
+    train = stage_named("train")
+    for point in sweep.points:
+        run = sweep.at(point)
+        for task in sweep.tasks:
+            if run.state(train, task).done:
+                metrics = read_json(run.sae_dir(run.layers[task]) / "metrics.json") or {}
+                grid = {key.partition(".")[2]: value for key, value in point.values}
+                rows.append(
+                    {
+                        "layer": run.layers[task],
+                        **grid,
+                        **{f"measured_{key}" if key in grid else key: metrics.get(key) for key in METRICS},
+                    }
+                )
+    return rows
+
+
+def write_results(sweep: Sweep) -> Path:
+    """Write sweep.tsv and the frontier figure from what is trained; returns the table's path."""
+    rows = collect(sweep)
+    columns = list(rows[0]) if rows else ["layer"]
+    lines = [
+        "\t".join(columns),
+        *("\t".join("" if row[column] is None else str(row[column]) for column in columns) for row in rows),
+    ]
+    table = sweep.results / "sweep.tsv"
+    write_text(table, "\n".join(lines) + "\n")
+    if rows:
+        from sae_genomics.cluster.sweep_figure import draw_frontier
+
+        draw_frontier(
+            sweep.results / "frontier.png", rows, [key.partition(".")[2] for key, _ in sweep.points[0].values]
+        )
+    return table
+
+
+def freeze(sweep: Sweep) -> Path:
+    """Keep the config as it is now for jobs that start later, and the grid for those who come back."""
+    copy = sweep.logs / f"config_{hash_values(dump_config(sweep.run.config))}.yaml"
+    write_text(copy, dump_config(sweep.run.config))
+    grid = [dict(point.values) for point in sweep.points]
+    write_json(
+        sweep.results / "grid.json", {"layers": [sweep.run.layers[task] for task in sweep.tasks], "points": grid}
+    )
+    return copy
+
+
+def progress_line(sweep: Sweep, started: float, jobs: Mapping[str, str]) -> str:
+    """`5 of 12 SAEs trained, 2 running, 5 queued; 3 min 20 s`."""
+    total, left = len(sweep.points) * len(sweep.tasks), len(sweep.open())
+    states = [state.lower() for state in jobs.values()]
+    counts = {word: sum(state in names for state in states) for word, names in _JOB_WORDS.items()}
+    words = ", ".join(f"{count} job{'s'[: count > 1]} {word}" for word, count in counts.items() if count)
+    return f"sweep {sweep.name}: {total - left} of {total} SAEs trained{', ' if words else ''}{words}; {duration(time.time() - started)}"
+
+
+_JOB_WORDS = {
+    "running": ("running", "completing"),
+    "queued": ("pending", "requeued", "unknown"),
+    "failed": ("failed", "cancelled", "timeout", "node_fail", "out_of_memory", "interrupted"),
+}

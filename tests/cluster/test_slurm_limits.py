@@ -1,0 +1,107 @@
+"""Time limits: a training that is cut three times, and an extraction that never fits, on a real Slurm."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from sae_genomics.atomic import read_json
+from sae_genomics.cluster.attempts import attempts_of
+from sae_genomics.cluster.jobs import read_jobs
+from sae_genomics.stages import stage_named
+from tests.cluster.slurm_cluster import SlurmCluster
+from tests.cluster.slurm_cluster import cluster as slurm_cluster
+from tests.cluster.tiny import TinyRun, write_cells
+
+pytestmark = pytest.mark.slurm
+
+SECONDS_CUT_OFF = (
+    90  # of training: a limit of a minute with a signal 55 s before it leaves between 5 s and 35 s at a time
+)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SlurmCluster]:
+    with slurm_cluster(nodes=3, cpus=1) as made:
+        yield made
+
+
+def one_layer(template: Path, folder: Path, cluster: SlurmCluster, steps: int) -> TinyRun:
+    shutil.copytree(template, folder)
+    run = TinyRun(folder, cluster.environment, layers=(0,))
+    run.values["sae"].update(steps=steps, log_every=1000)
+    run.write()
+    return run
+
+
+def limited(run: TinyRun, stage: str, most: int) -> None:
+    """A limit of one minute, Slurm's shortest, for a stage."""
+    run.profile.update(signal_seconds=55, max_requeues=most, stages={stage: {"time": "00:01:00"}})
+    run.write()
+
+
+def test_training_cut_three_times_and_extraction_cut_for_good(template, tmp_path, cluster):
+    trial = one_layer(template, tmp_path / "trial", cluster, 300)
+    trial.stage("train")
+    metrics = read_json(trial.run.sae_dir(0) / "metrics.json")
+    steps = int(SECONDS_CUT_OFF * metrics["tokens_per_s"] / metrics["tokens_trained"] * metrics["steps"])
+
+    whole = one_layer(template, tmp_path / "whole", cluster, steps)
+    cut = one_layer(template, tmp_path / "cut", cluster, steps)
+    limited(cut, "train", 60)
+    wide = TinyRun(tmp_path / "wide", cluster.environment, layers=(0, 1, 2))
+    second_shard_takes_long(wide)
+    limited(wide, "extract", 1)
+
+    background = threading.Thread(target=whole.stage, args=("train",))
+    background.start()
+    cut.pipeline()
+    wide.pipeline()
+    cluster.wait_until_empty(1500)
+    background.join()
+
+    outcomes = [attempt.outcome for attempt in attempts_of(cut.run, stage_named("train"), 0)]
+    assert outcomes.count("interrupted") >= 3, cut.logs()
+    assert outcomes[-1] == "done"
+    assert set(outcomes) == {"interrupted", "done"}
+    assert cut.logs().count("saved and requeued: restart") == outcomes.count("interrupted")
+    assert cut.state("validate") == "done"
+    for name in ("sae_weights.safetensors", "sparsity.safetensors", "cfg.json"):
+        assert (cut.run.sae_dir(0) / name).read_bytes() == (whole.run.sae_dir(0) / name).read_bytes(), name
+
+    # The shard that does not fit into its limit was tried as often as the profile allows; the other shard is kept.
+    assert (wide.state("extract", 0), wide.state("extract", 1)) == ("done", "missing")
+    task = wide.tasks()["extract", "shard_0001"]
+    assert (task["state"], task["attempts"]) == ("failed", 2)
+    assert "stopped by a signal after saving" in task["note"]
+    assert "the most the profile allows (max_requeues: 1)" in wide.logs()
+    assert "shard_0001" in wide.run.report_file.read_text()
+    before = len(read_jobs(wide.run))
+    wide.resubmit("--time", "00:20:00")
+    again = {job.stage: job for job in read_jobs(wide.run)[before:]}
+    assert again["extract"].array.partition("%")[0] == "1"
+    assert again["extract"].time == "00:20:00"
+    assert again["train"].time == "00:30:00"
+    cluster.clear()
+
+
+def second_shard_takes_long(run: TinyRun, cells: int = 12_000) -> None:
+    """Cells of one gene, then as many with all: the first shard takes seconds, the second minutes."""
+    path = run.folder / "cells.h5ad"
+    write_cells(path, 2 * cells)
+    table = anndata.read_h5ad(path)
+    counts = np.ones(table.shape, np.float32)
+    counts[:cells, 1:] = 0
+    counts += counts * np.arange(table.shape[1], dtype=np.float32)
+    table.X = sp.csr_matrix(counts)
+    table.write_h5ad(path)
+    run.values["activations"].update(cells_per_shard=cells, batch_tokens=128)
+    run.values["sae"]["k"] = 4
+    run.write()
