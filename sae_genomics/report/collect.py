@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -131,12 +132,16 @@ def read_layer(run: Run, task: int, problems: Problems, n_genes: int) -> LayerRe
 
 def count_cell_types(path: Path) -> pd.DataFrame | None:
     """Numbers of train and held-out cells a type from cells.parquet, most frequent first; None without annotation."""
-    table = pq.read_table(path, columns=["heldout", "cell_type"], read_dictionary=["cell_type"]).to_pandas()
-    if table["cell_type"].isna().all():
+    file = pq.ParquetFile(path, read_dictionary=["cell_type"])
+    counts = pd.Series(dtype=np.int64)
+    for batch in file.iter_batches(_BATCH_ROWS, columns=["heldout", "cell_type"]):
+        here = batch.to_pandas().astype({"cell_type": object}).groupby(["cell_type", "heldout"]).size()
+        counts = counts.add(here, fill_value=0) if len(counts) else here
+    if not len(counts):
         return None
-    counts = pd.crosstab(table["cell_type"], table["heldout"]).reindex(columns=[False, True], fill_value=0)
-    counts.columns = pd.Index(["train", "heldout"])
-    return counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+    table = counts.astype(np.int64).unstack(fill_value=0).reindex(columns=[False, True], fill_value=0)
+    table.columns = pd.Index(["train", "heldout"])
+    return table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
 
 
 def _mapping(path: Path) -> dict[str, Any]:

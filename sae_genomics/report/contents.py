@@ -14,6 +14,15 @@ from sae_genomics.report.provenance import Provenance
 from sae_genomics.report.summary import LayerSummary
 
 
+@dataclass(frozen=True)
+class Example:
+    """One feature worth looking at, and words for it."""
+
+    layer: int
+    feature: int
+    words: str
+
+
 @dataclass
 class Contents:
     """All that report.md says.
@@ -21,7 +30,8 @@ class Contents:
     model: facts of the model, (name, Markdown). wide: see `summary.side_by_side`.
     resume: the command that runs what is missing. config_argument: the config as typed on a command line.
     figures: name -> path relative to the report. dashboard: the same; empty without.
-    h5ad, sae, activations: one features.h5ad, SAE folder and activation shard to show the use of; None without.
+    example: the feature to show the use of files with, and words for it; h5ad, sae, activations: features.h5ad, SAE folder and a shard
+    of activations of its layer; None without.
     embedding: name of the data's embedding, e.g. `umap`; empty without.
     """
 
@@ -40,6 +50,7 @@ class Contents:
     config_argument: str
     figures: dict[str, str] = field(default_factory=dict)
     dashboard: str = ""
+    example: Example | None = None
     h5ad: Path | None = None
     sae: Path | None = None
     activations: Path | None = None

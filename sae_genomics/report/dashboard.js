@@ -96,7 +96,7 @@ function buildOverview() {
   const rows = (meta.layers || []).map((layer) => [
     String(layer.layer), decimal(value(layer.fvu), 3), decimal(value(layer.l0), 1), layer.n_features ? layer.n_features.toLocaleString("en") : NONE,
     percent(value(layer.annotated)),
-    percent(value(layer.shuffled_mean)) + (layer.shuffles ? " (" + percent(value(layer.shuffled_max)) + " of " + layer.shuffles + ")" : ""),
+    percent(value(layer.shuffled_mean)) + (layer.shuffles ? " (" + percent(value(layer.shuffled_max)) + ")" : ""),
     percent(value(layer.neurons)),
   ]);
   at("layers").replaceWith(Object.assign(table(titles, rows), { id: "layers" }));

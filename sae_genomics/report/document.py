@@ -31,22 +31,30 @@ def _opening(contents: Contents) -> str:
     model = escape(contents.model_name)
     cells = f"{count(plan['n_cells'])} cells" if plan.get("n_cells") else "The cells"
     with_results = [each.layer for each in contents.layers if each.metrics or each.n_features]
-    layers = f"{len(with_results)} layer" + ("s" if len(with_results) != 1 else "")
-    sizes = {each.n_features for each in contents.layers if each.n_features}
-    size = f" with {listing([f'{each:,}' for each in sorted(sizes)])} features" if sizes else ""
+    sizes = sorted({each.n_features for each in contents.layers if each.n_features})
+    size = f" with {listing([f'{each:,}' for each in sizes])} features" if sizes else ""
     intro = (
-        f"{cells} were passed through the model {model}. On what {layers} of it made of every gene of every cell, a "
-        f"sparse autoencoder{size} was trained: it rewrites each layer's dense activations as a few active *features* at a "
-        f"time ({sae.k} here). Each feature was then compared with genes, annotated cell types and known gene sets."
+        f"{cells} went through the model {model}. For {_layers(len(with_results))} a sparse autoencoder{size} was trained on what "
+        f"the layer makes of every gene of every cell: it rewrites these dense activations as a few active *features* at a time "
+        f"({sae.k} here). Each feature was then compared with genes, annotated cell types and known gene sets, always "
+        "beside what chance and simpler means give."
     )
     if not with_results:
         intro = f"Nothing is known yet about any layer of the model {model}: no trained autoencoder was found."
     points = [
         findings.reconstruction(contents.layers, sae.k),
         findings.annotation(contents.layers, contents.config.validation.fdr),
-        findings.cell_types(contents.wide),
+        findings.cell_types(contents.wide, contents.config.validation.fdr),
         findings.certainty(contents.layers, contents.wide, plan, len(contents.problems), len(contents.unfinished)),
     ]
     link = f"All features, to sort and search: [dashboard.html]({contents.dashboard})." if contents.dashboard else ""
-    lines = [f"# What {model} has learned: run {escape(contents.name)}", f"*Written {now}.* {link}".strip(), intro]
+    lines = [
+        f"# Run {escape(contents.name)}: what the model {model} has learned",
+        f"*Written {now}.* {link}".strip(),
+        intro,
+    ]
     return "\n\n".join(lines) + "\n\n" + "\n".join(f"- {point}" for point in points if point)
+
+
+def _layers(n: int) -> str:
+    return "its one layer here" if n == 1 else f"each of {n} layers"

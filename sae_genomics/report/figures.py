@@ -128,7 +128,8 @@ def annotation(layers: list[LayerSummary], fdr: float) -> Figure | None:
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     _layer_axis(axis, numbers.astype(int).tolist())
     tops = [value for value in (*own, *high, *neurons) if is_number(value)]
-    axis.set_ylim(0, max(max(tops, default=0) * 1.15, 0.02))
+    top = max(max(tops, default=0) * 1.15, 0.02)
+    axis.set_ylim(-0.03 * top, top)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
@@ -248,6 +249,16 @@ def embedding(sample: CellSample, panels: Sequence[tuple[str, npt.NDArray[np.flo
         axis.set_aspect("equal", adjustable="datalim")
     for axis in flat[total:]:
         axis.axis("off")
+    if sample.types:
+        handles, labels = flat[0].get_legend_handles_labels()
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=min(columns + 1, 4),
+            fontsize=8.5,
+            markerscale=6 / size**0.5,
+        )
     return figure
 
 
@@ -267,12 +278,14 @@ def _types_panel(axis: Axes, sample: CellSample, size: float) -> None:
     for place, colour in zip(frequent, TYPE_COLOURS, strict=False):
         xy = sample.xy[sample.cell_type == place]
         axis.scatter(
-            xy[:, 0], xy[:, 1], s=size, color=colour, linewidths=0, rasterized=True, label=shorten(sample.types[place], 28)
-        )  # fmt: skip
-    # Names written onto the cells would cover one another wherever related types lie close.
-    axis.legend(
-        loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=2, fontsize=6.5, frameon=False, markerscale=2, handletextpad=0.2, columnspacing=0.8
-    )  # fmt: skip
+            xy[:, 0],
+            xy[:, 1],
+            s=size,
+            color=colour,
+            linewidths=0,
+            rasterized=True,
+            label=shorten(sample.types[place], 30),
+        )
 
 
 def shorten(text: str, length: int) -> str:

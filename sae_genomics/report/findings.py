@@ -42,61 +42,67 @@ def annotation(layers: list[LayerSummary], fdr: float) -> str:
     known = [(each.layer, each.annotation) for each in layers if each.annotation is not None]
     if not known:
         return ""
-    shares = span((each.share for _, each in known), percent)
+    n_all, n_own = (sum(getattr(each, name) for _, each in known) for name in ("n_units", "n_annotated"))
+    text = (
+        f"**Known biology.** {count(n_own)} of {count(n_all)} features that could be tested "
+        f"({span((each.share for _, each in known), percent)}{' a layer' if len(known) > 1 else ''}) match at least one known gene set "
+        f"(q < {fdr:g})"
+    )
     shuffled = [each for _, each in known if each.shuffled]
     neurons = [each for _, each in known if is_number(each.neurons)]
-    text = f"**Known biology.** {shares} of the features that could be tested match at least one known gene set (q < {fdr:g})"
     compared = []
     if shuffled:
-        means = span((each.shuffled_mean for each in shuffled), percent)
-        highest = max(each.shuffled_max for each in shuffled)
-        compared.append(f"{means} with the genes shuffled (at most {percent(highest)} in any shuffle)")
+        means, highest = (
+            span((each.shuffled_mean for each in shuffled), percent),
+            max(each.shuffled_max for each in shuffled),
+        )
+        compared.append(f"{means} of them do with the genes shuffled (never more than {percent(highest)})")
     if neurons:
-        compared.append(f"{span((each.neurons for each in neurons), percent)} of the layer's raw neurons")
-    text += (
-        f"; the same test passes {listing(compared)}."
-        if compared
-        else ", but no null was measured, so this says little."
-    )
+        n_known, n_neurons = (
+            sum(getattr(each, name) for each in neurons) for name in ("n_neurons_annotated", "n_neurons")
+        )
+        shares = span((each.neurons for each in neurons), percent)
+        compared.append(f"{count(n_known)} of {count(n_neurons)} raw neurons ({shares}) do")
+    text += f"; {listing(compared)}." if compared else ", but no null was measured, so this says little."
     if shuffled:
         above = [layer for layer, each in known if each.beats_every_shuffle]
-        text += " " + _verdict(len(above), len(known), "that is more than in every shuffle")
+        text += " " + _verdict(len(above), len(known), "that of every shuffle")
     if neurons:
         above = [layer for layer, each in known if is_number(each.neurons) and each.share > each.neurons]
-        text += " " + _verdict(len(above), len(neurons), "more features than raw neurons are annotated")
+        text += " " + _verdict(len(above), len(neurons), "that of the raw neurons")
     return text
 
 
-def _verdict(n_true: int, n_all: int, claim: str) -> str:
+def _verdict(n_true: int, n_all: int, what: str) -> str:
+    """In how many layers the features' share lies above `what`."""
     if n_all == 1:
-        return f"Here {claim}." if n_true else f"It is **not** so that {claim}."
-    if n_true == n_all:
-        return f"In all {n_all} layers {claim}."
+        return f"The features' share is {'' if n_true else '**not** '}above {what}."
     if n_true == 0:
-        return f"In **none** of the {n_all} layers is it so that {claim}."
-    return f"In {n_true} of {n_all} layers {claim}; in the others it is not so."
+        return f"In **no** layer is the features' share above {what}."
+    where = f"all {n_all}" if n_true == n_all else f"{n_true} of {n_all}"
+    return f"In {where} layers the features' share is above {what}."
 
 
-def cell_types(wide: pd.DataFrame | None) -> str:
+def cell_types(wide: pd.DataFrame | None, fdr: float) -> str:
     """How well single features tell cell types apart, beside single genes and raw neurons."""
     if wide is None:
         return ""
     tested = wide[wide[("feature", "auroc")].notna()]
     if tested.empty:
         return ""
-    good = tested[tested[("feature", "auroc")] >= 0.9]
+    good = tested[(tested[("feature", "auroc")] >= 0.9) & (tested[("feature", "q_value")] < fdr)]
     best = tested.iloc[0]
     text = (
         f"**Cell types.** {len(good)} of {len(tested)} cell types have a single feature that tells them from all other "
-        f"cells with an AUROC of 0.90 or more on held-out cells. The clearest is {escape(str(tested.index[0]))}: "
+        f"cells with an AUROC of 0.90 or more on held-out cells (q < {fdr:g}). The clearest is {escape(str(tested.index[0]))}: "
         f"feature {int(best['feature', 'unit'])} of layer {int(best['feature', 'layer'])} reaches "
-        f"{decimal(best['feature', 'auroc'])} (95 % interval {interval(best['feature'])})"
+        f"{decimal(best['feature', 'auroc'], 3)} (95 % interval {interval(best['feature'])})"
     )
     beside = []
     if is_number(best.get(("gene", "auroc"))):
-        beside.append(f"the best single gene, {escape(best['gene', 'name'])}, {decimal(best['gene', 'auroc'])}")
+        beside.append(f"the best single gene, {escape(best['gene', 'name'])}, {decimal(best['gene', 'auroc'], 3)}")
     if is_number(best.get(("neuron", "auroc"))):
-        beside.append(f"the best raw neuron {decimal(best['neuron', 'auroc'])}")
+        beside.append(f"the best raw neuron {decimal(best['neuron', 'auroc'], 3)}")
     text += f"; {listing(beside)}." if beside else "."
     against = []
     for kind, name in (("gene", "best single gene"), ("neuron", "best raw neuron")):

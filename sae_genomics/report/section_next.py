@@ -14,8 +14,9 @@ def next_steps(contents: Contents) -> str:
             f"Open [dashboard.html]({contents.dashboard}) in a browser (it needs no network): every feature of every layer, to "
             "sort by firing rate, specificity or q-value, and to find by gene, cell type or gene set."
         )
-    if contents.h5ad is not None:
-        parts.append("Go on in scanpy, one column a feature:\n\n" + _python(_scanpy_lines(contents)))
+    if contents.h5ad is not None and contents.example is not None:
+        words = f"Go on in scanpy, one column a feature, here {contents.example.words}:"
+        parts.append(f"{words}\n\n{_python(_scanpy_lines(contents))}")
     if contents.sae is not None:
         parts.append("Use the autoencoder itself through SAELens:\n\n" + _python(_saelens_lines(contents)))
     pipeline = f"bash slurm/00_full_pipeline.sh {contents.config_argument}"
@@ -43,9 +44,8 @@ def _python(lines: list[str]) -> str:
 
 
 def _scanpy_lines(contents: Contents) -> list[str]:
-    first = next((each for each in contents.layers if each.best is not None and len(each.best)), None)
-    number = int(first.best["feature"].iloc[0]) if first is not None and first.best is not None else 0
-    feature = str(feature_names(number + 1)[-1])
+    assert contents.example is not None
+    feature = str(feature_names(contents.example.feature + 1)[-1])
     lines = ["import scanpy as sc", "", f"features = sc.read_h5ad({str(contents.h5ad)!r})"]
     if contents.embedding:
         lines.append(f"sc.pl.embedding(features, basis={contents.embedding!r}, color={feature!r})")

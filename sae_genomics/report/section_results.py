@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from sae_genomics.report.contents import Contents
+from sae_genomics.report.findings import FEW_CELLS
 from sae_genomics.report.markdown import NONE, count, decimal, details, escape, is_number, percent, probability, table
 from sae_genomics.report.summary import LayerSummary
 
@@ -63,7 +64,7 @@ def annotation(contents: Contents) -> str:
     rows = []
     for layer, each in known:
         shuffles = (
-            f"{percent(each.shuffled_mean)} (at most {percent(each.shuffled_max)} of {len(each.shuffled)} shuffles)"
+            f"{percent(each.shuffled_mean)} (highest of {len(each.shuffled)}: {percent(each.shuffled_max)})"
             if each.shuffled
             else "not measured"
         )
@@ -72,15 +73,19 @@ def annotation(contents: Contents) -> str:
                 str(layer),
                 f"{count(each.n_annotated)} of {count(each.n_units)} ({percent(each.share)})",
                 shuffles,
-                f"{percent(each.neurons)} of {count(each.n_neurons)}" if is_number(each.neurons) else "not measured",
+                f"{count(each.n_neurons_annotated)} of {count(each.n_neurons)} ({percent(each.neurons)})"
+                if is_number(each.neurons)
+                else "not measured",
                 _ratio(each.share, each.shuffled_mean),
                 _ratio(each.share, each.neurons),
-                count(each.n_terms),
+                f"{count(each.n_terms)} ({count(each.n_neuron_terms)})"
+                if is_number(each.neurons)
+                else count(each.n_terms),
             )
         )
     header = (
         "Layer", "Features annotated", "Genes shuffled: mean", "Raw neurons", "Features / shuffled", "Features / neurons",
-        "Gene sets found",
+        "Gene sets found (by neurons)",
     )  # fmt: skip
     parts.append(table(header, rows, right=(0, 1, 2, 3, 4, 5, 6)))
     parts.append(
@@ -94,7 +99,7 @@ def _ratio(share: float, null: float) -> str:
         return NONE
     if null == 0:
         return "none pass by chance" if share > 0 else NONE
-    return f"{share / null:.1f} x"
+    return f"{share / null:.1f} x" if share >= null or share == 0 else f"{share / null:.2g} x"
 
 
 def cell_types(contents: Contents) -> str:
@@ -112,7 +117,7 @@ def cell_types(contents: Contents) -> str:
         "For each type the one feature, the one gene and the one raw neuron that separate it best from all other cells, each "
         "chosen on training cells (over all layers) and measured on held-out cells. *AUROC* is the chance that a cell of the "
         "type scores above a cell of another: 0.5 is a coin, 1 is perfect. In brackets the 95 % interval. *q* is over every "
-        "feature x cell type test of the layer."
+        "feature x cell type test of the layer. The types stand by the lower end of the feature's interval."
     )
     parts.append(_types_table(contents.wide, contents.dashboard))
     parts.append(
@@ -141,7 +146,7 @@ def _types_table(wide: pd.DataFrame, dashboard: str) -> str:
         rows.append(
             (
                 escape(name),
-                count(feature["n_cells"] if is_number(feature["n_cells"]) else gene["n_cells"]),
+                _cells(feature["n_cells"] if is_number(feature["n_cells"]) else gene["n_cells"]),
                 where,
                 _auroc(feature),
                 probability(feature["q_value"]),
@@ -151,6 +156,10 @@ def _types_table(wide: pd.DataFrame, dashboard: str) -> str:
         )
     header = ("Cell type", "Held-out cells", "Best feature", "AUROC", "q", "Best single gene", "Best raw neuron")
     return table(header, rows, right=(1, 4))
+
+
+def _cells(n: Any) -> str:
+    return f"{count(n)} (few)" if is_number(n) and n < FEW_CELLS else count(n)
 
 
 def _auroc(row: Any) -> str:
@@ -177,7 +186,7 @@ def _layer_types(summary: LayerSummary, dashboard: str) -> str:
         rows.append(
             (
                 escape(name),
-                count(feature["n_cells"]),
+                _cells(feature["n_cells"]),
                 _feature_link(dashboard, summary.layer, feature["unit"]),
                 _auroc(feature),
                 probability(feature["q_value"]),
@@ -210,27 +219,38 @@ def best_features(contents: Contents) -> str:
         parts.append(_figure(contents, "embedding", "Best features of the deepest layer on the embedding of the cells"))
     for place, each in enumerate(known):
         assert each.best is not None
-        body = _features_table(each.best, each.layer, fdr, contents.dashboard)
-        text = f"Layer {each.layer}: {count(each.n_both)} of {count(each.n_features)} features match both"
-        parts.append(f"### Layer {each.layer}\n\n{text}.\n\n{body}" if place == 0 else details(text, body))
+        body = _features_table(each.best, each.layer, contents.dashboard)
+        title, text = f"Layer {each.layer}", _layer_words(each)
+        parts.append(f"### {title}\n\n{text}\n\n{body}" if place == 0 else details(f"{title}: {text}", body))
     return "\n\n".join(parts)
 
 
-def _features_table(best: pd.DataFrame, layer: int, fdr: float, dashboard: str) -> str:
+def _layer_words(summary: LayerSummary) -> str:
+    """How many features are annotated in all, beside its nulls."""
+    note, n_features = summary.annotation, count(summary.n_features)
+    if note is None:
+        return f"{n_features} features, not yet compared with gene sets."
+    beside = []
+    if note.shuffled:
+        beside.append(f"{decimal(note.n_by_chance, 1)} on average with genes shuffled")
+    if is_number(note.neurons):
+        beside.append(f"{count(note.n_neurons_annotated)} of {count(note.n_neurons)} raw neurons")
+    nulls = f" ({', '.join(beside)})" if beside else ""
+    return f"{count(note.n_annotated)} of {n_features} features match a gene set{nulls}."
+
+
+def _features_table(best: pd.DataFrame, layer: int, dashboard: str) -> str:
     rows = []
     for row in best.to_dict("records"):
-        term = NONE
-        if is_number(row["term_q_value"]) and row["term_q_value"] < fdr:
+        term = typed = NONE
+        if row["known"]:
             overlap = (
                 f"{count(row['n_overlap'])} of {count(row['n_term'])} genes, q = {probability(row['term_q_value'])}"
             )
             term = f"{escape(row['term'])} ({overlap})"
-        typed = NONE
-        if row["best_cell_type"] is not None and is_number(row["best_cell_type_auroc"]):
-            typed = (
-                f"{escape(row['best_cell_type'])} ({decimal(row['best_cell_type_auroc'])}, "
-                f"q = {probability(row['best_cell_type_q_value'])})"
-            )
+        if row["typed"]:
+            area, q_value = decimal(row["best_cell_type_auroc"]), probability(row["best_cell_type_q_value"])
+            typed = f"{escape(row['best_cell_type'])} ({area}, q = {q_value})"
         rows.append(
             (
                 _feature_link(dashboard, layer, row["feature"]),

@@ -91,8 +91,8 @@ def _costs(provenance: Provenance) -> str:
             (
                 cost.stage,
                 count(len(cost.seconds)),
-                duration(sum(cost.seconds)),
-                duration(max(cost.seconds)),
+                _duration(sum(cost.seconds)),
+                _duration(max(cost.seconds)),
                 memory(cost.peak_memory) if cost.peak_memory else NONE,
                 ", ".join(hosts) + (f" and {more} more" if more > 0 else ""),
             )
@@ -108,3 +108,7 @@ def _costs(provenance: Provenance) -> str:
         software += f" Checkout when this report was written: commit {code(provenance.commit[:12])}{state}."
     parts.append(software)
     return "\n\n".join(part for part in parts if part)
+
+
+def _duration(seconds: float) -> str:
+    return duration(seconds) if seconds >= 0.5 else "< 1 s"

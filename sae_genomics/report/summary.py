@@ -23,6 +23,7 @@ class Annotation:
     """How many features are annotated, and how many of what should not be; shares are of units that could be tested.
 
     shuffled: share of each repeat with genes shuffled. neurons: share of the layer's raw neurons; NaN when not measured.
+    n_terms, n_neuron_terms: distinct gene sets that features, and neurons, were annotated with.
     """
 
     n_units: int
@@ -31,7 +32,9 @@ class Annotation:
     shuffled: tuple[float, ...]
     neurons: float
     n_neurons: int
+    n_neurons_annotated: int
     n_terms: int
+    n_neuron_terms: int
 
     @property
     def shuffled_mean(self) -> float:
@@ -40,6 +43,11 @@ class Annotation:
     @property
     def shuffled_max(self) -> float:
         return max(self.shuffled, default=float("nan"))
+
+    @property
+    def n_by_chance(self) -> float:
+        """Features annotated with the genes shuffled, on average."""
+        return self.shuffled_mean * self.n_units
 
     @property
     def beats_every_shuffle(self) -> bool:
@@ -63,7 +71,6 @@ class LayerSummary:
     annotation: Annotation | None = None
     baselines: pd.DataFrame | None = None
     best: pd.DataFrame | None = None
-    n_both: int = 0
 
 
 def summarise(results: LayerResults, fdr: float, n_best: int) -> LayerSummary:
@@ -78,7 +85,7 @@ def summarise(results: LayerResults, fdr: float, n_best: int) -> LayerSummary:
         with np.errstate(divide="ignore"):
             logs = np.clip(np.log10(rate[rate > 0]), RATE_EDGES[0], RATE_EDGES[-1])
         found.rates = np.histogram(logs, RATE_EDGES)[0]
-        found.best, found.n_both = best_features(results, fdr, n_best)
+        found.best = best_features(results, fdr, n_best)
     if results.baselines is not None and len(results.baselines):
         found.baselines = with_certainty(results.baselines, results.cell_types)
     return found
@@ -98,7 +105,9 @@ def annotation(nulls: pd.DataFrame) -> Annotation | None:
         shuffled=tuple(rows["shuffled_genes"]["share"].dropna().astype(float)),
         neurons=float(neurons["share"].iloc[0]) if len(neurons) else float("nan"),
         n_neurons=int(neurons["n_units"].iloc[0]) if len(neurons) else 0,
+        n_neurons_annotated=int(neurons["n_annotated"].iloc[0]) if len(neurons) else 0,
         n_terms=int(own["n_terms"]),
+        n_neuron_terms=int(neurons["n_terms"].iloc[0]) if len(neurons) else 0,
     )
 
 
@@ -118,15 +127,16 @@ def with_certainty(baselines: pd.DataFrame, cell_types: pd.DataFrame | None) -> 
     return table
 
 
-def best_features(results: LayerResults, fdr: float, n_best: int) -> tuple[pd.DataFrame, int]:
-    """Features worth a reader's time, and how many pass both tests.
+def best_features(results: LayerResults, fdr: float, n_best: int) -> pd.DataFrame:
+    """Features worth a reader's time.
 
     Those that pass both tests (a gene set and a cell type at q < fdr, the cell type with AUROC > 0.5) come first, then those
     that pass one; within each group by the gene set's p, then by training-cell AUROC's held-out value. At most two
     features with the same gene set are shown, or one large family would fill the list.
 
     Columns: those of features.parquet, `genes` (symbols by specificity, a list), and of the best term `term`, `collection`,
-    `n_overlap`, `n_term`, `term_q_value`, `term_p_value`, `term_genes` (null where there is none).
+    `n_overlap`, `n_term`, `term_q_value`, `term_p_value`, `term_genes` (null where there is none); `known` and `typed`, whether it
+    passes the test with gene sets and with cell types.
     """
     assert results.features is not None
     table = results.features[results.features["n_tokens"] > 0].copy()
@@ -140,6 +150,7 @@ def best_features(results: LayerResults, fdr: float, n_best: int) -> tuple[pd.Da
             table[names.get(column, column)] = None if column in ("term", "collection", "genes") else np.nan
     known = table["term_q_value"].astype(float) < fdr
     typed = (table["best_cell_type_q_value"] < fdr) & (table["best_cell_type_auroc"] > 0.5)
+    table["known"], table["typed"] = known, typed
     table["passed"] = known.astype(int) + typed.astype(int)
     order = np.lexsort(
         (
@@ -154,7 +165,7 @@ def best_features(results: LayerResults, fdr: float, n_best: int) -> tuple[pd.Da
     shown = table[table.groupby(family).cumcount() < _SAME_TERM].head(n_best).reset_index(drop=True)
     genes = gene_lists(results.genes, shown["feature"], GENES_SHOWN)
     shown["genes"] = [genes.get(feature, []) for feature in shown["feature"]]
-    return shown, int((table["passed"] == 2).sum())
+    return shown
 
 
 def gene_lists(genes: pd.DataFrame | None, features: pd.Series, n_genes: int) -> dict[int, list[str]]:
@@ -180,7 +191,12 @@ def best_over_layers(layers: list[LayerSummary]) -> pd.DataFrame | None:
 
 
 def side_by_side(best: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell type: the columns of `best_over_layers` under (kind, column), by the feature's held-out AUROC."""
+    """One row a cell type: the columns of `best_over_layers` under (kind, column).
+
+    Rows stand by the lower end of the feature's interval, so that a high AUROC of two cells does not come first.
+    """
     wide = best.pivot(index="cell_type", columns="kind").swaplevel(axis=1)
     wide = wide.reindex(columns=pd.MultiIndex.from_product([KINDS, wide.columns.get_level_values(1).unique()]))
-    return wide.sort_values(("feature", "auroc"), ascending=False, kind="stable", na_position="last")
+    return wide.sort_values(
+        [("feature", "low"), ("feature", "auroc")], ascending=False, kind="stable", na_position="last"
+    )

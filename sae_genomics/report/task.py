@@ -22,7 +22,7 @@ from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.report import associations_json, figures, missing, provenance
 from sae_genomics.report.cells import CellSample, read_activations, read_embedding, sample_cells, top_cells
 from sae_genomics.report.collect import LayerResults, Prepared, Problems, read_layer, read_prepared
-from sae_genomics.report.contents import Contents
+from sae_genomics.report.contents import Contents, Example
 from sae_genomics.report.dashboard import Dashboard
 from sae_genomics.report.document import compose
 from sae_genomics.report.markdown import count, escape, is_number
@@ -39,7 +39,6 @@ class _Layers:
 
     summaries: list[LayerSummary] = field(default_factory=list)
     activations: dict[tuple[int, int], npt.NDArray[np.float32]] = field(default_factory=dict)
-    h5ad: Path | None = None
 
 
 def run_task(run: Run, task: int) -> None:
@@ -65,6 +64,7 @@ def run_task(run: Run, task: int) -> None:
     drawn = _draw(run, kept, wide, sample, problems)
     _write_config(run)
     _write_dashboard(run, dashboard, _about(run, prepared, kept.summaries, len(unfinished)), problems)
+    example = _example(kept, wide)
     contents = Contents(
         name=run.name,
         config=run.config,
@@ -81,9 +81,8 @@ def run_task(run: Run, task: int) -> None:
         config_argument=missing.config_argument(run),
         figures=drawn,
         dashboard=run.dashboard_file.name if run.config.report.dashboard else "",
-        h5ad=kept.h5ad.absolute() if kept.h5ad else None,
-        sae=_first_sae(run),
-        activations=_first_activations(run),
+        example=example,
+        **_files_of_layer(run, example),
         embedding=sample.basis if sample is not None else "",
     )
     write_text(run.report_file, compose(contents))
@@ -109,7 +108,6 @@ def _take_layer(
     summary = summary or LayerSummary(layer, results.metrics or {})
     kept.summaries.append(summary)
     if activations is not None:
-        kept.h5ad = kept.h5ad or results.features_file
         kept.activations |= _drawn_columns(summary, activations)
     if settings.dashboard:
         problems.attempt(f"layer {layer} of the dashboard", dashboard.add, results, activations)
@@ -269,17 +267,29 @@ def _model(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def _first_sae(run: Run) -> Path | None:
-    train = stage_named("train")
-    done = (layer for task, layer in enumerate(run.layers) if run.state(train, task).done)
-    layer = next(done, None)
-    return run.sae_dir(layer).absolute() if layer is not None else None
+def _example(kept: _Layers, wide: pd.DataFrame | None) -> Example | None:
+    """The clearest cell type's feature, else the first of the best features."""
+    if wide is not None:
+        for name, row in wide["feature"].iterrows():
+            if is_number(row["unit"]):
+                layer, feature = int(row["layer"]), int(row["unit"])
+                return Example(layer, feature, f"feature {feature} of layer {layer}, the best for {escape(name)}")
+    for each in kept.summaries:
+        if each.best is not None and len(each.best):
+            feature = int(each.best["feature"].iloc[0])
+            return Example(each.layer, feature, f"feature {feature} of layer {each.layer}")
+    return None
 
 
-def _first_activations(run: Run) -> Path | None:
-    train, extract = stage_named("train"), stage_named("extract")
-    done = (layer for task, layer in enumerate(run.layers) if run.state(train, task).done)
-    layer = next(done, None)
-    if layer is None or not run.state(extract, 0).done:
-        return None
-    return run.activations_file(layer, 0).absolute()
+def _files_of_layer(run: Run, example: Example | None) -> dict[str, Path]:
+    """What is done of the example's layer, else of the first: `h5ad`, `sae` and `activations`, as absolute paths."""
+    task = run.layers.index(example.layer) if example is not None else 0
+    layer = run.layers[task]
+    found: dict[str, Path] = {}
+    if run.state(stage_named("associate"), task).done:
+        found["h5ad"] = (run.layer_results(layer) / "features.h5ad").absolute()
+    if run.state(stage_named("train"), task).done:
+        found["sae"] = run.sae_dir(layer).absolute()
+        if run.state(stage_named("extract"), 0).done:
+            found["activations"] = run.activations_file(layer, 0).absolute()
+    return found

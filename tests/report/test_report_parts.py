@@ -16,7 +16,7 @@ from planted_run import Plan, planted_run
 from scipy.optimize import brentq
 from scipy.sparse import csr_matrix
 
-from sae_genomics.artifacts import FEATURE_TERMS
+from sae_genomics.artifacts import CELLS, FEATURE_TERMS
 from sae_genomics.report import collect, markdown, missing, provenance
 from sae_genomics.report.cells import read_activations, read_embedding, sample_cells, top_cells
 from sae_genomics.report.intervals import auroc_interval
@@ -148,6 +148,24 @@ def test_terms_kept_are_the_smallest_whatever_the_batches(
     for feature, group in kept.groupby("feature"):
         assert group["p_value"].tolist() == sorted(frame.loc[frame["feature"] == feature, "p_value"])[:3]
     assert kept["feature"].nunique() == frame["feature"].nunique()
+
+
+@pytest.mark.parametrize("batch", [3, 1 << 19])
+def test_cell_types_are_counted_whatever_the_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(collect, "_BATCH_ROWS", batch)
+    frame = pd.DataFrame({"cell": range(8), "cell_id": list("abcdefgh"), "heldout": [True, False] * 4, "n_counts": 1.0, "n_genes": 1,
+                          "cell_type": ["T", "T", "B", None, "T", "T", "T", "NK"]})  # fmt: skip
+    CELLS.write(tmp_path / "cells.parquet", frame)
+    counts = collect.count_cell_types(tmp_path / "cells.parquet")
+    assert counts is not None
+    assert counts.loc["T"].tolist() == [2, 3]
+    assert counts.loc["B"].tolist() == [0, 1]
+    assert counts.loc["NK"].tolist() == [1, 0]
+    assert counts.index[0] == "T"
+    CELLS.write(tmp_path / "cells.parquet", frame.assign(cell_type=None))
+    assert collect.count_cell_types(tmp_path / "cells.parquet") is None
 
 
 def test_sampled_cells_and_their_activations(tmp_path: Path) -> None:
