@@ -134,6 +134,9 @@ class SaeConfig(Section):
     layers_per_task: int = Field(1, ge=1, description="layers one Slurm task trains one after the other")
     gpus_per_task: int = Field(1, ge=0)
     evaluate_tokens: int = Field(200_000, ge=1, description="held-out tokens the metrics are measured on")
+    loss_recovered_cells: int = Field(
+        64, ge=0, description="held-out cells on which the reconstruction is spliced into the model; 0 leaves that out"
+    )
     loggers: list[Literal["wandb", "tensorboard"]] = Field(default_factory=list)
 
 

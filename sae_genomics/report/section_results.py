@@ -26,13 +26,16 @@ def reconstruction(contents: Contents) -> str:
     parts.append(
         "Measured on held-out cells. *FVU* is the share of the activations' variance that the features miss (0 is perfect; "
         "*explained variance* is the rest), *L0* the mean number of active features a gene token, *dead* the share of features "
-        "that never fired there, *decoder cosine* the mean absolute cosine between features' directions (0: all different)."
+        "that never fired there, *decoder cosine* the mean absolute cosine between features' directions (0: all different). "
+        "*Loss recovered*: with the reconstruction in place of the layer's activations, how much of what the layer is worth to the "
+        "model's own prediction of hidden genes remains (1: all, 0: no more than the layer's mean activation would leave)."
     )
     rows = [
         (
             str(each.layer),
             decimal(each.metrics.get("fvu"), 3),
             decimal(each.metrics.get("explained_variance"), 3),
+            decimal(each.metrics.get("loss_recovered"), 3),
             decimal(each.metrics.get("l0"), 1),
             percent(each.metrics.get("dead_share")),
             decimal(each.metrics.get("mean_abs_decoder_cosine"), 3),
@@ -41,8 +44,18 @@ def reconstruction(contents: Contents) -> str:
         )
         for each in known
     ]
-    header = ("Layer", "FVU", "Explained variance", "L0", "Dead", "Decoder cosine", "Features", "Held-out tokens")
-    parts.append(table(header, rows, right=range(8)))
+    header = (
+        "Layer",
+        "FVU",
+        "Explained variance",
+        "Loss recovered",
+        "L0",
+        "Dead",
+        "Decoder cosine",
+        "Features",
+        "Held-out tokens",
+    )
+    parts.append(table(header, rows, right=range(9)))
     parts.append(_figure(contents, "reconstruction", "FVU, L0 and dead share by layer"))
     parts.append(_figure(contents, "firing_rates", "Histogram of firing rates by layer"))
     return "\n\n".join(part for part in parts if part)

@@ -24,7 +24,9 @@ from sae_genomics.progress import Progress, say
 from sae_genomics.run import Run
 from sae_genomics.sae.evaluate import Evaluation, evaluate, firing_rate_histogram, mean_abs_cosine
 from sae_genomics.sae.export import fold, save_sae
+from sae_genomics.sae.load import Encoder
 from sae_genomics.sae.log import Logger, open_loggers
+from sae_genomics.sae.loss_recovered import loss_recovered
 from sae_genomics.sae.spec import Spec, make_spec
 from sae_genomics.sae.train import Trained, fit
 from sae_genomics.stages import stage_named
@@ -75,10 +77,11 @@ def run_task(run: Run, task: int) -> None:
         say(f"train layer {layer}: {note}")
     assert on_train is not None
     metrics = _metrics(run, layer, spec, trained, on_train, held_out, encoder.W_dec, note)
+    metrics |= _worth(run, layer, encoder)
     save_sae(folder, encoder, (held_out or on_train).firing_rate, _metadata(run, layer, spec, trained, fingerprint))
     write_json(folder / "metrics.json", metrics)
     shutil.rmtree(checkpoint.parent, ignore_errors=True)
-    shown = {key: metrics[key] for key in ("fvu", "train_fvu", "l0", "dead_share")}
+    shown = {key: metrics[key] for key in ("fvu", "train_fvu", "l0", "dead_share", "loss_recovered")}
     progress.finish("  ".join(f"{key} {value:.4g}" for key, value in shown.items() if value is not None))
 
 
@@ -135,6 +138,19 @@ def _metrics(
         "seconds": round(trained.seconds, 3),
         "tokens_per_s": round(trained.tokens / max(trained.seconds, 1e-9), 1),
         "note": note,
+    }
+
+
+def _worth(run: Run, layer: int, encoder: Encoder) -> dict[str, Any]:
+    """What the reconstruction is worth to the model; nulls where no cell is held out or it is not asked for."""
+    n_cells = run.config.sae.loss_recovered_cells
+    found = loss_recovered(run, layer, encoder, n_cells) if n_cells else None
+    return {
+        "loss_recovered": _number(found and found.recovered),
+        "loss_unchanged": _number(found and found.loss_unchanged),
+        "loss_reconstructed": _number(found and found.loss_reconstructed),
+        "loss_mean_ablated": _number(found and found.loss_mean_ablated),
+        "loss_cells": found.cells if found else 0,
     }
 
 
