@@ -91,7 +91,7 @@ FEATURES = Table(
         Column("n_cells", _i64, "cells with at least one such token"),
         Column("mean_activation", _f64, "mean activation over tokens where it is > 0"),
         Column("max_activation", _f64, "largest activation"),
-        Column("heldout_firing_rate", _f64, "firing rate over held-out cells alone"),
+        Column("heldout_firing_rate", _f64, "firing rate over held-out cells alone; null when there are none"),
         Column("top_gene", _str, "gene_symbol with the highest score"),
         Column(
             "specificity",
@@ -118,10 +118,11 @@ FEATURE_GENES = Table(
         Column(
             "specificity",
             _f64,
-            "log2(observed / expected) of summed activation, shrunk; expected if activation were independent of gene",
+            "bits: log2((observed + prior) / (expected + prior)) of summed activation, expected if it were independent of gene; "
+            "null below associations.min_gene_tokens tokens of the gene",
         ),
         Column("rank_score", _i32, "1 = highest score within the feature"),
-        Column("rank_specificity", _i32, "1 = highest specificity within the feature"),
+        Column("rank_specificity", _i32, "1 = highest specificity within the feature; null without one"),
     ),
 )
 

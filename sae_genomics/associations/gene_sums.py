@@ -1,15 +1,15 @@
 """Sums per (feature, gene) pair over any number of tokens, in memory bounded by the pairs that occur.
 
-For each pair three float64 sums are kept side by side, so that an update touches one cache line:
+For each pair three float64 sums are kept side by side, so that an update touches one or two cache lines:
 
     column 0   sum of activation x expression
     column 1   sum of activation
     column 2   number of tokens with activation > 0
 
-Small problems use one dense array [genes x d_sae, 3]; large ones open-addressing hash tables keyed by
-gene x d_sae + feature. A block's tokens are taken gene by gene, so that one gene's row stays in the cache, and genes are
-cut among threads, so that no two write the same pair. A pair's sums are added in the order of its tokens whatever the
-number of threads and whichever way they are kept.
+Genes with the most tokens have a dense row of all features, as many as fit DENSE_LIMIT (all of them in small problems);
+the pairs of the others stand in open-addressing hash tables keyed by gene x d_sae + feature. A block's tokens are taken
+gene by gene, so that a row stays in the cache, and genes are cut among threads, so that no two write the same pair. A
+pair's sums are added in the order of its tokens whatever the block size, the number of threads and the way it is kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy.typing as npt
 from sae_genomics.associations.compiled import compiled
 from sae_genomics.associations.triples import TokenBlock, Triples
 
-DENSE_LIMIT = 1 << 30
+DENSE_LIMIT = 2 << 30
 _FIRST_CAPACITY = 1 << 16
 _MAX_LOAD = 0.6
 _EMPTY = -1
@@ -56,18 +56,28 @@ class GeneSums:
     d_sae: number of features.
     n_slots: number of genes.
     n_threads: how many parts the genes are cut into, one thread each.
-    dense_limit: bytes up to which the dense array is used.
+    expected: [slots], tokens of each gene, to choose dense rows by; a guess costs time, never precision.
+    dense_limit: bytes of dense rows.
     """
 
-    def __init__(self, d_sae: int, n_slots: int, n_threads: int = 1, dense_limit: int = DENSE_LIMIT):
+    def __init__(
+        self,
+        d_sae: int,
+        n_slots: int,
+        n_threads: int = 1,
+        expected: npt.NDArray[np.integer] | None = None,
+        dense_limit: int = DENSE_LIMIT,
+    ):
         self.d_sae, self.n_slots = d_sae, n_slots
         self.tokens = np.zeros(n_slots, dtype=np.int64)
-        self.dense = d_sae * n_slots * 24 <= dense_limit
+        n_dense = min(n_slots, dense_limit // (24 * d_sae))
+        common = np.argsort(-np.asarray(expected), kind="stable") if expected is not None else np.arange(n_slots)
+        self._dense_slots = np.sort(common[:n_dense])
+        self._row = np.full(n_slots, -1, dtype=np.int64)
+        self._row[self._dense_slots] = np.arange(n_dense)
+        self._sums = np.zeros((n_dense * d_sae, 3))
         self._bounds = np.linspace(0, n_slots, max(1, n_threads) + 1).astype(np.int64)
-        if self.dense:
-            self._sums = np.zeros((n_slots * d_sae, 3))
-        else:
-            self._tables = [_HashTable() for _ in self._bounds[1:]]
+        self._tables = [_HashTable() for _ in self._bounds[1:]]
 
     def add(self, block: TokenBlock, triples: Triples, executor: Executor | None = None) -> None:
         """Add a block's triples; tokens with slot -1 do not count.
@@ -79,7 +89,7 @@ class GeneSums:
         self.tokens += np.bincount(block.slot[order[cuts[0] :]], minlength=self.n_slots)
         ptr = np.searchsorted(triples.token, np.arange(len(block) + 1))
         parts = [
-            (part, order[cuts[part] : cuts[part + 1]], block, ptr, triples) for part in range(len(self._bounds) - 1)
+            (part, order[cuts[part] : cuts[part + 1]], ptr, block, triples) for part in range(len(self._bounds) - 1)
         ]
         if executor is None:
             for part in parts:
@@ -92,46 +102,51 @@ class GeneSums:
         self,
         part: int,
         order: npt.NDArray[np.int64],
-        block: TokenBlock,
         ptr: npt.NDArray[np.int64],
+        block: TokenBlock,
         triples: Triples,
     ) -> None:
-        arguments = (order, ptr, triples.feature, triples.activation, block.slot, block.expression, self.d_sae)
-        if self.dense:
-            _add_dense(self._sums, *arguments)
-        else:
-            self._tables[part].add(*arguments)
+        row = self._row[block.slot[order]]
+        dense = row >= 0
+        values = (ptr, triples.feature, triples.activation, block.expression, self.d_sae)
+        _add_dense(self._sums, order[dense], row[dense], *values)
+        if not dense.all():
+            rest = order[~dense]
+            self._tables[part].add(rest, block.slot[rest], *values)
 
     @property
     def n_bytes(self) -> int:
         """Memory the sums take."""
-        return self._sums.nbytes if self.dense else sum(table.entries.nbytes for table in self._tables)
+        return self._sums.nbytes + sum(table.entries.nbytes for table in self._tables)
 
     def by_feature(self, features_at_once: int | None = None) -> Iterator[PairSums]:
         """The sums in blocks of consecutive features. May be called again."""
         if features_at_once is None:
             features_at_once = max(1, (1 << 23) // max(self.n_slots, 1))
-        if self.dense:
-            cube = self._sums.reshape(self.n_slots, self.d_sae, 3)
-            for first in range(0, self.d_sae, features_at_once):
-                part = np.ascontiguousarray(cube[:, first : first + features_at_once].transpose(1, 0, 2))
-                feature, slot = np.nonzero(part[:, :, 2])
-                yield _pair_sums(first, len(part), feature, slot, part[feature, slot])
-            return
+        cube = self._sums.reshape(len(self._dense_slots), self.d_sae, 3)
         entries = np.concatenate([table.used_entries() for table in self._tables])
-        slot, feature = np.divmod(entries[:, 0].view(np.int64), self.d_sae)
-        order = np.argsort(feature * self.n_slots + slot)
-        slot, feature = slot[order], feature[order]
+        hashed_slot, hashed_feature = np.divmod(entries[:, 0].view(np.int64), self.d_sae)
+        order = np.argsort(hashed_feature, kind="stable")
+        hashed_slot, hashed_feature = hashed_slot[order], hashed_feature[order]
         for first in range(0, self.d_sae, features_at_once):
             n = min(features_at_once, self.d_sae - first)
-            start, stop = np.searchsorted(feature, [first, first + n])
-            values = entries[order[start:stop], 1:]
-            yield _pair_sums(first, n, feature[start:stop] - first, slot[start:stop], values)
+            part = np.ascontiguousarray(cube[:, first : first + n].transpose(1, 0, 2))
+            feature, row = np.nonzero(part[:, :, 2])
+            start, stop = np.searchsorted(hashed_feature, [first, first + n])
+            yield _pair_sums(
+                first,
+                n,
+                np.concatenate([feature, hashed_feature[start:stop] - first]),
+                np.concatenate([self._dense_slots[row], hashed_slot[start:stop]]),
+                np.concatenate([part[feature, row], entries[order[start:stop], 1:]]),
+            )
 
 
 def _pair_sums(
     first: int, n: int, feature: npt.NDArray[np.int64], slot: npt.NDArray[np.int64], values: npt.NDArray[np.float64]
 ) -> PairSums:
+    order = np.lexsort((slot, feature))
+    feature, slot, values = feature[order], slot[order], values[order]
     ptr = np.searchsorted(feature, np.arange(n + 1))
     return PairSums(
         first, ptr, slot.astype(np.int32), values[:, 0].copy(), values[:, 1].copy(), values[:, 2].astype(np.int64)
@@ -152,12 +167,12 @@ class _HashTable:
     def used_entries(self) -> npt.NDArray[np.float64]:
         return self.entries[self.entries[:, 0].view(np.int64) != _EMPTY]
 
-    def add(self, order: npt.NDArray[np.int64], ptr: npt.NDArray[np.int64], *arguments: Any) -> None:
+    def add(self, order: npt.NDArray[np.int64], slot: npt.NDArray[np.int32], *values: Any) -> None:
         done = 0
         while done < len(order):
             room = int(len(self.entries) * _MAX_LOAD)
             keys = self.entries.view(np.int64)
-            done, self.used = _add_hashed(keys, self.entries, done, self.used, room, order, ptr, *arguments)
+            done, self.used = _add_hashed(keys, self.entries, done, self.used, room, order, slot, *values)
             if done < len(order):
                 larger = _empty(2 * len(self.entries))
                 _rehash(keys, self.entries, larger.view(np.int64), larger)
@@ -171,12 +186,13 @@ def _empty(capacity: int) -> npt.NDArray[np.float64]:
 
 
 @compiled
-def _add_dense(sums, order, ptr, feature, activation, slot, expression, d_sae):  # type: ignore[no-untyped-def]
-    for t in order:
-        row = np.int64(slot[t]) * d_sae
+def _add_dense(sums, order, row, ptr, feature, activation, expression, d_sae):  # type: ignore[no-untyped-def]
+    for o in range(len(order)):
+        t = order[o]
+        start = row[o] * d_sae
         e = np.float64(expression[t])
         for i in range(ptr[t], ptr[t + 1]):
-            pair = row + feature[i]
+            pair = start + feature[i]
             a = np.float64(activation[i])
             sums[pair, 0] += a * e
             sums[pair, 1] += a
@@ -196,17 +212,17 @@ def _place(keys, key):  # type: ignore[no-untyped-def]
 
 @compiled
 def _add_hashed(  # type: ignore[no-untyped-def]
-    keys, entries, done, used, room, order, ptr, feature, activation, slot, expression, d_sae
+    keys, entries, done, used, room, order, slot, ptr, feature, activation, expression, d_sae
 ):
     """Add tokens from the `done`-th on, until the table might overflow. Returns how many are done, and keys used."""
     for o in range(done, len(order)):
         t = order[o]
         if used + (ptr[t + 1] - ptr[t]) > room:
             return o, used
-        row = np.int64(slot[t]) * d_sae
+        first_key = np.int64(slot[o]) * d_sae
         e = np.float64(expression[t])
         for i in range(ptr[t], ptr[t + 1]):
-            key = row + feature[i]
+            key = first_key + feature[i]
             place = _place(keys, key)
             if keys[place, 0] == _EMPTY:
                 keys[place, 0] = key

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sae_genomics.activations.cutting import cut_windows
-from sae_genomics.activations.store import open_activations, read_tokens
+from sae_genomics.activations.store import TokenShard, open_activations, read_tokens
 from sae_genomics.artifacts import CELLS, GENES
 from sae_genomics.associations.triples import TokenBlock
 from sae_genomics.run import Run
@@ -60,8 +60,8 @@ def read_slots(run: Run) -> Slots:
 
 
 def read_cells(run: Run) -> pd.DataFrame:
-    """cells.parquet, row i = i-th cell in shard order. Raises DamagedArtifact."""
-    return CELLS.read(run.cells_file)
+    """What the stage needs of cells.parquet, row i = i-th cell in shard order. Raises DamagedArtifact."""
+    return CELLS.read(run.cells_file, ["cell", "heldout", "cell_type", "n_counts"])
 
 
 def layer_blocks(
@@ -85,10 +85,7 @@ def _blocks(
     for shard in range(run.n_shards):
         tokens = read_tokens(run.tokens_file(shard))
         first_cell = run.shard_cells(shard)[0]
-        gene = tokens.gene
-        known = (gene >= 0) & (gene < len(lookup))
-        slot = np.where(known, lookup[np.where(known, gene, 0)], -1).astype(np.int32)
-        slot[tokens.special] = -1
+        slot = _slots_of(tokens, lookup)
         with open_activations(run.activations_file(layer, shard)) as file:
             slot[file.nonfinite_rows] = -1
             for window in cut_windows(np.diff(tokens.cell_ptr), batch_tokens):
@@ -115,6 +112,23 @@ def _ahead(items: Iterator[Item]) -> Iterator[Item]:
         while (item := coming.result()) is not None:
             coming = executor.submit(next, items, None)
             yield item
+
+
+def gene_token_counts(run: Run, slots: Slots) -> npt.NDArray[np.int64]:
+    """Stored tokens of each gene: int64 [slots]. Reads the tokens files alone."""
+    lookup = slots.lookup()
+    counts = np.zeros(len(slots), dtype=np.int64)
+    for shard in range(run.n_shards):
+        tokens = read_tokens(run.tokens_file(shard))
+        slot = _slots_of(tokens, lookup)
+        counts += np.bincount(slot[slot >= 0], minlength=len(slots))
+    return counts
+
+
+def _slots_of(tokens: TokenShard, lookup: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """int32 [T], slot of each row; -1 for special tokens and for ids that are no gene of this run."""
+    known = (tokens.gene >= 0) & (tokens.gene < len(lookup)) & ~tokens.special
+    return np.where(known, lookup[np.where(known, tokens.gene, 0)], -1).astype(np.int32)
 
 
 def training_rows(

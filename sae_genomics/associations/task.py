@@ -31,7 +31,14 @@ from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.gene_ranking import RankedGenes, rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
 from sae_genomics.associations.neurons import Moments, NeuronSums, cell_maxima
-from sae_genomics.associations.stream import Slots, layer_blocks, read_cells, read_slots, training_rows
+from sae_genomics.associations.stream import (
+    Slots,
+    gene_token_counts,
+    layer_blocks,
+    read_cells,
+    read_slots,
+    training_rows,
+)
 from sae_genomics.associations.triples import TokenBlock, Triples
 from sae_genomics.atomic import atomic_path
 from sae_genomics.data.h5ad import CellTable
@@ -105,7 +112,7 @@ class LayerPass:
         self.encoder, self.writer = encoder, writer
         self.heldout = cells["heldout"].to_numpy(bool)
         self.n_threads = torch.get_num_threads()
-        self.genes = GeneSums(encoder.d_sae, len(slots), self.n_threads)
+        self.genes = GeneSums(encoder.d_sae, len(slots), self.n_threads, gene_token_counts(run, slots))
         self.totals = FeatureTotals(encoder.d_sae)
         self.neurons = self._neurons()
         folder = run.layer_results(layer)

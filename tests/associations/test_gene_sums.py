@@ -21,14 +21,17 @@ def assert_same(found, expected):
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(blocks(), min_size=1, max_size=4),
-    st.sampled_from([0, 1 << 30]),
+    st.sampled_from([0, 24 * 40 * 3, 1 << 30]),
     st.integers(1, 3),
     st.sampled_from([1, 7, 1000, None]),
 )
 def test_sums_are_those_of_a_loop(batches, dense_limit, n_threads, features_at_once):
     _, _, n_slots, d_sae = batches[0]
-    sums = GeneSums(d_sae, n_slots, n_threads, dense_limit)
-    assert sums.dense == (dense_limit > 0)
+    expected = np.random.default_rng(n_threads).integers(0, 5, n_slots)
+    sums = GeneSums(d_sae, n_slots, n_threads, expected, dense_limit)
+    assert len(sums._dense_slots) == min(n_slots, dense_limit // (24 * d_sae))
+    rest = np.setdiff1d(np.arange(n_slots), sums._dense_slots)
+    assert expected[sums._dense_slots].min(initial=9) >= expected[rest].max(initial=0)
     for block, triples, _, _ in batches:
         sums.add(block, triples)
     pair_blocks = list(sums.by_feature(features_at_once))
@@ -59,7 +62,7 @@ def test_a_growing_table_loses_nothing_and_threads_change_nothing(monkeypatch):
             (1 << 30, 1, None),
             (1 << 30, 3, threads),
         ):
-            sums = GeneSums(d_sae, n_slots, n_threads, dense_limit)
+            sums = GeneSums(d_sae, n_slots, n_threads, dense_limit=dense_limit)
             for _ in range(3):
                 sums.add(block, triples, executor)
             results.append(as_dictionary(sums.by_feature()))
