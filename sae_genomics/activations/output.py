@@ -40,10 +40,11 @@ class OutputFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        n = os.preadv(self._descriptor, [view], self._position) if len(view) else 0
-        if self._problem is not None and n < len(view):
-            view[n:] = bytes(len(view) - n)
-            n = len(view)
+        found = os.pread(self._descriptor, len(view), self._position)
+        if self._problem is not None:
+            found = found.ljust(len(view), b"\0")
+        n = len(found)
+        view[:n] = found
         self._position += n
         return n
 
