@@ -21,7 +21,6 @@ class CpuStep:
         self.state, self.spec = state, spec
         self._widths = np.asarray(spec.widths, np.int64)
         self._level = np.searchsorted(self._widths, np.arange(spec.d_sae), side="right").astype(np.int32)
-        self._memory: torch.Tensor | None = None
         self._gradients = {name: np.zeros(tuple(value.shape), np.float32) for name, value in state.parameters.items()}
 
     def __call__(self, x: torch.Tensor, lr: float) -> StepResult:
@@ -65,7 +64,7 @@ class CpuStep:
         """Active entries, and those of dead latents."""
         state, spec = self.state, self.spec
         dtype = getattr(torch, spec.compute_dtype)
-        weights = Weights(state.W_enc, state.b_enc, row_norms(state.W_dec.numpy()), dtype, self._memory)
+        weights = Weights(state.W_enc, state.b_enc, row_norms(state.W_dec.numpy()), dtype)
         auxiliary = None
         if k_aux:
             among = np.flatnonzero(dead).astype(np.int32)
@@ -81,7 +80,6 @@ class CpuStep:
             active, smallest = batch_top_k(centred, weights, spec.k, auxiliary)
             if smallest > 0:
                 state.batch_threshold += BATCH_THRESHOLD_RATE * (smallest - state.batch_threshold)
-        self._memory = weights.memory
         return active, auxiliary.entries(centred) if auxiliary is not None else None
 
     def _update(self, indptr: npt.NDArray[np.int64], scale: float, lr: float) -> None:

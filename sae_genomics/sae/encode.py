@@ -14,13 +14,12 @@ import numpy.typing as npt
 import torch
 
 from sae_genomics.sae.compiled import each_range, kernel
+from sae_genomics.sae.product import linear, rows_at_once
 from sae_genomics.sae.select import above, top_k
 from sae_genomics.sae.sparse import Entries
 
 Float32 = npt.NDArray[np.float32]
 
-HIDDEN_ELEMENTS = 1 << 24
-_CONVERT_ELEMENTS = 1 << 21  # float32 copies of bfloat16 results stay in the cache
 _SPARE = 1.5
 _SAMPLED_ROWS = 16
 _ROWS = 16
@@ -30,22 +29,13 @@ class Weights:
     """An encoder as the functions below want it.
 
     W_enc: float32 [d_sae, d_in]. b_enc: float32 [d_sae]. norm: float32 [d_sae], norms of the decoder's rows.
-    dtype: of the matrix product. memory: float32 scratch of an earlier encoder, used again where it fits, because fresh
-    pages cost a tenth of the product.
+    dtype: of the matrix product.
     """
 
-    def __init__(
-        self,
-        W_enc: torch.Tensor,
-        b_enc: torch.Tensor,
-        norm: Float32,
-        dtype: torch.dtype = torch.float32,
-        memory: torch.Tensor | None = None,
-    ):
+    def __init__(self, W_enc: torch.Tensor, b_enc: torch.Tensor, norm: Float32, dtype: torch.dtype = torch.float32):
         self.W_enc, self.b_enc, self.norm, self.dtype = W_enc, b_enc, norm, dtype
-        self.memory = torch.empty(0) if memory is None else memory
         self.d_sae = len(b_enc)
-        self._low = (W_enc.to(dtype), b_enc.to(dtype)) if self.screens else None
+        self._low = (W_enc.to(dtype), b_enc.to(dtype)) if self.screens else (W_enc, b_enc)
 
     @property
     def screens(self) -> bool:
@@ -53,27 +43,11 @@ class Weights:
         return self.dtype != torch.float32
 
     def preactivations(self, centred: torch.Tensor) -> Iterator[tuple[int, Float32]]:
-        """First row and float32 [rows, d_sae] of each few rows of (x - b_dec) W_enc^T + b_enc; overwritten by the next."""
-        tokens = len(centred)
-        at_once = max(1, min(tokens, HIDDEN_ELEMENTS // self.d_sae))
-        if self._low is None:
-            if self.memory.shape != (at_once, self.d_sae):
-                self.memory = torch.empty(at_once, self.d_sae)
-            hidden = self.memory
-            for start in range(0, tokens, at_once):
-                rows = centred[start : start + at_once]
-                out = hidden[: len(rows)]
-                torch.addmm(self.b_enc, rows, self.W_enc.T, out=out)
-                yield start, out.numpy()
-            return
-        W_enc, b_enc = self._low
-        copied = torch.empty(max(1, min(at_once, _CONVERT_ELEMENTS // self.d_sae)), self.d_sae)
-        for start in range(0, tokens, at_once):
-            low = torch.nn.functional.linear(centred[start : start + at_once].to(self.dtype), W_enc, b_enc)
-            for first in range(0, len(low), len(copied)):
-                part = low[first : first + len(copied)]
-                copied[: len(part)].copy_(part)
-                yield start + first, copied[: len(part)].numpy()
+        """First row and float32 [rows, d_sae] of each few rows of (x - b_dec) W_enc^T + b_enc."""
+        at_once = rows_at_once(self.d_sae)
+        for start in range(0, len(centred), at_once):
+            rows = centred[start : start + at_once].to(self.dtype)
+            yield start, linear(rows, *self._low).float().numpy()
 
 
 class TokenTopK:

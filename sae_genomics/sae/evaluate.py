@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from sae_genomics.sae.load import Encoder
+from sae_genomics.sae.product import linear
 
 LOG10_EDGES = tuple(float(edge) for edge in np.arange(-6.0, 0.25, 0.25))
 _COSINE_BLOCK = 2048
@@ -92,7 +93,7 @@ def mean_abs_cosine(W_dec: torch.Tensor) -> tuple[float, float]:
         left = slice(first, min(first + _COSINE_BLOCK, n))
         for second in range(first, n, _COSINE_BLOCK):
             right = slice(second, min(second + _COSINE_BLOCK, n))
-            cosine = (unit[left] @ unit[right].T).abs_()
+            cosine = linear(unit[left], unit[right], torch.zeros(right.stop - right.start, device=unit.device)).abs_()
             if first == second:
                 cosine.fill_diagonal_(0)
                 total += float(cosine.sum(dtype=torch.float64)) / 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from sae_genomics.errors import DamagedArtifact, UserError
+from sae_genomics.sae.product import linear, rows_at_once
 from sae_genomics.sae.select import above, top_k
 
 CFG_FILE, WEIGHTS_FILE, SPARSITY_FILE = "cfg.json", "sae_weights.safetensors", "sparsity.safetensors"
-HIDDEN_ELEMENTS = 1 << 24
+HIDDEN_ELEMENTS = 1 << 26  # pre-activations at once on a GPU
 
 Triples = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]
 
@@ -33,8 +34,6 @@ class Encoder:
 
     architecture: topk | jumprelu. W_enc: float32 [d_in, d_sae]. b_enc: float32 [d_sae]. W_dec: float32 [d_sae, d_in].
     b_dec: float32 [d_in]. k: active latents (topk). threshold: float32 [d_sae] (jumprelu). center: subtract b_dec first.
-
-    Not for use from several threads at once: memory for pre-activations is kept between calls.
     """
 
     architecture: str
@@ -45,7 +44,6 @@ class Encoder:
     k: int = 0
     threshold: torch.Tensor | None = None
     center: bool = True
-    _memory: torch.Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
     def d_in(self) -> int:
@@ -75,17 +73,13 @@ class Encoder:
     def _encode_parts(self, x: torch.Tensor) -> Iterator[Triples]:
         if x.ndim != 2 or x.shape[1] != self.d_in:
             raise ValueError(f"activations of shape {tuple(x.shape)} do not fit an SAE of d_in {self.d_in}")
-        at_once = max(1, HIDDEN_ELEMENTS // self.d_sae)
-        if self._memory is None or len(self._memory) < min(at_once, len(x)):
-            self._memory = torch.empty(min(at_once, len(x)), self.d_sae, device=self.device)
-        hidden = self._memory
+        at_once = rows_at_once(self.d_sae) if self.device.type == "cpu" else max(1, HIDDEN_ELEMENTS // self.d_sae)
+        weight = self.W_enc.T
         for start in range(0, len(x), at_once):
             rows = x[start : start + at_once].to(self.device)
             if self.center:
                 rows = rows - self.b_dec
-            out = hidden[: len(rows)]
-            torch.addmm(self.b_enc, rows, self.W_enc, out=out)
-            token, feature, activation = self._active(out)
+            token, feature, activation = self._active(linear(rows, weight, self.b_enc))
             yield token + start, feature, activation
 
     def _active(self, hidden: torch.Tensor) -> Triples:
@@ -132,7 +126,7 @@ class Encoder:
         tensors = ("W_enc", "b_enc", "W_dec", "b_dec")
         moved: dict[str, Any] = {name: getattr(self, name).to(device) for name in tensors}
         threshold = None if self.threshold is None else self.threshold.to(device)
-        return replace(self, **moved, threshold=threshold, _memory=None)
+        return replace(self, **moved, threshold=threshold)
 
 
 def load_encoder(folder: Path, device: str | torch.device = "cpu") -> Encoder:

@@ -30,12 +30,7 @@ def test_planted_directions_are_found(tmp_path: Path, architecture: str) -> None
     best = (directions @ encoder.W_dec.T).amax(dim=1)
     measured = evaluate(encoder, [rows[36_000:]])
     assert measured is not None
-    print(
-        architecture,
-        float((best >= 0.9).float().mean()),
-        float(best.mean()),
-        measured.fvu,
-        measured.l0,
-        measured.dead_share,
-    )
-    assert float((best >= 0.9).float().mean()) >= 0.95
+    # Matryoshka's first latents must reconstruct everything alone, so they mix directions of a dictionary without levels.
+    assert float((best >= 0.9).double().mean()) >= (0.75 if architecture == "matryoshka" else 0.95)
+    assert measured.fvu < 0.15
+    assert 2 < measured.l0 < 4.5
