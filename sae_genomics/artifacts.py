@@ -50,7 +50,7 @@ class Table:
         try:
             return pq.read_table(path, columns=columns).to_pandas()
         except (pa.ArrowInvalid, pa.ArrowIOError) as error:
-            raise DamagedArtifact(f"{path} cannot be read: {error}") from None
+            raise DamagedArtifact(f"{path} cannot be read: {error}", path) from None
 
 
 _i32, _i64, _f32, _f64, _str, _bool = pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.bool_()

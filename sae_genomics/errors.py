@@ -1,6 +1,9 @@
 """The three ways a command ends other than well, and their exit codes."""
 
+from __future__ import annotations
+
 import errno
+from pathlib import Path
 
 EXIT_DONE = 0
 EXIT_BUG = 1
@@ -20,7 +23,14 @@ class Interrupted(Exception):
 
 
 class DamagedArtifact(Exception):
-    """A file that was complete once cannot be read now. The pipeline names it and makes it again."""
+    """A file that was complete once cannot be read now. The pipeline names it and makes it again.
+
+    path: that file, where one alone is to blame.
+    """
+
+    def __init__(self, message: str, path: Path | None = None):
+        super().__init__(message)
+        self.path = path
 
 
 # A disk that is full, read-only or not ours is the reader's to mend; other operating system errors are bugs.

@@ -19,7 +19,7 @@ from sae_genomics.atomic import remove_empty_folders, remove_leftovers
 from sae_genomics.errors import EXIT_BUG, EXIT_DONE, EXIT_USER, DamagedArtifact, UserError, one_line
 from sae_genomics.progress import duration, say, stop_point
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage, needed_tasks
+from sae_genomics.stages import STAGES, Stage, needed_tasks
 
 _REPORTED_PACKAGES = ("torch", "numpy", "anndata", "sae-lens", "h5py", "scipy", "scanpy")
 
@@ -53,7 +53,7 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
         remove_leftovers(folder)
     started, clock = datetime.now(timezone.utc), time.monotonic()
     say(f"{label}: started")
-    stage.call(run, task)
+    _call(run, stage, task)
     seconds = time.monotonic() - clock
     run.write_manifest(
         stage,
@@ -70,6 +70,33 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
     run.heartbeat_file(stage, task).unlink(missing_ok=True)
     say(f"{label}: done in {duration(seconds)}")
     return True
+
+
+def _call(run: Run, stage: Stage, task: int) -> None:
+    """Do the task's work; an input that turns out damaged is made again, and the work begun anew, while that helps."""
+    made_again: set[Path] = set()
+    while True:
+        try:
+            return stage.call(run, task)
+        except DamagedArtifact as damage:
+            if damage.path is None or damage.path in made_again:
+                raise
+            owner = _maker(run, stage, damage.path)
+            if owner is None:
+                raise
+            say(f"{damage}; it is made again")
+            made_again.add(damage.path)
+            damage.path.unlink(missing_ok=True)
+            execute(run, *owner)
+
+
+def _maker(run: Run, stage: Stage, path: Path) -> tuple[Stage, int] | None:
+    """The task of an earlier stage that leaves `path`."""
+    for earlier in STAGES[: STAGES.index(stage)] if stage in STAGES else ():
+        for task in range(run.n_tasks(earlier)):
+            if path in earlier.files(run, task):
+                return earlier, task
+    return None
 
 
 def execute_all(run: Run, stage: Stage, tasks: Iterable[int]) -> int:

@@ -292,7 +292,8 @@ class ActivationFile:
             except (OSError, RuntimeError) as error:
                 first, last = self._damaged_rows(start, stop)
                 raise DamagedArtifact(
-                    f"{self.path} is damaged: rows {first:,} to {last - 1:,} of {self.n_rows:,} cannot be read"
+                    f"{self.path} is damaged: rows {first:,} to {last - 1:,} of {self.n_rows:,} cannot be read",
+                    self.path,
                 ) from error
         return out
 
@@ -337,11 +338,11 @@ def _open(path: Path) -> h5py.File:
     except FileNotFoundError:
         raise DamagedArtifact(f"{path} is not there") from None
     except OSError as error:
-        raise DamagedArtifact(f"{path} cannot be opened: {error}") from None
+        raise DamagedArtifact(f"{path} cannot be opened: {error}", path) from None
     version = file.attrs.get("format_version")
     if version != FORMAT_VERSION:
         file.close()
-        raise DamagedArtifact(f"{path} has format version {version}; this program reads {FORMAT_VERSION}")
+        raise DamagedArtifact(f"{path} has format version {version}; this program reads {FORMAT_VERSION}", path)
     return file
 
 
@@ -359,7 +360,7 @@ def _damage(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise DamagedArtifact(f"{path} is damaged: {what} ({error})") from error
+        raise DamagedArtifact(f"{path} is damaged: {what} ({error})", path) from error
 
 
 def _plain(value: Any) -> Any:
