@@ -24,8 +24,8 @@ class UnitTests:
     auroc_train: npt.NDArray[np.float64]
 
 
-def test_units(store: ColumnStore, sample: CellSample) -> UnitTests:
-    """Test every column of the store.
+def compare_units(store: ColumnStore, sample: CellSample) -> UnitTests:
+    """Every column of the store against every type.
 
     store: [cells of the sample, units]; implicit zeros below every stored value.
     """

@@ -22,10 +22,10 @@ from sae_genomics.associations.cell_types import (
     UnitTests,
     best_types,
     best_units,
+    compare_units,
     empty_baselines,
     empty_cell_types,
     feature_cell_types,
-    test_units,
 )
 from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.gene_ranking import RankedGenes, rank_genes
@@ -184,7 +184,7 @@ def _write_tables(run: Run, layer: int, done: LayerPass, folder: Path) -> pd.Dat
     neurons = rank_genes(done.neurons.by_neuron(), done.neurons.tokens, *names)
     artifacts.NEURON_GENES.write(folder / "neuron_genes.parquet", neurons.table)
     stop_point()
-    tests = test_units(done.feature_cells, done.sample) if len(done.sample) else None
+    tests = compare_units(done.feature_cells, done.sample) if len(done.sample) else None
     cell_types = feature_cell_types(tests) if tests else empty_cell_types()
     artifacts.FEATURE_CELL_TYPES.write(folder / "feature_cell_types.parquet", cell_types)
     baselines = _baselines(run, done, tests) if tests else empty_baselines()
@@ -196,8 +196,8 @@ def _write_tables(run: Run, layer: int, done: LayerPass, folder: Path) -> pd.Dat
 
 def _baselines(run: Run, done: LayerPass, features: UnitTests) -> pd.DataFrame:
     add_gene_values(run, done.gene_cells, done.sample, done.cells)
-    genes = test_units(done.gene_cells, done.sample)
-    neurons = test_units(done.neuron_cells, done.sample)
+    genes = compare_units(done.gene_cells, done.sample)
+    neurons = compare_units(done.neuron_cells, done.sample)
     numbers = [np.arange(len(tests.auroc_train)) for tests in (features, neurons)]
     parts = [
         best_units(features, "feature", numbers[0], numbers[0].astype(str).astype(object)),

@@ -11,7 +11,7 @@ from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_GENES, FEATURE_TERM
 from sae_genomics.config import parse_config
 from sae_genomics.errors import UserError
 from sae_genomics.run import Run
-from sae_genomics.validation.task import run_task
+from sae_genomics.validation.task import check_settings, run_task
 
 N_GENES, N_FEATURES = 300, 30
 
@@ -131,3 +131,11 @@ def test_a_bad_gene_set_file_is_refused(make_run, tmp_path):
     bad.write_text("only a name\n")
     with pytest.raises(UserError, match=r"bad\.gmt, line 1"):
         run_task(make_run(gmt=[str(bad)]), 0)
+
+
+def test_settings_can_be_checked_before_there_is_a_run(make_run, tmp_path):
+    assert [collection.name for collection in check_settings(make_run().config)] == ["planted"]
+    with pytest.raises(UserError, match=r"no such gene-set file: .*none\.gmt"):
+        check_settings(make_run(gmt=[str(tmp_path / "none.gmt")]).config)
+    with pytest.raises(UserError, match=r"validation\.min_set_size = 9"):
+        check_settings(make_run(min_set_size=9, max_set_size=8).config)
