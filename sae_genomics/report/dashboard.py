@@ -1,20 +1,13 @@
 """dashboard.html: every feature of every layer in one file that opens without a network.
 
-The page is a template, a style sheet and a script of this folder; the data stand in it as JSON. Numbers are columns over all
-features (`columns`), ragged lists with pointers (`genes`, `types`, `terms`) and, a block a layer, sampled cells. Each is a
-little-endian array, gzipped, in base64. Text enters the page only through `textContent`, and a content security policy
-allows nothing but the page's own script and style, by hash.
+What the page shows of a run: columns of numbers over all features (`columns`), lists of entries with the number of each
+feature's (`genes`, `types`, `terms`, and a term's shared genes, `overlaps`) and, per layer, the cells in which each
+feature is strongest (`cells`, among those of `sample`). How they stand in the page: dashboard_page.py.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
-import html
-import json
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +19,13 @@ from scipy.sparse import csr_matrix
 from sae_genomics.atomic import atomic_path
 from sae_genomics.report.cells import CellSample, top_cells
 from sae_genomics.report.collect import LayerResults
+from sae_genomics.report.dashboard_page import assemble
 
 TARGET_BYTES = 25_000_000  # the page's size aimed at; tables come first, cells take what is left
-MOST_CELLS, FEWEST_CELLS = 400, 30  # cells kept a feature
+MOST_CELLS, FEWEST_CELLS = 1000, 30  # cells kept a feature
 _BYTES_A_CELL = 3.2  # 3 before gzip and base64, which about cancel out
 MATCHING_AUROC = 0.7  # a search for a cell type finds features that reach this for it
 LOWEST_LOG = -320.0
-SCRIPTS = ("dashboard_data.js", "dashboard_list.js", "dashboard_panel.js", "dashboard.js")  # one script in the page
 
 
 @dataclass
@@ -291,7 +284,7 @@ class Dashboard:
             blocks |= ragged.blocks(name)
         blocks |= self._overlaps.blocks("overlaps")
         blocks |= self._cells | self._sample_blocks()
-        page = _assemble({**about, **self._meta()}, {name: _block(values) for name, values in blocks.items()})
+        page = assemble({**about, **self._meta()}, blocks)
         with atomic_path(path) as temporary:
             temporary.write_text(page, encoding="utf-8", newline="\n")
 
@@ -405,53 +398,3 @@ def log10(values: pd.Series) -> npt.NDArray[np.float32]:
 def quantise(values: pd.Series | npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
     """Numbers between 0 and 1 in 65535 steps."""
     return np.round(np.clip(np.nan_to_num(np.asarray(values, float)), 0, 1) * 65535).astype(np.uint16)
-
-
-def _block(values: npt.NDArray[Any]) -> dict[str, str]:
-    """An array as the script reads it back: its dtype, and gzip of its little-endian bytes in base64."""
-    little = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
-    packed = gzip.compress(little.tobytes(), compresslevel=6, mtime=0)
-    return {"dtype": values.dtype.name, "data": base64.b64encode(packed).decode("ascii")}
-
-
-def _assemble(meta: dict[str, Any], blocks: dict[str, dict[str, str]]) -> str:
-    folder = files("sae_genomics.report")
-    template = folder.joinpath("dashboard.html").read_text(encoding="utf-8")
-    style = folder.joinpath("dashboard.css").read_text(encoding="utf-8")
-    parts_of_script = [folder.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS]
-    script = '\n(() => {\n"use strict";\n' + "\n".join(parts_of_script) + "})();\n"
-    data = [_data_tag("meta", meta)] + [_data_tag(f"block:{name}", block) for name, block in blocks.items()]
-    parts = {
-        "CSP": (
-            f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
-            "base-uri 'none'; form-action 'none'"
-        ),
-        "TITLE": html.escape(str(meta.get("title", "SAE Genomics"))),
-        "STYLE": style,
-        "SCRIPT": script,
-        "DATA": "\n".join(data),
-    }
-    # Cut once at the marks: text that looks like a mark inside the data must stay text.
-    pieces = template.split("{{")
-    page = [pieces[0]]
-    for piece in pieces[1:]:
-        name, _, rest = piece.partition("}}")
-        page += [parts[name], rest]
-    return "".join(page)
-
-
-def _data_tag(name: str, value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for sign, escaped in (
-        ("<", "\\u003c"),
-        (">", "\\u003e"),
-        ("&", "\\u0026"),
-        ("\u2028", "\\u2028"),
-        ("\u2029", "\\u2029"),
-    ):
-        text = text.replace(sign, escaped)
-    return f'<script type="application/json" id="{html.escape(name)}">{text}</script>'
-
-
-def _hash(content: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode("ascii")

@@ -19,7 +19,7 @@ const COLUMNS = [
   { key: "layer", title: "Layer", number: true, show: (row) => String(data.columns.layer[row]) },
   { key: "feature", title: "Feature", number: true, show: (row) => String(data.columns.feature[row]) },
   { title: "Most specific genes", show: (row) => geneCell(row) },
-  { title: "Best cell type", show: (row) => marked(nameOf("types", data.columns.type[row]), view.found?.types?.[data.columns.type[row]]) },
+  { title: "Best cell type", show: (row) => typeCell(row) },
   { key: "auroc", title: "AUROC", number: true, descending: true, hint: "of the best cell type, on held-out cells",
     show: (row) => decimal(data.columns.auroc[row], 3) },
   { key: "type_log10q", title: "q (type)", number: true, hint: "q-value of the best cell type, on held-out cells",
@@ -56,6 +56,12 @@ function geneCell(row) {
     if (shown > 12) break;
   }
   return parts.length ? parts : nameOf("symbols", data.columns.top_gene[row]);
+}
+
+function typeCell(row) {
+  const best = data.columns.type[row];
+  const sure = data.columns.type_log10q[row] < Math.log10(meta.fdr) && data.columns.auroc[row] > 0.5;
+  return element("span", { class: sure ? "" : "soft" }, marked(nameOf("types", best), view.found?.types?.[best]));
 }
 
 // The best gene set; one that a search found instead, where the best did not match.
@@ -106,7 +112,7 @@ function update({ keepPlace = false } = {}) {
   const all = data.n.toLocaleString("en"), some = view.rows.length.toLocaleString("en");
   at("count").textContent = (some === all ? all : some + " of " + all) + " features" + byChance() + (choice.sort === "match" ? ", best match first" : "");
   at("grid").setAttribute("aria-rowcount", view.rows.length + 1);
-  at("empty").hidden = view.rows.length > 0;
+  at("empty").hidden = view.rows.length > 0 || !data.n;
   at("body").style.height = Math.min(view.rows.length * ROW_HEIGHT, TALLEST) + "px";
   if (!keepPlace) at("grid").scrollTop = 0;
   draw();

@@ -40,13 +40,16 @@ def _opening(contents: Contents) -> str:
         "beside what chance and simpler means give."
     )
     if not with_results:
-        intro = f"Nothing is known yet about any layer of the model {model}: no trained autoencoder was found."
+        intro = f"Nothing is known yet about any layer of the model {model}: no trained autoencoder that is up to date was found."
     points = [
         findings.reconstruction(contents.layers, sae.k),
         findings.annotation(contents.layers, contents.config.validation.fdr),
         findings.cell_types(contents.wide, contents.config.validation.fdr),
-        findings.certainty(contents.layers, contents.wide, plan, len(contents.problems), len(contents.unfinished)),
     ]
+    if any(points):
+        points.append(findings.certainty(contents.layers, contents.wide, plan))
+    if contents.unfinished or contents.problems:
+        points.append("**This report is not complete**: see [What is missing](#what-is-missing).")
     link = f"All features, to sort and search: [dashboard.html]({contents.dashboard})." if contents.dashboard else ""
     lines = [
         f"# Run {escape(contents.name)}: what the model {model} has learned",

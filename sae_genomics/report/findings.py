@@ -113,9 +113,7 @@ def cell_types(wide: pd.DataFrame | None, fdr: float) -> str:
     return text + (f" The best feature stands {listing(against)}." if against else "")
 
 
-def certainty(
-    layers: list[LayerSummary], wide: pd.DataFrame | None, plan: dict[str, Any], n_problems: int, n_unfinished: int
-) -> str:
+def certainty(layers: list[LayerSummary], wide: pd.DataFrame | None, plan: dict[str, Any]) -> str:
     """How sure one can be of all this, in words that follow from the numbers."""
     parts = []
     if plan.get("n_heldout"):
@@ -142,10 +140,7 @@ def certainty(
     parts.append(
         "A match with a gene set or a cell type is an association; it does not show that the model uses the feature for it."
     )
-    text = "**How sure.** " + " ".join(parts)
-    if n_unfinished or n_problems:
-        text += " **This report is not complete**: see [What is missing](#what-is-missing)."
-    return text
+    return "**How sure.** " + " ".join(parts)
 
 
 def interval(row: Any) -> str:

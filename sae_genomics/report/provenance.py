@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,16 @@ class Provenance:
     dirty: bool
 
 
-def gather(run: Run) -> Provenance:
-    """Read the manifests of every task that left one. Manifests that cannot be read are passed over."""
+def gather(run: Run, unfinished: Collection[tuple[str, str]]) -> Provenance:
+    """Read the manifests of every task but the unfinished ones, (stage, unit) each. Unreadable ones are passed over."""
     costs, versions = [], {"sae_genomics": Counter({__version__: 1})}
     for stage in STAGES:
         if stage.name == "report":
             continue
         cost = StageCost(stage.name)
         for task in range(run.n_tasks(stage)):
+            if (stage.name, run.unit_key(stage, task)) in unfinished:
+                continue
             manifest = read_json(run.manifest_file(stage, task))
             if isinstance(manifest, dict):
                 _add(cost, versions, manifest)

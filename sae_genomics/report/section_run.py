@@ -13,7 +13,7 @@ from sae_genomics.report.provenance import Provenance
 
 def was_run(contents: Contents) -> str:
     rows = [*_data_rows(contents), *contents.model, *_sae_rows(contents)]
-    parts = ["## What was run", table(("", ""), [(f"**{name}**", value) for name, value in rows])]
+    parts = ["## What was run", table(("What", "Which"), [(f"**{name}**", value) for name, value in rows])]
     notes = (contents.prepared.plan or {}).get("notes") or []
     if notes:
         parts.append("Notes on the input:\n\n" + "\n".join(f"- {escape(note)}" for note in notes))

@@ -73,7 +73,7 @@ def run_task(run: Run, task: int) -> None:
         prepared=prepared,
         layers=kept.summaries,
         wide=wide,
-        provenance=provenance.gather(run),
+        provenance=provenance.gather(run, {(each.stage, each.unit) for each in unfinished}),
         unfinished=unfinished,
         done=done,
         problems=problems.found,

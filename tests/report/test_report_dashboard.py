@@ -18,7 +18,7 @@ from planted_run import MARKUP, PlantedRun
 from scipy.sparse import csr_matrix, random
 
 from sae_genomics.artifacts import FEATURE_CELL_TYPES, FEATURE_GENES, FEATURE_TERMS, FEATURES
-from sae_genomics.report import dashboard
+from sae_genomics.report import dashboard, dashboard_page
 from sae_genomics.report.cells import CellSample, read_activations, sample_cells
 from sae_genomics.report.collect import LayerResults
 
@@ -88,8 +88,8 @@ def test_names_cannot_leave_their_json(finished: PlantedRun) -> None:
     assert len(re.findall(r"<script", text)) == len(page.scripts)
 
 
-def test_template_marks_within_names_stay_text(tmp_path: Path) -> None:
-    page = dashboard._assemble({"title": "{{DATA}} {{SCRIPT}}", "symbols": ["{{STYLE}}"]}, {})
+def test_template_marks_within_names_stay_text() -> None:
+    page = dashboard_page.assemble({"title": "{{DATA}} {{SCRIPT}}", "symbols": ["{{STYLE}}"]}, {})
     assert "<title>{{DATA}} {{SCRIPT}}</title>" in page
     assert json.loads(_Page(page).scripts["meta"])["symbols"] == ["{{STYLE}}"]
 

@@ -212,7 +212,10 @@ def test_git_commit_is_that_of_the_checkout_itself(tmp_path: Path) -> None:
 
 def test_costs_add_up(tmp_path: Path) -> None:
     run = planted_run(tmp_path, Plan(layers=3, d_sae=30))
-    found = provenance.gather(run)
+    some = provenance.gather(run, {("train", "layer_01"), ("prepare", "run")})
+    assert [cost.seconds for cost in some.costs if cost.stage == "train"] == [[61.5, 63.5]]
+    assert [cost.stage for cost in some.costs] == ["extract", "train", "associate", "validate"]
+    found = provenance.gather(run, set())
     train = next(cost for cost in found.costs if cost.stage == "train")
     assert train.seconds == [61.5, 62.5, 63.5]
     assert train.peak_memory == 412_000_002
