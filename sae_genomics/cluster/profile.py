@@ -188,8 +188,9 @@ def memory_mb(text: str) -> int:
 
 
 def doubled(memory: str, most: str) -> str:
-    """Twice the memory, at most `most`."""
-    megabytes = max(min(2 * memory_mb(memory), memory_mb(most)), min(memory_mb(memory), memory_mb(most)))
+    """Twice the memory, but no more than `most`; what it was, where that is more than `most` already."""
+    had = memory_mb(memory)
+    megabytes = max(had, min(2 * had, memory_mb(most)))
     return f"{megabytes // 1024}G" if megabytes % 1024 == 0 else f"{megabytes}M"
 
 

@@ -150,7 +150,7 @@ class Evidence:
         parts = [kind if kind in _TELLING else "", f"on {ended.node}" if ended and ended.node else ""]
         if kind in _TELLING and kind != "CANCELLED":
             said = said if failed else ""
-        elif not said:
+        elif not said and kind != "CANCELLED":
             said = _code_words(ended) or last_line(tail) or (attempts.why(last) if last else "")
         return Reason(
             kind, ": ".join(filter(None, [" ".join(filter(None, parts)), said])) or kind, log, max(len(tried), 1)

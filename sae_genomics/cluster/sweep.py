@@ -132,7 +132,7 @@ def make_sweep(
             raise UserError(
                 f"--grid {point.name}: changes the activations; a sweep varies only keys of the section sae"
             )
-        at.check()
+        at.check(overwrite=True)  # a point's settings own nothing
     open_shards = [task for task, state in enumerate(run.states(extract)) if not state.done]
     if open_shards:
         raise UserError(

@@ -105,6 +105,17 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def shared_run() -> Callable[[Path, Path], TinyRun]:
+    """shared_run(template, folder): a copy of a run, for commands that use no Slurm."""
+
+    def copy(template: Path, folder: Path) -> TinyRun:
+        shutil.copytree(template, folder)
+        return TinyRun(folder, {**os.environ, "SLURM_CONF": "/nonexistent"}, layers=(0, 1, 2))
+
+    return copy
+
+
+@pytest.fixture
 def extracted(template: Path, quiet: SlurmCluster, tmp_path: Path) -> TinyRun:
     """A copy of `template` on the module's cluster."""
     shutil.copytree(template, tmp_path / "run")

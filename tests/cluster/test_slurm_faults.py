@@ -72,8 +72,9 @@ def test_killed_layers_stop_only_themselves_and_are_run_again_alone(extracted, q
     assert [run.state("validate", task) for task in range(3)] == ["missing", "missing", "done"]
     assert run.results(2) == undisturbed[2]
     report = run.run.report_file.read_text()
-    for layer in ("layer_00", "layer_01"):
-        assert re.search(rf"train.*{layer}", report), report
+    assert re.search(r"train \| layer 00 .*SIGKILL", report), report
+    assert re.search(r"train \| layer 01 .*CANCELLED", report), report
+    assert "bash slurm/resubmit_failed.sh" in report
     tasks = run.tasks()
     assert (tasks["train", "layer_00"]["state"], tasks["train", "layer_01"]["state"]) == ("failed", "failed")
     assert "SIGKILL" in tasks["train", "layer_00"]["note"]
