@@ -73,16 +73,15 @@ def _add_cells(  # type: ignore[no-untyped-def]
     n = 0
     for cell in range(len(n_tokens)):
         first = n
-        for i in range(triple_ptr[cell], triple_ptr[cell + 1]):
+        for i in range(np.uint64(triple_ptr[cell]), np.uint64(triple_ptr[cell + 1])):  # unsigned: see gene_sums
             if slot[token[i]] < 0:
                 continue
-            f, a = feature[i], np.float64(activation[i])
-            if here[f, 0] == 0.0:
-                out_feature[n] = f
-                n += 1
-            here[f, 0] += 1.0
-            here[f, 1] = max(here[f, 1], a)
-            here[f, 2] += a
+            f, a = np.uint64(feature[i]), np.float64(activation[i])
+            out_feature[n] = feature[i]
+            n += here[f, np.uint64(0)] == 0.0  # kept when it is the cell's first; a branch would be mispredicted
+            here[f, np.uint64(0)] += 1.0
+            here[f, np.uint64(1)] = max(here[f, np.uint64(1)], a)
+            here[f, np.uint64(2)] += a
         if n - first > len(here) // 16:
             n = first  # most features are here: going through all of them is faster than sorting
             for f in range(len(here)):

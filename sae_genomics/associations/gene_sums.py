@@ -84,10 +84,10 @@ class GeneSums:
 
         executor: threads to spread the work on; None does it in this one.
         """
-        order = np.argsort(block.slot, kind="stable")
-        cuts = np.searchsorted(block.slot[order], self._bounds)
-        self.tokens += np.bincount(block.slot[order[cuts[0] :]], minlength=self.n_slots)
-        ptr = np.searchsorted(triples.token, np.arange(len(block) + 1))
+        gene_ptr, order = _by_gene(block.slot, self.n_slots)
+        self.tokens += np.diff(gene_ptr)
+        cuts = gene_ptr[self._bounds]
+        ptr = np.concatenate([[0], np.cumsum(np.bincount(triples.token, minlength=len(block)))])
         parts = [
             (part, order[cuts[part] : cuts[part + 1]], ptr, block, triples) for part in range(len(self._bounds) - 1)
         ]
@@ -186,27 +186,48 @@ def _empty(capacity: int) -> npt.NDArray[np.float64]:
 
 
 @compiled
+def _by_gene(slot, n_slots):  # type: ignore[no-untyped-def]
+    """Tokens gene by gene, each gene's in their order; those of gene s are order[ptr[s]] to order[ptr[s + 1]]."""
+    ptr = np.zeros(n_slots + 1, dtype=np.int64)
+    for s in slot:
+        if s >= 0:
+            ptr[s + 1] += 1
+    for s in range(n_slots):
+        ptr[s + 1] += ptr[s]
+    free = ptr.copy()
+    order = np.empty(ptr[n_slots], dtype=np.int64)
+    for t in range(len(slot)):
+        s = slot[t]
+        if s >= 0:
+            order[free[s]] = t
+            free[s] += 1
+    return ptr, order
+
+
+@compiled
 def _add_dense(sums, order, row, ptr, feature, activation, expression, d_sae):  # type: ignore[no-untyped-def]
+    # unsigned places: without Python's rule for negative ones this takes two thirds of the time
+    width = np.uint64(d_sae)
     for o in range(len(order)):
         t = order[o]
-        start = row[o] * d_sae
+        start = np.uint64(row[o]) * width
         e = np.float64(expression[t])
-        for i in range(ptr[t], ptr[t + 1]):
-            pair = start + feature[i]
+        for i in range(np.uint64(ptr[t]), np.uint64(ptr[t + 1])):
+            pair = start + np.uint64(feature[i])
             a = np.float64(activation[i])
-            sums[pair, 0] += a * e
-            sums[pair, 1] += a
-            sums[pair, 2] += 1.0
+            sums[pair, np.uint64(0)] += a * e
+            sums[pair, np.uint64(1)] += a
+            sums[pair, np.uint64(2)] += 1.0
 
 
 @compiled
 def _place(keys, key):  # type: ignore[no-untyped-def]
     """Where the key stands, or the free place where it belongs."""
-    mask = len(keys) - 1
-    mixed = key * np.int64(-7046029254386353131)  # Fibonacci hashing: 2^64 / golden ratio, odd
-    place = (mixed ^ (mixed >> 32)) & mask
-    while keys[place, 0] != _EMPTY and keys[place, 0] != key:
-        place = (place + 1) & mask
+    mask = np.uint64(len(keys) - 1)
+    mixed = np.uint64(key) * np.uint64(11400714819323198485)  # Fibonacci hashing: 2^64 / golden ratio, odd
+    place = (mixed >> np.uint64(32)) & mask
+    while keys[place, np.uint64(0)] != _EMPTY and keys[place, np.uint64(0)] != key:
+        place = (place + np.uint64(1)) & mask
     return place
 
 
@@ -224,13 +245,13 @@ def _add_hashed(  # type: ignore[no-untyped-def]
         for i in range(ptr[t], ptr[t + 1]):
             key = first_key + feature[i]
             place = _place(keys, key)
-            if keys[place, 0] == _EMPTY:
-                keys[place, 0] = key
+            if keys[place, np.uint64(0)] == _EMPTY:
+                keys[place, np.uint64(0)] = key
                 used += 1
             a = np.float64(activation[i])
-            entries[place, 1] += a * e
-            entries[place, 2] += a
-            entries[place, 3] += 1.0
+            entries[place, np.uint64(1)] += a * e
+            entries[place, np.uint64(2)] += a
+            entries[place, np.uint64(3)] += 1.0
     return len(order), used
 
 
