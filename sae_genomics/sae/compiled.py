@@ -20,12 +20,38 @@ _FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile for this CPU, lock released, and keep the machine code on disk where a folder can be written."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
+    """Compile for this CPU, lock released, and keep the machine code on disk where that can be written."""
     try:
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
-    except RuntimeError:  # no folder for the cache: compile in every process
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+        return _Kernel(function)
+    except RuntimeError:  # no folder for the cache
+        return _compiled(function, cache=False)
+
+
+def inner(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A part of kernels, compiled into them."""
+    return _compiled(function, cache=False)
+
+
+class _Kernel:
+    """A cached kernel that a full disk or quota does not stop: it is then compiled in this process alone."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self._function = function
+        self._call = _compiled(function, cache=True)
+
+    def __call__(self, *arguments: Any) -> Any:
+        try:
+            return self._call(*arguments)
+        except OSError:  # raised while compiling, so nothing has run yet
+            self._call = _compiled(self._function, cache=False)
+            return self._call(*arguments)
+
+
+def _compiled(function: Callable[..., Any], cache: bool) -> Callable[..., Any]:
+    compiled: Callable[..., Any] = numba.njit(cache=cache, nogil=True, fastmath=_FASTMATH, error_model="numpy")(
+        function
+    )
+    return compiled
 
 
 def cpu_threads() -> int:

@@ -17,7 +17,9 @@ from sae_genomics.sae.spec import Spec
 from sae_genomics.sae.state import SaeState, first_threshold
 from sae_genomics.sae.step import StepResult, clip_factor
 
-BANDWIDTH = 0.05  # SAELens' default, in the units of scaled activations
+# Of the estimator's window, where pre-activations have a standard deviation of about 1 at the start. Narrow ones reach too few
+# latents: on the bundled model 0.05 ends at L0 3 instead of 8 with a quarter of the latents dead, 2 at 8.1 with 4 %.
+BANDWIDTH = 2.0
 
 
 class JumpReluStep:

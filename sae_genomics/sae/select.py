@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.sae.compiled import each_range, kernel
+from sae_genomics.sae.compiled import each_range, inner, kernel
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
@@ -133,7 +133,7 @@ def _top_k_rows(hidden, weight, among, k, lanes, start, stop, indices, values, r
                 slot += 1
 
 
-@kernel
+@inner
 def _kth_largest(numbers, count, k):  # type: ignore[no-untyped-def]
     """The k-th largest of the first `count` numbers (Hoare's selection on a copy)."""
     work = numbers[:count].copy()

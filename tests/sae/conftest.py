@@ -65,7 +65,16 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         rows: torch.Tensor | None = None, layers: tuple[int, ...] = (1,), name: str = "planted", **sae: Any,
     ) -> Run:  # fmt: skip
         per_shard = -(-n_cells // shards)
-        settings = {"d_sae": 32, "k": 4, "steps": 30, "batch_tokens": 128, "device": "cpu", "log_every": 5, **sae}
+        settings = {
+            "d_sae": 32,
+            "k": 4,
+            "steps": 30,
+            "batch_tokens": 128,
+            "device": "cpu",
+            "log_every": 5,
+            "loss_recovered_cells": 0,
+            **sae,
+        }
         config = RunConfig.model_validate(
             {
                 "run": {"name": name},

@@ -1,0 +1,84 @@
+"""Kernels run where nothing can be cached, and spread the same work over any number of threads."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from sae_genomics.config import SaeConfig
+from sae_genomics.sae import compiled
+from sae_genomics.sae.cpu_step import CpuStep
+from sae_genomics.sae.encode import row_norms
+from sae_genomics.sae.spec import make_spec
+from sae_genomics.sae.state import initial_state
+
+
+def double(values):  # type: ignore[no-untyped-def]
+    for i in range(len(values)):
+        values[i] *= 2
+
+
+def test_a_full_disk_does_not_stop_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba.core import caching
+
+    def no_space(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(caching.FunctionCache, "_save_overload", no_space)
+    values = np.ones(3)
+    compiled.kernel(double)(values)
+    assert values.tolist() == [2, 2, 2]
+
+
+def test_no_folder_for_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba.core import caching
+
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    values = np.ones(3)
+    compiled.kernel(double)(values)
+    assert values.tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_row_once(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "cpu_threads", lambda: threads)
+    seen, lock = [], threading.Lock()
+
+    def work(start: int, stop: int) -> None:
+        with lock:
+            seen.append((start, stop))
+
+    compiled.each_range(25, 10, work)
+    assert sorted(seen) == [(0, 10), (10, 20), (20, 25)]
+    compiled.each_range(0, 10, work)
+    assert len(seen) == 3
+
+    def broken(start: int, stop: int) -> None:
+        if start == 20:
+            raise KeyError("here")
+
+    with pytest.raises(KeyError):
+        compiled.each_range(25, 10, broken)
+
+
+def test_our_kernels_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the matrix product may, so it is held to one thread here."""
+    torch.set_num_threads(1)
+    spec = make_spec(SaeConfig(d_sae=600, k=8, auxk_coefficient=0.1, dead_after_tokens=100), 32, 10**6, 0)
+    x = torch.randn(300, 32, generator=torch.Generator().manual_seed(0))
+    ends = []
+    for threads in (1, 3):
+        monkeypatch.setattr(compiled, "cpu_threads", lambda threads=threads: threads)
+        step = CpuStep(initial_state(spec, x.mean(dim=0), 0), spec)
+        results = [step(x, 1e-3) for _ in range(5)]
+        ends.append((results, step.state.tensors()))
+    assert ends[0][0] == ends[1][0]
+    assert all(torch.equal(ends[0][1][name], ends[1][1][name]) for name in ends[0][1])
+
+
+def test_norms() -> None:
+    rows = np.random.default_rng(0).standard_normal((700, 13), dtype=np.float32)
+    np.testing.assert_allclose(row_norms(rows), np.linalg.norm(rows, axis=1), rtol=1e-6)
