@@ -203,7 +203,7 @@ class Run:
             for each in names:
                 full = f"{section}.{each}"
                 if full not in stage.ignores and full not in IGNORED_KEYS:
-                    chosen[full] = values[section][each]
+                    chosen[full] = _contents(values[section][each]) if full in FILE_KEYS else values[section][each]
         return chosen
 
     def base_fingerprint(self, stage: Stage) -> str:
@@ -325,6 +325,9 @@ class Run:
                 f"sae.k = {self.config.sae.k} is more than d_sae = {self.d_sae} (sae.expansion x d_model); "
                 f"set sae.k to {self.d_sae} or less, or sae.d_sae to more"
             )
+        from sae_genomics.validation.task import check_settings
+
+        check_settings(self.config)
         known = read_json(self._owner_file)
         if isinstance(known, dict) and not overwrite and (other := _other_owner(known, self._owner())):
             raise UserError(
@@ -357,6 +360,15 @@ class Run:
         owner = self._owner()
         if read_json(self._owner_file) != owner:
             write_json(self._owner_file, owner)
+
+
+# Lists of files whose content, not whose place, decides what comes out.
+FILE_KEYS = frozenset({"validation.gmt"})
+
+
+def _contents(paths: Sequence[str]) -> dict[str, str]:
+    """File name → hash of what it holds; a file that is not there is told by the stage that reads it."""
+    return {Path(path).name: hash_file(Path(path)) if Path(path).is_file() else "missing" for path in paths}
 
 
 # Keys that decide where and how fast a run goes, never what comes out.

@@ -83,6 +83,8 @@ def config_values(arguments: argparse.Namespace) -> dict[str, Any]:
         },
         "sae": {"steps": arguments.steps, "k": arguments.k, "d_sae": arguments.d_sae, "device": arguments.device},
         "associations": {"top_genes": arguments.top_k_genes},
+        # No more genes can be tested than are kept.
+        "validation": {"top_genes": arguments.top_k_genes if (arguments.top_k_genes or 100) < 30 else None},
     }  # fmt: skip
     values: dict[str, Any] = {
         section: {key: value for key, value in keys.items() if value is not None} for section, keys in choices.items()

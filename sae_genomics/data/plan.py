@@ -36,7 +36,7 @@ _BASE_MEMORY = 750 << 20  # an interpreter with torch, numba and pandas
 _WINDOW_MEMORY = 2 * (256 << 20)  # activations waiting to be written
 _BATCH_MEMORY = 3 << 30  # activations waiting to be trained on
 _HIDDEN_MEMORY = 3 * (64 << 20)  # latents before the k largest are taken
-_PAIR_MEMORY = 1 << 30  # sums a (feature, gene) pair, until they go to a hash table
+_PAIR_MEMORY = 2 << 30  # dense sums a (feature, gene) pair; rarer genes go to hash tables
 
 
 @dataclass(frozen=True)
@@ -241,6 +241,7 @@ def _associate(work: Workload) -> Costs:
     )
     pairs = 24 * work.d_sae * work.n_slots
     memory = _BASE_MEMORY + 2 * 4 * _sae_parameters(work) + min(pairs, _PAIR_MEMORY) + 200 * work.n_cells
+    memory += 20 * work.d_model * work.n_slots  # the same sums for raw neurons
     memory += _HIDDEN_MEMORY
     seconds = work.n_layers * (10 + work.n_stored * 2 * work.d_model * work.d_sae / work.train_rate)
     return disk, memory, seconds

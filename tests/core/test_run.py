@@ -134,3 +134,15 @@ def test_moving_a_run_keeps_it_done(tmp_path: Path) -> None:
     finish(make_run(tmp_path / "here"))
     (tmp_path / "here").rename(tmp_path / "there")
     assert not_done(make_run(tmp_path / "there")) == {}
+
+
+def test_an_edited_gene_set_file_makes_validation_stale(tmp_path: Path) -> None:
+    gmt = tmp_path / "mine.gmt"
+    gmt.write_text("SET\tsource\tCD79A\tCD79B\tMS4A1\n")
+    sections = {"validation": {"gmt": [str(gmt)]}}
+    finish(make_run(tmp_path, **sections))
+    assert not_done(make_run(tmp_path, **sections)) == {}
+    gmt.write_text("SET\tsource\tCD79A\tCD79B\tCD19\n")
+    edited = make_run(tmp_path, **sections)
+    assert not_done(edited) == {"validate": {"stale"}, "report": {"stale"}}
+    assert "validation.gmt" in edited.state(stage_named("validate"), 0).why

@@ -110,6 +110,8 @@ def test_missing_annotation_lists_those_there_are(
         ("model.name=tahoe-x1-7b", "tahoe-x1-70m"),
         ("model.family=geneformer", "tx1"),
         ("data.path=builtin:everything", "pbmc68k_reduced"),
+        ("validation.gmt=[/nowhere/sets.gmt]", "/nowhere/sets.gmt"),
+        ("validation.top_genes=300", "associations.top_genes"),
     ],
 )
 def test_bad_settings(

@@ -122,3 +122,15 @@ def test_the_report_reads_and_its_figures_are_there(demo: Run) -> None:
         assert (demo.results / link).exists()
     html = demo.dashboard_file.read_text()
     assert not re.search(r"""(?:src|href)=["']https?://""", html), "the dashboard opens offline"
+
+
+def test_the_notebook_runs(demo: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    notebook = json.loads((ROOT / "notebooks" / "explore_a_run.ipynb").read_text())
+    monkeypatch.setenv("SAE_RESULTS", str(demo.results))
+    monkeypatch.setenv("SAE_CHECKPOINTS", str(demo.checkpoints))
+    names: dict = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    assert "features a token" in capsys.readouterr().out
+    assert names["b_cells"]["auroc"].iloc[0] > 0.9
