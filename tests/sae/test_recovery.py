@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from sae_genomics.progress import Progress
+from sae_genomics.sae.compare import RECOVERED_COSINE, match
 from sae_genomics.sae.evaluate import evaluate
 from sae_genomics.sae.export import fold
 from sae_genomics.sae.train import fit
@@ -27,10 +29,25 @@ def test_planted_directions_are_found(tmp_path: Path, architecture: str) -> None
         fingerprint="f", open_loggers=lambda step: [], progress=Progress("train", None, "tokens"),
     )  # fmt: skip
     encoder = fold(trained.state, spec, trained.scale)
-    best = (directions @ encoder.W_dec.T).amax(dim=1)
+    found = match(directions, encoder.W_dec)
     measured = evaluate(encoder, [rows[36_000:]])
     assert measured is not None
     # Matryoshka's first latents must reconstruct everything alone, so they mix directions of a dictionary without levels.
-    assert float((best >= 0.9).double().mean()) >= (0.75 if architecture == "matryoshka" else 0.95)
+    assert found.share(RECOVERED_COSINE) >= (0.75 if architecture == "matryoshka" else 0.95)
     assert measured.fvu < 0.15
     assert 2 < measured.l0 < 4.5
+
+
+def test_matching() -> None:
+    """Cosines, not lengths, and signs count."""
+    generator = torch.Generator().manual_seed(0)
+    known, found = torch.randn(5000, 8, generator=generator), torch.randn(4500, 8, generator=generator)
+    found[17] = 3 * known[4200]
+    found[18] = -known[0]
+    result = match(known, found)
+    cosine = torch.nn.functional.cosine_similarity(known[::100, None], found[None], dim=2)
+    torch.testing.assert_close(result.best[::100], cosine.amax(dim=1))
+    assert float(result.best[4200]) == pytest.approx(1.0, abs=1e-6)
+    assert float(result.best[0]) < 0.9999
+    assert result.share(-1.0) == 1.0
+    assert result.mmcs == pytest.approx(float(result.best.mean()), rel=1e-5)

@@ -62,7 +62,7 @@ def logged(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "matryoshka"])
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "matryoshka", "jumprelu"])
 def test_stopped_at_several_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str) -> None:
     rows, _ = planted_rows(700, 40, 24, 4, seed=2)
     # latents die within these steps, so the dead-latent loss and its counters take part
@@ -71,7 +71,7 @@ def test_stopped_at_several_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         lr_warmup_steps=4, auxk_coefficient=0.1,
     )  # fmt: skip
     whole = train(spec, MemoryBatches(rows, 64), tmp_path / "whole")
-    assert logged(tmp_path / "whole")[-1]["dead_share"] > 0
+    assert logged(tmp_path / "whole")[-1]["dead_share"] > 0 or architecture == "jumprelu"
     for steps in (1, 2, 9, 17):
         with pytest.raises(Interrupted):
             train(spec, StopAfter(rows, 64, steps, monkeypatch), tmp_path / "cut")
