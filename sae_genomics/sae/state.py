@@ -9,6 +9,7 @@ import torch
 
 from sae_genomics.sae.spec import Spec
 
+_PARAMETERS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _COUNTER = "tokens_since_fired"
 
@@ -67,8 +68,8 @@ class SaeState:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, torch.Tensor], batch_threshold: float, step: int) -> SaeState:
-        """The state that `tensors` came from."""
-        names = [name for name in tensors if "." not in name and name != _COUNTER]
+        """The state that `tensors` came from, its parameters in the order that sums over them take."""
+        names = [name for name in _PARAMETERS if name in tensors]
         return cls(
             parameters={name: tensors[name] for name in names},
             exp_avg={name: tensors[f"exp_avg.{name}"] for name in names},
