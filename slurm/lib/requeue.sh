@@ -1,24 +1,31 @@
 # shellcheck shell=bash
 # Puts this job back into the queue, at most SAE_GENOMICS_MAX_REQUEUES times (Slurm counts them in SLURM_RESTART_COUNT).
+# A job that somebody cancelled stays cancelled. While a job is being ended Slurm calls it COMPLETING whatever the cause;
+# only the other fields tell a preemption or a time limit from a scancel.
 
 requeue() {
-  local count=${SLURM_RESTART_COUNT:-0} most=${SAE_GENOMICS_MAX_REQUEUES:-20} try state
+  local count=${SLURM_RESTART_COUNT:-0} most=${SAE_GENOMICS_MAX_REQUEUES:-20} try job
   if ((count >= most)); then
-    echo "stopped after saving for the $((count + 1))th time, the most the profile allows (max_requeues: $most); go on with bash slurm/resubmit_failed.sh" >&2
+    echo "stopped after saving for the $((count + 1)). time, the most the profile allows (max_requeues: $most); go on with bash slurm/resubmit_failed.sh" >&2
     return
   fi
   for try in 1 2 3 4 5; do # the controller may be restarting just now
-    state=$(scontrol --oneliner show job "$SLURM_JOB_ID" 2>/dev/null)
-    if [[ $state == *JobState=CANCELLED* ]]; then
+    job=$(scontrol --oneliner show job "$SLURM_JOB_ID" 2>/dev/null)
+    if [[ $job =~ Restarts=([0-9]+) ]] && ((BASH_REMATCH[1] > count)); then
+      echo "saved; Slurm requeues it by itself: restart $((count + 1)) of at most $most" >&2
+      return
+    fi
+    if [[ $job == *JobState=COMPLETING* && $job != *PreemptTime=[0-9]* && $job != *Reason=TimeLimit* ]] || [[ $job == *JobState=CANCELLED* ]]; then
       echo "cancelled: saved, and not requeued" >&2
       return
     fi
     if scontrol requeue "$SLURM_JOB_ID"; then
       echo "saved and requeued: restart $((count + 1)) of at most $most" >&2
-      sleep 60 # Slurm ends this script while it requeues the job; leaving first would look like a failure
+      # Slurm ends a running script while it requeues the job; leaving first would look like a failure.
+      [[ $job == *JobState=COMPLETING* ]] || sleep 60
       return
     fi
     sleep $((2 * try))
   done
-  echo "saved, but scontrol requeue does not answer; go on with bash slurm/resubmit_failed.sh" >&2
+  echo "saved, but scontrol requeue does not work here; go on with bash slurm/resubmit_failed.sh" >&2
 }

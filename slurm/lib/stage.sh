@@ -12,9 +12,11 @@ source "$root/slurm/lib/environment.sh"
 
 child=""
 signalled=""
+asked_to_stop=""
 # shellcheck disable=SC2317 # called by the trap
 pass_on() {
   signalled=1
+  asked_to_stop=1
   [[ -n $child ]] && kill -USR1 "$child" 2>/dev/null
 }
 trap pass_on USR1 TERM
@@ -28,6 +30,8 @@ while :; do # a trap interrupts wait: only a wait without one gives the child's 
   [[ -n $signalled ]] || break
 done
 trap '' USR1 TERM
+# A signal that came before Python could listen ended it: nothing was begun, so nothing is lost.
+[[ -n $asked_to_stop ]] && ((code == 138 || code == 143)) && code=75
 
 note="$(date '+%F %T') $(hostname): $stage, job ${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-none}}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}, ended with exit code $code"
 ((code > 128)) && note+=" (signal $((code - 128)))"

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sae_genomics.atomic import read_json
 from sae_genomics.config import parse_config
 from sae_genomics.run import Run
 from sae_genomics.stages import Stage
@@ -101,7 +102,21 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = TinyRun(tmp_path_factory.mktemp("template") / "run", dict(os.environ), layers=(0, 1, 2))
     for stage in ("prepare", "extract"):
         made.stage(stage)
+    (made.run.results / "run.json").unlink()  # copies are runs of their own configs
     return made.folder
+
+
+@pytest.fixture(scope="session")
+def steps_a_second(template: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
+    """Training steps a second of a tiny run on this machine, one process at work."""
+    folder = tmp_path_factory.mktemp("trial") / "run"
+    shutil.copytree(template, folder)
+    trial = TinyRun(folder, dict(os.environ), layers=(0,))
+    trial.values["sae"].update(steps=1000, log_every=1000)
+    trial.write()
+    trial.stage("train")
+    metrics = read_json(trial.run.sae_dir(0) / "metrics.json")
+    return metrics["tokens_per_s"] / metrics["tokens_trained"] * metrics["steps"]
 
 
 @pytest.fixture

@@ -38,16 +38,23 @@ def find_program(name: str) -> str | None:
 
 
 class SlurmCluster:
-    """One cluster. nodes: how many slurmd; cpus: a node; memory_mb: a node; settings: further slurm.conf lines, later ones win."""
+    """One cluster. nodes: how many slurmd; cpus: a node; memory_mb: a node; settings: further slurm.conf
+    lines, later ones win; partitions: name to what stands on its line, beside `shared`, which is the default."""
 
     def __init__(
-        self, nodes: int = 2, cpus: int = 1, memory_mb: int = 8000, settings: Mapping[str, str | int] | None = None
+        self,
+        nodes: int = 2,
+        cpus: int = 1,
+        memory_mb: int = 8000,
+        settings: Mapping[str, str | int] | None = None,
+        partitions: Mapping[str, str] | None = None,
     ):
         # Sockets have short names at most: pytest's folders are too deep.
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
         self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
         self.cpus, self.memory_mb = cpus, memory_mb
         self.settings = dict(settings or {})
+        self.partitions = {"shared": "", **(partitions or {})}
         self.ports = free_ports(nodes + 1)
         self.completed_file = self.folder / "completed.log"
         self.environment = {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")}
@@ -94,10 +101,6 @@ class SlurmCluster:
 
     def start_node(self, node: str) -> None:
         self._daemon("slurmd", "-N", node, mark=f"{self.folder}:{node}")
-
-    def add_partition(self, name: str, *settings: str) -> None:
-        """A further partition over all nodes, for example with PriorityTier=10."""
-        self.run("scontrol", "create", f"partitionname={name}", f"nodes={','.join(self.nodes)}", "state=up", *settings)
 
     def kill_node(self, node: str) -> None:
         """What a power cut does: slurmd, and every job process on the node, gone at once."""
@@ -190,7 +193,9 @@ class SlurmCluster:
                 f"RealMemory={self.memory_mb} Gres=gpu:2 State=UNKNOWN"
             )
         names = ",".join(self.nodes)
-        lines.append(f"PartitionName=shared Nodes={names} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO")
+        for name, more in self.partitions.items():
+            default = "YES" if name == "shared" else "NO"
+            lines.append(f"PartitionName={name} Nodes={names} Default={default} MaxTime=INFINITE State=UP {more}")
         (self.folder / "slurm.conf").write_text("\n".join(lines) + "\n")
         (self.folder / "gres.conf").write_text(f"NodeName={names} Name=gpu File={self.folder}/gpu[0-1]\n")
         (self.folder / "cgroup.conf").write_text("CgroupAutomount=no\n")

@@ -71,6 +71,7 @@ def test_killed_layers_stop_only_themselves_and_are_run_again_alone(extracted, q
 
     assert [run.state("validate", task) for task in range(3)] == ["missing", "missing", "done"]
     assert run.results(2) == undisturbed[2]
+    assert "cancelled: saved, and not requeued" in run.logs()
     report = run.run.report_file.read_text()
     assert re.search(r"train \| layer 00 .*SIGKILL", report), report
     assert re.search(r"train \| layer 01 .*CANCELLED", report), report
@@ -129,11 +130,11 @@ def test_node_going_down_and_coming_back(extracted, quiet, undisturbed):
     """Power cut: the node's tasks are requeued by Slurm and end on another node; the node takes part again."""
     run = extracted
     run.pipeline()
-    wait_for_process(quiet, run, "train", 0)
+    quiet.wait(lambda: attempts_of(run.run, stage_named("train"), 0), "train 0 at work", 240)
     train = next(job.job for job in read_jobs(run.run) if job.stage == "train")
     node = quiet.run("squeue", "--noheader", f"--jobs={train}_0", "--format=%N").stdout.strip()
     quiet.kill_node(node)
-    assert process_of(run.folder, "train", 0) is None
+    quiet.wait(lambda: process_of(run.folder, "train", 0) is None, "the node's processes gone", 10)
     quiet.wait(lambda: quiet.node_states()[node].startswith("down"), f"{node} down", 120)
     quiet.wait(lambda: process_of(run.folder, "train", 0), "train 0 on the other node", 240)
     quiet.start_node(node)
@@ -159,34 +160,30 @@ def test_drained_node(extracted, quiet):
     assert {row["NodeList"] for row in later} == {"n2"}
 
 
-def test_preempted_by_a_more_important_job(template, tmp_path, undisturbed):
-    """SIGTERM with a grace time: the task saves, is requeued, and goes on where it was."""
-    settings = {"PreemptType": "preempt/partition_prio", "PreemptMode": "REQUEUE"}
-    with slurm_cluster(nodes=1, cpus=1, settings=settings) as cluster:
-        cluster.add_partition("urgent", "PriorityTier=10")
-        cluster.run("scontrol", "update", "partitionname=shared", "gracetime=60", "prioritytier=1")
-        run = long_training(template, tmp_path / "run", cluster)
+@pytest.mark.parametrize(
+    ("mode", "words"), [("REQUEUE", "saved; Slurm requeues it by itself"), ("CANCEL", "saved and requeued")]
+)
+def test_preempted_by_a_more_important_job(template, tmp_path, steps_a_second, mode, words):
+    """SIGTERM, and a while to save in: the task goes on later where it was, whether Slurm requeues what it preempts or not."""
+    settings = {"PreemptType": "preempt/partition_prio", "PreemptMode": mode, "KillWait": 30}
+    partitions = {"shared": "PriorityTier=1", "urgent": "PriorityTier=10"}
+    with slurm_cluster(nodes=1, cpus=1, settings=settings, partitions=partitions) as cluster:
+        shutil.copytree(template, tmp_path / "run")
+        run = TinyRun(tmp_path / "run", cluster.environment, layers=(0,))
+        run.values["sae"].update(steps=int(25 * steps_a_second), log_every=1000)
+        run.write()
         run.pipeline()
         wait_for_training(cluster, run, 0)
         cluster.run("sbatch", "--partition=urgent", "--mem=100M", "--output=/dev/null", "--wrap=sleep 5")
-        cluster.wait(lambda: process_of(run.folder, "train", 0) is None, "train 0 to give way", 120)
-        cluster.wait(lambda: "saved and requeued" in run.logs(), "the requeue", 60)
+        cluster.wait(lambda: words in run.logs(), "the requeue", 120)
         assert (run.run.sae_dir(0) / "checkpoint" / CHECKPOINT_FILE).exists()
-        cluster.wait(lambda: process_of(run.folder, "train", 0), "train 0 again", 240)
         cluster.wait_until_empty(900)
+        steps = run.values["sae"]["steps"]
+        again = re.search(r"goes on from step ([\d,]+) of ([\d,]+)", run.logs())
+        assert again
+        assert 0 < int(again[1].replace(",", "")) < steps == int(again[2].replace(",", ""))
         assert run.state("validate") == "done"
-        outcomes = [attempt.outcome for attempt in attempts_of(run.run, stage_named("train"), 0)]
-        assert outcomes == ["interrupted", "done"]
-
-
-def long_training(template: Path, folder: Path, cluster: SlurmCluster, steps: int = 4000) -> TinyRun:
-    """A run with its activations, of one layer whose training takes a while."""
-    shutil.copytree(template, folder)
-    run = TinyRun(folder, cluster.environment, layers=(0,))
-    run.values["sae"]["steps"] = steps
-    run.values["sae"]["log_every"] = 1
-    run.write()
-    return run
+        assert [attempt.outcome for attempt in attempts_of(run.run, stage_named("train"), 0)] == ["interrupted", "done"]
 
 
 def wait_for_training(cluster: SlurmCluster, run: TinyRun, index: int) -> None:

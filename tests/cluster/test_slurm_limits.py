@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from sae_genomics.atomic import read_json
 from sae_genomics.cluster.attempts import attempts_of
 from sae_genomics.cluster.jobs import read_jobs
 from sae_genomics.stages import stage_named
@@ -47,12 +46,8 @@ def limited(run: TinyRun, stage: str, most: int) -> None:
     run.write()
 
 
-def test_training_cut_three_times_and_extraction_cut_for_good(template, tmp_path, cluster):
-    trial = one_layer(template, tmp_path / "trial", cluster, 300)
-    trial.stage("train")
-    metrics = read_json(trial.run.sae_dir(0) / "metrics.json")
-    steps = int(SECONDS_CUT_OFF * metrics["tokens_per_s"] / metrics["tokens_trained"] * metrics["steps"])
-
+def test_training_cut_three_times_and_extraction_cut_for_good(template, tmp_path, cluster, steps_a_second):
+    steps = int(SECONDS_CUT_OFF * steps_a_second)
     whole = one_layer(template, tmp_path / "whole", cluster, steps)
     cut = one_layer(template, tmp_path / "cut", cluster, steps)
     limited(cut, "train", 60)
