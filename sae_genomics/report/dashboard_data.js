@@ -170,7 +170,7 @@ const NONE = "–";
 const percent = (share) => {
   if (!Number.isFinite(share)) return NONE;
   const value = 100 * share;
-  return (value === 0 ? "0" : value >= 10 ? value.toFixed(1) : value >= 0.01 ? value.toPrecision(2) : value.toExponential(0)) + " %";
+  return (value === 0 ? "0" : value >= 10 ? value.toFixed(1) : value >= 0.001 ? value.toPrecision(2) : value.toExponential(0)) + " %";
 };
 const decimal = (value, places) => (Number.isFinite(value) ? value.toFixed(places) : NONE);
 const short = (value) => {
