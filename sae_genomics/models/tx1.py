@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from sae_genomics.data.tokenise import Tokens
 from sae_genomics.models.base import CellModel, ModelInfo, Outputs
 from sae_genomics.models.checkpoint import check_shapes, load_weights
+from sae_genomics.models.cpu_products import tokens_at_once, use_onednn
 from sae_genomics.models.tx1_config import (
     PREFIX,
     Release,
@@ -75,9 +77,24 @@ class NativeTx1(CellModel):
         weights = release.folder / "model.safetensors"
         load_weights(self.network, weights, prefix=PREFIX, ignore=_not_needed(release), device=device, dtype=dtype)
         self.network.eval().requires_grad_(False)
+        use_onednn(self.network, device, dtype)
+        self._widest = max(release.config.d_mlp, 3 * release.config.d_model)
 
     @torch.inference_mode()
     def forward_layers(self, batch: Tokens, layers: Sequence[int], hook: str) -> dict[int, Tensor]:
+        pieces = [batch] if self.device.type != "cpu" else pieces_of(batch, tokens_at_once(self._widest))
+        if len(pieces) == 1:
+            return self._capture(batch, layers, hook)
+        dtype = self.network.flag_encoder.weight.dtype
+        found = {layer: torch.empty(len(batch), self.info.d_model, dtype=dtype) for layer in layers}
+        start = 0
+        for piece in pieces:
+            for layer, rows in self._capture(piece, layers, hook).items():
+                found[layer][start : start + len(piece)] = rows
+            start += len(piece)
+        return found
+
+    def _capture(self, batch: Tokens, layers: Sequence[int], hook: str) -> dict[int, Tensor]:
         wanted = set(layers)
         found: dict[int, Tensor] = {}
 
@@ -123,3 +140,14 @@ class NativeTx1(CellModel):
 
     def _drug(self, batch: Tokens) -> Tensor | None:
         return None if batch.drug is None else torch.from_numpy(batch.drug).to(self.device)
+
+
+def pieces_of(batch: Tokens, tokens: int) -> list[Tokens]:
+    """The batch cut between cells into pieces of at most so many tokens, or of one cell."""
+    cuts, ptr = [0], batch.cell_ptr
+    while cuts[-1] < batch.n_cells:
+        most = int(np.searchsorted(ptr, ptr[cuts[-1]] + tokens, side="right")) - 1
+        cuts.append(max(most, cuts[-1] + 1))
+    if len(cuts) <= 2:
+        return [batch]
+    return [batch.take(np.arange(first, last)) for first, last in pairwise(cuts)]

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sae_genomics.models.cpu_products import DotProductAttention, Linear
 from sae_genomics.models.tx1_config import Tx1Config
 
 # called with (hook, layer, activations [T, d_model]); what it returns, the network goes on with
@@ -74,8 +75,9 @@ class Attention(nn.Module):
         super().__init__()
         self.n_heads, self.kv_n_heads = config.n_heads, config.kv_n_heads
         self.d_head = config.d_model // config.n_heads
-        self.Wqkv = nn.Linear(config.d_model, (self.n_heads + 2 * self.kv_n_heads) * self.d_head)
-        self.out_proj = nn.Linear(config.d_model, config.d_model)
+        self.Wqkv = Linear(config.d_model, (self.n_heads + 2 * self.kv_n_heads) * self.d_head)
+        self.out_proj = Linear(config.d_model, config.d_model)
+        self.dot_product = DotProductAttention()
 
     def forward(self, x: Tensor, layout: Layout, hidden: Tensor | None) -> Tensor:
         """x: [T, d_model]. hidden: bool [T], tokens that only they themselves may see, or None."""
@@ -100,7 +102,7 @@ class Attention(nn.Module):
         if self.kv_n_heads < self.n_heads:
             k = k.repeat_interleave(self.n_heads // self.kv_n_heads, dim=1)
             v = v.repeat_interleave(self.n_heads // self.kv_n_heads, dim=1)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        mixed = self.dot_product(q, k, v, mask)
         return mixed.transpose(1, 2).reshape(cells, length, -1)
 
 
@@ -120,10 +122,10 @@ class Block(nn.Module):
         super().__init__()
         self.pre_norm = config.pre_norm
         self.self_attn = Attention(config)
-        self.up_proj = nn.Linear(config.d_model, config.d_mlp)
-        self.down_proj = nn.Linear(config.d_mlp, config.d_model)
+        self.up_proj = Linear(config.d_model, config.d_mlp)
+        self.down_proj = Linear(config.d_mlp, config.d_model)
         if config.use_glu:
-            self.gate_proj = nn.Linear(config.d_model, config.d_mlp)
+            self.gate_proj = Linear(config.d_model, config.d_mlp)
         self.use_glu = config.use_glu
         self.norm1, self.norm2 = _norm(config), _norm(config)
         self.activation = activation_function(config.activation)
@@ -176,7 +178,7 @@ class GeneEncoder(nn.Module):
                 self.extra_norms[name] = nn.LayerNorm(extra_width)
             width += extra_width
         if config.extra_embeddings:
-            self.project = nn.Linear(width, config.d_model, bias=False)
+            self.project = Linear(width, config.d_model, bias=False)
         if config.gene_norm:
             self.enc_norm = nn.LayerNorm(config.d_model)
 
@@ -196,8 +198,8 @@ class ValueEncoder(nn.Module):
 
     def __init__(self, config: Tx1Config):
         super().__init__()
-        self.linear1 = nn.Linear(1, config.d_model)
-        self.linear2 = nn.Linear(config.d_model, config.d_model)
+        self.linear1 = Linear(1, config.d_model)
+        self.linear2 = Linear(config.d_model, config.d_model)
         self.activation = activation_function(config.value_activation)
         if config.value_norm:
             self.norm = nn.LayerNorm(config.d_model)
@@ -216,8 +218,8 @@ class ChemEncoder(nn.Module):
     def __init__(self, n_drugs: int, width: int, activation: str, d_model: int):
         super().__init__()
         self.embedding = nn.Embedding(n_drugs, width)
-        self.fc = nn.Linear(width, d_model)
-        self.proj = nn.Linear(d_model, d_model)
+        self.fc = Linear(width, d_model)
+        self.proj = Linear(d_model, d_model)
         self.norm = nn.LayerNorm(d_model)
         self.activation = activation_function(activation)
 
@@ -231,8 +233,8 @@ class ExpressionDecoder(nn.Module):
     def __init__(self, config: Tx1Config):
         super().__init__()
         width = config.d_model
-        self.linear_layers = nn.ModuleList(nn.Linear(width, width) for _ in range(config.decoder_layers))
-        self.out_proj = nn.Linear(width, config.decoder_outputs)
+        self.linear_layers = nn.ModuleList(Linear(width, width) for _ in range(config.decoder_layers))
+        self.out_proj = Linear(width, config.decoder_outputs)
         self.activation = activation_function(config.decoder_activation)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -247,8 +249,8 @@ class MvcDecoder(nn.Module):
 
     def __init__(self, config: Tx1Config):
         super().__init__()
-        self.gene2query = nn.Linear(config.d_model, config.d_model)
-        self.W = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.gene2query = Linear(config.d_model, config.d_model)
+        self.W = Linear(config.d_model, config.d_model, bias=False)
         self.activation = activation_function(config.mvc_activation)
         self.scale = 1 / math.sqrt(config.d_model) if config.mvc_scaled else 1.0
 

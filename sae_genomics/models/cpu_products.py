@@ -1,0 +1,117 @@
+"""Linear layers and attention of a loaded model on a CPU, by the library that is fastest at them.
+
+torch gives float32 products to MKL, which on AMD processors runs at half their rate; oneDNN, which comes with torch too,
+does not. torch's own attention runs no faster in bfloat16 than in float32; made of oneDNN's products it is half as fast again
+in float32, and twice as fast in bfloat16. Precision is that of torch's functions; results differ in rounding.
+
+Weights stay as the checkpoint has them: packed for oneDNN their products would be 5 % faster, and they could no longer be read.
+"""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PIECE_ELEMENTS = (
+    1 << 22
+)  # of a layer's widest result: larger ones come in fresh pages each time, at a third of the cost
+MIN_PIECE_TOKENS = 128  # per thread
+MIN_WIDTH = 16  # narrower products are no faster
+MIN_HEAD_PRODUCTS = 2_500_000  # of a head's queries with its keys, per thread: below, calls cost more than they save
+
+
+class Linear(nn.Linear):
+    """nn.Linear, whose product oneDNN may make once `use_onednn` was called."""
+
+    onednn = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        # the product has no gradient, and strided rows would go to oneDNN's slow reference code
+        if self.onednn and not _followed(x, self.weight):
+            return _product(x.contiguous(), self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias)
+
+
+class DotProductAttention(nn.Module):
+    """softmax(q k^T / sqrt(d_head)) v, of each cell and head."""
+
+    onednn = False
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """q, k, v: [cells, heads, length, d_head]. mask: bool, as in torch's function, or None. Returns q's shape."""
+        products = q.shape[-2] * k.shape[-2] * q.shape[-1]
+        if (
+            self.onednn
+            and mask is None
+            and products >= MIN_HEAD_PRODUCTS * torch.get_num_threads()
+            and not _followed(q, k, v)
+        ):
+            return _attend_by_head(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def _attend_by_head(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    # laid out as the caller wants the result: heads of a token side by side
+    mixed = q.new_empty(q.shape[0], q.shape[2], q.shape[1], q.shape[3]).transpose(1, 2)
+    # scores stay float32 in any dtype, as in torch's function: eight bits of a score of 10 are 4 % of its weight
+    q = (q.float() * q.shape[-1] ** -0.5).contiguous()
+    k = k.float().contiguous()
+    values = v.transpose(-1, -2).contiguous()
+    for cell in range(q.shape[0]):
+        for head in range(q.shape[1]):
+            # one head's scores fit the cache, all heads' do not
+            scores = _product(q[cell, head], k[cell, head], None)
+            shares = torch.softmax(scores, -1, out=scores).to(values.dtype)
+            mixed[cell, head] = _product(shares, values[cell, head], None)
+    return mixed
+
+
+def _followed(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product
+
+
+def use_onednn(network: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
+    """Let a network that will only be evaluated use oneDNN's products, where they are there and right.
+
+    Returns whether it does. Where gradients are asked for they flow, through torch's own functions.
+    """
+    if device.type != "cpu" or not onednn_has(dtype):
+        return False
+    for module in network.modules():
+        if isinstance(module, Linear):
+            module.onednn = min(module.weight.shape) >= MIN_WIDTH and module.weight.is_contiguous()
+        elif isinstance(module, DotProductAttention):
+            module.onednn = True
+    return True
+
+
+@cache
+def onednn_has(dtype: torch.dtype) -> bool:
+    """Whether this torch offers oneDNN's product on this processor, and it gives what it should."""
+    if dtype not in (torch.float32, torch.bfloat16) or platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    if not torch.backends.mkldnn.is_available() or (
+        dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    ):
+        return False
+    x, weight, bias = torch.arange(6.0).reshape(2, 3), torch.arange(12.0).reshape(4, 3), torch.ones(4)
+    try:  # the operator is torch.compile's own, and may change its arguments
+        with torch.inference_mode():
+            product = _product(x.to(dtype), weight.to(dtype), bias.to(dtype)).float()
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.equal(product, x @ weight.T + bias)
+
+
+def tokens_at_once(widest: int) -> int:
+    """Tokens that a CPU best takes through a network whose widest layer has so many outputs."""
+    return max(MIN_PIECE_TOKENS * torch.get_num_threads(), PIECE_ELEMENTS // widest)

@@ -1,0 +1,191 @@
+"""oneDNN's products in a loaded model against torch's own functions, and against float64."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+
+from sae_genomics.models import cpu_products, tx1
+from sae_genomics.models.cpu_products import DotProductAttention, Linear, onednn_has, use_onednn
+from sae_genomics.models.tx1 import load_folder, pieces_of
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "tx1_parity"
+CPU = torch.device("cpu")
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 1.5e-2}  # of the result's norm
+
+needs_onednn = pytest.mark.skipif(not onednn_has(torch.float32), reason="this torch has no oneDNN product")
+dtypes = st.sampled_from([dtype for dtype in TOLERANCE if onednn_has(dtype)] or [torch.float32])
+
+
+def relative(got: torch.Tensor, expected: torch.Tensor) -> float:
+    assert got.shape == expected.shape
+    return float((got.double() - expected).norm() / expected.norm())
+
+
+@needs_onednn
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.integers(1, 300), n_in=st.integers(16, 130), n_out=st.integers(16, 130), bias=st.booleans(),
+    strided=st.booleans(), dtype=dtypes, seed=st.integers(0, 1000),
+)  # fmt: skip
+def test_linear_is_the_product(rows, n_in, n_out, bias, strided, dtype, seed):
+    torch.manual_seed(seed)
+    layer = Linear(n_in, n_out, bias=bias).to(dtype).eval().requires_grad_(False)
+    x = torch.randn(n_in, rows).to(dtype).T if strided else torch.randn(rows, n_in).to(dtype)
+    assert use_onednn(layer, CPU, dtype)
+    assert layer.onednn
+    expected = F.linear(x.double(), layer.weight.double(), layer.bias.double() if bias else None)
+    got = layer(x)
+    assert got.dtype == dtype
+    assert relative(got, expected) < TOLERANCE[dtype]
+
+
+@needs_onednn
+@settings(max_examples=30, deadline=None)
+@given(
+    cells=st.integers(1, 3), heads=st.integers(1, 3), length=st.integers(1, 200), d_head=st.sampled_from([8, 12, 64]),
+    scale=st.sampled_from([0.1, 1.0, 4.0]), dtype=dtypes, seed=st.integers(0, 1000),
+)  # fmt: skip
+def test_attention_by_head_is_attention(cells, heads, length, d_head, scale, dtype, seed):
+    torch.manual_seed(seed)
+    qkv = (scale * torch.randn(cells, length, 3 * heads, d_head)).to(dtype).transpose(1, 2)  # strided, as the network's
+    q, k, v = qkv.split(heads, dim=1)
+    weights = (q.double() @ k.double().mT / d_head**0.5).softmax(-1)
+    got = cpu_products._attend_by_head(q, k, v)
+    assert got.dtype == dtype
+    assert relative(got, weights @ v.double()) < TOLERANCE[dtype]
+    if dtype == torch.bfloat16 and length > 30:  # scores are not rounded to eight bits
+        torchs = relative(F.scaled_dot_product_attention(q, k, v), weights @ v.double())
+        assert relative(got, weights @ v.double()) < 1.5 * torchs
+
+
+@needs_onednn
+def test_what_the_products_cannot_do_is_left_to_torch(monkeypatch):
+    """Masks, gradients, short cells and narrow layers."""
+    taken = []
+    monkeypatch.setattr(
+        cpu_products, "_attend_by_head", lambda q, k, v: taken.append(1) or F.scaled_dot_product_attention(q, k, v)
+    )
+    attention = DotProductAttention()
+    q = torch.randn(1, 1, 512, 64)
+    attention(q, q, q, None)
+    assert not taken, "nothing changes unasked"
+    assert use_onednn(attention, CPU, torch.float32)
+    monkeypatch.setattr(cpu_products, "MIN_HEAD_PRODUCTS", 1_000_000)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    attention(q, q, q, None)
+    assert len(taken) == 1
+    attention(q, q, q, torch.ones(1, 512, dtype=torch.bool))
+    attention(q.requires_grad_(), q, q, None)
+    attention(q[:, :, :50].detach(), q[:, :, :50].detach(), q[:, :, :50].detach(), None)
+    assert len(taken) == 1
+    narrow = Linear(64, 1)
+    use_onednn(narrow, CPU, torch.float32)
+    assert not narrow.onednn
+
+
+def test_gradients_flow_through_a_loaded_model():
+    network = load_folder(FIXTURES / "relu_70m_style").network
+    layer = network.transformer_encoder.layers[0].up_proj
+    x = torch.randn(5, layer.in_features, requires_grad=True)
+    layer(x).sum().backward()
+    torch.testing.assert_close(x.grad, layer.weight.sum(0).expand_as(x))
+
+
+def test_weights_made_trainable_again_get_gradients():
+    network = load_folder(FIXTURES / "relu_70m_style").network.requires_grad_(True)
+    layer = network.transformer_encoder.layers[0].up_proj
+    layer(torch.ones(3, layer.in_features)).sum().backward()
+    torch.testing.assert_close(layer.weight.grad, torch.full_like(layer.weight, 3))
+
+
+def test_training_keeps_torchs_functions():
+    loaded = load_folder(FIXTURES / "relu_70m_style").network
+    network = tx1.Tx1Network(loaded.config)
+    assert not any(getattr(module, "onednn", False) for module in network.modules())
+    layer = network.transformer_encoder.layers[0].up_proj
+    layer(torch.randn(3, layer.in_features)).sum().backward()
+    assert layer.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("trouble", [AttributeError, RuntimeError, TypeError, "wrong"])
+def test_without_the_operator_the_model_still_runs(trouble, monkeypatch):
+    def broken(x, weight, bias):
+        if trouble == "wrong":
+            return F.linear(x, weight, bias) + 1
+        raise trouble("not in this torch")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cpu_products, "_product", broken)
+        onednn_has.cache_clear()
+        assert not onednn_has(torch.float32)
+        slow = load_folder(FIXTURES / "relu_70m_style")
+        onednn_has.cache_clear()
+        assert not any(getattr(module, "onednn", False) for module in slow.network.modules())
+        batch = cells(slow)
+        without = slow.forward_layers(batch, [2], "resid_post")[2]
+    onednn_has.cache_clear()
+    with_it = load_folder(FIXTURES / "relu_70m_style").forward_layers(batch, [2], "resid_post")[2]
+    assert relative(with_it, without.double()) < 1e-5
+
+
+def cells(model, lengths=(40, 3, 90, 1, 0, 60)):
+    counts = np.zeros((len(lengths), 120), np.float32)
+    for row, length in enumerate(lengths):
+        counts[row, :length] = np.arange(length) % 7 + 1
+    return model.tokenise(csr_matrix(counts), np.arange(120), np.arange(len(lengths)), 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("tokens", [1, 50, 120])
+def test_a_batch_in_pieces_gives_what_it_gives_whole(dtype, tokens, monkeypatch):
+    model = load_folder(FIXTURES / "relu_70m_style", dtype=dtype)
+    batch = cells(model)
+    whole = model.forward_layers(batch, [2, 0], "mlp_out")
+    monkeypatch.setattr(tx1, "tokens_at_once", lambda widest: tokens)
+    assert len(pieces_of(batch, tokens)) > 1
+    pieces = model.forward_layers(batch, [2, 0], "mlp_out")
+    assert list(pieces) == [2, 0]
+    for layer, rows in pieces.items():
+        assert rows.dtype == whole[layer].dtype
+        assert relative(rows, whole[layer].double()) < (1e-5 if dtype == "float32" else 2e-2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(0, 80), min_size=1, max_size=12), tokens=st.integers(1, 200))
+def test_pieces_are_the_batch_in_order(model, lengths, tokens):
+    batch = cells(model, lengths)
+    pieces = pieces_of(batch, tokens)
+    np.testing.assert_array_equal(np.concatenate([piece.gene for piece in pieces]), batch.gene)
+    np.testing.assert_array_equal(np.concatenate([piece.lengths for piece in pieces]), batch.lengths)
+    assert all(len(piece) <= tokens or piece.n_cells == 1 for piece in pieces)
+    assert all(len(a) + b.lengths[0] > tokens for a, b in pairwise(pieces)), "none cut needlessly"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_folder(FIXTURES / "relu_70m_style")
+
+
+@needs_onednn
+@pytest.mark.parametrize("name", ["relu_70m_style", "glu_post_norm"])
+def test_parity_holds_where_every_product_is_onednns(name, monkeypatch):
+    """The fixtures' cells are short, so that attention is torch's in test_tx1_parity.py; here it is not."""
+    import test_tx1_parity
+
+    monkeypatch.setattr(cpu_products, "MIN_HEAD_PRODUCTS", 0)
+    used = []
+    by_head = cpu_products._attend_by_head
+    monkeypatch.setattr(cpu_products, "_attend_by_head", lambda *qkv: used.append(1) or by_head(*qkv))
+    expected = np.load(FIXTURES / name / "expected.npz")
+    model = load_folder(FIXTURES / name)
+    tokens, real = test_tx1_parity.collated(expected, "no_drug", model.tokeniser.pad_token_id)
+    for layer, rows in model.forward_layers(tokens, range(model.info.n_layers), "resid_post").items():
+        test_tx1_parity.close(rows, expected[f"no_drug/resid_post/{layer}"][real], f"layer {layer}")
+    assert used
