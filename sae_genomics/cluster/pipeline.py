@@ -7,9 +7,10 @@ from pathlib import Path
 
 from sae_genomics.cluster.local import run_locally
 from sae_genomics.cluster.plan import describe, make_plan
+from sae_genomics.cluster.queue import read_queue
 from sae_genomics.cluster.slurm import available, require
 from sae_genomics.config import load_config
-from sae_genomics.errors import EXIT_DONE
+from sae_genomics.errors import EXIT_DONE, UserError
 from sae_genomics.progress import say
 from sae_genomics.run import Run
 
@@ -47,4 +48,17 @@ def pipeline(
         say(describe(run, make_plan(run, from_stage)))
         say("dry run: nothing was run; without --dry-run these tasks run on this machine, one after the other")
         return EXIT_DONE
+    _refuse_while_queued(run)
     return run_locally(run, from_stage)
+
+
+def _refuse_while_queued(run: Run) -> None:
+    """Raise UserError when Slurm works on this run: both would write the same files."""
+    if not run.jobs_file.exists() or not available():
+        return
+    living = sorted({entry.job for entry in read_queue(run)[0] if entry.living}, key=int)
+    if living:
+        raise UserError(
+            f"run {run.name} has jobs in the queue: wait for them (bash slurm/status.sh --watch), or scancel {' '.join(living)}, "
+            "then type the same command again"
+        )

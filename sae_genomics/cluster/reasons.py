@@ -21,8 +21,8 @@ from sae_genomics.stages import Stage
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 # Slurm without cgroups, with cgroups, the kernel, and PyTorch on a CPU; CUDA's own memory is not what --mem buys.
 _OOM_LOG = re.compile(
-    r"exceeded (job |step )?memory limit|oom[-_ ]kill|Out Of Memory|Out of memory: Killed|MemoryError|can't allocate memory"
-    r"|Cannot allocate memory|Unable to allocate [\d.]+ [KMGT]iB",
+    r"exceeded (job |step )?memory limit|oom[-_ ]kill|(?<!CUDA )(?<!HIP )(?<!MPS backend )out of memory|\bMemoryError"
+    r"|can't allocate memory|Cannot allocate memory|Unable to allocate [\d.]+ [KMGT]iB",
     re.IGNORECASE,
 )
 _TIME_LOG = re.compile(r"CANCELLED AT \S+ DUE TO TIME LIMIT")

@@ -17,8 +17,9 @@ from pathlib import Path
 from sae_genomics.cli import guarded
 from sae_genomics.cluster import attempts
 from sae_genomics.cluster.scratch import with_scratch
+from sae_genomics.cluster.side_by_side import all_codes, run_shares, visible_gpus
 from sae_genomics.config import load_config
-from sae_genomics.errors import EXIT_DONE, UserError
+from sae_genomics.errors import UserError
 from sae_genomics.progress import catch_stop_signals, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import Stage, needed_tasks, stage_named
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pack", type=int, default=1, help="layers an array task works on")
     parser.add_argument("--scratch", help="node-local folder to copy activations to before training, e.g. $TMPDIR")
     parser.add_argument("--source", type=Path, help="the file that CONFIG is a copy of")
+    parser.add_argument("--task", dest="tasks", type=int, action="append", help="a task by its number; may be repeated")
     parser.add_argument("--index", type=int, help="array index; default: SLURM_ARRAY_TASK_ID, without it every task")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE")
     return guarded(lambda: _work(parser.parse_args(argv)))
@@ -48,10 +50,23 @@ def _work(arguments: argparse.Namespace) -> int:
     if index is None and "SLURM_ARRAY_TASK_ID" in os.environ:
         index = int(os.environ["SLURM_ARRAY_TASK_ID"])
     n_tasks = run.n_tasks(stage)
+    if arguments.tasks is not None:
+        return all_codes(run_tasks(run, stage, arguments.tasks))
     tasks = range(n_tasks) if index is None else tasks_of(index, arguments.offset, arguments.pack, n_tasks)
     if not tasks:
         raise UserError(f"array index {index}: stage {stage.name} of run {run.name} has {n_tasks} tasks")
-    return run_tasks(run, stage, tasks)
+    gpus = visible_gpus()
+    if stage.gpu and stage.unit == "layer" and len(tasks) > 1 and len(gpus) > 1:
+        return all_codes(run_shares(_own_command(arguments), tasks, gpus))
+    return all_codes(run_tasks(run, stage, tasks))
+
+
+def _own_command(arguments: argparse.Namespace) -> list[str]:
+    """This worker's argv without the array's: the tasks are added one by one."""
+    words = ["-m", "sae_genomics.cluster.worker", arguments.stage, str(arguments.config)]
+    words += ["--source", str(arguments.source)] if arguments.source else []
+    words += ["--scratch", arguments.scratch] if arguments.scratch else []
+    return words + [word for override in arguments.overrides for word in ("--set", override)]
 
 
 def tasks_of(index: int, offset: int, pack: int, n_tasks: int) -> range:
@@ -63,18 +78,18 @@ def tasks_of(index: int, offset: int, pack: int, n_tasks: int) -> range:
     return range(first, min(first + pack, n_tasks))
 
 
-def run_tasks(run: Run, stage: Stage, tasks: Sequence[int]) -> int:
-    """Run tasks one after the other; returns the exit code of the array task.
+def run_tasks(run: Run, stage: Stage, tasks: Sequence[int]) -> dict[int, int]:
+    """Run tasks one after the other; returns task to exit code. A failing one stops only itself.
 
-    A failing one stops only itself. Where several layers share an array task, it fails only when all of them did:
-    otherwise Slurm would hold back the next stage of the good ones. Which failed is in the attempts.
+    Where several layers share an array task it fails only when all of them did (`all_codes`): otherwise Slurm would hold
+    back the next stage of the good ones. Which failed is in the attempts.
     """
-    codes = []
+    codes = {}
     for task in tasks:
         stop_point()
         wait_for_inputs(run, stage, task)
-        codes.append(attempts.run_task(run, stage, task))
-    return EXIT_DONE if EXIT_DONE in codes else max(codes, key=lambda code: (code == 1, code))
+        codes[task] = attempts.run_task(run, stage, task)
+    return codes
 
 
 def wait_for_inputs(run: Run, stage: Stage, task: int) -> None:

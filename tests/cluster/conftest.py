@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from sae_genomics.atomic import read_json
 from sae_genomics.config import parse_config
 from sae_genomics.run import Run
 from sae_genomics.stages import Stage
@@ -112,11 +112,12 @@ def steps_a_second(template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("trial") / "run"
     shutil.copytree(template, folder)
     trial = TinyRun(folder, dict(os.environ), layers=(0,))
-    trial.values["sae"].update(steps=1000, log_every=1000)
+    trial.values["sae"].update(steps=4000, log_every=1000)
     trial.write()
     trial.stage("train")
-    metrics = read_json(trial.run.sae_dir(0) / "metrics.json")
-    return metrics["tokens_per_s"] / metrics["tokens_trained"] * metrics["steps"]
+    lines = [json.loads(line) for line in (trial.run.sae_dir(0) / "metrics.jsonl").read_text().splitlines()]
+    first, last = lines[0], lines[-1]  # the first steps compile
+    return (last["step"] - first["step"]) / (last["seconds"] - first["seconds"])
 
 
 @pytest.fixture

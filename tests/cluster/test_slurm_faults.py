@@ -21,7 +21,7 @@ from sae_genomics.sae.task import CHECKPOINT_FILE
 from sae_genomics.stages import stage_named
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.cluster.slurm_cluster import cluster as slurm_cluster
-from tests.cluster.tiny import TinyRun, process_of
+from tests.cluster.tiny import TinyRun, process_of, processes_of
 
 pytestmark = pytest.mark.slurm
 
@@ -258,6 +258,33 @@ def test_array_longer_than_max_array_size(tmp_path):
         ]
         cluster.wait_until_empty(900)
         assert run.all_done()
+
+
+def test_packed_layers_on_two_gpus(extracted, quiet, undisturbed):
+    """Three layers in one array task that has two GPUs: two processes, each seeing one of them."""
+    run = extracted
+    run.values["sae"].update(layers_per_task=3, gpus_per_task=2)
+    run.profile["defaults"]["gres"] = "gpu:1"
+    run.write()
+    run.pipeline()
+    train = next(job for job in read_jobs(run.run) if job.stage == "train")
+    assert train.array.partition("%")[0] == "0"
+    seen: set[str] = set()
+
+    def two_processes() -> bool:
+        for pid in processes_of(run.folder, "train", 0):
+            with contextlib.suppress(OSError):
+                environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                if b"--task" in words:
+                    seen.update(each.decode() for each in environment if each.startswith(b"CUDA_VISIBLE_DEVICES="))
+        return len(seen) == 2
+
+    quiet.wait(two_processes, "a process for each GPU", 240)
+    assert seen == {"CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=1"}
+    quiet.wait_until_empty(600)
+    assert run.all_done()
+    assert {layer: run.results(layer) for layer in (0, 1, 2)} == undisturbed
 
 
 def test_packed_layers_on_one_gpu_from_local_scratch(extracted, quiet, undisturbed):

@@ -239,6 +239,14 @@ def test_controller_away_for_a_moment_and_for_good(held, quiet):
         quiet.start_controller()
 
 
+def test_no_local_run_beside_jobs_in_the_queue(held, quiet):
+    held.pipeline()
+    done = held.pipeline("--local", check=False)
+    assert done.returncode == 2
+    assert re.search(r"has jobs in the queue: wait for them .* or scancel [\d ]+, then", done.stderr)
+    assert held.state("prepare") == "missing"
+
+
 def test_status_in_json(held, quiet):
     held.pipeline()
     states = {key: task["state"] for key, task in held.tasks().items()}

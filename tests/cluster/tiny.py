@@ -155,11 +155,18 @@ def digest(data: bytes) -> str:
 
 def process_of(folder: Path, stage: str, index: int) -> int | None:
     """Pid of the Python that works on an array task of a run in `folder`; None while there is none."""
+    return next(iter(processes_of(folder, stage, index)), None)
+
+
+def processes_of(folder: Path, stage: str, index: int) -> list[int]:
+    """All of them, where an array task has several."""
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 environment = (entry / "environ").read_bytes().split(b"\0")
+                program = os.readlink(entry / "exe").rpartition("/")[2]
             except OSError:
                 continue
             if (
@@ -167,7 +174,7 @@ def process_of(folder: Path, stage: str, index: int) -> int | None:
                 and stage.encode() in words
                 and any(str(folder).encode() in word for word in words)
                 and f"SLURM_ARRAY_TASK_ID={index}".encode() in environment
-                and os.readlink(entry / "exe").rpartition("/")[2].startswith("python")
+                and program.startswith("python")
             ):
-                return int(entry.name)
-    return None
+                found.append(int(entry.name))
+    return sorted(found)
