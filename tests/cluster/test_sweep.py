@@ -25,6 +25,8 @@ def sweep_command(run, *arguments: str) -> subprocess.Popen[str]:
         [sys.executable, "scripts/sweep.py", "--config", str(run.config), *arguments],
         cwd=ROOT, env=run.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
+        # Under nohup, or in a CI that ignores it, SIGHUP would be ignored by whatever is started from here.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )  # fmt: skip
 
 
