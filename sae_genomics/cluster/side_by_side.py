@@ -15,8 +15,11 @@ from sae_genomics.progress import say, stop_requested
 
 def visible_gpus() -> list[str]:
     """The GPUs that Slurm gave this job, as CUDA names them; empty without any."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return [gpu for gpu in given.split(",") if gpu.strip() and gpu.strip() != "NoDevFiles"]
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [gpu for gpu in given.split(",") if gpu.strip() and gpu.strip() != "NoDevFiles"]
+    count = os.environ.get("SLURM_GPUS_ON_NODE", "0")  # sites that show a job its own GPUs only set nothing else
+    return [str(gpu) for gpu in range(int(count) if count.isdigit() else 0)]
 
 
 def run_shares(command: Sequence[str], tasks: Sequence[int], gpus: Sequence[str]) -> dict[int, int]:
