@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import threading
@@ -20,7 +21,13 @@ from tests.cluster.slurm_cluster import SlurmCluster
 from tests.cluster.slurm_cluster import cluster as slurm_cluster
 from tests.cluster.tiny import TinyRun, write_cells
 
-pytestmark = pytest.mark.slurm
+# Slurm's time limits are whole minutes, so these take five of them and depend on how busy the machine is meanwhile.
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(
+        "SAE_GENOMICS_LONG_TESTS" not in os.environ, reason="set SAE_GENOMICS_LONG_TESTS=1: takes minutes"
+    ),
+]
 
 SECONDS_CUT_OFF = (
     90  # of training: a limit of a minute with a signal 55 s before it leaves between 5 s and 35 s at a time
