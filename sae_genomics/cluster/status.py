@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 import time
@@ -18,7 +17,7 @@ from sae_genomics.cluster import attempts
 from sae_genomics.cluster.lock import process_start
 from sae_genomics.cluster.plan import StagePlan, make_plan
 from sae_genomics.cluster.reasons import Evidence
-from sae_genomics.cluster.words import config_words, unit_list
+from sae_genomics.cluster.words import config_words, path_words, unit_list
 from sae_genomics.config import load_config
 from sae_genomics.errors import EXIT_DONE
 from sae_genomics.progress import duration
@@ -183,7 +182,7 @@ def _grouped(tasks: Sequence[TaskStatus]) -> list[str]:
         lines.append(f"  {stage} {unit_list([task.unit for task in members])}: {', '.join(filter(None, extra))}")
         logs = [task.log for task in members if task.log]
         if logs:
-            lines[-1] += f"\n    {os.path.relpath(logs[0])}{f' and {len(logs) - 1} more logs' if len(logs) > 1 else ''}"
+            lines[-1] += f"\n    {path_words(logs[0])}{f' and {len(logs) - 1} more logs' if len(logs) > 1 else ''}"
     return lines
 
 
@@ -192,7 +191,7 @@ def next_step(run: Run, tasks: Sequence[TaskStatus]) -> str:
     counts, config = Counter(task.state for task in tasks), config_words(run)
     open_tasks = counts["failed"] + counts["missing"] + counts["stale"]
     if not open_tasks and not counts["running"] and not counts["queued"]:
-        return f"read {os.path.relpath(run.report_file)}"
+        return f"read {path_words(run.report_file)}"
     if not open_tasks or (counts["running"] + counts["queued"] and not counts["failed"]):
         return f"bash slurm/status.sh {config} --watch"
     if counts["failed"] and run.jobs_file.exists():

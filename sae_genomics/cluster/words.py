@@ -11,8 +11,13 @@ from sae_genomics.run import Run
 
 def config_words(run: Run) -> str:
     """The run's config file as a person types it here."""
-    path = run.config_file or Path("CONFIG")
-    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+    return shlex.quote(path_words(run.config_file or Path("CONFIG")))
+
+
+def path_words(path: Path | str) -> str:
+    """A path as a person types it here: relative where it stands below the working directory."""
+    path = Path(path)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def unit_list(units: Sequence[str]) -> str:

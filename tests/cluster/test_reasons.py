@@ -16,6 +16,7 @@ from sae_genomics.cluster.plan import make_plan
 from sae_genomics.cluster.queue import make_comment
 from sae_genomics.cluster.reasons import Evidence, failure_reason
 from sae_genomics.cluster.status import next_step, render, task_statuses
+from sae_genomics.cluster.words import path_words
 from sae_genomics.errors import Interrupted, UserError
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
@@ -189,7 +190,7 @@ def test_next_step_follows_the_state(make_run, stages_write_files, submitted, to
     tools(squeue="cat <<'END'\n" + "\n".join(squeue_line(submitted, index, "RUNNING") for index in range(4)) + "\nEND")
     assert "status.sh" in step(submitted)
     run_locally(submitted)
-    assert step(submitted) == f"read {os.path.relpath(submitted.report_file)}"
+    assert step(submitted) == f"read {path_words(submitted.report_file)}"
 
 
 def test_job_list_reads_back(submitted):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from datetime import datetime
@@ -20,7 +19,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_demo_from_start_to_report(quiet, tmp_path):
+def test_demo_from_start_to_report(quiet, tmp_path, figure):
     profile = tmp_path / "site.yaml"
     profile.write_text(yaml.safe_dump({"defaults": {"cpus": 1, "memory": "3G", "time": "01:00:00"}}))
     settings = [f"--set=paths.{name}={tmp_path / name}" for name in ("checkpoints", "results", "logs")]
@@ -54,7 +53,9 @@ def test_demo_from_start_to_report(quiet, tmp_path):
     ]
     together = [(a, b) for a in spans for b in spans if a[2] < b[2] and a[0] < b[1] and b[0] < a[1]]
     assert together, "no two tasks ran at once"
+    seconds = (max(span[1] for span in spans) - min(span[0] for span in spans)).total_seconds()
+    figure(tasks=len(rows), seconds=seconds, pairs_of_tasks_at_once=len(together))
     status = subprocess.run(
         ["bash", "slurm/status.sh", *settings], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     ).stdout
-    assert f"next: read {os.path.relpath(run.report_file, ROOT)}" in status
+    assert f"next: read {run.report_file}" in status

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,10 @@ def ended(cluster: SlurmCluster, run: TinyRun, since: int = 0) -> Counter[tuple[
     )
 
 
+def dict_of(counts: Counter[tuple[str, str]]) -> dict[str, int]:
+    return {" ".join(key): count for key, count in sorted(counts.items())}
+
+
 def wait_for_process(cluster: SlurmCluster, run: TinyRun, stage: str, index: int, seconds: float = 240) -> int:
     """Wait until an array task's Python is there; returns its pid."""
     pids: list[int] = []
@@ -59,7 +64,7 @@ def wait_for_process(cluster: SlurmCluster, run: TinyRun, stage: str, index: int
     return pids[-1]
 
 
-def test_killed_layers_stop_only_themselves_and_are_run_again_alone(extracted, quiet, undisturbed):
+def test_killed_layers_stop_only_themselves_and_are_run_again_alone(extracted, quiet, undisturbed, figure):
     """One task killed by SIGKILL, one cancelled: the third layer goes on, the report names the two, resubmitting runs the two."""
     run = extracted
     run.pipeline()
@@ -86,6 +91,10 @@ def test_killed_layers_stop_only_themselves_and_are_run_again_alone(extracted, q
     before = len(quiet.completed())
     run.resubmit()
     quiet.wait_until_empty(600)
+    figure(
+        tasks_submitted_first=sum(len(job.indices or [0]) for job in read_jobs(run.run)[:4]),
+        run_again=dict_of(ended(quiet, run, before)),
+    )
     two_chains = {(stage, index): 1 for stage in ("train", "associate", "validate") for index in ("0", "1")}
     assert ended(quiet, run, before) == {**two_chains, ("report", "run"): 1}
     assert run.all_done()
@@ -94,7 +103,7 @@ def test_killed_layers_stop_only_themselves_and_are_run_again_alone(extracted, q
     assert "next: read" in run.status()
 
 
-def test_out_of_memory_is_named_and_doubled(extracted, quiet, undisturbed):
+def test_out_of_memory_is_named_and_doubled(extracted, quiet, undisturbed, figure):
     run = extracted
     run.profile["stages"] = {"train": {"memory": "100M"}}
     run.profile["max_memory"] = "1600M"
@@ -104,6 +113,7 @@ def test_out_of_memory_is_named_and_doubled(extracted, quiet, undisturbed):
     task = run.tasks()["train", "layer_00"]
     assert (task["state"], task["kind"]) == ("failed", "OUT_OF_MEMORY")
     assert "OUT_OF_MEMORY" in run.run.report_file.read_text()
+    figure(shown=task["note"])
     first = run.resubmit("--dry-run", "--only-oom").stdout
     assert "--mem=200M" in next(line for line in first.splitlines() if line.startswith("train"))
     assert "--mem=1500M" in next(line for line in first.splitlines() if line.startswith("associate"))
@@ -115,18 +125,23 @@ def test_out_of_memory_is_named_and_doubled(extracted, quiet, undisturbed):
     assert run.resubmit("--only-oom", check=False).returncode == 2
 
 
-def test_slurmctld_restarted_while_jobs_run(extracted, quiet, undisturbed):
+def test_slurmctld_restarted_while_jobs_run(extracted, quiet, undisturbed, figure):
     run = extracted
     run.pipeline()
     wait_for_process(quiet, run, "train", 0)
+    since = len(quiet.completed())
     quiet.stop_controller()
     quiet.start_controller()
     quiet.wait_until_empty(600)
     assert run.all_done()
+    figure(
+        ended_afterwards=sum(ended(quiet, run, since).values()),
+        states=sorted({row["JobState"] for row in quiet.completed()[since:]}),
+    )
     assert run.results(0) == undisturbed[0]
 
 
-def test_node_going_down_and_coming_back(extracted, quiet, undisturbed):
+def test_node_going_down_and_coming_back(extracted, quiet, undisturbed, figure):
     """Power cut: the node's tasks are requeued by Slurm and end on another node; the node takes part again."""
     run = extracted
     run.pipeline()
@@ -134,9 +149,12 @@ def test_node_going_down_and_coming_back(extracted, quiet, undisturbed):
     train = next(job.job for job in read_jobs(run.run) if job.stage == "train")
     node = quiet.run("squeue", "--noheader", f"--jobs={train}_0", "--format=%N").stdout.strip()
     quiet.kill_node(node)
+    killed = time.monotonic()
     quiet.wait(lambda: process_of(run.folder, "train", 0) is None, "the node's processes gone", 10)
     quiet.wait(lambda: quiet.node_states()[node].startswith("down"), f"{node} down", 120)
+    noticed = time.monotonic() - killed
     quiet.wait(lambda: process_of(run.folder, "train", 0), "train 0 on the other node", 240)
+    figure(seconds_until_down=round(noticed, 1), seconds_until_running_elsewhere=round(time.monotonic() - killed, 1))
     quiet.start_node(node)
     quiet.wait(lambda: "down" not in quiet.node_states()[node], f"{node} back", 60)
     quiet.wait_until_empty(600)
@@ -163,7 +181,7 @@ def test_drained_node(extracted, quiet):
 @pytest.mark.parametrize(
     ("mode", "words"), [("REQUEUE", "saved; Slurm requeues it by itself"), ("CANCEL", "saved and requeued")]
 )
-def test_preempted_by_a_more_important_job(template, tmp_path, steps_a_second, mode, words):
+def test_preempted_by_a_more_important_job(template, tmp_path, steps_a_second, mode, words, figure):
     """SIGTERM, and a while to save in: the task goes on later where it was, whether Slurm requeues what it preempts or not."""
     settings = {"PreemptType": "preempt/partition_prio", "PreemptMode": mode, "KillWait": 30}
     partitions = {"shared": "PriorityTier=1", "urgent": "PriorityTier=10"}
@@ -184,6 +202,7 @@ def test_preempted_by_a_more_important_job(template, tmp_path, steps_a_second, m
         assert 0 < int(again[1].replace(",", "")) < steps == int(again[2].replace(",", ""))
         assert run.state("validate") == "done"
         assert [attempt.outcome for attempt in attempts_of(run.run, stage_named("train"), 0)] == ["interrupted", "done"]
+        figure(went_on_from=again[1], steps=steps)
 
 
 def wait_for_training(cluster: SlurmCluster, run: TinyRun, index: int) -> None:
@@ -202,7 +221,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_full_disk_then_room(tiny, quiet):
+def test_full_disk_then_room(tiny, quiet, figure):
     """The plan fitted when it was made; then somebody else filled the disk."""
     run = tiny
     run.values["model"]["layers"] = [0]
@@ -217,6 +236,7 @@ def test_full_disk_then_room(tiny, quiet):
         tasks = run.tasks()
         assert {tasks["extract", f"shard_000{shard}"]["state"] for shard in (0, 1)} == {"failed"}
         assert "the disk is full" in tasks["extract", "shard_0000"]["note"]
+        figure(shown=tasks["extract", "shard_0000"]["note"])
         assert "Traceback" not in run.logs()
         assert not list((run.folder / "checkpoints").rglob(".partial-*"))
         assert "the disk is full" in run.run.report_file.read_text()

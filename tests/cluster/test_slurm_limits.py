@@ -54,7 +54,7 @@ def limited(run: TinyRun, stage: str, most: int) -> None:
     run.write()
 
 
-def test_training_cut_three_times_and_extraction_cut_for_good(template, tmp_path, cluster, steps_a_second):
+def test_training_cut_three_times_and_extraction_cut_for_good(template, tmp_path, cluster, steps_a_second, figure):
     steps = int(SECONDS_CUT_OFF * steps_a_second)
     whole = one_layer(template, tmp_path / "whole", cluster, steps)
     cut = one_layer(template, tmp_path / "cut", cluster, steps)
@@ -78,6 +78,9 @@ def test_training_cut_three_times_and_extraction_cut_for_good(template, tmp_path
     assert cut.state("validate") == "done"
     for name in ("sae_weights.safetensors", "sparsity.safetensors", "cfg.json"):
         assert (cut.run.sae_dir(0) / name).read_bytes() == (whole.run.sae_dir(0) / name).read_bytes(), name
+
+    starts = re.findall(r"goes on from step ([\d,]+)", cut.logs())
+    figure(cuts=outcomes.count("interrupted"), steps=steps, went_on_from=starts)
 
     # The shard that does not fit into its limit was tried as often as the profile allows; the other shard is kept.
     assert (wide.state("extract", 0), wide.state("extract", 1)) == ("done", "missing")
