@@ -325,7 +325,7 @@ class Run:
                 f"sae.k = {self.config.sae.k} is more than d_sae = {self.d_sae} (sae.expansion x d_model); "
                 f"set sae.k to {self.d_sae} or less, or sae.d_sae to more"
             )
-        from sae_genomics.validation.task import check_settings
+        from sae_genomics.validation.settings import check_settings
 
         check_settings(self.config)
         known = read_json(self._owner_file)

@@ -10,14 +10,13 @@ import pyarrow.compute as pc
 
 from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_GENES, FEATURE_TERMS, NEURON_GENES
 from sae_genomics.associations.stream import read_slots
-from sae_genomics.config import RunConfig
-from sae_genomics.errors import UserError
 from sae_genomics.progress import Progress, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
 from sae_genomics.validation.enrichment import Enrichment, GeneLists, enrich, top_genes
-from sae_genomics.validation.gene_sets import Collection, Membership, load_collections, membership
+from sae_genomics.validation.gene_sets import Membership, membership
 from sae_genomics.validation.nulls import null_row, shuffled_genes
+from sae_genomics.validation.settings import check_settings
 
 _COLUMNS = ["feature", "gene_symbol", "score", "specificity", "rank_score", "rank_specificity"]
 
@@ -52,25 +51,6 @@ def run_task(run: Run, task: int) -> None:
     FEATURE_TERMS.write(folder / "feature_terms.parquet", terms)
     ANNOTATION_NULLS.write(folder / "annotation_nulls.parquet", pd.DataFrame(rows))
     progress.finish(f"{rows[0]['n_annotated']} of {rows[0]['n_units']} features annotated")
-
-
-def check_settings(config: RunConfig) -> list[Collection]:
-    """Everything that can be known of the stage's settings before there is a run: the collections it will test.
-
-    Raises UserError for gene-set files that cannot be used, and for more genes to test than are kept.
-    """
-    wanted, kept = config.validation.top_genes, config.associations.top_genes
-    if wanted > kept:
-        raise UserError(
-            f"validation.top_genes = {wanted}, but only associations.top_genes = {kept} genes a feature are kept; set "
-            f"associations.top_genes to {wanted} or more"
-        )
-    if config.validation.min_set_size > config.validation.max_set_size:
-        raise UserError(
-            f"validation.min_set_size = {config.validation.min_set_size} is more than validation.max_set_size = "
-            f"{config.validation.max_set_size}; set it to {config.validation.max_set_size} or less"
-        )
-    return load_collections(config.validation)
 
 
 def feature_terms(lists: GeneLists, tests: Enrichment, members: Membership) -> pd.DataFrame:

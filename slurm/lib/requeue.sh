@@ -1,16 +1,18 @@
 # shellcheck shell=bash
 # Puts this job back into the queue, at most SAE_GENOMICS_MAX_REQUEUES times (Slurm counts them in SLURM_RESTART_COUNT).
 # A job that somebody cancelled stays cancelled. While a job is being ended Slurm calls it COMPLETING whatever the cause;
-# only the other fields tell a preemption or a time limit from a scancel.
+# only the other fields tell a preemption or a time limit from a scancel. An array task is named by its index: the id of
+# an array's last task is the whole array's, and scontrol would show, or requeue, all of it.
 
 requeue() {
   local count=${SLURM_RESTART_COUNT:-0} most=${SAE_GENOMICS_MAX_REQUEUES:-20} try job
+  local id=${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}
   if ((count >= most)); then
     echo "stopped after saving for the $((count + 1)). time, the most the profile allows (max_requeues: $most); go on with bash slurm/resubmit_failed.sh" >&2
     return
   fi
   for try in 1 2 3 4 5; do # the controller may be restarting just now
-    job=$(scontrol --oneliner show job "$SLURM_JOB_ID" 2>/dev/null)
+    job=$(scontrol --oneliner show job "$id" 2>/dev/null)
     if [[ $job =~ Restarts=([0-9]+) ]] && ((BASH_REMATCH[1] > count)); then
       echo "saved; Slurm requeues it by itself: restart $((count + 1)) of at most $most" >&2
       return
@@ -19,7 +21,7 @@ requeue() {
       echo "cancelled: saved, and not requeued" >&2
       return
     fi
-    if scontrol requeue "$SLURM_JOB_ID"; then
+    if scontrol requeue "$id"; then
       echo "saved and requeued: restart $((count + 1)) of at most $most" >&2
       # Slurm ends a running script while it requeues the job; leaving first would look like a failure.
       [[ $job == *JobState=COMPLETING* ]] || sleep 60

@@ -11,7 +11,8 @@ from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_GENES, FEATURE_TERM
 from sae_genomics.config import parse_config
 from sae_genomics.errors import UserError
 from sae_genomics.run import Run
-from sae_genomics.validation.task import check_settings, run_task
+from sae_genomics.validation.settings import check_settings
+from sae_genomics.validation.task import run_task
 
 N_GENES, N_FEATURES = 300, 30
 

@@ -1,0 +1,26 @@
+"""What can be wrong with the stage's settings, told before there is a run; needs no tables, so that every command can ask."""
+
+from __future__ import annotations
+
+from sae_genomics.config import RunConfig
+from sae_genomics.errors import UserError
+from sae_genomics.validation.gene_sets import Collection, load_collections
+
+
+def check_settings(config: RunConfig) -> list[Collection]:
+    """Everything that can be known of the stage's settings before there is a run: the collections it will test.
+
+    Raises UserError for gene-set files that cannot be used, and for more genes to test than are kept.
+    """
+    wanted, kept = config.validation.top_genes, config.associations.top_genes
+    if wanted > kept:
+        raise UserError(
+            f"validation.top_genes = {wanted}, but only associations.top_genes = {kept} genes a feature are kept; set "
+            f"associations.top_genes to {wanted} or more"
+        )
+    if config.validation.min_set_size > config.validation.max_set_size:
+        raise UserError(
+            f"validation.min_set_size = {config.validation.min_set_size} is more than validation.max_set_size = "
+            f"{config.validation.max_set_size}; set it to {config.validation.max_set_size} or less"
+        )
+    return load_collections(config.validation)
