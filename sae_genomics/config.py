@@ -137,6 +137,9 @@ class SaeConfig(Section):
     loss_recovered_cells: int = Field(
         64, ge=0, description="held-out cells on which the reconstruction is spliced into the model; 0 leaves that out"
     )
+    stability: bool = Field(
+        False, description="train a second SAE with another seed, to see which share of the features comes back"
+    )
     loggers: list[Literal["wandb", "tensorboard"]] = Field(default_factory=list)
 
 

@@ -10,6 +10,7 @@ from sae_genomics.report.contents import Contents
 from sae_genomics.report.findings import FEW_CELLS
 from sae_genomics.report.markdown import NONE, count, decimal, details, escape, is_number, percent, probability, table
 from sae_genomics.report.summary import LayerSummary
+from sae_genomics.sae.compare import STABLE_COSINE
 
 
 def _figure(contents: Contents, name: str, text: str) -> str:
@@ -30,12 +31,19 @@ def reconstruction(contents: Contents) -> str:
         "*Loss recovered*: with the reconstruction in place of the layer's activations, how much of what the layer is worth to the "
         "model's own prediction of hidden genes remains (1: all, 0: no more than the layer's mean activation would leave)."
     )
+    stable = any(each.metrics.get("stability") is not None for each in known)
+    if stable:
+        parts[-1] += (
+            " *Stable*: a second autoencoder was trained with another seed; this share of the features has a partner in it (cosine of "
+            f"their directions at least {STABLE_COSINE:g}). A feature without one is one way among several to take the activations apart."
+        )
     rows = [
         (
             str(each.layer),
             decimal(each.metrics.get("fvu"), 3),
             decimal(each.metrics.get("explained_variance"), 3),
             decimal(each.metrics.get("loss_recovered"), 3),
+            *([percent(each.metrics.get("stability"))] if stable else []),
             decimal(each.metrics.get("l0"), 1),
             percent(each.metrics.get("dead_share")),
             decimal(each.metrics.get("mean_abs_decoder_cosine"), 3),
@@ -49,13 +57,14 @@ def reconstruction(contents: Contents) -> str:
         "FVU",
         "Explained variance",
         "Loss recovered",
+        *(["Stable"] if stable else []),
         "L0",
         "Dead",
         "Decoder cosine",
         "Features",
         "Held-out tokens",
     )
-    parts.append(table(header, rows, right=range(9)))
+    parts.append(table(header, rows, right=range(len(header))))
     parts.append(_figure(contents, "reconstruction", "FVU, L0 and dead share by layer"))
     parts.append(_figure(contents, "firing_rates", "Histogram of firing rates by layer"))
     return "\n\n".join(part for part in parts if part)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from sae_genomics.sae.load import Encoder
 from sae_genomics.sae.log import Logger, open_loggers
 from sae_genomics.sae.loss_recovered import loss_recovered
 from sae_genomics.sae.spec import Spec, make_spec
+from sae_genomics.sae.stability import stability
 from sae_genomics.sae.train import Trained, fit
 from sae_genomics.stages import stage_named
 
@@ -53,40 +55,71 @@ def run_task(run: Run, task: int) -> None:
     say(
         f"train layer {layer}: {spec.architecture}, d_in {spec.d_in}, d_sae {spec.d_sae:,}, k {spec.k}, {spec.steps:,} steps of "
         f"{spec.batch_rows:,} from {rows.n_rows:,} training tokens, on {device}"
+        f"{', twice: sae.stability compares two seeds' if config.stability else ''}"
     )
-    checkpoint = folder / "checkpoint" / CHECKPOINT_FILE
+    checkpoints = folder / "checkpoint"
     name = f"{run.name}_layer_{layer:02d}"
 
     def loggers(step: int) -> list[Logger]:
         return open_loggers(list(config.loggers), folder, name, spec.to_dict(), f"{name}-{fingerprint}", step)
 
-    progress = Progress(f"train layer {layer}", spec.steps * spec.batch_rows, "tokens", run.heartbeat_file(stage, task))
-    with ShuffledBatches(rows, spec.batch_rows, run.config.run.seed, pin_memory=device.type == "cuda") as batches:
-        trained = fit(
-            spec, batches, layer=layer, normalise=config.normalise, checkpoint=checkpoint, fingerprint=fingerprint,
-            open_loggers=loggers, progress=progress, log_every=config.log_every,
-            checkpoint_every_seconds=config.checkpoint_every_seconds, device=device,
-        )  # fmt: skip
-        encoder = fold(trained.state, spec, trained.scale)
-        on_train = evaluate(encoder, _some(batches, min(config.evaluate_tokens, rows.n_rows)))
-    held_out, note = None, None
-    try:
-        held_out = evaluate(encoder, heldout_blocks(run, layer, config.evaluate_tokens, _EVALUATE_ROWS))
-    except UserError as error:
-        note = f"not measured on held-out cells: {error}"
-        say(f"train layer {layer}: {note}")
-    assert on_train is not None
-    metrics = _metrics(run, layer, spec, trained, on_train, held_out, encoder.W_dec, note)
+    seeds = 2 if config.stability else 1
+    progress = Progress(
+        f"train layer {layer}", seeds * spec.steps * spec.batch_rows, "tokens", run.heartbeat_file(stage, task)
+    )
+
+    def train(spec: Spec, order: int, checkpoint: str, loggers: Callable[[int], list[Logger]]) -> _Result:
+        with ShuffledBatches(rows, spec.batch_rows, order, pin_memory=device.type == "cuda") as batches:
+            trained = fit(
+                spec, batches, layer=layer, normalise=config.normalise, checkpoint=checkpoints / checkpoint,
+                fingerprint=f"{fingerprint}-{order}", open_loggers=loggers, progress=progress, log_every=config.log_every,
+                checkpoint_every_seconds=config.checkpoint_every_seconds, device=device,
+            )  # fmt: skip
+            encoder = fold(trained.state, spec, trained.scale)
+            on_train = evaluate(encoder, _some(batches, min(config.evaluate_tokens, rows.n_rows)))
+        assert on_train is not None
+        try:
+            held_out = evaluate(encoder, heldout_blocks(run, layer, config.evaluate_tokens, _EVALUATE_ROWS))
+        except UserError as error:
+            return _Result(trained, encoder, on_train, None, f"not measured on held-out cells: {error}")
+        return _Result(trained, encoder, on_train, held_out, None)
+
+    result = train(spec, run.config.run.seed, CHECKPOINT_FILE, loggers)
+    trained, encoder = result.trained, result.encoder
+    if result.note:
+        say(f"train layer {layer}: {result.note}")
+    metrics = _metrics(run, layer, spec, result)
+    if config.stability:
+        other_seed = _seed(run, layer, b"sae.stability")
+        other = train(replace(spec, seed=other_seed), other_seed, "other_seed.safetensors", lambda step: [])
+        found = stability(encoder, result.measured, other.encoder, other.measured)
+        metrics |= {"stability": found.share, "stability_mmcs": found.mmcs}
     metrics |= _worth(run, layer, encoder)
-    save_sae(folder, encoder, (held_out or on_train).firing_rate, _metadata(run, layer, spec, trained, fingerprint))
+    metadata = _metadata(run, layer, spec, trained, fingerprint)
+    save_sae(folder, encoder, result.measured.firing_rate, metadata)
     write_json(folder / "metrics.json", metrics)
-    shutil.rmtree(checkpoint.parent, ignore_errors=True)
-    shown = {key: metrics[key] for key in ("fvu", "train_fvu", "l0", "dead_share", "loss_recovered")}
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    shown = {key: metrics[key] for key in ("fvu", "train_fvu", "l0", "dead_share", "loss_recovered", "stability")}
     progress.finish("  ".join(f"{key} {value:.4g}" for key, value in shown.items() if value is not None))
 
 
-def _seed(run: Run, layer: int) -> int:
-    return int(np.random.SeedSequence([run.config.run.seed, zlib.crc32(b"sae.weights"), layer]).generate_state(1)[0])
+@dataclass(frozen=True)
+class _Result:
+    """One training and what it measured. held_out: None, and a note why, where there are no such cells."""
+
+    trained: Trained
+    encoder: Encoder
+    on_train: Evaluation
+    held_out: Evaluation | None
+    note: str | None
+
+    @property
+    def measured(self) -> Evaluation:
+        return self.held_out or self.on_train
+
+
+def _seed(run: Run, layer: int, purpose: bytes = b"sae.weights") -> int:
+    return int(np.random.SeedSequence([run.config.run.seed, zlib.crc32(purpose), layer]).generate_state(1)[0])
 
 
 def _some(batches: ShuffledBatches, n_rows: int) -> Iterator[torch.Tensor]:
@@ -97,18 +130,10 @@ def _some(batches: ShuffledBatches, n_rows: int) -> Iterator[torch.Tensor]:
         yield block
 
 
-def _metrics(
-    run: Run,
-    layer: int,
-    spec: Spec,
-    trained: Trained,
-    on_train: Evaluation,
-    held_out: Evaluation | None,
-    W_dec: torch.Tensor,
-    note: str | None,
-) -> dict[str, Any]:
+def _metrics(run: Run, layer: int, spec: Spec, result: _Result) -> dict[str, Any]:
     """metrics.json: held-out where not said otherwise, null where there are no held-out cells."""
-    mean_cosine, mean_max_cosine = mean_abs_cosine(W_dec)
+    trained, on_train, held_out = result.trained, result.on_train, result.held_out
+    mean_cosine, mean_max_cosine = mean_abs_cosine(result.encoder.W_dec)
     silent = trained.state.tokens_since_fired.cpu() > spec.dead_after_tokens
     return {
         "format_version": FORMAT_VERSION,
@@ -133,11 +158,13 @@ def _metrics(
         "train_dead_share": float(silent.double().mean()),
         "mean_abs_decoder_cosine": mean_cosine,
         "mean_max_decoder_cosine": mean_max_cosine,
-        "firing_rate_histogram": firing_rate_histogram((held_out or on_train).firing_rate),
+        "stability": None,
+        "stability_mmcs": None,
+        "firing_rate_histogram": firing_rate_histogram(result.measured.firing_rate),
         "firing_rate_from": "heldout" if held_out else "train",
         "seconds": round(trained.seconds, 3),
         "tokens_per_s": round(trained.tokens / max(trained.seconds, 1e-9), 1),
-        "note": note,
+        "note": result.note,
     }
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,11 +14,15 @@ import pytest
 import sae_lens
 import torch
 
+from sae_genomics import progress
 from sae_genomics.activations.heldout import heldout_blocks
-from sae_genomics.errors import UserError
+from sae_genomics.errors import Interrupted, UserError
 from sae_genomics.run import Run
+from sae_genomics.sae import task as sae_task
 from sae_genomics.sae.load import load_encoder
+from sae_genomics.sae.stability import stability
 from sae_genomics.sae.task import run_task
+from sae_genomics.sae.train import fit
 from sae_genomics.stages import SAE_FILES, stage_named
 
 MakeRun = Callable[..., Run]
@@ -102,3 +109,68 @@ def test_a_learning_rate_that_breaks_it(make_run: MakeRun) -> None:
     with pytest.raises(UserError, match=r"layer 1, step \d+: the loss is no longer a number at learning rate 1e\+30"):
         run_task(run, 0)
     assert not (run.sae_dir(1) / "cfg.json").exists()
+
+
+def test_stability_is_what_a_second_seed_finds_again(make_run: MakeRun) -> None:
+    once = make_run(steps=200)
+    run_task(once, 0)
+    weights = (once.sae_dir(1) / "sae_weights.safetensors").read_bytes()
+    alone = json.loads((once.sae_dir(1) / "metrics.json").read_text())
+    assert alone["stability"] is None
+    run = make_run(steps=200, stability=True)
+    run_task(run, 0)
+    assert (run.sae_dir(1) / "sae_weights.safetensors").read_bytes() == weights  # the SAE itself is the same
+    metrics = json.loads((run.sae_dir(1) / "metrics.json").read_text())
+    assert 0 < metrics["stability"] <= 1
+    assert 0 < metrics["stability_mmcs"] <= 1
+    assert {path.name for path in run.sae_dir(1).iterdir()} == {*SAE_FILES, "metrics.jsonl"}
+
+
+def test_stability_counts_live_features_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(5, 16, generator=generator)
+    near = directions + 0.05 * torch.randn(5, 16, generator=generator)
+    far = torch.randn(5, 16, generator=generator)
+
+    def of(rows: list[torch.Tensor], live: list[int]) -> tuple[Any, Any]:
+        encoder = SimpleNamespace(W_dec=torch.stack(rows))
+        rate = np.zeros(len(rows))
+        rate[live] = 0.1
+        return encoder, SimpleNamespace(firing_rate=rate)
+
+    ours = of([*directions[:4], directions[4]], [0, 1, 2, 3])
+    # partners of 0 and 1 are live, that of 2 is not, 3 has none; 4 is dead with us
+    theirs = of([near[0], near[1], near[2], far[3], near[4]], [0, 1, 3, 4])
+    found = stability(*ours, *theirs)
+    assert found.share == 0.5
+    cosines = torch.nn.functional.cosine_similarity(
+        directions[:4, None], torch.stack([near[0], near[1], far[3], near[4]])[None], dim=2
+    )
+    assert found.mmcs == pytest.approx(float(cosines.amax(dim=1).mean()), abs=1e-6)
+    assert stability(*of(list(directions), []), *theirs).share is None
+
+
+def test_interrupted_in_the_second_seed(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make_run(steps=40, stability=True)
+    run_task(whole, 0)
+    expected = json.loads((whole.sae_dir(1) / "metrics.json").read_text())
+    shutil.rmtree(whole.sae_dir(1))
+    fits = []
+
+    def stopped(spec: Any, *arguments: Any, **keywords: Any) -> Any:
+        fits.append(spec.seed)
+        if len(fits) == 2:
+            monkeypatch.setattr(progress, "_stop_signal", signal.SIGTERM)
+        return fit(spec, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sae_task, "fit", stopped)
+        with pytest.raises(Interrupted):
+            run_task(whole, 0)
+    monkeypatch.setattr(progress, "_stop_signal", None)
+    run_task(whole, 0)
+    again = json.loads((whole.sae_dir(1) / "metrics.json").read_text())
+    timed = ("seconds", "tokens_per_s")
+    assert {key: again[key] for key in again if key not in timed} == {
+        key: expected[key] for key in expected if key not in timed
+    }
