@@ -32,6 +32,7 @@ METRICS = (
     "dead_share",
     "explained_variance",
     "mean_abs_decoder_cosine",
+    "stability",
     "train_fvu",
     "tokens_trained",
     "seconds",

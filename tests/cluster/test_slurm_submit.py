@@ -27,6 +27,11 @@ def held(tiny):
     return tiny
 
 
+def jobs_of(cluster) -> list[tuple[str, str]]:
+    """(job, state) of what is queued, sorted; why it waits is told in other words as Slurm goes on thinking about it."""
+    return sorted((job, state) for job, state, _ in cluster.queue())
+
+
 def shadow(tiny, name: str, script: str) -> None:
     """Put a program before Slurm's own on PATH; `$real` is the real one, `$count` how often it was called before."""
     folder = tiny.folder / "bin"
@@ -75,15 +80,15 @@ def test_chain_of_dependencies_and_job_list(held, quiet):
 
 def test_submitting_twice_submits_nothing_twice(held, quiet):
     held.pipeline()
-    before = quiet.queue()
+    before = jobs_of(quiet)
     again = held.pipeline()
     assert "nothing to submit: what is not done is in the queue already (10 tasks)" in again.stderr
-    assert quiet.queue() == before
+    assert jobs_of(quiet) == before
     assert len(read_jobs(held.run)) == len(CHAIN)
     # Without the list of jobs, the queue itself tells.
     held.run.jobs_file.unlink()
     held.pipeline()
-    assert quiet.queue() == before
+    assert jobs_of(quiet) == before
 
 
 def test_part_of_a_chain_is_completed_not_repeated(held, quiet):
@@ -157,13 +162,13 @@ def test_two_people_at_once(held, quiet):
 
 def test_jobs_of_other_settings_are_not_mixed_with(held, quiet):
     held.pipeline()
-    before = quiet.queue()
+    before = jobs_of(quiet)
     held.values["sae"]["k"] = 8
     held.write()
     done = held.pipeline(check=False)
     assert done.returncode == 2
     assert re.search(r"train has other settings now: wait for them, or scancel [\d ]+, then", done.stderr)
-    assert quiet.queue() == before
+    assert jobs_of(quiet) == before
 
 
 def test_read_only_run_folder(held, quiet):

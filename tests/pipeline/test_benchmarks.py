@@ -1,0 +1,43 @@
+"""Every benchmark runs, on sizes that say nothing about speed, and ends with the object that others read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+KEYS = {"name", "unit", "ours", "peer", "peer_name", "ratio", "limit", "share_of_limit"}
+SMALL = {
+    "association": "--tokens 256 --d-in 32 --d-sae 128 --k 4 --genes 50 --loop-tokens 32 --repeats 1",
+    "extraction": "--shape tiny --cells 4 --repeats 1 --threads 1",
+    "memory": "--cells 300,600",
+    "recovery": "--steps 20",
+    "store": "--rows 20000 --d-model 32 --shards 4 --batch-rows 256 --memory 200000 --compression",
+    "tokenise": "--cells 50 --repeats 1",
+    "training": "--d-in 32 --d-sae 128 --k 4 --tokens 64 --rounds 1",
+}
+WITHOUT_PEER = {"extraction", "tokenise", "recovery"}  # of the first two it lives in an environment of its own
+
+
+def test_all_are_here():
+    assert {path.stem for path in BENCHMARKS.glob("*.py")} - {"reference_extraction"} == set(SMALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_last_line_is_an_object(name):
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / f"{name}.py"), *SMALL[name].split(), "--json"],
+        capture_output=True, text=True, timeout=600, cwd=BENCHMARKS.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert set(found) >= KEYS
+    assert found["ours"] >= 0
+    if name not in WITHOUT_PEER:
+        assert found["peer"] > 0
+        assert found["ratio"] == pytest.approx(found["ours"] / found["peer"], rel=0.01)
