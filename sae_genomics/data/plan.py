@@ -28,8 +28,8 @@ TOKEN_BYTES = 20  # cell, gene, expression, value
 CHUNK_BYTES = 1 << 20  # of the activation files
 FILE_BYTES = 24_000  # HDF5's own structures in a file
 
-# Sustained FLOP/s: of one CPU core (half of what AVX-512 cores reach in float32), one data-centre GPU, one Apple GPU.
-CPU_CORE_RATE = 35e9
+# Sustained FLOP/s: of one CPU core with AVX-512 (measured, docs/performance.md), one data-centre GPU, one Apple GPU.
+CPU_CORE_RATE = {"float32": 65e9, "float16": 65e9, "bfloat16": 100e9}
 GPU_RATE = {"float32": 15e12, "float16": 120e12, "bfloat16": 120e12}
 MPS_RATE = 2e12
 _BASE_MEMORY = 750 << 20  # an interpreter with torch, numba and pandas
@@ -45,7 +45,8 @@ class Workload:
 
     n_tokens: tokens the model reads, special ones included. shard_stored: int64 [shards], those that are stored.
     max_shard_tokens: tokens read of the largest shard. n_slots: distinct matched genes. n_layers: layers requested.
-    deepest: layers the model runs through. train_tokens: tokens that one SAE sees. item_bytes: of a stored activation.
+    deepest: layers the model runs through. train_tokens: tokens that one SAE sees. seeds: SAEs trained a layer.
+    item_bytes: of a stored activation.
     extract_rate, train_rate: FLOP/s.
     """
 
@@ -62,6 +63,7 @@ class Workload:
     d_sae: int
     k: int
     train_tokens: int
+    seeds: int
     evaluate_tokens: int
     batch_tokens: int
     item_bytes: int
@@ -122,6 +124,7 @@ def workload(
         d_sae=run.d_sae,
         k=config.sae.k,
         train_tokens=config.sae.steps * min(config.sae.batch_tokens, train_tokens),
+        seeds=2 if config.sae.stability else 1,
         evaluate_tokens=config.sae.evaluate_tokens,
         batch_tokens=max(config.activations.batch_tokens, config.sae.batch_tokens),
         item_bytes=ITEM_BYTES[config.activations.dtype],
@@ -195,7 +198,7 @@ def device_rate(device: str, dtype: str) -> float:
     if device == "mps":
         return MPS_RATE
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return CPU_CORE_RATE * cores
+    return CPU_CORE_RATE[dtype] * cores
 
 
 Costs = tuple[float, float, float]
@@ -224,13 +227,14 @@ def _sae_parameters(work: Workload) -> int:
 
 
 def _train(work: Workload) -> Costs:
-    # a layer's checkpoint (weights and two moments, and its successor while that is written) goes when it is done
+    # a layer's checkpoints (weights and two moments, and one's successor while that is written) go when it is done
     weights = 4 * _sae_parameters(work)
-    disk = work.n_layers * (weights + 100_000) + 6 * weights
+    disk = work.n_layers * (weights + 100_000) + 3 * (work.seeds + 1) * weights
     activations = min(_BATCH_MEMORY, 2 * work.n_stored * work.d_model * work.item_bytes)
     memory = _BASE_MEMORY + 5 * weights + activations + _HIDDEN_MEMORY
-    flops = work.train_tokens * 4 * work.d_model * work.d_sae + work.evaluate_tokens * 4 * work.d_model * work.d_sae
-    return disk, memory, work.n_layers * (5 + flops / work.train_rate)
+    # a step costs little more than its encoder's product; training and held-out rows are evaluated
+    flops = (work.train_tokens + 2 * work.evaluate_tokens) * 2 * work.d_model * work.d_sae
+    return disk, memory, work.n_layers * (5 + work.seeds * flops / work.train_rate)
 
 
 def _associate(work: Workload) -> Costs:

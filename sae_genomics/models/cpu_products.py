@@ -1,7 +1,6 @@
-"""Linear layers and attention of a loaded model on a CPU, by the library that is fastest at them.
+"""Linear layers and attention of a loaded model on a CPU, made of oneDNN's products (`sae_genomics.onednn`).
 
-torch gives float32 products to MKL, which on AMD processors runs at half their rate; oneDNN, which comes with torch too,
-does not. torch's own attention runs no faster in bfloat16 than in float32; made of oneDNN's products it is half as fast again
+torch's own attention runs no faster in bfloat16 than in float32; made of oneDNN's products it is half as fast again
 in float32, and twice as fast in bfloat16. Precision is that of torch's functions; results differ in rounding.
 
 Weights stay as the checkpoint has them: packed for oneDNN their products would be 5 % faster, and they could no longer be read.
@@ -9,12 +8,11 @@ Weights stay as the checkpoint has them: packed for oneDNN their products would 
 
 from __future__ import annotations
 
-import platform
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from sae_genomics import onednn
 
 PIECE_ELEMENTS = (
     1 << 22
@@ -32,7 +30,7 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         # the product has no gradient, and strided rows would go to oneDNN's slow reference code
         if self.onednn and not _followed(x, self.weight):
-            return _product(x.contiguous(), self.weight, self.bias)
+            return onednn.product(x.contiguous(), self.weight, self.bias)
         return F.linear(x, self.weight, self.bias)
 
 
@@ -64,9 +62,9 @@ def _attend_by_head(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     for cell in range(q.shape[0]):
         for head in range(q.shape[1]):
             # one head's scores fit the cache, all heads' do not
-            scores = _product(q[cell, head], k[cell, head], None)
+            scores = onednn.product(q[cell, head], k[cell, head], None)
             shares = torch.softmax(scores, -1, out=scores).to(values.dtype)
-            mixed[cell, head] = _product(shares, values[cell, head], None)
+            mixed[cell, head] = onednn.product(shares, values[cell, head], None)
     return mixed
 
 
@@ -74,17 +72,12 @@ def _followed(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return product
-
-
 def use_onednn(network: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
     """Let a network that will only be evaluated use oneDNN's products, where they are there and right.
 
     Returns whether it does. Where gradients are asked for they flow, through torch's own functions.
     """
-    if device.type != "cpu" or not onednn_has(dtype):
+    if device.type != "cpu" or not onednn.available(dtype):
         return False
     for module in network.modules():
         if isinstance(module, Linear):
@@ -92,24 +85,6 @@ def use_onednn(network: nn.Module, device: torch.device, dtype: torch.dtype) -> 
         elif isinstance(module, DotProductAttention):
             module.onednn = True
     return True
-
-
-@cache
-def onednn_has(dtype: torch.dtype) -> bool:
-    """Whether this torch offers oneDNN's product on this processor, and it gives what it should."""
-    if dtype not in (torch.float32, torch.bfloat16) or platform.machine() not in ("x86_64", "AMD64"):
-        return False
-    if not torch.backends.mkldnn.is_available() or (
-        dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    ):
-        return False
-    x, weight, bias = torch.arange(6.0).reshape(2, 3), torch.arange(12.0).reshape(4, 3), torch.ones(4)
-    try:  # the operator is torch.compile's own, and may change its arguments
-        with torch.inference_mode():
-            product = _product(x.to(dtype), weight.to(dtype), bias.to(dtype)).float()
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    return torch.equal(product, x @ weight.T + bias)
 
 
 def tokens_at_once(widest: int) -> int:

@@ -99,7 +99,7 @@ def test_savings_name_a_setting_that_fits(run):
 
 
 def test_rates(monkeypatch):
-    assert plan.device_rate("cpu", "float32") == plan.CPU_CORE_RATE * len(os.sched_getaffinity(0))
+    assert plan.device_rate("cpu", "float32") == plan.CPU_CORE_RATE["float32"] * len(os.sched_getaffinity(0))
     assert (
         plan.device_rate("cuda:1", "bfloat16")
         > plan.device_rate("cuda", "float32")

@@ -11,16 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from sae_genomics import onednn
 from sae_genomics.models import cpu_products, tx1
-from sae_genomics.models.cpu_products import DotProductAttention, Linear, onednn_has, use_onednn
+from sae_genomics.models.cpu_products import DotProductAttention, Linear, use_onednn
 from sae_genomics.models.tx1 import load_folder, pieces_of
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tx1_parity"
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 1.5e-2}  # of the result's norm
 
-needs_onednn = pytest.mark.skipif(not onednn_has(torch.float32), reason="this torch has no oneDNN product")
-dtypes = st.sampled_from([dtype for dtype in TOLERANCE if onednn_has(dtype)] or [torch.float32])
+needs_onednn = pytest.mark.skipif(not onednn.available(torch.float32), reason="this torch has no oneDNN product")
+dtypes = st.sampled_from([dtype for dtype in TOLERANCE if onednn.available(dtype)] or [torch.float32])
 
 
 def relative(got: torch.Tensor, expected: torch.Tensor) -> float:
@@ -122,15 +123,15 @@ def test_without_the_operator_the_model_still_runs(trouble, monkeypatch):
         raise trouble("not in this torch")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cpu_products, "_product", broken)
-        onednn_has.cache_clear()
-        assert not onednn_has(torch.float32)
+        patch.setattr(onednn, "product", broken)
+        onednn.available.cache_clear()
+        assert not onednn.available(torch.float32)
         slow = load_folder(FIXTURES / "relu_70m_style")
-        onednn_has.cache_clear()
+        onednn.available.cache_clear()
         assert not any(getattr(module, "onednn", False) for module in slow.network.modules())
         batch = cells(slow)
         without = slow.forward_layers(batch, [2], "resid_post")[2]
-    onednn_has.cache_clear()
+    onednn.available.cache_clear()
     with_it = load_folder(FIXTURES / "relu_70m_style").forward_layers(batch, [2], "resid_post")[2]
     assert relative(with_it, without.double()) < 1e-5
 
