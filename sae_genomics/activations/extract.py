@@ -23,10 +23,7 @@ from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.stages import Stage, stage_named
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
-
-    from scipy.sparse import csr_matrix
 
     from sae_genomics.data.tokenise import Tokens
     from sae_genomics.models import CellModel
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
 # All layers' rows of a window; two windows are held. Small ones let writing begin early, large ones hold more cells of
 # like length, which matters where attention is padded.
 WINDOW_BYTES = {"cpu": 64 << 20, "mps": 256 << 20, "cuda": 1 << 30}
-_TOKENISE_CELLS = 1000
 
 
 def run_task(run: Run, task: int) -> None:
@@ -161,27 +157,10 @@ def tokenised_shard(run: Run, model: CellModel, shard: int) -> TokenisedShard:
 
     counts, rows = shard_counts(run, shard)
     drugs = _drugs(run, rows)
-    tokens = tokenise_cells(model, counts, gene_tokens(run), rows, run.config.run.seed, drugs)
+    tokens = model.tokenise(counts, gene_tokens(run), rows, run.config.run.seed, drugs)
     per_cell = run.config.activations.tokens_per_cell
     kept = np.arange(len(tokens)) if per_cell is None else stored_tokens(tokens, per_cell, run.config.run.seed)
     return TokenisedShard(tokens, kept)
-
-
-def tokenise_cells(
-    model: CellModel,
-    counts: csr_matrix,
-    gene_ids: npt.NDArray[np.integer],
-    rows: npt.NDArray[np.int64],
-    seed: int,
-    drugs: Sequence[str] | None = None,
-) -> Tokens:
-    """Tokens of many cells. Blocks keep the sort's working memory small; a cell's tokens do not depend on them."""
-    blocks = [slice(start, start + _TOKENISE_CELLS) for start in range(0, len(rows), _TOKENISE_CELLS)]
-    parts = [
-        model.tokenise(counts[block], gene_ids, rows[block], seed, drugs=None if drugs is None else drugs[block])
-        for block in blocks
-    ]
-    return type(parts[0]).concatenate(parts)
 
 
 def _drugs(run: Run, rows: npt.NDArray[np.int64]) -> list[str] | None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from sae_genomics import compiled
 from sae_genomics.data.tokenise import TokeniserSettings, Tokens, tokenise
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tx1_parity"
@@ -29,58 +30,118 @@ def one_cell_bins(row: np.ndarray, num_bins: int, right: bool) -> np.ndarray:
     return (torch.bucketize(values, edges, right=right) + (0 if right else 1)).numpy().astype(np.float32)
 
 
-def plain(dense, gene_ids, rows, how, drugs=None):
-    """Cell by cell, for cells that fit max_length."""
+def splitmix(x: int) -> int:
+    x = (x + 0x9E3779B97F4A7C15) % 2**64
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+    return x ^ (x >> 31)
+
+
+def sampled(genes: list[int], row: int, seed: int, raw: int, limit: int, how: TokeniserSettings) -> list[int]:
+    """Places of the genes that stay: the first `raw`, and of the others those with the smallest random numbers."""
+    if len(genes) <= limit or not how.sampling:
+        return list(range(len(genes)))[:limit]
+    number = [
+        0 if i < raw else max(splitmix(splitmix(splitmix(seed) ^ row) ^ gene) >> 33, 1) for i, gene in enumerate(genes)
+    ]
+    return sorted(sorted(range(len(genes)), key=lambda i: (number[i], i))[:limit])
+
+
+def plain(dense, gene_ids, rows, how, drugs=None, seed=0):
+    """Cell by cell."""
     cells = []
     for i, row in enumerate(dense):
-        present = np.flatnonzero(row > 0)
+        present = np.flatnonzero((row > 0) & (gene_ids >= 0))
         special = [CLS] if drugs is None else [CLS, DRUG]
         raw = max(how.keep_first_n_tokens - len(special), 0)
         count = row[present].astype(np.float32)
         value = np.concatenate([count[:raw], one_cell_bins(count[raw:], how.num_bins, how.right_binning)])
-        genes = np.concatenate([special, gene_ids[present]])
+        genes = gene_ids[present]
+        stay = sampled(genes.tolist(), int(rows[i]), seed, raw, how.max_length - len(special), how)
+        genes = np.concatenate([special, genes[stay]])
         cells.append(
             (
                 np.full(len(genes), rows[i]),
                 genes,
-                np.pad(count, (len(special), 0)),
-                np.concatenate([[-2.0] * len(special), value]),
+                np.pad(count[stay], (len(special), 0)),
+                np.concatenate([[-2.0] * len(special), value[stay]]),
             )
         )
     return [np.concatenate(column) for column in zip(*cells, strict=True)]
 
 
 integer_counts = st.lists(st.integers(0, 4) | st.integers(0, 3000), min_size=0, max_size=70)
+huge_counts = st.lists(st.integers(0, 2**30), min_size=0, max_size=70)
 real_counts = st.lists(st.just(0.0) | st.floats(2**-10, 1e4, width=32), min_size=0, max_size=70)
 constant_counts = st.tuples(st.integers(1, 5), st.integers(0, 70)).map(lambda pair: [pair[0]] * pair[1])
+one_gene = st.tuples(st.integers(0, 69), st.integers(1, 9)).map(lambda pair: [0] * pair[0] + [pair[1]])
 
 
-@settings(max_examples=300, deadline=None)
+def stored(dense, data, index, shuffled, explicit_zeros):
+    """A csr matrix of the given types; perhaps with columns in no order, perhaps with zeros that are stored."""
+    counts = csr_matrix(np.ones_like(dense) if explicit_zeros else dense, dtype=data)
+    if explicit_zeros:
+        counts.data[:] = dense.ravel()
+    indices, values = counts.indices.copy(), counts.data.copy()
+    if shuffled:
+        generator = np.random.default_rng(0)
+        for start, stop in zip(counts.indptr[:-1], counts.indptr[1:], strict=True):
+            order = start + generator.permutation(stop - start)
+            indices[start:stop], values[start:stop] = counts.indices[order], counts.data[order]
+    result = csr_matrix(dense.shape, dtype=data)
+    result.data, result.indices, result.indptr = values, indices.astype(index), counts.indptr.astype(index)
+    return result
+
+
+@settings(max_examples=400, deadline=None)
 @given(
-    cells=st.lists(integer_counts | real_counts | constant_counts, min_size=1, max_size=6),
-    num_bins=st.sampled_from([3, 10, 51]),
+    cells=st.lists(
+        integer_counts | huge_counts | real_counts | constant_counts | one_gene | st.just([]), min_size=1, max_size=20
+    ),
+    num_bins=st.sampled_from([2, 3, 10, 51, 64, 65, 66, 500]),
     right=st.booleans(),
     keep_first=st.sampled_from([1, 2, 4]),
     with_drugs=st.booleans(),
+    max_length=st.sampled_from([4, 20, 100]),
+    sampling=st.booleans(),
+    unmatched=st.booleans(),
+    data=st.sampled_from([np.float32, np.float64, np.int32, np.int64]),
+    index=st.sampled_from([np.int32, np.int64]),
+    shuffled=st.booleans(),
+    explicit_zeros=st.booleans(),
+    seed=st.sampled_from([0, 3, 2**63]),
 )
-def test_equals_one_cell_at_a_time(cells, num_bins, right, keep_first, with_drugs):
+def test_equals_one_cell_at_a_time(
+    cells, num_bins, right, keep_first, with_drugs, max_length, sampling, unmatched, data, index, shuffled,
+    explicit_zeros, seed,
+):  # fmt: skip
     width = 70
     dense = np.zeros((len(cells), width), dtype=np.float32)
     for i, cell in enumerate(cells):
         dense[i, : len(cell)] = cell
+    dense = dense.astype(data).astype(np.float32)
     gene_ids = np.random.default_rng(0).permutation(width).astype(np.int32)
+    if unmatched:
+        gene_ids[::3] = -1
     rows = np.arange(len(cells)) * 3 + 5
     drugs = np.arange(len(cells)) if with_drugs else None
     how = make_settings(
-        num_bins=num_bins, right_binning=right, keep_first_n_tokens=max(keep_first, 2 if with_drugs else 1)
+        num_bins=num_bins,
+        right_binning=right,
+        keep_first_n_tokens=max(keep_first, 2 if with_drugs else 1),
+        max_length=max_length,
+        sampling=sampling,
     )
-    tokens = tokenise(csr_matrix(dense), gene_ids, rows, settings=how, seed=1, drugs=drugs)
-    cell, gene, expression, value = plain(dense, gene_ids, rows, how, drugs)
+    counts = stored(dense, data, index, shuffled, explicit_zeros)
+    tokens = tokenise(counts, gene_ids, rows, settings=how, seed=seed, drugs=drugs)
+    cell, gene, expression, value = plain(dense, gene_ids, rows, how, drugs, seed)
     np.testing.assert_array_equal(tokens.cell, cell)
     np.testing.assert_array_equal(tokens.gene, gene)
     np.testing.assert_array_equal(tokens.expression, expression)
     np.testing.assert_array_equal(tokens.value, value.astype(np.float32))
-    assert (tokens.lengths == (dense > 0).sum(1) + (2 if with_drugs else 1)).all()
+    assert tokens.lengths.tolist() == [(cell == row).sum() for row in rows]
+    assert (tokens.cell.dtype, tokens.gene.dtype) == (np.int64, np.int32)
+    assert (tokens.expression.dtype, tokens.value.dtype) == (np.float32, np.float32)
 
 
 @pytest.mark.parametrize("scale", ["counts", "deep counts", "reals"])
@@ -177,6 +238,33 @@ def test_unsorted_columns_are_read_in_column_order():
     np.testing.assert_array_equal(tokens.gene, [CLS, 0, 2])
 
 
+def test_threads_make_no_difference(monkeypatch):
+    counts, rows = random_counts(90, 300, 0.5), np.arange(90)
+    ends = []
+    for threads in (1, 3):
+        monkeypatch.setattr(compiled, "cpu_threads", lambda threads=threads: threads)
+        how = make_settings(max_length=140)
+        ends.append(tokenise(counts, np.arange(300, dtype=np.int32), rows, settings=how, seed=0))
+    for name in ("cell", "gene", "expression", "value", "cell_ptr"):
+        np.testing.assert_array_equal(getattr(ends[0], name), getattr(ends[1], name))
+
+
+@pytest.mark.parametrize("column", [3, -1])
+def test_columns_that_are_not_there(column):
+    counts = csr_matrix(np.ones((1, 3), dtype=np.float32))
+    counts.indices[2] = column
+    with pytest.raises(IndexError, match="outside the 3"):
+        tokenise(counts, np.arange(3), np.array([0]), settings=make_settings(), seed=0)
+
+
+def test_arrays_that_do_not_fit_one_another():
+    counts = random_counts(2, 5, 0.5)
+    with pytest.raises(ValueError, match="1 rows and 5 gene ids"):
+        tokenise(counts, np.arange(5), np.array([0]), settings=make_settings(), seed=0)
+    with pytest.raises(ValueError, match="2 rows and 4 gene ids"):
+        tokenise(counts, np.arange(4), np.array([0, 1]), settings=make_settings(), seed=0)
+
+
 def test_no_cells():
     tokens = tokenise(
         csr_matrix((0, 7), dtype=np.float32),
@@ -190,14 +278,20 @@ def test_no_cells():
     assert tokens.take([]).n_cells == 0
 
 
-def test_log_transform():
-    counts = random_counts(6, 90, 0.4)
-    how = make_settings(do_binning=False, log_transform=True, target_sum=1e4)
-    tokens = tokenise(counts, np.arange(90, dtype=np.int32), np.arange(6), settings=how, seed=0)
+@pytest.mark.parametrize("keep_first", [1, 3])
+def test_log_transform(keep_first):
+    dense = random_counts(6, 90, 0.4).toarray()
+    dense[2] = 0
+    gene_ids = np.where(np.arange(90) % 4, np.arange(90), -1)
+    how = make_settings(do_binning=False, log_transform=True, target_sum=1e4, keep_first_n_tokens=keep_first)
+    tokens = tokenise(csr_matrix(dense), gene_ids, np.arange(6), settings=how, seed=0)
     for i in range(6):
-        row = counts[i].data
+        row = dense[i][(dense[i] > 0) & (gene_ids >= 0)]
         part = slice(tokens.cell_ptr[i] + 1, tokens.cell_ptr[i + 1])
-        np.testing.assert_allclose(tokens.value[part], np.log1p(row / (row.sum() + 1e-9) * 1e4), rtol=1e-6)
+        raw, later = row[: keep_first - 1], row[keep_first - 1 :]
+        expected = np.concatenate([raw, np.log1p(later / (later.sum() + 1e-9) * 1e4)])
+        np.testing.assert_allclose(tokens.value[part], expected, rtol=1e-6)
+        np.testing.assert_array_equal(tokens.expression[part], row)
 
 
 def test_raw_values():

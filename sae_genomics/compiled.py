@@ -1,4 +1,4 @@
-"""How the CPU kernels of this folder are compiled and spread over threads.
+"""How CPU kernels are compiled and spread over threads.
 
 Kernels release the interpreter's lock and work on a range of rows; `each_range` hands ranges of a fixed size to a few
 threads. Ranges do not depend on the number of threads and write apart from one another, so neither do the results.
@@ -21,36 +21,43 @@ _FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile for this CPU, lock released, and keep the machine code on disk where that can be written."""
-    try:
-        return _Kernel(function)
-    except RuntimeError:  # no folder for the cache
-        return _compiled(function, cache=False)
+    return _kernel(function, _FASTMATH)
+
+
+def exact_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, with every operation rounded as it is written."""
+    return _kernel(function, set())
 
 
 def inner(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A part of kernels, compiled into them."""
-    return _compiled(function, cache=False)
+    """A part of kernels, compiled into them; rounded as it is written."""
+    return _compiled(function, set(), cache=False)
+
+
+def _kernel(function: Callable[..., Any], fastmath: set[str]) -> Callable[..., Any]:
+    try:
+        return _Kernel(function, fastmath)
+    except RuntimeError:  # no folder for the cache
+        return _compiled(function, fastmath, cache=False)
 
 
 class _Kernel:
     """A cached kernel that a full disk or quota does not stop: it is then compiled in this process alone."""
 
-    def __init__(self, function: Callable[..., Any]):
-        self._function = function
-        self._call = _compiled(function, cache=True)
+    def __init__(self, function: Callable[..., Any], fastmath: set[str]):
+        self._function, self._fastmath = function, fastmath
+        self._call = _compiled(function, fastmath, cache=True)
 
     def __call__(self, *arguments: Any) -> Any:
         try:
             return self._call(*arguments)
         except OSError:  # raised while compiling, so nothing has run yet
-            self._call = _compiled(self._function, cache=False)
+            self._call = _compiled(self._function, self._fastmath, cache=False)
             return self._call(*arguments)
 
 
-def _compiled(function: Callable[..., Any], cache: bool) -> Callable[..., Any]:
-    compiled: Callable[..., Any] = numba.njit(cache=cache, nogil=True, fastmath=_FASTMATH, error_model="numpy")(
-        function
-    )
+def _compiled(function: Callable[..., Any], fastmath: set[str], cache: bool) -> Callable[..., Any]:
+    compiled: Callable[..., Any] = numba.njit(cache=cache, nogil=True, fastmath=fastmath, error_model="numpy")(function)
     return compiled
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from sae_genomics import compiled
 from sae_genomics.config import SaeConfig
-from sae_genomics.sae import compiled
 from sae_genomics.sae.cpu_step import CpuStep
 from sae_genomics.sae.encode import row_norms
 from sae_genomics.sae.spec import make_spec
