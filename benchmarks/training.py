@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from sae_genomics.config import SaeConfig
 from sae_genomics.models import pick_device
 from sae_genomics.sae.export import fold
-from sae_genomics.sae.product import linear, rows_at_once
+from sae_genomics.sae.product import linear, pieces
 from sae_genomics.sae.spec import Spec, make_spec
 from sae_genomics.sae.state import SaeState, initial_state
 from sae_genomics.sae.step import make_step
@@ -138,11 +138,10 @@ def gemm(arguments: argparse.Namespace, device: torch.device) -> Contender:
 
 def onednn(arguments: argparse.Namespace) -> Contender:
     W_enc, bias = torch.randn(arguments.d_sae, arguments.d_in), torch.zeros(arguments.d_sae)
-    at_once = rows_at_once(arguments.d_sae)
 
     def take(x: torch.Tensor) -> None:
-        for rows in x.split(at_once):
-            linear(rows, W_enc, bias)
+        for piece in pieces(len(x), arguments.d_sae):
+            linear(x[piece], W_enc, bias)
 
     return take
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from sae_genomics.compiled import each_range, kernel
-from sae_genomics.sae.product import linear, rows_at_once
+from sae_genomics.sae.product import linear, pieces
 from sae_genomics.sae.select import above, top_k
 from sae_genomics.sae.sparse import Entries
 
@@ -44,10 +44,9 @@ class Weights:
 
     def preactivations(self, centred: torch.Tensor) -> Iterator[tuple[int, Float32]]:
         """First row and float32 [rows, d_sae] of each few rows of (x - b_dec) W_enc^T + b_enc."""
-        at_once = rows_at_once(self.d_sae)
-        for start in range(0, len(centred), at_once):
-            rows = centred[start : start + at_once].to(self.dtype)
-            yield start, linear(rows, *self._low).float().numpy()
+        for piece in pieces(len(centred), self.d_sae):
+            rows = centred[piece].to(self.dtype)
+            yield piece.start, linear(rows, *self._low).float().numpy()
 
 
 class TokenTopK:

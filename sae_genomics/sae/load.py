@@ -7,7 +7,7 @@ Gives the features of `sae_lens.SAE.load_from_disk(folder).encode(x)` without im
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from sae_genomics.errors import DamagedArtifact, UserError
-from sae_genomics.sae.product import linear, rows_at_once
+from sae_genomics.sae.product import linear, pieces
 from sae_genomics.sae.select import above, top_k
 
 CFG_FILE, WEIGHTS_FILE, SPARSITY_FILE = "cfg.json", "sae_weights.safetensors", "sparsity.safetensors"
@@ -73,14 +73,19 @@ class Encoder:
     def _encode_parts(self, x: torch.Tensor) -> Iterator[Triples]:
         if x.ndim != 2 or x.shape[1] != self.d_in:
             raise ValueError(f"activations of shape {tuple(x.shape)} do not fit an SAE of d_in {self.d_in}")
-        at_once = rows_at_once(self.d_sae) if self.device.type == "cpu" else max(1, HIDDEN_ELEMENTS // self.d_sae)
         weight = self.W_enc.T
-        for start in range(0, len(x), at_once):
-            rows = x[start : start + at_once].to(self.device)
+        for piece in self._pieces(len(x)):
+            rows = x[piece].to(self.device)
             if self.center:
                 rows = rows - self.b_dec
             token, feature, activation = self._active(linear(rows, weight, self.b_enc))
-            yield token + start, feature, activation
+            yield token + piece.start, feature, activation
+
+    def _pieces(self, rows: int) -> Iterable[slice]:
+        if self.device.type == "cpu":
+            return pieces(rows, self.d_sae)
+        at_once = max(1, HIDDEN_ELEMENTS // self.d_sae)
+        return (slice(start, start + at_once) for start in range(0, rows, at_once))
 
     def _active(self, hidden: torch.Tensor) -> Triples:
         if self.device.type != "cpu":
