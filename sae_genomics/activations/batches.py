@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,18 +122,17 @@ class ShuffledBatches:
 
     def _groups(self, position: int) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.int64]]]:
         """Each group's stored rows, and the order to take them in, from `position` on and without end."""
-        plan = self._plan(position)
+        plan = pairwise(self._plan(position))
         buffers = cycle([self._buffer()] if self.in_memory else [self._buffer(), self._buffer()])
         with OpenFiles(self.rows) as files, ThreadPoolExecutor(1, "activation reader") as reader:
-            group = next(plan)
-            reading: Future[npt.NDArray[Any]] = reader.submit(self._read, files, group.blocks, next(buffers))
+            group, following = next(plan)
+            reading: Future[npt.NDArray[Any]] = reader.submit(self._read, files, group, following, next(buffers))
             while True:
                 stored = reading.result()
-                following = next(plan)
+                given, (group, following) = group, next(plan)
                 if not self.in_memory:  # the other buffer's group is used up by now
-                    reading = reader.submit(self._read, files, following.blocks, next(buffers))
-                yield stored, self._generator(group.epoch, group.number + 1).permutation(len(stored))[group.skip :]
-                group = following
+                    reading = reader.submit(self._read, files, group, following, next(buffers))
+                yield stored, self._generator(given.epoch, given.number + 1).permutation(len(stored))[given.skip :]
 
     def _plan(self, position: int) -> Iterator[_Group]:
         """The groups of each epoch, from the one that holds `position` on."""
@@ -157,10 +157,11 @@ class ShuffledBatches:
         most = max(self._group_rows, int(self.rows.block_rows.max()))
         return np.empty((most, self.d_model), dtype=DISK_DTYPES[self.rows.dtype])
 
-    def _read(self, files: OpenFiles, blocks: npt.NDArray[np.int64], buffer: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The chosen rows of some blocks, as stored; a view of `buffer`."""
+    def _read(self, files: OpenFiles, group: _Group, following: _Group, buffer: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The chosen rows of a group, as stored; a view of `buffer`. The disk goes on with the group that follows."""
         rows = self.rows
         columns = (rows.block_shard, rows.block_start, rows.block_stop, rows.block_rows)
+        blocks = np.concatenate([group.blocks, following.blocks[:_BLOCKS_AHEAD]])
         places = list(zip(*(column[blocks].tolist() for column in columns), strict=True))
         coming = iter(places)
 
@@ -169,15 +170,17 @@ class ShuffledBatches:
                 files.open(shard).expect(start, stop)
 
         announce(_BLOCKS_AHEAD)
+        whole = np.empty((max(stop - start for _, start, stop, _ in places), self.d_model), dtype=buffer.dtype)
         at = 0
-        for shard, start, stop, n in places:
+        for shard, start, stop, n in places[: len(group.blocks)]:
             announce(1)
             target = buffer[at : at + n]
             if n == stop - start:
                 files.open(shard).stored_rows(start, stop, out=target)
             else:
                 chosen = np.flatnonzero(rows.shards[shard].mask(start, stop))
-                np.take(files.open(shard).stored_rows(start, stop), chosen, axis=0, out=target, mode="clip")
+                stored = files.open(shard).stored_rows(start, stop, out=whole[: stop - start])
+                np.take(stored, chosen, axis=0, out=target, mode="clip")
             at += n
         return buffer[:at]
 
@@ -213,6 +216,7 @@ class _Producer:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="activation batches", daemon=True)
         self._thread.start()
+        atexit.register(self.stop)  # a thread that the interpreter's end cuts off in compiled code brings it down
 
     def take(self) -> torch.Tensor:
         item = self._queue.get()
@@ -224,6 +228,7 @@ class _Producer:
     def stop(self) -> None:
         self._stopped.set()
         self._thread.join()
+        atexit.unregister(self.stop)
 
     def _work(self) -> None:
         try:

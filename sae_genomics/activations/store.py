@@ -1,17 +1,17 @@
 """The HDF5 files of extraction: one of tokens a shard, one of activations a layer and shard.
 
 `docs/activations.md` lists datasets and attributes. Every dataset of numbers is cut into chunks of about 1 MiB of whole
-rows, each with a Fletcher-32 checksum that HDF5 verifies on reading, so damage is found where it is, and named.
+rows, each with a Fletcher-32 checksum that is verified on reading, so damage is found where it is, and named.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -20,6 +20,9 @@ import numpy.typing as npt
 from sae_genomics.activations.dtypes import DISK_DTYPES, item_bytes, to_float32
 from sae_genomics.activations.output import OutputFile
 from sae_genomics.errors import DamagedArtifact, UserError
+
+if TYPE_CHECKING:
+    from sae_genomics.activations.chunks import Chunks
 
 FORMAT_VERSION = 1
 CHUNK_BYTES = 1 << 20
@@ -286,6 +289,28 @@ class ActivationFile:
             raise IndexError(f"rows {start} to {stop} of {self.n_rows} in {self.path}")
         if out is None:
             out = np.empty((stop - start, self.d_model), dtype=self._rows.dtype)
+        read = start  # the rows before are in `out`
+        if out.dtype == self._rows.dtype and out.flags.c_contiguous:
+            for number in range(-(-start // self.chunk_rows), stop // self.chunk_rows):
+                first, last = number * self.chunk_rows, (number + 1) * self.chunk_rows
+                if self._chunks.read(number, out[first - start : last - start]):
+                    self._read(read, first, out[read - start : first - start])
+                    read = last
+        self._read(read, stop, out[read - start :])
+        return out
+
+    def expect(self, start: int, stop: int) -> None:
+        """Let the operating system begin to read rows start to stop, while the caller is busy with others."""
+        self._chunks.expect(start // self.chunk_rows, -(-stop // self.chunk_rows))
+
+    @cached_property
+    def _chunks(self) -> Chunks:
+        from sae_genomics.activations.chunks import Chunks  # compiled code, which writing does not need
+
+        return Chunks(self._rows)
+
+    def _read(self, start: int, stop: int, out: npt.NDArray[Any]) -> None:
+        """Rows start to stop by HDF5: parts of chunks, compressed ones, damaged ones."""
         if stop > start:
             try:
                 self._rows.read_direct(out, source_sel=np.s_[start:stop])
@@ -295,17 +320,6 @@ class ActivationFile:
                     f"{self.path} is damaged: rows {first:,} to {last - 1:,} of {self.n_rows:,} cannot be read",
                     self.path,
                 ) from error
-        return out
-
-    def expect(self, start: int, stop: int) -> None:
-        """Let the operating system begin to read rows start to stop, while the caller is busy with others."""
-        if not hasattr(os, "posix_fadvise"):
-            return
-        descriptor = self._file.id.get_vfd_handle()
-        for row in range(start - start % self.chunk_rows, stop, self.chunk_rows):
-            place = self._rows.id.get_chunk_info_by_coord((row, 0))
-            if place.byte_offset is not None:
-                os.posix_fadvise(descriptor, place.byte_offset, place.size, os.POSIX_FADV_WILLNEED)
 
     def _damaged_rows(self, start: int, stop: int) -> tuple[int, int]:
         """The first chunk among the rows that cannot be read."""

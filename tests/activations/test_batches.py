@@ -1,6 +1,9 @@
 """Training batches and held-out rows: which rows come, how often, in what order."""
 
 import json
+import pickle
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -14,7 +17,7 @@ from sae_genomics.activations.heldout import _sample
 from sae_genomics.activations.rows import RowSet, ShardRows
 from sae_genomics.activations.store import open_activations
 from sae_genomics.errors import DamagedArtifact
-from tests.activations.test_store import write
+from tests.activations.test_store import ROOT, write
 
 D_MODEL = 3
 
@@ -167,6 +170,26 @@ def test_damage_reaches_the_caller_and_stays(tmp_path):
         for _ in range(2):
             with pytest.raises(DamagedArtifact, match="shard_1"):
                 next(batches)
+
+
+_NOT_CLOSED = """
+import atexit, pickle, sys, threading
+from sae_genomics.activations.batches import ShuffledBatches
+
+# this runs after what is registered later
+atexit.register(lambda: print(sum(thread.name == "activation batches" for thread in threading.enumerate())))
+batches = ShuffledBatches(pickle.load(open(sys.argv[1], "rb")), 4, 0)
+next(batches)
+"""
+
+
+def test_batches_that_nobody_closed_end_with_the_interpreter(tmp_path):
+    """A thread that the interpreter's end cuts off in compiled code brings it down."""
+    rows, _ = row_set(tmp_path, [([30], [True], [])])
+    (tmp_path / "rows").write_bytes(pickle.dumps(rows))
+    command = [sys.executable, "-c", _NOT_CLOSED, str(tmp_path / "rows")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,6 +1,7 @@
 """The files of extraction: what is written is read, and damage is found and named."""
 
 import errno
+import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -13,6 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sae_genomics.activations import store
+from sae_genomics.activations.chunks import Chunks
 from sae_genomics.activations.dtypes import as_disk, as_tensor, to_float32, torch_dtype
 from sae_genomics.activations.store import (
     ActivationWriter,
@@ -125,6 +128,88 @@ def test_a_flipped_byte_is_found_and_its_rows_named(tmp_path, compression):
             file.rows(0, file.n_rows)
     assert str(path) in str(error.value)
     assert f"rows {first:,} to {first + chunk_rows - 1:,}" in str(error.value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    dtype=st.sampled_from(["float32", "float16", "bfloat16"]),
+    d_model=st.integers(1, 40),
+    n_rows=st.integers(1, 300),
+    chunk_bytes=st.integers(8, 4000),
+    data=st.data(),
+)
+def test_rows_are_those_that_hdf5_reads(tmp_path_factory, dtype, d_model, n_rows, chunk_bytes, data):
+    path = tmp_path_factory.mktemp("store") / "a.h5"
+    start = data.draw(st.integers(0, n_rows))
+    stop = data.draw(st.integers(start, n_rows))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "CHUNK_BYTES", chunk_bytes)
+        write(path, torch.randn(n_rows, d_model).to(torch_dtype(dtype)))
+    with h5py.File(path) as file:
+        wanted = file["activations"][start:stop]
+    with open_activations(path) as file:
+        file.expect(start, stop)
+        got = file.stored_rows(start, stop)
+        into = np.zeros((n_rows, d_model), dtype=wanted.dtype)
+        file.stored_rows(start, stop, out=into[start:stop])
+    assert got.dtype == wanted.dtype
+    for rows in (got, into[start:stop]):
+        np.testing.assert_array_equal(rows, wanted)
+    assert not into[:start].any()
+    assert not into[stop:].any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint16])
+def test_which_chunks_are_read_without_hdf5(tmp_path, dtype):
+    x = np.arange(80).reshape(20, 4).astype(dtype)
+    out = np.empty((5, 4), dtype=dtype)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        layout = {"shape": x.shape, "dtype": dtype, "chunks": (5, 4), "maxshape": (None, 4), "fill_time": "never"}
+        plain = file.create_dataset("plain", fletcher32=True, **layout)
+        plain[5:] = x[5:]  # the first chunk is not there
+        plain.id.write_direct_chunk((10, 0), x[10:15].tobytes(), filter_mask=1)  # without a checksum
+        file.create_dataset("without", data=x, chunks=(5, 4))
+        file.create_dataset("shuffled", data=x, chunks=(5, 4), fletcher32=True, shuffle=True)
+        file.create_dataset("empty", fletcher32=True, **{**layout, "shape": (0, 4)})
+    with h5py.File(tmp_path / "a.h5") as file:
+        chunks = Chunks(file["plain"])
+        assert [chunks.read(number, out) for number in range(4)] == [False, True, False, True]
+        np.testing.assert_array_equal(out, x[15:])
+        chunks.expect(0, 4)
+        for name in ("without", "shuffled"):
+            assert not any(Chunks(file[name]).read(number, out) for number in range(4))
+        Chunks(file["empty"]).expect(0, 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(place=st.floats(0, 1), bit=st.integers(0, 7), number=st.integers(0, 3))
+def test_a_flipped_bit_anywhere_is_found(tmp_path_factory, place, bit, number):
+    path = tmp_path_factory.mktemp("store") / "a.h5"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "CHUNK_BYTES", 1600)
+        write(path, torch.ones(35, D_MODEL))  # chunks of 10 rows, the last half empty
+    with h5py.File(path) as file:
+        chunk = file["activations"].id.get_chunk_info_by_coord((10 * number, 0))
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset + int(place * (chunk.size - 1))] ^= 1 << bit
+    path.write_bytes(content)
+    last = min(10 * number + 9, 34)
+    with open_activations(path) as file:
+        for start, stop in ((0, 35), (10 * number, last + 1), (10 * number + 3, 35)):
+            with pytest.raises(DamagedArtifact, match=f"rows {10 * number} to {last} of 35 cannot be read"):
+                file.rows(start, stop)
+        for others in ((0, 10 * number), (last + 1, 35)):
+            assert (file.rows(*others) == 1).all()
+
+
+def test_a_file_cut_off_while_it_is_open_is_named(tmp_path):
+    path = tmp_path / "shard_0003.h5"
+    write(path, torch.randn(3 * (1 << 20) // (4 * D_MODEL), D_MODEL))
+    with open_activations(path) as file:
+        file.rows(0, file.chunk_rows)
+        os.truncate(path, path.stat().st_size - (1 << 20))
+        with pytest.raises(DamagedArtifact, match=r"shard_0003.*rows 6,553 to|shard_0003.*rows 13,106 to"):
+            file.rows(0, file.n_rows)
 
 
 def test_files_that_are_no_files_of_ours_are_named(tmp_path):

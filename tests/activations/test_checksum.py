@@ -1,0 +1,50 @@
+"""Our Fletcher-32 is the one that HDF5 writes."""
+
+import io
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sae_genomics.activations.checksum import fletcher32
+
+
+def by_hdf5(words: np.ndarray) -> int:
+    with h5py.File(io.BytesIO(), "w") as file:
+        dataset = file.create_dataset("x", data=words, chunks=words.shape, fletcher32=True)
+        file.flush()
+        stored = dataset.id.read_direct_chunk((0,))[1]
+    return int.from_bytes(stored[-4:], "little")
+
+
+def some_words(n: int, seed: int, kind: str) -> np.ndarray:
+    random = np.random.default_rng(seed).integers(0, 1 << 16, n).astype(np.uint16)
+    extremes = np.where(random & 1, 0xFFFF, 0).astype(np.uint16)
+    return {"random": random, "extremes": extremes, "zeros": random * 0, "ones": random | 0xFFFF}[kind]
+
+
+# words are summed in lanes of 256 and blocks of 256 x 360
+SIZES = st.one_of(st.integers(1, 600), st.integers(92_000, 93_000), st.integers(1, 300_000))
+
+
+@settings(deadline=None)
+@given(n=SIZES, seed=st.integers(0, 99), kind=st.sampled_from(["random", "extremes", "zeros", "ones"]))
+@example(n=256 * 360, seed=0, kind="ones")
+@example(n=2 * 256 * 360 + 256 + 1, seed=0, kind="ones")
+def test_it_is_what_hdf5_writes(n, seed, kind):
+    words = some_words(n, seed, kind)
+    assert fletcher32(words) == by_hdf5(words)
+
+
+@given(words=st.lists(st.sampled_from([0, 1, 0xFE, 0xFF, 0xFF00, 0xFFFE, 0xFFFF]), min_size=1, max_size=8))
+def test_sums_that_are_multiples_of_65535(words):
+    words = np.array(words, dtype=np.uint16)
+    assert fletcher32(words) == by_hdf5(words)
+
+
+@pytest.mark.parametrize("n", [1 << 19, (1 << 22) + 3])
+def test_large_chunks(n):
+    words = some_words(n, 1, "ones")
+    assert fletcher32(words) == by_hdf5(words)
