@@ -19,7 +19,10 @@ from sae_genomics.activations.cutting import cut_windows
 from sae_genomics.activations.dtypes import DISK_DTYPES, as_tensor
 from sae_genomics.activations.rows import OpenFiles, RowSet
 
-MEMORY_BYTES = 2 << 30
+# Rows that are mixed at once: enough that a batch holds rows of hundreds of cells, few enough that memory is the same
+# for ten thousand cells and for a hundred million.
+POOL_ROWS = 1 << 19
+MEMORY_BYTES = 2 << 30  # and no more than that
 _BLOCKS_AHEAD = 16
 _PURPOSE = zlib.crc32(b"activations.batches")
 
@@ -27,9 +30,9 @@ _PURPOSE = zlib.crc32(b"activations.batches")
 class ShuffledBatches:
     """Endless float32 [batch_rows, d_model] CPU tensors; a batch that an epoch's end cuts goes on with the next epoch.
 
-    Rows that fit `memory_bytes` are held in memory and permuted as a whole each epoch. More are read in groups of
-    blocks: each epoch permutes the blocks of all files, takes as many as fill half of `memory_bytes` (the next group is
-    read meanwhile), and permutes their rows. Which way is taken depends on the rows and on `memory_bytes`, never on the
+    Rows that fit `memory_bytes` (default: those of POOL_ROWS rows, at most MEMORY_BYTES) are held in memory and permuted as
+    a whole each epoch. More are read in groups of blocks: each epoch permutes the blocks of all files, takes as many as
+    fill half of `memory_bytes` (the next group is read meanwhile), and permutes their rows. Which way is taken depends on the rows and on `memory_bytes`, never on the
     machine, so that a seed means the same batches everywhere.
 
     rows: what to draw from. seed: sets the order. prefetch: batches made ahead; makes no difference to what comes.
@@ -44,12 +47,14 @@ class ShuffledBatches:
         batch_rows: int,
         seed: int,
         *,
-        memory_bytes: int = MEMORY_BYTES,
+        memory_bytes: int | None = None,
         prefetch: int = 4,
         pin_memory: bool = False,
     ):
         self.rows, self.batch_rows, self.seed = rows, batch_rows, seed
         self.n_rows, self.d_model = rows.n_rows, rows.d_model
+        if memory_bytes is None:
+            memory_bytes = min(POOL_ROWS * rows.row_bytes, MEMORY_BYTES)
         self.in_memory = rows.n_bytes <= memory_bytes
         self._group_rows = rows.n_rows if self.in_memory else max(memory_bytes // 2 // rows.row_bytes, 1)
         self._prefetch, self._pin = max(prefetch, 1), pin_memory

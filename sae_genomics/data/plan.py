@@ -34,7 +34,8 @@ GPU_RATE = {"float32": 15e12, "float16": 120e12, "bfloat16": 120e12}
 MPS_RATE = 2e12
 _BASE_MEMORY = 750 << 20  # an interpreter with torch, numba and pandas
 _WINDOW_MEMORY = 2 * (256 << 20)  # activations waiting to be written
-_BATCH_MEMORY = 3 << 30  # activations waiting to be trained on
+_BATCH_MEMORY = 3 << 30  # activations waiting to be trained on, at most, and
+_BATCH_ROWS = 3 << 18  # so many rows of them
 _HIDDEN_MEMORY = 3 * (64 << 20)  # latents before the k largest are taken
 _PAIR_MEMORY = 2 << 30  # dense sums a (feature, gene) pair; rarer genes go to hash tables
 
@@ -230,7 +231,7 @@ def _train(work: Workload) -> Costs:
     # a layer's checkpoints (weights and two moments, and one's successor while that is written) go when it is done
     weights = 4 * _sae_parameters(work)
     disk = work.n_layers * (weights + 100_000) + 3 * (work.seeds + 1) * weights
-    activations = min(_BATCH_MEMORY, 2 * work.n_stored * work.d_model * work.item_bytes)
+    activations = min(_BATCH_MEMORY, min(_BATCH_ROWS, 2 * work.n_stored) * work.d_model * work.item_bytes)
     memory = _BASE_MEMORY + 5 * weights + activations + _HIDDEN_MEMORY
     # a step costs little more than its encoder's product; training and held-out rows are evaluated
     flops = (work.train_tokens + 2 * work.evaluate_tokens) * 2 * work.d_model * work.d_sae
