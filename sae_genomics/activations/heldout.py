@@ -38,7 +38,7 @@ def _sample(rows: RowSet, max_rows: int, block_rows: int) -> Iterator[npt.NDArra
     taken = np.arange(min(total, max_rows)) * total // min(total, max_rows)
     out = np.empty((min(block_rows, len(taken)), rows.d_model), dtype=np.float32)
     filled = 0
-    with OpenFiles(rows) as files:
+    with OpenFiles(rows, most_open=1) as files:  # read once, in their order
         for block, first, last in zip(blocks, before[:-1], before[1:], strict=True):
             chosen = taken[np.searchsorted(taken, first) : np.searchsorted(taken, last)] - first
             found = _block_rows(rows, files, int(block), chosen)

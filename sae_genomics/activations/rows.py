@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sae_genomics.run import Run
 
 Cells = Literal["train", "heldout", "all"]
-_MOST_OPEN = 128
+_MOST_OPEN = 64
 
 
 @dataclass(frozen=True)
@@ -89,16 +89,17 @@ def _blocks(number: int, shard: ShardRows, row_bytes: int) -> npt.NDArray[np.int
 
 
 class OpenFiles:
-    """The files of a RowSet for reading, a bounded number of them open at once."""
+    """The files of a RowSet for reading, at most `most_open` of them open at once."""
 
-    def __init__(self, rows: RowSet):
+    def __init__(self, rows: RowSet, most_open: int = _MOST_OPEN):
+        self._most_open = most_open
         self._paths = [shard.path for shard in rows.shards]
         self._open: OrderedDict[int, ActivationFile] = OrderedDict()
 
     def open(self, shard: int) -> ActivationFile:
         """The file of a shard, by its place in `rows.shards`. Raises DamagedArtifact."""
         if shard not in self._open:
-            if len(self._open) >= _MOST_OPEN:
+            if len(self._open) >= self._most_open:
                 self._open.popitem(last=False)[1].close()
             self._open[shard] = open_activations(self._paths[shard])
         self._open.move_to_end(shard)

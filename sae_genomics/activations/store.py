@@ -348,7 +348,7 @@ def open_activations(path: Path) -> ActivationFile:
 
 def _open(path: Path) -> h5py.File:
     try:
-        file = h5py.File(path, "r", rdcc_nbytes=4 * CHUNK_BYTES)
+        file = h5py.File(path, "r", rdcc_nbytes=CHUNK_BYTES)  # the chunk that two reads share; many files are open
     except FileNotFoundError:
         raise DamagedArtifact(f"{path} is not there") from None
     except OSError as error:
