@@ -13,9 +13,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
-# oneDNN, and torch's wrapper of it, each keep what they compiled for the last 1 024 shapes, about a megabyte a shape:
-# cells are of ever new lengths, and memory would grow with their number. A forward pass has a few dozen shapes.
-_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "24", "LRU_CACHE_CAPACITY": "24"}
+# oneDNN, and torch's wrapper of it, each keep what they compiled for the last 1 024 shapes, some megabytes a shape: cells
+# are of ever new lengths, and memory would grow with their number. A forward pass has a few dozen; the wrapper's own
+# cache saves next to nothing over oneDNN's.
+_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "24", "LRU_CACHE_CAPACITY": "1"}
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
