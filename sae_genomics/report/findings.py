@@ -31,9 +31,11 @@ def reconstruction(layers: list[LayerSummary], k: int) -> str:
     where = "in its one layer" if len(known) == 1 else f"over the {len(known)} layers"
     active = f" with {l0} features active at a time" if l0 != "–" else ""
     unused = f" {dead} of the features are dead: they never fire there." if dead != "–" else ""
+    stable = span((each.metrics.get("stability") for each in known), percent)
+    again = f" An autoencoder trained with another seed finds {stable} of the features again." if stable != "–" else ""
     return (
         f"**Faithfulness.** On held-out cells the features reproduce {explained} of the variance of the model's "
-        f"activations ({where}){active}.{unused}"
+        f"activations ({where}){active}.{unused}{again}"
     )
 
 

@@ -229,6 +229,7 @@ def _train(run: Run, task: int, plan: Plan, dead, rng) -> None:
             "layer": layer, "hook": f"blocks.{layer}.hook_resid_post", "architecture": "topk", "d_in": 64, "d_sae": plan.d_sae, "k": 16,
             "steps": 2000, "tokens_trained": 4_096_000, "fvu": 0.08 + 0.03 * task, "explained_variance": 0.92 - 0.03 * task,
             "l0": 15.2 + 0.1 * task, "dead_share": float(dead.mean()), "mean_abs_decoder_cosine": 0.071, "train_fvu": 0.07,
+            "stability": 0.61 + 0.02 * task,
             "heldout_tokens": 61_234, "seconds": 44.0, "tokens_per_s": 93_000.0,
             "firing_rate_histogram": {"log10_edges": [-4, -3, -2, -1, 0], "counts": [1, 2, 3, 4]},
         },

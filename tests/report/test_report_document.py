@@ -86,6 +86,11 @@ def test_whole_report(finished: PlantedRun) -> None:
 
 def test_numbers_are_those_of_the_tables(finished: PlantedRun) -> None:
     text = finished.report_file.read_text()
+    faithful = section(text, "How faithful the features are")
+    for task, layer in enumerate(finished.layers):
+        line = next(line for line in faithful.split("\n") if line.startswith(f"| {layer} |"))
+        assert f"| {61 + 2 * task}.0 % |" in line  # stable
+    assert f"another seed finds 61.0 % to {59 + 2 * len(finished.layers)}.0 % of the features again" in text
     biology = section(text, "Features that match known biology")
     for layer in finished.layers:
         nulls = ANNOTATION_NULLS.read(finished.layer_results(layer) / ANNOTATION_NULLS.file)
