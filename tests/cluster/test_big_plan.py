@@ -80,6 +80,19 @@ def test_nothing_done_yet(big, figure):
     assert "these 9 sbatch calls submit 4098 tasks" in said
 
 
+def test_a_plan_needs_no_heavy_library(big):
+    """Login nodes are slow, and a status is asked for again and again."""
+    script = (
+        "import sys; from sae_genomics.cli import main\n"
+        f"assert main(['pipeline', {str(big.config)!r}, '--slurm', '--dry-run']) == 0\n"
+        f"assert main(['status', {str(big.config)!r}]) == 0\n"
+        "print([name for name in ('torch', 'numba', 'anndata', 'sklearn', 'scanpy') if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=big.environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
 @pytest.mark.slow
 def test_almost_all_extracted(big, figure):
     """Then every one of 132 000 files is looked at."""
