@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.associations.compiled import compiled
 from sae_genomics.associations.triples import TokenBlock, Triples
+from sae_genomics.compiled import exact_kernel
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class FeatureTotals:
         return CellRows(ptr, feature[:n].copy(), maximum[:n].copy(), mean[:n].copy())
 
 
-@compiled
+@exact_kernel
 def _add_cells(  # type: ignore[no-untyped-def]
     token, feature, activation, slot, triple_ptr, n_tokens, heldout,
     here, ptr, out_feature, out_maximum, out_mean,

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sae_genomics.associations.compiled import compiled
 from sae_genomics.associations.gene_sums import PairSums
+from sae_genomics.compiled import exact_kernel
 
 PRIOR_TOKENS = 5.0
 
@@ -116,7 +116,7 @@ def rank_genes(
     return RankedGenes(pd.concat(some, ignore_index=True), np.concatenate(tops), np.concatenate(largest))
 
 
-@compiled
+@exact_kernel
 def _ranks(ptr, values, ranks):  # type: ignore[no-untyped-def]
     """1 = largest within each segment; ties by position; 0 for NaN."""
     for unit in range(len(ptr) - 1):

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.associations.compiled import compiled
 from sae_genomics.associations.triples import TokenBlock, Triples
+from sae_genomics.compiled import exact_kernel, inner
 
 DENSE_LIMIT = 2 << 30
 _FIRST_CAPACITY = 1 << 16
@@ -185,7 +185,7 @@ def _empty(capacity: int) -> npt.NDArray[np.float64]:
     return entries
 
 
-@compiled
+@exact_kernel
 def _by_gene(slot, n_slots):  # type: ignore[no-untyped-def]
     """Tokens gene by gene, each gene's in their order; those of gene s are order[ptr[s]] to order[ptr[s + 1]]."""
     ptr = np.zeros(n_slots + 1, dtype=np.int64)
@@ -204,7 +204,7 @@ def _by_gene(slot, n_slots):  # type: ignore[no-untyped-def]
     return ptr, order
 
 
-@compiled
+@exact_kernel
 def _add_dense(sums, order, row, ptr, feature, activation, expression, d_sae):  # type: ignore[no-untyped-def]
     # unsigned places: without Python's rule for negative ones this takes two thirds of the time
     width = np.uint64(d_sae)
@@ -220,7 +220,7 @@ def _add_dense(sums, order, row, ptr, feature, activation, expression, d_sae):  
             sums[pair, np.uint64(2)] += 1.0
 
 
-@compiled
+@inner
 def _place(keys, key):  # type: ignore[no-untyped-def]
     """Where the key stands, or the free place where it belongs."""
     mask = np.uint64(len(keys) - 1)
@@ -231,7 +231,7 @@ def _place(keys, key):  # type: ignore[no-untyped-def]
     return place
 
 
-@compiled
+@exact_kernel
 def _add_hashed(  # type: ignore[no-untyped-def]
     keys, entries, done, used, room, order, slot, ptr, feature, activation, expression, d_sae
 ):
@@ -255,7 +255,7 @@ def _add_hashed(  # type: ignore[no-untyped-def]
     return len(order), used
 
 
-@compiled
+@exact_kernel
 def _rehash(old_keys, old, keys, entries):  # type: ignore[no-untyped-def]
     for i in range(len(old_keys)):
         if old_keys[i, 0] != _EMPTY:

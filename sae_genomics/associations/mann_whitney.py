@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, stats
 
-from sae_genomics.associations.compiled import compiled
+from sae_genomics.compiled import exact_kernel
 
 EXACT_GROUP = 8
 
@@ -121,7 +121,7 @@ def exact_tail(n1: int, n2: int) -> npt.NDArray[np.float64]:
     return np.asarray(cumulative / comb(m + n, m), dtype=np.float64)
 
 
-@compiled
+@exact_kernel
 def _rank_sums(indptr, indices, data, group, size, ranks, sums, squares, ties):  # type: ignore[no-untyped-def]
     """Midrank sums, sums and sums of squares per (column, group), and sum(t^3 - t) per column."""
     n = len(group)

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.associations.compiled import compiled
 from sae_genomics.associations.gene_sums import PairSums
 from sae_genomics.associations.triples import TokenBlock
+from sae_genomics.compiled import exact_kernel
 
 
 class Moments:
@@ -84,7 +84,7 @@ class NeuronSums:
             )
 
 
-@compiled
+@exact_kernel
 def _add_rows(x, slot, expression, mean, inverse_std, activation_expression, activation, n_active):  # type: ignore[no-untyped-def]
     n_columns = x.shape[1]
     for t in range(len(slot)):
