@@ -55,14 +55,16 @@ def attend(qkv: Tensor, cell_ptr: npt.NDArray[np.int64], n_heads: int, kv_n_head
     """
     d_head = qkv.shape[1] // (n_heads + 2 * kv_n_heads)
     mixed = qkv.new_empty(qkv.shape[0], n_heads * d_head)
-    words = qkv.view(torch.int32).numpy()
+    words = qkv.detach().view(torch.int32).numpy()
     out = mixed.view(torch.int32).numpy()
-    units = (len(cell_ptr) - 1) * n_heads
-    products = float(np.square(np.diff(cell_ptr), dtype=np.float64).sum()) * d_head * n_heads
+    lengths = np.diff(cell_ptr)
+    cells = np.argsort(-lengths, kind="stable")  # the short ones last, so that threads end together
+    units = len(cells) * n_heads
+    products = float(np.square(lengths, dtype=np.float64).sum()) * d_head * n_heads
     each_range(
         units,
         int(max(1, _RANGE_PRODUCTS * units // max(products, 1))),
-        lambda start, stop: _attend(words, cell_ptr, n_heads, kv_n_heads, start, stop, out),
+        lambda start, stop: _attend(words, cell_ptr, cells, n_heads, kv_n_heads, start, stop, out),
     )
     return mixed
 
@@ -89,7 +91,7 @@ def _available() -> bool:
 
 
 @exact_kernel
-def _attend(words, cell_ptr, n_heads, kv_n_heads, start, stop, out):  # type: ignore[no-untyped-def]
+def _attend(words, cell_ptr, cells, n_heads, kv_n_heads, start, stop, out):  # type: ignore[no-untyped-def]
     """Heads start to stop, counted through the heads of all cells.
 
     words: int32 [T, (n_heads + 2 kv_n_heads) d_head / 2], two bfloat16 each. out: int32 [T, n_heads d_head / 2], written.
@@ -98,7 +100,8 @@ def _attend(words, cell_ptr, n_heads, kv_n_heads, start, stop, out):  # type: ig
     for unit in range(start, stop):
         head = unit % n_heads
         kv_head = n_heads + head // (n_heads // kv_n_heads)
-        first, last = cell_ptr[unit // n_heads], cell_ptr[unit // n_heads + 1]
+        cell = cells[unit // n_heads]
+        first, last = cell_ptr[cell], cell_ptr[cell + 1]
         _attend_head(
             words[first:last, head * pairs : (head + 1) * pairs],
             _packed_keys(words[first:last, kv_head * pairs : (kv_head + 1) * pairs]),

@@ -1,6 +1,6 @@
 """Linear layers and attention of a loaded model on a CPU, made of oneDNN's products (`sae_genomics.onednn`).
 
-Where the CPU multiplies bfloat16, attention in it is compiled here instead (`sae_genomics.models.cpu_attention`).
+Where the CPU multiplies bfloat16, attention in it is compiled instead (`sae_genomics.models.cpu_attention`).
 
 torch's own attention runs no faster in bfloat16 than in float32; made of oneDNN's products it is half as fast again
 in float32, and twice as fast in bfloat16. Precision is that of torch's functions; results differ in rounding.
