@@ -1,5 +1,7 @@
 """Linear layers and attention of a loaded model on a CPU, made of oneDNN's products (`sae_genomics.onednn`).
 
+Where the CPU multiplies bfloat16, attention in it is compiled instead (`sae_genomics.models.cpu_attention`).
+
 torch's own attention runs no faster in bfloat16 than in float32; made of oneDNN's products it is half as fast again
 in float32, and twice as fast in bfloat16. Precision is that of torch's functions; results differ in rounding.
 
@@ -8,6 +10,8 @@ Weights stay as the checkpoint has them: packed for oneDNN their products would 
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,6 +42,19 @@ class DotProductAttention(nn.Module):
     """softmax(q k^T / sqrt(d_head)) v, of each cell and head."""
 
     onednn = False
+
+    def of_packed(self, qkv: Tensor, cell_ptr: npt.NDArray[np.int64], n_heads: int, kv_n_heads: int) -> Tensor | None:
+        """Every cell's, where there is a compiled kernel for it (`cpu_attention`), or None: then ask `forward`.
+
+        qkv: [T, (n_heads + 2 kv_n_heads) d_head]. cell_ptr: int64 [cells + 1]. Returns [T, n_heads d_head].
+        """
+        if not self.onednn or qkv.dtype != torch.bfloat16 or _followed(qkv):
+            return None
+        from sae_genomics.models import cpu_attention  # here, because commands that only plan load this module
+
+        if not cpu_attention.takes(qkv.shape[1] // (n_heads + 2 * kv_n_heads)):
+            return None
+        return cpu_attention.attend(qkv.contiguous(), cell_ptr, n_heads, kv_n_heads)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """q, k, v: [cells, heads, length, d_head]. mask: bool, as in torch's function, or None. Returns q's shape."""

@@ -47,6 +47,7 @@ class Layout:
         self.runs = list(zip(run_cells.tolist(), run_lengths.tolist(), strict=True))
         self.uniform = len(self.runs) <= 1
         self.grouped = grouped or self.uniform
+        self.cell_ptr = cell_ptr.numpy()
         self.first = cell_ptr[:-1].to(device)
         self.cell_of_token = torch.repeat_interleave(torch.arange(self.n_cells), lengths).to(device)
         place = torch.arange(self.n_tokens) - cell_ptr[:-1].repeat_interleave(lengths)
@@ -81,18 +82,25 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, hidden: Tensor | None) -> Tensor:
         """x: [T, d_model]. hidden: bool [T], tokens that only they themselves may see, or None."""
-        qkv = self.Wqkv(x)
-        if layout.grouped and hidden is None:
-            mixed = x.new_empty(x.shape)
-            start = 0
-            for n_cells, length in layout.runs:
-                part = slice(start, start + n_cells * length)
-                heads = self._attend(qkv[part].view(n_cells, length, -1), None)
-                mixed[part] = heads.reshape(n_cells * length, -1)
-                start = part.stop
-        else:
-            mixed = layout.pack(self._attend(layout.pad(qkv), _mask(layout, hidden)))
-        return self.out_proj(mixed)  # type: ignore[no-any-return]
+        return self.out_proj(self._mixed(self.Wqkv(x), layout, hidden))  # type: ignore[no-any-return]
+
+    def _mixed(self, qkv: Tensor, layout: Layout, hidden: Tensor | None) -> Tensor:
+        """[T, heads x d_head of q, k and v] -> [T, d_model]."""
+        if hidden is not None:
+            return layout.pack(self._attend(layout.pad(qkv), _mask(layout, hidden)))
+        mixed = self.dot_product.of_packed(qkv, layout.cell_ptr, self.n_heads, self.kv_n_heads)
+        if mixed is not None:
+            return mixed
+        if not layout.grouped:
+            return layout.pack(self._attend(layout.pad(qkv), _mask(layout, None)))
+        mixed = qkv.new_empty(len(qkv), self.n_heads * self.d_head)
+        start = 0
+        for n_cells, length in layout.runs:
+            part = slice(start, start + n_cells * length)
+            heads = self._attend(qkv[part].view(n_cells, length, -1), None)
+            mixed[part] = heads.reshape(n_cells * length, -1)
+            start = part.stop
+        return mixed
 
     def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
         """[cells, length, heads x d_head of q, k and v] -> [cells, length, d_model]."""
