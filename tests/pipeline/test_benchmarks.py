@@ -12,7 +12,7 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 KEYS = {"name", "unit", "ours", "peer", "peer_name", "ratio", "limit", "share_of_limit"}
 SMALL = {
-    "association": "--tokens 256 --d-in 32 --d-sae 128 --k 4 --genes 50 --loop-tokens 32 --repeats 1",
+    "association": "--tokens 256 --d-in 32 --d-sae 128 --k 4 --genes 50 --tokens-per-cell 30 --loop-tokens 32 --repeats 1",
     "extraction": "--shape tiny --cells 4 --repeats 1 --threads 1",
     "memory": "--cells 300,600",
     "recovery": "--steps 20",
