@@ -27,6 +27,12 @@ def cut_windows(lengths: npt.NDArray[np.int64], max_rows: int) -> list[slice]:
     return windows
 
 
+def cut_pieces(lengths: npt.NDArray[np.int64], max_tokens: int) -> list[npt.NDArray[np.int64]]:
+    """Consecutive cells of at most `max_tokens` tokens together, as `cut_batches` gives them: for models that compute no
+    padding."""
+    return [np.arange(piece.start, piece.stop) for piece in cut_windows(lengths, max_tokens)]
+
+
 def cut_batches(lengths: npt.NDArray[np.int64], batch_tokens: int) -> list[npt.NDArray[np.int64]]:
     """Cells in batches of like length, longest first, each of at most `batch_tokens` tokens with its padding.
 

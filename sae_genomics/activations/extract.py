@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from sae_genomics.activations.capture import ShardSink, Summary
-from sae_genomics.activations.cutting import cut_batches, cut_windows
+from sae_genomics.activations.cutting import cut_batches, cut_pieces, cut_windows
 from sae_genomics.activations.dtypes import item_bytes
 from sae_genomics.activations.sampling import stored_tokens
 from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, stored_fingerprint, write_tokens
@@ -202,7 +202,7 @@ def capture(
         for window in windows:
             first, last = int(stored_ptr[window.start]), int(stored_ptr[window.stop])
             buffer = sink.window(first, last - first)
-            for cells in cut_batches(tokens.lengths[window], batch_tokens):
+            for cells in _batches(model, tokens.lengths[window], batch_tokens):
                 stop_point()
                 cells = cells + window.start
                 batch = tokens.take(cells)
@@ -217,6 +217,12 @@ def capture(
                 progress.advance(len(batch))
             sink.submit(buffer)
     return sink.summaries
+
+
+def _batches(model: CellModel, lengths: npt.NDArray[np.int64], batch_tokens: int) -> list[npt.NDArray[np.int64]]:
+    if model.piece_tokens is None:
+        return cut_batches(lengths, batch_tokens)
+    return cut_pieces(lengths, min(batch_tokens, model.piece_tokens))
 
 
 def ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

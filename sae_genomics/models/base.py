@@ -59,7 +59,8 @@ class CellModel(ABC):
     """A loaded foundation model.
 
     vocab: name -> id of gene tokens only. special_ids: name -> id of the others. drug_ids: drug -> row of the chemical
-    encoder's table; empty when no drug is used.
+    encoder's table; empty when no drug is used. piece_tokens: a batch is best of so many tokens, whatever its cells'
+    lengths; None where padding is computed, so that cells of like length belong together.
     """
 
     info: ModelInfo
@@ -67,6 +68,7 @@ class CellModel(ABC):
     special_ids: dict[str, int]
     drug_ids: dict[str, int]
     tokeniser: TokeniserSettings
+    piece_tokens: int | None = None
 
     def tokenise(
         self,

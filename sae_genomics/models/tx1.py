@@ -78,11 +78,12 @@ class NativeTx1(CellModel):
         load_weights(self.network, weights, prefix=PREFIX, ignore=_not_needed(release), device=device, dtype=dtype)
         self.network.eval().requires_grad_(False)
         use_onednn(self.network, device, dtype)
-        self._widest = max(release.config.d_mlp, 3 * release.config.d_model)
+        if device.type == "cpu":
+            self.piece_tokens = tokens_at_once(max(release.config.d_mlp, 3 * release.config.d_model))
 
     @torch.inference_mode()
     def forward_layers(self, batch: Tokens, layers: Sequence[int], hook: str) -> dict[int, Tensor]:
-        pieces = [batch] if self.device.type != "cpu" else pieces_of(batch, tokens_at_once(self._widest))
+        pieces = [batch] if self.piece_tokens is None else pieces_of(batch, self.piece_tokens)
         if len(pieces) == 1:
             return self._capture(batch, layers, hook)
         dtype = self.network.flag_encoder.weight.dtype

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_genomics.activations.cutting import _cheapest_cuts, cut_batches, cut_windows
+from sae_genomics.activations.cutting import _cheapest_cuts, cut_batches, cut_pieces, cut_windows
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=60).map(lambda x: np.array(x, dtype=np.int64))
 
@@ -64,3 +64,9 @@ def test_the_cut_is_the_best_of_all(lengths, batch_tokens, batch_cost):
     inner = (list(chosen) for size in range(n) for chosen in combinations(range(1, n), size))
     best = min(cost([0, *chosen, n]) for chosen in inner)
     assert cost(_cheapest_cuts(lengths, batch_tokens, batch_cost)) == best
+
+
+def test_pieces_are_all_cells_in_order():
+    lengths = np.array([3, 4, 9, 2, 2, 2, 1])
+    pieces = cut_pieces(lengths, 6)
+    assert [piece.tolist() for piece in pieces] == [[0], [1], [2], [3, 4, 5], [6]]
