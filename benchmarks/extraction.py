@@ -69,7 +69,7 @@ def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
     write_release(folder / "model", d_model, n_layers, n_heads)
     write_cells(folder / "cells.h5ad", arguments.cells)
     reference = [run_reference(folder, arguments, d_model, n_layers, n_heads)]  # before ours, and after
-    rows: dict[str, dict[str, float]] = {}
+    rows: dict[str, dict[str, float | None]] = {}
     for dtype in ("float32", "bfloat16"):
         measured = measure(folder, dtype, n_layers, arguments)
         limit = matrix_products_a_second(d_model, dtype, arguments.device) / (24 * d_model**2 * n_layers)
