@@ -23,11 +23,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sae_genomics.config import SaeConfig
 from sae_genomics.progress import Progress
-from sae_genomics.sae.compare import RECOVERED_COSINE, STABLE_COSINE, match
+from sae_genomics.sae.compare import RECOVERED_COSINE, match
 from sae_genomics.sae.evaluate import evaluate
 from sae_genomics.sae.export import fold
 from sae_genomics.sae.load import Encoder
 from sae_genomics.sae.spec import make_spec
+from sae_genomics.sae.stability import stability
 from sae_genomics.sae.train import fit
 
 
@@ -124,17 +125,18 @@ def main() -> int:
         measured = [evaluate(encoder, [heldout]) for encoder in (first, second)]
         assert measured[0] is not None
         assert measured[1] is not None
-        live = [torch.from_numpy(each.firing_rate > 0) for each in measured if each is not None]
+        live = int((measured[0].firing_rate > 0).sum())
         found = match(directions, first.W_dec)
-        stable = match(first.W_dec[live[0]], second.W_dec[live[1]])
+        stable = stability(first, measured[0], second, measured[1]).share
+        assert stable is not None
         sets[name] = {
-            "mmcs": found.mmcs, "recovered": found.share(RECOVERED_COSINE), "stable": stable.share(STABLE_COSINE),
-            "fvu": measured[0].fvu, "l0": measured[0].l0, "live": int(live[0].sum()), "k": k, "directions": len(directions),
+            "mmcs": found.mmcs, "recovered": found.share(RECOVERED_COSINE), "stable": stable,
+            "fvu": measured[0].fvu, "l0": measured[0].l0, "live": live, "k": k, "directions": len(directions),
         }  # fmt: skip
         print(
             f"{name:20} {len(directions)} directions, k {k}: MMCS {found.mmcs:.3f}, recovered {found.share(RECOVERED_COSINE):.1%}, "
-            f"stable between seeds {stable.share(STABLE_COSINE):.1%}, FVU {measured[0].fvu:.3f}, L0 {measured[0].l0:.2f}, "
-            f"{int(live[0].sum())} of {first.d_sae} latents live"
+            f"stable between seeds {stable:.1%}, FVU {measured[0].fvu:.3f}, L0 {measured[0].l0:.2f}, "
+            f"{live} of {first.d_sae} latents live"
         )
     if arguments.json:
         worst = min(each["recovered"] for each in sets.values())

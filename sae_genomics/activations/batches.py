@@ -30,10 +30,10 @@ _PURPOSE = zlib.crc32(b"activations.batches")
 class ShuffledBatches:
     """Endless float32 [batch_rows, d_model] CPU tensors; a batch that an epoch's end cuts goes on with the next epoch.
 
-    Rows that fit `memory_bytes` (default: those of POOL_ROWS rows, at most MEMORY_BYTES) are held in memory and permuted as
-    a whole each epoch. More are read in groups of blocks: each epoch permutes the blocks of all files, takes as many as
-    fill half of `memory_bytes` (the next group is read meanwhile), and permutes their rows. Which way is taken depends on the rows and on `memory_bytes`, never on the
-    machine, so that a seed means the same batches everywhere.
+    Rows that fit `memory_bytes` (default: those of POOL_ROWS rows, at most MEMORY_BYTES) are held in memory and permuted
+    as a whole each epoch. More are read in groups of blocks: each epoch permutes the blocks of all files, takes as many
+    as fill half of `memory_bytes` (the next group is read meanwhile), and permutes their rows. Which way is taken
+    depends on the rows and on `memory_bytes`, never on the machine, so that a seed means the same batches everywhere.
 
     rows: what to draw from. seed: sets the order. prefetch: batches made ahead; makes no difference to what comes.
     pin_memory: allocate batches in page-locked memory, for asynchronous copies to CUDA.
