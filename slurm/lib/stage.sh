@@ -30,8 +30,11 @@ while :; do # a trap interrupts wait: only a wait without one gives the child's 
   [[ -n $signalled ]] || break
 done
 trap '' USR1 TERM
-# A signal that came before Python could listen ended it: nothing was begun, so nothing is lost.
-[[ -n $asked_to_stop ]] && ((code == 138 || code == 143)) && code=75
+# A signal that came before Python could listen ended it, and may have reached it before this script: nothing was begun,
+# so nothing is lost. Bash forgets the code of a child that ends in the very moment of a trap (-1, in older ones 127):
+# beginning again is right then too, what is done is found done.
+((code == 138 || code == 143)) && code=75
+[[ -n $asked_to_stop ]] && ((code < 0 || code == 127)) && code=75
 
 note="$(date '+%F %T') $(hostname): $stage, job ${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-none}}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}, ended with exit code $code"
 ((code > 128)) && note+=" (signal $((code - 128)))"
