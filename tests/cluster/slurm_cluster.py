@@ -181,7 +181,7 @@ class SlurmCluster:
             "AccountingStorageType": "accounting_storage/none", "JobAcctGatherType": "jobacct_gather/linux",
             "JobAcctGatherFrequency": "task=1", "JobAcctGatherParams": "OverMemoryKill",
             "JobCompType": "jobcomp/filetxt", "JobCompLoc": str(self.completed_file),
-            "GresTypes": "gpu", "ReturnToService": 2, "KillWait": 3, "SlurmdTimeout": 5, "MessageTimeout": 10,
+            "GresTypes": "gpu", "ReturnToService": 2, "KillWait": 30, "SlurmdTimeout": 5, "MessageTimeout": 10,
             "MinJobAge": 60, "UnkillableStepTimeout": 30,
             "SchedulerParameters": "sched_interval=1,sched_min_interval=0,bf_interval=1,batch_sched_delay=0",
             **self.settings,
