@@ -20,9 +20,15 @@ _CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "24", "LRU_CACHE_CAPACITY": "1"}
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x weight^T + bias, without a gradient. x: [rows, n_in], contiguous. weight: [n_out, n_in]. bias: [n_out]."""
+    """x weight^T + bias, without a gradient. x: [rows, n_in], contiguous. weight: [n_out, n_in], or `packed`. bias: [n_out]."""
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return result
+
+
+def packed(weight: Tensor, rows: int) -> Tensor:
+    """A copy of a weight in the order in which products with about so many rows read it. Nothing else can read it."""
+    copy: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+    return copy
 
 
 @cache
@@ -39,7 +45,11 @@ def available(dtype: torch.dtype) -> bool:
     x, weight, bias = torch.arange(6.0).reshape(2, 3), torch.arange(12.0).reshape(4, 3), torch.ones(4)
     try:  # the operator is torch.compile's own, and may change its arguments
         with torch.inference_mode():
-            found = product(x.to(dtype), weight.to(dtype), bias.to(dtype)).float()
+            found, again = (
+                product(x.to(dtype), each, bias.to(dtype)).float()
+                for each in (weight.to(dtype), packed(weight.to(dtype), len(x)))
+            )
     except (AttributeError, RuntimeError, TypeError):
         return False
-    return torch.equal(found, x @ weight.T + bias)
+    expected = x @ weight.T + bias
+    return torch.equal(found, expected) and torch.equal(again, expected)
