@@ -19,7 +19,7 @@ from sae_genomics.progress import say, stop_asked, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import Stage
 
-_LOOK_SECONDS = 0.2  # between looks for a signal while waiting
+_LOOK_SECONDS = 0.2  # between looks for a signal, while waiting
 _mine = threading.local()
 
 
@@ -83,9 +83,10 @@ class _Company:
         return self._codes
 
     def _join(self) -> None:
+        """Looks up now and then: a signal's handler runs in this thread, and another one may have been given the signal."""
         for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+            while thread.is_alive():
+                thread.join(_LOOK_SECONDS)
 
     def _serve(self) -> None:
         _mine.company = self

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _MARGIN = 1.15  # of an allocator's gaps, and of what is not counted
 _CONTEXT_BYTES = 128 << 20  # a stream's workspaces in CUDA's libraries
 _BATCHES_AHEAD = 8
+_EVALUATED_ROWS = 4096
 _PROCESS_BYTES = 3 << 30  # of the host's memory: Python, torch, CUDA's own
 
 
@@ -37,15 +38,16 @@ class Needs:
 
 
 def training_needs(spec: Spec, row_bytes: int, stability: bool = False) -> Needs:
-    """An upper estimate of what training by `TorchStep` or `JumpReluStep` takes on a GPU.
+    """An upper estimate, about twice of what is counted, of what training by `TorchStep` or `JumpReluStep` takes on a GPU.
 
     With P = 2 d_sae d_in + 2 d_sae + d_in parameters, T rows a step, L nested dictionaries, and 4 bytes a number:
 
         weights, two moments, gradients                      4 P
         an update's temporaries, or the folded encoder's     2 P
         with a second seed, the first SAE and its state      5 P
-        pre-activations, scores and their copies, of the     4 H, H = min(T d_sae, a bound of the step's or the encoder's)
+        pre-activations, scores and their copies, of the     4 H, H = min(T d_sae, HIDDEN_ELEMENTS)
           rows that are encoded at once                      (JumpReLU keeps 12 T d_sae for its gradient)
+        or those of the evaluation, where they are more      3 min(4 096 d_sae, the encoder's HIDDEN_ELEMENTS)
         rows, reconstructions, errors and gradients          T d_in (8 + 3 L)
 
     and beside these 112 bytes for each active entry, of which there are T (1.5 k + d_in / 2), what is gathered at once, 2 bytes
@@ -57,10 +59,9 @@ def training_needs(spec: Spec, row_bytes: int, stability: bool = False) -> Needs
     rows, d_in, d_sae = spec.batch_rows, spec.d_in, spec.d_sae
     parameters = 2 * d_sae * d_in + 2 * d_sae + d_in
     numbers = parameters * (11 if stability else 6)
-    if spec.architecture == "jumprelu":
-        numbers += 12 * rows * d_sae
-    encoded = min(rows * d_sae, torch_step.HIDDEN_ELEMENTS)
-    numbers += 4 * max(encoded, min(4096 * d_sae, load.HIDDEN_ELEMENTS))
+    dense = spec.architecture == "jumprelu"
+    encoded = 12 * rows * d_sae if dense else 4 * min(rows * d_sae, torch_step.HIDDEN_ELEMENTS)
+    numbers += max(encoded, 3 * min(_EVALUATED_ROWS * d_sae, load.HIDDEN_ELEMENTS))
     numbers += rows * d_in * (8 + 3 * len(spec.widths)) + 3 * torch_step.GATHER_ELEMENTS
     entries = rows * (1.5 * spec.k + d_in / 2)
     low = 2 * parameters if spec.compute_dtype != "float32" else 0
