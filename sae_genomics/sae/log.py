@@ -97,6 +97,7 @@ class WeightsAndBiases:
             config=config,
             mode=mode,
             reinit="create_new",  # beside other runs of this process, instead of giving back the one that is open
+            settings=wandb.Settings(console="off"),  # whose console is one for all of them
         )
 
     def log(self, values: dict[str, Any]) -> None:
