@@ -94,6 +94,8 @@ def _call(run: Run, stage: Stage, task: int) -> None:
             if owner is None:
                 raise
             damaged, what = damage.path, str(damage)
+            if beside_others():
+                say(f"{_label(run, stage, task)}: {what}; waits for the others to end")
         except RuntimeError as error:
             if alone or not beside_others() or not out_of_memory(error):
                 raise

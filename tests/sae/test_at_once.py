@@ -129,3 +129,27 @@ def test_one_model_at_a_time(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(splicing, "heldout_tokens", no_tokens)
     train(run)
     assert (users, most) == ([0], [1])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "jumprelu"])
+def test_on_a_gpu_each_has_a_stream_of_its_own(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    settings = {"steps": 200, "device": "cuda", "architecture": architecture}
+    one = make_run(name="one", layers=LAYERS, layers_at_once=1, **settings)
+    train(one)
+    streams, real = set(), sae_task.fit
+
+    def seen(*arguments: Any, **keywords: Any) -> Any:
+        streams.add(torch.cuda.current_stream().cuda_stream)
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(sae_task, "fit", seen)
+    three = make_run(name="three", layers=LAYERS, **settings)  # as many as fit
+    train(three)
+    assert len(streams) == 3
+    assert torch.cuda.default_stream().cuda_stream not in streams
+    for before, after in zip(results(one), results(three), strict=True):
+        for key in ("fvu", "l0", "train_fvu", "activation_scale"):
+            assert after["metrics"][key] == pytest.approx(before["metrics"][key], rel=0.02), key
