@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-{path.name}"
+    temporary = path.parent / f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}-{path.name}"
     try:
         yield temporary
         _flush(temporary)

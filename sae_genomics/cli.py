@@ -53,7 +53,7 @@ def stage_main(name: str, argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=f"{stage.number:02d}_{name}.py",
         description=f"Run stage {stage.number:02d} {name} of a run. {_stage_help(stage)} Without --task every task that is not "
-        "done runs, one after the other; tasks that are done are left alone.",
+        "done runs; tasks that are done are left alone.",
     )
     _stage_arguments(parser)
     arguments = parser.parse_args(argv)

@@ -131,7 +131,12 @@ class SaeConfig(Section):
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     checkpoint_every_seconds: float = Field(300, gt=0)
     log_every: int = Field(50, ge=1)
-    layers_per_task: int = Field(1, ge=1, description="layers one Slurm task trains one after the other")
+    layers_per_task: int = Field(1, ge=1, description="layers one Slurm task trains")
+    layers_at_once: int | None = Field(
+        None,
+        ge=1,
+        description="layers one process trains at once; default: as many as fit a GPU's free memory, elsewhere 1",
+    )
     gpus_per_task: int = Field(1, ge=0)
     evaluate_tokens: int = Field(200_000, ge=1, description="held-out tokens the metrics are measured on")
     loss_recovered_cells: int = Field(

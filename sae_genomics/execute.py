@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 import resource
@@ -10,11 +11,12 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 from sae_genomics import __version__
+from sae_genomics.at_once import beside_others, out_of_memory, run_at_once, wait_until_alone
 from sae_genomics.atomic import remove_empty_folders, remove_leftovers
 from sae_genomics.errors import EXIT_BUG, EXIT_DONE, EXIT_USER, DamagedArtifact, UserError, one_line
 from sae_genomics.progress import duration, say, stop_point
@@ -33,7 +35,7 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
     if not 0 <= task < n_tasks:
         raise UserError(f"--task {task}: stage {stage.name} of run {run.name} has {n_tasks} tasks, 0 to {n_tasks - 1}")
     state = run.state(stage, task)
-    label = f"{stage.name} {run.unit_key(stage, task)}" if stage.unit != "run" else stage.name
+    label = _label(run, stage, task)
     if state.done:
         say(f"{label}: done already")
         return False
@@ -72,25 +74,47 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
     return True
 
 
+_made_at: dict[Path, float] = {}  # inputs that this process made again, and when (time.monotonic)
+
+
 def _call(run: Run, stage: Stage, task: int) -> None:
-    """Do the task's work; an input that turns out damaged is made again, and the work begun anew, while that helps."""
+    """Do the task's work, and begin it anew while that helps.
+
+    An input that turns out damaged is made again. What lacked the accelerator's memory beside other tasks is tried once more without
+    them. Both wait for tasks beside this one to end: they may read the same input, or need the memory.
+    """
     made_again: set[Path] = set()
+    alone = False
     while True:
+        began, damaged, owner = time.monotonic(), None, None
         try:
             return stage.call(run, task)
         except DamagedArtifact as damage:
-            if damage.path is None or damage.path in made_again:
-                raise
-            owner = _maker(run, stage, damage.path)
+            owner = None if damage.path in made_again else _maker(run, stage, damage.path)
             if owner is None:
                 raise
-            say(f"{damage}; it is made again")
-            made_again.add(damage.path)
-            damage.path.unlink(missing_ok=True)
-            execute(run, *owner)
+            damaged, what = damage.path, str(damage)
+            if beside_others():
+                say(f"{_label(run, stage, task)}: {what}; waits for the others to end")
+        except RuntimeError as error:
+            if alone or not beside_others() or not out_of_memory(error):
+                raise
+            alone = True
+            say(
+                f"{_label(run, stage, task)}: the memory does not hold it beside the others; "
+                "it is tried again alone when they have ended"
+            )
+        wait_until_alone()
+        if damaged is not None and owner is not None:
+            made_again.add(damaged)
+            if _made_at.get(damaged, -math.inf) < began:  # else another task found it damaged too, and was first
+                say(f"{what}; it is made again")
+                damaged.unlink(missing_ok=True)
+                execute(run, *owner)
+                _made_at[damaged] = time.monotonic()
 
 
-def _maker(run: Run, stage: Stage, path: Path) -> tuple[Stage, int] | None:
+def _maker(run: Run, stage: Stage, path: Path | None) -> tuple[Stage, int] | None:
     """The task of an earlier stage that leaves `path`."""
     for earlier in STAGES[: STAGES.index(stage)] if stage in STAGES else ():
         for task in range(run.n_tasks(earlier)):
@@ -99,15 +123,16 @@ def _maker(run: Run, stage: Stage, path: Path) -> tuple[Stage, int] | None:
     return None
 
 
-def execute_all(run: Run, stage: Stage, tasks: Iterable[int]) -> int:
-    """Run tasks one after the other; a failing one stops only itself. Returns the exit code of the worst.
+def execute_all(run: Run, stage: Stage, tasks: Sequence[int]) -> int:
+    """Run tasks one after the other, or several at once; a failing one stops only itself. Returns the exit code of the worst.
 
     Interrupted passes through: what asked to stop meant all of them.
     """
-    worst = EXIT_DONE
-    for task in tasks:
+
+    def work(task: int) -> int:
         try:
             execute(run, stage, task)
+            return EXIT_DONE
         except (
             UserError,
             DamagedArtifact,
@@ -118,23 +143,28 @@ def execute_all(run: Run, stage: Stage, tasks: Iterable[int]) -> int:
             ValueError,
             LookupError,
         ) as error:
-            code = report_failure(run, stage, task, error)
-            worst = EXIT_BUG if EXIT_BUG in (worst, code) else code
-    return worst
+            return report_failure(run, stage, task, error)
+
+    failures = set(run_at_once(run, stage, tasks, work).values()) - {EXIT_DONE}
+    return EXIT_BUG if EXIT_BUG in failures else max(failures, default=EXIT_DONE)
 
 
 def report_failure(run: Run, stage: Stage, task: int, error: Exception) -> int:
     """Say in one line (a bug: with its traceback) why a task failed; returns its exit code."""
-    label = stage.name if stage.unit == "run" else f"{stage.name} {run.unit_key(stage, task)}"
+    label = _label(run, stage, task)
     run.heartbeat_file(stage, task).unlink(missing_ok=True)
     remove_empty_folders(run.heartbeat_file(stage, task).parent, up_to=run.config.paths.logs)
     line = one_line(error)
     if line is None:
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)).rstrip())
         say(f"error: {label} failed with a bug: {type(error).__name__}: {error}")
         return EXIT_BUG
     say(f"error: {label}: {line}")
     return EXIT_USER
+
+
+def _label(run: Run, stage: Stage, task: int) -> str:
+    return stage.name if stage.unit == "run" else f"{stage.name} {run.unit_key(stage, task)}"
 
 
 def _check_inputs(run: Run, stage: Stage, task: int) -> None:

@@ -6,7 +6,10 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -14,11 +17,18 @@ from sae_genomics.atomic import write_json
 from sae_genomics.errors import Interrupted
 
 _stop_signal: int | None = None
+_writing = threading.Lock()
 
 
 def say(message: str) -> None:
-    """One line to standard error, at once."""
-    print(message, file=sys.stderr, flush=True)
+    """One line to standard error, at once and whole, whatever other threads say."""
+    _write(message + "\n")
+
+
+def _write(text: str) -> None:
+    with _writing:
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 class Progress:
@@ -28,13 +38,14 @@ class Progress:
     total: how much there is to do, in `unit`s; None when that is not known.
     heartbeat: JSON file with keys label, done, total, unit, rate, seconds_left, time, host, pid; None for none.
 
-    Lines come every two seconds on a terminal (overwriting one another), every fifteen in a log.
+    Lines come every two seconds on a terminal (overwriting one another), every fifteen in a log and in any thread but the main
+    one: what runs there is beside others, whose lines it would overwrite.
     """
 
     def __init__(self, label: str, total: float | None, unit: str, heartbeat: Path | None = None):
         self.label, self.total, self.unit, self.heartbeat = label, total, unit, heartbeat
         self.done = 0.0
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty() and threading.current_thread() is threading.main_thread()
         self._interval = 2.0 if self._terminal else 15.0
         self._started = self._printed = self._beaten = time.monotonic()
         self._skipped = 0.0
@@ -82,8 +93,7 @@ class Progress:
         parts = [f"{self.label}: {self.done:,.0f}{of} {self.unit}", f"{self.rate:,.1f} {self.unit}/s", time_text, note]
         line = "  ".join(part for part in parts if part)
         if self._terminal:
-            sys.stderr.write("\r\x1b[2K" + line + ("\n" if end else ""))
-            sys.stderr.flush()
+            _write("\r\x1b[2K" + line + ("\n" if end else ""))
         else:
             say(line)
 
@@ -121,6 +131,17 @@ def catch_stop_signals() -> None:
 
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, mark)
+
+
+@contextmanager
+def stop_asked(number: int) -> Iterator[None]:
+    """Within it every thread finds that signal `number` asked to stop."""
+    global _stop_signal
+    before, _stop_signal = _stop_signal, number
+    try:
+        yield
+    finally:
+        _stop_signal = before
 
 
 def stop_requested() -> bool:

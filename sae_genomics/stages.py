@@ -25,6 +25,7 @@ class Stage:
     ignores: `section.key`s within those that it does not depend on.
     root: where its files and manifests stand.
     function: `module:name`, called as name(run, task).
+    fitting: `module:name`, called as name(run, n): how many of n tasks one process can do at once; without it one.
     files: (run, task) → files the task must leave, each with what distinguishes its fingerprint.
     version: raised whenever the meaning of its files changes.
     gpu: whether a task can use one.
@@ -39,6 +40,7 @@ class Stage:
     root: Literal["checkpoints", "results"]
     function: str
     files: Callable[[Run, int], Files]
+    fitting: str | None = None
     version: int = 1
     ignores: frozenset[str] = frozenset()
     gpu: bool = False
@@ -46,8 +48,19 @@ class Stage:
 
     def call(self, run: Run, task: int) -> None:
         """Do one task's work, in this process."""
-        module, name = self.function.split(":")
-        getattr(importlib.import_module(module), name)(run, task)
+        _named(self.function)(run, task)
+
+    def at_once(self, run: Run, n_tasks: int) -> int:
+        """How many of `n_tasks` tasks to do at once in this process, from 1 to n_tasks."""
+        if self.fitting is None or n_tasks < 2:
+            return 1
+        return max(1, min(n_tasks, _named(self.fitting)(run, n_tasks)))
+
+
+def _named(function: str) -> Callable[..., Any]:
+    module, name = function.split(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _prepare_files(run: Run, task: int) -> Files:
@@ -111,7 +124,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="train", number=3, unit="layer", needs=("extract",), root="checkpoints",
         keys=("run.seed", "sae"),
-        function="sae_genomics.sae.task:run_task", files=_train_files, gpu=True,
+        function="sae_genomics.sae.task:run_task", fitting="sae_genomics.sae.memory:layers_at_once", files=_train_files, gpu=True,
     ),
     Stage(
         name="associate", number=4, unit="layer", needs=("train",), root="results",

@@ -118,10 +118,16 @@ def use_allotted_cores() -> None:
     for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
         value = os.environ.get(name, "")
         if value.isdigit() and int(value) > 0:
-            torch.set_num_threads(int(value))
-            return
+            return _use_threads(int(value))
     if hasattr(os, "sched_getaffinity"):
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        _use_threads(len(os.sched_getaffinity(0)))
+
+
+def _use_threads(count: int) -> None:
+    if (
+        torch.get_num_threads() != count
+    ):  # it is the whole process', whose other threads may be in the middle of a product
+        torch.set_num_threads(count)
 
 
 # --- the shard's tokens ---

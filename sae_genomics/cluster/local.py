@@ -1,11 +1,13 @@
-"""Runs everything that is not done on this machine, in the pipeline's order, one task after the other."""
+"""Runs everything that is not done on this machine, in the pipeline's order."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
+from sae_genomics.at_once import run_at_once
 from sae_genomics.cluster import attempts
 from sae_genomics.cluster.lock import locked
 from sae_genomics.cluster.plan import StagePlan, describe, forget, make_plan
@@ -41,16 +43,18 @@ def _run_stages(run: Run, plans: Sequence[StagePlan]) -> list[tuple[str, int]]:
     for plan in plans:
         stage = plan.stage
         left_out: Counter[str] = Counter()
+        ready = []
         for task in plan.todo:
-            label = _label(run, stage, task)
-            lacking = _lacking(run, stage, task, unfinished)
-            if lacking:
+            if lacking := _lacking(run, stage, task, unfinished):
                 left_out[lacking] += 1
                 unfinished[stage.name, task] = lacking
-                continue
-            # A first stage that refuses its input leaves nothing behind, a note of the attempt included.
-            code = attempts.run_task(run, stage, task, noted=bool(stage.needs))
+            else:
+                ready.append(task)
+        # A first stage that refuses its input leaves nothing behind, a note of the attempt included.
+        work = partial(attempts.run_task, run, stage, noted=bool(stage.needs))
+        for task, code in sorted(run_at_once(run, stage, ready, work).items()):
             if code != EXIT_DONE:
+                label = _label(run, stage, task)
                 failed.append((label, code))
                 unfinished[stage.name, task] = label
                 if not stage.needs:

@@ -46,7 +46,7 @@ def pipeline(
         return submit(run, from_stage=from_stage, dry_run=dry_run)
     if dry_run:
         say(describe(run, make_plan(run, from_stage)))
-        say("dry run: nothing was run; without --dry-run these tasks run on this machine, one after the other")
+        say("dry run: nothing was run; without --dry-run these tasks run on this machine")
         return EXIT_DONE
     _refuse_while_queued(run)
     return run_locally(run, from_stage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sae_genomics.stages import Stage
 
 ROOM_LEFT = 0.05  # share of the scratch disk that stays free for others
 _BLOCK = 1 << 24
+_copying = threading.Lock()  # layers trained at once: what one copies is no longer free for the next
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,10 @@ class StagedStage(Stage):
         if folder is None:
             return super().call(run, task)
         try:
-            if self._copied(run, task, folder):
+            with _copying:
+                stop_point()
+                copied = self._copied(run, task, folder)
+            if copied:
                 return super().call(StagedRun(run, layer, folder), task)
             return super().call(run, task)
         finally:

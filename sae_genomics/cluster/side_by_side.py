@@ -30,10 +30,12 @@ def run_shares(command: Sequence[str], tasks: Sequence[int], gpus: Sequence[str]
     """
     shares = [share for place in range(len(gpus)) if (share := list(tasks[place :: len(gpus)]))]
     threads = max(1, int(os.environ.get("OMP_NUM_THREADS", "1")) // len(shares))
+    megabytes = os.environ.get("SLURM_MEM_PER_NODE", "")  # what Slurm allots to all of them
+    memory = {"SLURM_MEM_PER_NODE": str(int(megabytes) // len(shares))} if megabytes.isdigit() else {}
     say(f"{len(tasks)} layers on {len(shares)} GPUs, side by side")
     processes = []
     for gpu, share in zip(gpus, shares, strict=False):
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": str(threads)}
+        environment = {**os.environ, **memory, "CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": str(threads)}
         words = [word for task in share for word in ("--task", str(task))]
         processes.append(subprocess.Popen([sys.executable, *command, *words], env=environment))
 

@@ -1,4 +1,4 @@
-"""What a Slurm task runs: from its array index to the pipeline's tasks, one after the other.
+"""What a Slurm task runs: from its array index to the pipeline's tasks.
 
     python -m sae_genomics.cluster.worker STAGE CONFIG [--offset N] [--pack P] [--source FILE] [--set A.B=C]
 
@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sae_genomics.at_once import run_at_once
 from sae_genomics.cli import guarded
 from sae_genomics.cluster import attempts
 from sae_genomics.cluster.scratch import with_scratch
@@ -79,17 +80,18 @@ def tasks_of(index: int, offset: int, pack: int, n_tasks: int) -> range:
 
 
 def run_tasks(run: Run, stage: Stage, tasks: Sequence[int]) -> dict[int, int]:
-    """Run tasks one after the other; returns task to exit code. A failing one stops only itself.
+    """Run tasks one after the other, or several at once; returns task to exit code. A failing one stops only itself.
 
     Where several layers share an array task it fails only when all of them did (`all_codes`): otherwise Slurm would hold
     back the next stage of the good ones. Which failed is in the attempts.
     """
-    codes = {}
-    for task in tasks:
+
+    def work(task: int) -> int:
         stop_point()
         wait_for_inputs(run, stage, task)
-        codes[task] = attempts.run_task(run, stage, task)
-    return codes
+        return attempts.run_task(run, stage, task)
+
+    return run_at_once(run, stage, tasks, work)
 
 
 def wait_for_inputs(run: Run, stage: Stage, task: int) -> None:

@@ -46,6 +46,7 @@ class Workload:
 
     n_tokens: tokens the model reads, special ones included. shard_stored: int64 [shards], those that are stored.
     max_shard_tokens: tokens read of the largest shard. n_slots: distinct matched genes. n_layers: layers requested.
+    layers_at_once: layers that one process trains at once, as far as the config says so.
     deepest: layers the model runs through. train_tokens: tokens that one SAE sees. seeds: SAEs trained a layer.
     item_bytes: of a stored activation.
     extract_rate, train_rate: FLOP/s.
@@ -57,6 +58,7 @@ class Workload:
     max_shard_tokens: int
     n_slots: int
     n_layers: int
+    layers_at_once: int
     deepest: int
     d_model: int
     max_length: int
@@ -118,6 +120,7 @@ def workload(
         max_shard_tokens=max_shard_tokens,
         n_slots=n_slots,
         n_layers=len(run.layers),
+        layers_at_once=min(config.sae.layers_at_once or 1, len(run.layers)),
         deepest=max(run.layers) + 1,
         d_model=info.d_model,
         max_length=info.max_length,
@@ -230,9 +233,9 @@ def _sae_parameters(work: Workload) -> int:
 def _train(work: Workload) -> Costs:
     # a layer's checkpoints (weights and two moments, and one's successor while that is written) go when it is done
     weights = 4 * _sae_parameters(work)
-    disk = work.n_layers * (weights + 100_000) + 3 * (work.seeds + 1) * weights
+    disk = work.n_layers * (weights + 100_000) + work.layers_at_once * 3 * (work.seeds + 1) * weights
     activations = min(_BATCH_MEMORY, min(_BATCH_ROWS, 2 * work.n_stored) * work.d_model * work.item_bytes)
-    memory = _BASE_MEMORY + 5 * weights + activations + _HIDDEN_MEMORY
+    memory = _BASE_MEMORY + work.layers_at_once * (5 * weights + activations + _HIDDEN_MEMORY)
     # a step costs little more than its encoder's product; training and held-out rows are evaluated
     flops = (work.train_tokens + 2 * work.evaluate_tokens) * 2 * work.d_model * work.d_sae
     return disk, memory, work.n_layers * (5 + work.seeds * flops / work.train_rate)

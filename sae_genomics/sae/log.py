@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,7 +76,7 @@ class TensorBoard:
 class WeightsAndBiases:
     """A wandb run in `folder`; offline unless WANDB_MODE says otherwise, because compute nodes have no network.
 
-    A resumed run goes on under the same id; `wandb sync` uploads it later.
+    A resumed run goes on under the same id; `wandb sync` uploads it later. Several layers of one process have a run each.
     """
 
     def __init__(self, folder: Path, name: str, config: dict[str, Any], identity: str):
@@ -83,6 +84,8 @@ class WeightsAndBiases:
             import wandb
         except ImportError:
             raise UserError("sae.loggers: wandb is not installed; pip install wandb") from None
+        if [int(part) for part in re.findall(r"\d+", wandb.__version__)[:3]] < [0, 19, 10]:
+            raise UserError(f"sae.loggers: wandb {wandb.__version__} is too old; pip install --upgrade wandb")
         folder.mkdir(parents=True, exist_ok=True)
         mode: Any = os.environ.get("WANDB_MODE", "offline")
         self._run = wandb.init(
@@ -93,6 +96,8 @@ class WeightsAndBiases:
             dir=str(folder),
             config=config,
             mode=mode,
+            reinit="create_new",  # beside other runs of this process, instead of giving back the one that is open
+            settings=wandb.Settings(console="off"),  # whose console is one for all of them
         )
 
     def log(self, values: dict[str, Any]) -> None:

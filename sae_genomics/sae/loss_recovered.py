@@ -12,6 +12,7 @@ Monosemanticity", 2023, there with zero ablation; the mean is the stricter basel
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import torch
 from sae_genomics.activations.cutting import cut_batches
 from sae_genomics.activations.extract import loaded_model, ranges, tokenised_shard
 from sae_genomics.artifacts import CELLS
+from sae_genomics.progress import stop_point
 
 if TYPE_CHECKING:
     from sae_genomics.data.tokenise import Tokens
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from sae_genomics.sae.load import Encoder
 
 HIDDEN_SHARE = 0.5
+_model_in_use = threading.Lock()  # there is one in memory, whatever number of layers is trained at once
 Replace = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -52,14 +55,20 @@ class LossRecovered:
 
 
 def loss_recovered(run: Run, layer: int, encoder: Encoder, n_cells: int) -> LossRecovered | None:
-    """Measure on at most n_cells held-out cells, the first in the shards' order. None when no cell is held out."""
-    model = loaded_model(run)
-    tokens = heldout_tokens(run, model, n_cells)
-    if tokens is None:
-        return None
-    return measure(
-        model, tokens, layer, run.config.model.hook, encoder, run.config.run.seed, run.config.activations.batch_tokens
-    )
+    """Measure on at most n_cells held-out cells, the first in the shards' order. None when no cell is held out.
+
+    Waits while another thread measures; raises Interrupted when a signal asked to stop meanwhile.
+    """
+    with _model_in_use:
+        stop_point()
+        model = loaded_model(run)
+        tokens = heldout_tokens(run, model, n_cells)
+        if tokens is None:
+            return None
+        settings = run.config
+        return measure(
+            model, tokens, layer, settings.model.hook, encoder, settings.run.seed, settings.activations.batch_tokens
+        )
 
 
 def heldout_tokens(run: Run, model: CellModel, n_cells: int) -> Tokens | None:

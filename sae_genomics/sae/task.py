@@ -6,6 +6,7 @@ import math
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from sae_genomics import __version__
 from sae_genomics.activations.batches import ShuffledBatches
+from sae_genomics.activations.extract import use_allotted_cores
 from sae_genomics.activations.heldout import heldout_blocks
 from sae_genomics.activations.rows import chosen_rows
 from sae_genomics.activations.store import open_activations
@@ -43,13 +45,33 @@ def run_task(run: Run, task: int) -> None:
     Leaves cfg.json, sae_weights.safetensors, sparsity.safetensors and metrics.json in run.sae_dir(layer), and metrics.jsonl
     beside them. Raises UserError for settings that do not fit the data, Interrupted when a signal asked to stop.
     """
+    device = pick_device(run.config.sae.device)
+    if device.type == "mps":  # no sparse products there; the kernels for CPUs are faster
+        device = torch.device("cpu")
+    if device.type == "cpu":
+        use_allotted_cores()  # before the first product: their number decides how a product rounds
+    with _own_stream(device):
+        _train_layer(run, task, device)
+
+
+@contextmanager
+def _own_stream(device: torch.device) -> Iterator[None]:
+    """On CUDA, a queue of this thread's own, so that layers trained at once do not wait for one another."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.cuda.stream(torch.cuda.Stream(device)):
+        try:
+            yield
+        finally:
+            torch.cuda.empty_cache()  # memory that was freed on one stream serves no other
+
+
+def _train_layer(run: Run, task: int, device: torch.device) -> None:
     layer, config = run.layers[task], run.config.sae
     folder = run.sae_dir(layer)
     stage = stage_named("train")
     fingerprint = run.fingerprint(stage, layer=layer)
-    device = pick_device(config.device)
-    if device.type == "mps":  # no sparse products there; the kernels for CPUs are faster
-        device = torch.device("cpu")
     rows = chosen_rows(run, layer, "train", config.include_cls)
     spec = make_spec(config, rows.d_model, rows.n_rows, _seed(run, layer))
     say(
@@ -68,7 +90,9 @@ def run_task(run: Run, task: int) -> None:
         f"train layer {layer}", seeds * spec.steps * spec.batch_rows, "tokens", run.heartbeat_file(stage, task)
     )
 
-    def train(spec: Spec, order: int, checkpoint: str, loggers: Callable[[int], list[Logger]]) -> _Result:
+    def train(
+        spec: Spec, order: int, checkpoint: str, loggers: Callable[[int], list[Logger]], on_train_rows: bool
+    ) -> _Result:
         with ShuffledBatches(rows, spec.batch_rows, order, pin_memory=device.type == "cuda") as batches:
             trained = fit(
                 spec, batches, layer=layer, normalise=config.normalise, checkpoint=checkpoints / checkpoint,
@@ -76,22 +100,24 @@ def run_task(run: Run, task: int) -> None:
                 checkpoint_every_seconds=config.checkpoint_every_seconds, device=device,
             )  # fmt: skip
             encoder = fold(trained.state, spec, trained.scale)
-            on_train = evaluate(encoder, _some(batches, min(config.evaluate_tokens, rows.n_rows)))
-        assert on_train is not None
-        try:
-            held_out = evaluate(encoder, heldout_blocks(run, layer, config.evaluate_tokens, _EVALUATE_ROWS))
-        except UserError as error:
-            return _Result(trained, encoder, on_train, None, f"not measured on held-out cells: {error}")
-        return _Result(trained, encoder, on_train, held_out, None)
+            held_out, note = None, None
+            try:
+                held_out = evaluate(encoder, heldout_blocks(run, layer, config.evaluate_tokens, _EVALUATE_ROWS))
+            except UserError as error:
+                note = f"not measured on held-out cells: {error}"
+            on_train = None
+            if on_train_rows or held_out is None:
+                on_train = evaluate(encoder, _some(batches, min(config.evaluate_tokens, rows.n_rows)))
+        return _Result(trained, encoder, on_train, held_out, note)
 
-    result = train(spec, run.config.run.seed, CHECKPOINT_FILE, loggers)
+    result = train(spec, run.config.run.seed, CHECKPOINT_FILE, loggers, True)
     trained, encoder = result.trained, result.encoder
     if result.note:
         say(f"train layer {layer}: {result.note}")
     metrics = _metrics(run, layer, spec, result)
     if config.stability:
         other_seed = _seed(run, layer, b"sae.stability")
-        other = train(replace(spec, seed=other_seed), other_seed, "other_seed.safetensors", lambda step: [])
+        other = train(replace(spec, seed=other_seed), other_seed, "other_seed.safetensors", lambda step: [], False)
         found = stability(encoder, result.measured, other.encoder, other.measured)
         metrics |= {"stability": found.share, "stability_mmcs": found.mmcs}
     metrics |= _worth(run, layer, encoder)
@@ -105,17 +131,22 @@ def run_task(run: Run, task: int) -> None:
 
 @dataclass(frozen=True)
 class _Result:
-    """One training and what it measured. held_out: None, and a note why, where there are no such cells."""
+    """One training and what it measured. held_out: None, and a note why, where there are no such cells.
+
+    on_train: None where it was not asked for and there are held-out cells.
+    """
 
     trained: Trained
     encoder: Encoder
-    on_train: Evaluation
+    on_train: Evaluation | None
     held_out: Evaluation | None
     note: str | None
 
     @property
     def measured(self) -> Evaluation:
-        return self.held_out or self.on_train
+        found = self.held_out or self.on_train
+        assert found is not None
+        return found
 
 
 def _seed(run: Run, layer: int, purpose: bytes = b"sae.weights") -> int:
@@ -133,6 +164,7 @@ def _some(batches: ShuffledBatches, n_rows: int) -> Iterator[torch.Tensor]:
 def _metrics(run: Run, layer: int, spec: Spec, result: _Result) -> dict[str, Any]:
     """metrics.json: held-out where not said otherwise, null where there are no held-out cells."""
     trained, on_train, held_out = result.trained, result.on_train, result.held_out
+    assert on_train is not None
     mean_cosine, mean_max_cosine = mean_abs_cosine(result.encoder.W_dec)
     silent = trained.state.tokens_since_fired.cpu() > spec.dead_after_tokens
     return {

@@ -19,7 +19,7 @@ from sae_genomics.sae.state import SaeState
 from sae_genomics.sae.step import BATCH_THRESHOLD_RATE, StepResult, auxk_size, clip_factor
 
 HIDDEN_ELEMENTS = 1 << 28
-_GATHER_ELEMENTS = 1 << 24
+GATHER_ELEMENTS = 1 << 24
 _SPARE = 1.5
 
 
@@ -176,7 +176,7 @@ def gathered_dots(
     left: torch.Tensor, left_row: torch.Tensor, right: torch.Tensor, right_row: torch.Tensor
 ) -> torch.Tensor:
     """left[left_row] . right[right_row], float32 [n], a bounded number of pairs at a time."""
-    at_once = max(1, _GATHER_ELEMENTS // left.shape[1])
+    at_once = max(1, GATHER_ELEMENTS // left.shape[1])
     parts = [
         torch.einsum("nd,nd->n", left[left_row[start : start + at_once]], right[right_row[start : start + at_once]])
         for start in range(0, len(left_row), at_once)

@@ -7,16 +7,21 @@ TRITON_INTERPRET=1.
 
 from __future__ import annotations
 
+import threading
+
 import torch
 import triton
 import triton.language as tl
+
+_launching = threading.Lock()  # of layers trained at once: a kernel is compiled at its first launch, by one of them
 
 
 def sum_rows(pointers: torch.Tensor, column: torch.Tensor, value: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
     """Sum of value x dense[column] by row, float32 [rows, d]. pointers: int64 [rows + 1]; column int64, value float32 [n]."""
     rows, width = len(pointers) - 1, dense.shape[1]
     out = torch.empty(rows, width, dtype=dense.dtype, device=dense.device)
-    _sum_rows[(rows,)](pointers, column, value, dense, out, width, triton.next_power_of_2(width))
+    with _launching:
+        _sum_rows[(rows,)](pointers, column, value, dense, out, width, triton.next_power_of_2(width))
     return out
 
 
@@ -33,10 +38,11 @@ def latent_gradients(
     d_sae, d_in = W_dec.shape
     grad_enc, grad_dec = torch.empty_like(W_dec), torch.empty_like(W_dec)
     grad_b_enc = torch.empty(d_sae, dtype=W_dec.dtype, device=W_dec.device)
-    _latent_gradients[(d_sae,)](
-        centred, gradient, W_dec, pointers, token, row, value, grad_enc, grad_dec, grad_b_enc, d_in,
-        triton.next_power_of_2(d_in),
-    )  # fmt: skip
+    with _launching:
+        _latent_gradients[(d_sae,)](
+            centred, gradient, W_dec, pointers, token, row, value, grad_enc, grad_dec, grad_b_enc, d_in,
+            triton.next_power_of_2(d_in),
+        )  # fmt: skip
     return {"W_enc": grad_enc, "b_enc": grad_b_enc, "W_dec": grad_dec}
 
 

@@ -66,6 +66,9 @@ def test_what_makes_it_dearer(run, make_run):
     d_in = run.model_info.d_model
     weights = 4 * (2 * d_in * 4096 + 4096 + d_in)
     assert cost("train", wide).disk_bytes > 3 * weights
+    together = make_run(run.data_file, sae={"d_sae": 4096, "layers_at_once": 2})
+    assert cost("train", together).memory_bytes > cost("train", wide).memory_bytes + 5 * weights
+    assert cost("train", together).disk_bytes >= cost("train", wide).disk_bytes + 3 * weights
     fewer = make_run(run.data_file, model={"layers": [0]})
     assert cost("extract", fewer).disk_bytes < 0.4 * cost("extract").disk_bytes
     assert cost("extract", fewer).seconds < cost("extract").seconds

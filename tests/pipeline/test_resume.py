@@ -93,3 +93,32 @@ def test_a_stop_signal_saves_and_ends_with_75(tmp_path: Path, write_config: Call
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 75
     assert list((tmp_path / "checkpoints" / "small" / "saes" / "layer_00").rglob("*.safetensors")), "the state is saved"
+
+
+@pytest.mark.slow
+def test_layers_at_once_stopped_by_a_signal_then_finished(tmp_path: Path, write_config: Callable[..., Path]) -> None:
+    sae = {"steps": 2500, "batch_tokens": 64, "stability": True}
+    paths = {root: str(tmp_path / "apart" / root) for root in ("checkpoints", "results", "logs")}
+    finished = run_command("pipeline", write_config("apart.yaml", paths=paths, sae=sae), "--local")
+    assert finished.returncode == 0, finished.stderr
+
+    config = write_config(sae={**sae, "layers_at_once": 2})
+    process = subprocess.Popen(
+        command("pipeline", config, "--local"), cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    saes = tmp_path / "checkpoints" / "small" / "saes"
+    logged = [saes / layer / "metrics.jsonl" for layer in ("layer_00", "layer_02")]
+    while not all(file.exists() and file.read_text().count("\n") > 1 for file in logged):
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 75, error
+    assert "train: 2 layers, 2 at once" in error
+    assert len(list(saes.rglob("training.safetensors"))) == 2, "both are saved"
+
+    finished = run_command("pipeline", config, "--local")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr.count("goes on from step") == 2
+    same_results(tmp_path / "apart" / "results" / "small", tmp_path / "results" / "small")

@@ -126,6 +126,26 @@ def test_stability_is_what_a_second_seed_finds_again(make_run: MakeRun) -> None:
     assert {path.name for path in run.sae_dir(1).iterdir()} == {*SAE_FILES, "metrics.jsonl"}
 
 
+@pytest.mark.parametrize(("heldout", "evaluations"), [(0.25, ["train", "heldout", "heldout"]), (0.0, ["train"] * 2)])
+def test_the_second_seed_is_evaluated_where_it_is_compared(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, heldout: float, evaluations: list[str]
+) -> None:
+    seen = []
+    real = sae_task.evaluate
+
+    def noted(encoder: Any, rows: Any) -> Any:
+        blocks = list(rows)
+        if blocks:
+            seen.append("heldout" if isinstance(blocks[0], np.ndarray) else "train")
+        return real(encoder, blocks)
+
+    monkeypatch.setattr(sae_task, "evaluate", noted)
+    run = make_run(heldout=heldout, stability=True)
+    run_task(run, 0)
+    assert sorted(seen) == sorted(evaluations)
+    assert json.loads((run.sae_dir(1) / "metrics.json").read_text())["stability"] is not None
+
+
 def test_stability_counts_live_features_alone() -> None:
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(5, 16, generator=generator)
