@@ -53,7 +53,7 @@ class LossRecovered:
 
 def loss_recovered(run: Run, layer: int, encoder: Encoder, n_cells: int) -> LossRecovered | None:
     """Measure on at most n_cells held-out cells, the first in the shards' order. None when no cell is held out."""
-    model = loaded_model(run)
+    model = loaded_model(run, may_compile=False)
     tokens = heldout_tokens(run, model, n_cells)
     if tokens is None:
         return None
