@@ -20,7 +20,7 @@ _CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "24", "LRU_CACHE_CAPACITY": "1"}
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x weight^T + bias, without a gradient. x: [rows, n_in], contiguous. weight: [n_out, n_in]. bias: [n_out]."""
+    """x weight^T + bias, without a gradient. x: [rows, n_in], contiguous. weight: [n_out, n_in], or `packed`. bias: [n_out]."""
     if torch.compiler.is_compiling():
         wrapped: Tensor = torch.ops.sae_genomics.product(x, weight, bias)
         return wrapped
@@ -32,13 +32,20 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return result
 
 
-# torch.compile refuses the operator itself unless the weight is a constant of its graph; what is ours it calls as it is
+# torch.compile refuses the operator itself unless the weight is a constant of its graph; one of ours it calls as it is
 _library = torch.library.Library("sae_genomics", "DEF")
 _library.define("product(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
-_library.impl("product", _product, "CPU")
+for _kind in ("CPU", "MkldnnCPU"):  # plain weights, packed ones
+    _library.impl("product", _product, _kind)
 torch.library.register_fake(
     "sae_genomics::product", lambda x, weight, bias: x.new_empty(x.shape[0], weight.shape[0]), lib=_library
 )
+
+
+def packed(weight: Tensor, rows: int) -> Tensor:
+    """A copy of a weight in the order in which products with about so many rows read it. Nothing else can read it."""
+    copy: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+    return copy
 
 
 @cache
@@ -55,7 +62,11 @@ def available(dtype: torch.dtype) -> bool:
     x, weight, bias = torch.arange(6.0).reshape(2, 3), torch.arange(12.0).reshape(4, 3), torch.ones(4)
     try:  # the operator is torch.compile's own, and may change its arguments
         with torch.inference_mode():
-            found = product(x.to(dtype), weight.to(dtype), bias.to(dtype)).float()
+            found, again = (
+                product(x.to(dtype), each, bias.to(dtype)).float()
+                for each in (weight.to(dtype), packed(weight.to(dtype), len(x)))
+            )
     except (AttributeError, RuntimeError, TypeError):
         return False
-    return torch.equal(found, x @ weight.T + bias)
+    expected = x @ weight.T + bias
+    return torch.equal(found, expected) and torch.equal(again, expected)

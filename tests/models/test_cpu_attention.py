@@ -1,4 +1,4 @@
-"""The compiled attention in bfloat16 against attention in float64 of the same numbers."""
+"""The compiled attention against attention in float64 of the same numbers."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_genomics import compiled, onednn
-from sae_genomics.models import cpu_attention
+from sae_genomics.models import avx512, cpu_attention
 from sae_genomics.models.cpu_products import DotProductAttention, use_onednn
 from sae_genomics.models.tx1_config import read_release
 from sae_genomics.models.tx1_network import Attention, Layout
@@ -21,7 +21,15 @@ from sae_genomics.models.tx1_network import Attention, Layout
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tx1_parity"
 CPU = torch.device("cpu")
 
-needs_kernel = pytest.mark.skipif(not cpu_attention.takes(64), reason="this CPU does not multiply bfloat16")
+DTYPES = [
+    pytest.param(
+        dtype, marks=pytest.mark.skipif(not cpu_attention.takes(dtype, 64), reason=f"no kernel for {dtype} on this CPU")
+    )
+    for dtype in (torch.float32, torch.bfloat16)
+]
+# shares and the result are rounded in bfloat16, scores are not
+ROUNDING = {torch.float32: 2e-6, torch.bfloat16: 2**-8}
+in_each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def split(qkv, n_heads, kv_n_heads):
@@ -47,31 +55,30 @@ def relative(got, expected):
     return float((got.double() - expected).norm() / expected.norm())
 
 
-@needs_kernel
+@in_each_dtype
 @settings(max_examples=80, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 300), min_size=1, max_size=4).filter(any),
     heads=st.sampled_from([(1, 1), (3, 3), (4, 2), (3, 1)]), d_head=st.sampled_from([16, 18, 64, 80, 128]),
     largest=st.sampled_from([0.0, 0.1, 1.0, 10.0, 50.0]), seed=st.integers(0, 1000),
 )  # fmt: skip
-def test_it_is_attention(lengths, heads, d_head, largest, seed):
+def test_it_is_attention(dtype, lengths, heads, d_head, largest, seed):
     torch.manual_seed(seed)
     n_heads, kv_n_heads = heads
     cell_ptr = np.concatenate([[0], np.cumsum(lengths)])
     qkv = torch.randn(cell_ptr[-1], n_heads + 2 * kv_n_heads, d_head)
     scores = exact(qkv.flatten(1), cell_ptr, n_heads, kv_n_heads)[1]
     qkv[:, :n_heads] *= largest / max(float(score.abs().max()) for score in scores if score.numel())
-    qkv = qkv.flatten(1).bfloat16()
+    qkv = qkv.flatten(1).to(dtype)
     got = cpu_attention.attend(qkv, cell_ptr, n_heads, kv_n_heads)
     expected, _ = exact(qkv, cell_ptr, n_heads, kv_n_heads)
-    assert got.dtype == torch.bfloat16
-    # shares and the result are rounded, to 2^-9 of each at most; scores are not
-    assert relative(got, expected) < 2**-8
+    assert got.dtype == dtype
+    assert relative(got, expected) < ROUNDING[dtype] * max(1, largest / 10)
 
 
-@needs_kernel
+@in_each_dtype
 @pytest.mark.parametrize("length", [1, 5, 6, 7, 15, 16, 17, 63, 64, 65, 130])
-def test_every_query_sees_every_key_of_its_cell_and_no_other(length):
+def test_every_query_sees_every_key_of_its_cell_and_no_other(dtype, length):
     """Values are the key's own unit vector, so that the result is the shares."""
     torch.manual_seed(length)
     d_head = 130
@@ -79,27 +86,27 @@ def test_every_query_sees_every_key_of_its_cell_and_no_other(length):
     rows[:, 0] = torch.randn(3 * length, d_head)
     rows[:, 1] = torch.randn(3 * length, d_head)
     rows[torch.arange(3 * length), 2, torch.arange(length).repeat(3)] = 1
-    qkv = rows.flatten(1).bfloat16()
+    qkv = rows.flatten(1).to(dtype)
     cell_ptr = np.array([0, length, 2 * length, 3 * length])
     got = cpu_attention.attend(qkv, cell_ptr, 1, 1)
-    torch.testing.assert_close(got.double(), exact(qkv, cell_ptr, 1, 1)[0], rtol=2**-7, atol=1e-7)
+    torch.testing.assert_close(got.double(), exact(qkv, cell_ptr, 1, 1)[0], rtol=2 * ROUNDING[dtype], atol=1e-7)
 
 
-@needs_kernel
-def test_exponentials_keep_their_precision_far_from_the_largest():
+@in_each_dtype
+def test_exponentials_keep_their_precision_far_from_the_largest(dtype):
     """Two keys whose scores are apart by up to 80: the smaller one's share, of the value 2^60."""
     qkv = torch.zeros(2, 3, 64)
     for apart in torch.linspace(0, 80, 400):
         qkv[0, 0, 0], qkv[1, 1, 0], qkv[1, 2, 0] = 8.0, -float(apart), 2.0**60
-        rows = qkv.flatten(1).bfloat16()
+        rows = qkv.flatten(1).to(dtype)
         got = cpu_attention.attend(rows, np.array([0, 2]), 1, 1)[0, 0]
-        assert float(got) == pytest.approx(float(exact(rows, [0, 2], 1, 1)[0][0, 0]), rel=2**-7)
+        assert float(got) == pytest.approx(float(exact(rows, [0, 2], 1, 1)[0][0, 0]), rel=10 * ROUNDING[dtype])
 
 
-@needs_kernel
-def test_what_is_not_finite_shows():
+@in_each_dtype
+def test_what_is_not_finite_shows(dtype):
     torch.manual_seed(0)
-    qkv = torch.randn(40, 3 * 64).bfloat16()
+    qkv = torch.randn(40, 3 * 64).to(dtype)
     cell_ptr = np.array([0, 17, 40])
     clean = cpu_attention.attend(qkv, cell_ptr, 1, 1)
     for place, rows in ((0, [20]), (64, list(range(17, 40))), (128, list(range(17, 40)))):
@@ -114,12 +121,12 @@ def test_what_is_not_finite_shows():
             assert torch.equal(got[untouched], clean[untouched])
 
 
-@needs_kernel
-def test_threads_and_ranges_do_not_change_the_result(monkeypatch):
+@in_each_dtype
+def test_threads_and_ranges_do_not_change_the_result(dtype, monkeypatch):
     torch.manual_seed(1)
     lengths = np.random.default_rng(0).integers(0, 90, 30)
     cell_ptr = np.concatenate([[0], np.cumsum(lengths)])
-    qkv = torch.randn(cell_ptr[-1], 4 * 32).bfloat16()
+    qkv = torch.randn(cell_ptr[-1], 4 * 32).to(dtype)
     monkeypatch.setattr(compiled, "cpu_threads", lambda: 1)
     alone = cpu_attention.attend(qkv, cell_ptr, 2, 1)
     monkeypatch.setattr(compiled, "cpu_threads", lambda: 4)
@@ -129,12 +136,12 @@ def test_threads_and_ranges_do_not_change_the_result(monkeypatch):
 
 
 @pytest.mark.parametrize("there", [True, False])
-@pytest.mark.skipif(not onednn.available(torch.bfloat16), reason="this torch has no oneDNN product")
-def test_the_network_takes_it_where_it_can(there, monkeypatch):
-    """bfloat16 without a mask and without gradients, on a CPU that has it; all else goes the other ways."""
-    if there and not cpu_attention.takes(64):
-        pytest.skip("this CPU does not multiply bfloat16")
-    monkeypatch.setattr(cpu_attention, "_available", lambda: there)
+@in_each_dtype
+def test_the_network_takes_it_where_it_can(dtype, there, monkeypatch):
+    """Without a mask and without gradients, on a CPU that has it; all else goes the other ways."""
+    if not onednn.available(dtype):
+        pytest.skip("this torch has no oneDNN product")
+    monkeypatch.setattr(cpu_attention, "_available", lambda dtype: there)
     taken = []
     attend = cpu_attention.attend
     monkeypatch.setattr(cpu_attention, "attend", lambda *given: taken.append(1) or attend(*given))
@@ -146,32 +153,34 @@ def test_the_network_takes_it_where_it_can(there, monkeypatch):
     x = torch.randn(sum(lengths), config.d_model)
     hidden = torch.zeros(len(x), dtype=torch.bool)
     expected = attention(x, layouts[0], None).double()
-    use_onednn(attention, CPU, torch.float32)
-    attention(x, layouts[0], None)
+    near = 1e-5 if dtype == torch.float32 else 2e-2
+    attention, x = attention.to(dtype), x.to(dtype)
     assert not taken
-    attention, x = attention.bfloat16(), x.bfloat16()
+    use_onednn(attention, CPU, dtype)
     for layout in layouts:
         taken.clear()
-        assert relative(attention(x, layout, hidden), expected) < 2e-2
+        assert relative(attention(x, layout, hidden), expected) < near
         attention(x.clone().requires_grad_(), layout, None).float().sum().backward()
         assert not taken
-        assert relative(attention(x, layout, None), expected) < 2e-2
-        assert bool(taken) == (there and cpu_attention.takes(attention.d_head))
+        assert relative(attention(x, layout, None), expected) < near
+        assert bool(taken) == (there and cpu_attention.takes(dtype, attention.d_head))
 
 
-@needs_kernel
-def test_heads_it_does_not_take_are_left_alone():
-    assert not cpu_attention.takes(8)
-    assert not cpu_attention.takes(33)
-    assert DotProductAttention().of_packed(torch.zeros(2, 192).bfloat16(), np.array([0, 2]), 1, 1) is None
+@in_each_dtype
+def test_heads_it_does_not_take_are_left_alone(dtype):
+    assert not cpu_attention.takes(dtype, 8)
+    assert not cpu_attention.takes(dtype, 33)
+    assert not cpu_attention.takes(torch.float16, 64)
+    assert DotProductAttention().of_packed(torch.zeros(2, 192, dtype=dtype), np.array([0, 2]), 1, 1) is None
 
 
 @pytest.mark.parametrize("trouble", ["features", "setting", "wrong", "broken"])
-def test_it_is_not_there_where_it_cannot_be(trouble, monkeypatch):
+@in_each_dtype
+def test_it_is_not_there_where_it_cannot_be(dtype, trouble, monkeypatch):
     if trouble == "features":
-        monkeypatch.setattr(cpu_attention.binding, "get_host_cpu_features", lambda: {"avx2": True})
+        monkeypatch.setattr(avx512.binding, "get_host_cpu_features", lambda: {"avx2": True})
     elif trouble == "setting":
-        monkeypatch.setattr(cpu_attention.numba.config, "CPU_NAME", "generic")
+        monkeypatch.setattr(avx512.numba.config, "CPU_NAME", "generic")
     elif trouble == "wrong":
         monkeypatch.setattr(cpu_attention, "attend", lambda qkv, *shape: qkv[:, :64] + 1)
     else:
@@ -180,7 +189,7 @@ def test_it_is_not_there_where_it_cannot_be(trouble, monkeypatch):
             raise RuntimeError("no such intrinsic")
 
         monkeypatch.setattr(cpu_attention, "attend", attend)
-    assert not cpu_attention._available.__wrapped__()
+    assert not cpu_attention._available.__wrapped__(dtype)
 
 
 def test_the_network_does_not_bring_the_compiler():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from sae_genomics import onednn
-from sae_genomics.models import cpu_products, tx1
+from sae_genomics.models import cpu_attention, cpu_products, tx1
 from sae_genomics.models.cpu_products import DotProductAttention, Linear, use_onednn
 from sae_genomics.models.tx1 import load_folder, pieces_of
 
@@ -89,6 +89,30 @@ def test_what_the_products_cannot_do_is_left_to_torch(monkeypatch):
     narrow = Linear(64, 1)
     use_onednn(narrow, CPU, torch.float32)
     assert not narrow.onednn
+
+
+@needs_onednn
+@pytest.mark.parametrize("rows", [1, 7, 600])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_weights_give_what_the_weights_give(dtype, rows, monkeypatch):
+    if not onednn.available(dtype):
+        pytest.skip("this torch has no oneDNN product")
+    torch.manual_seed(rows)
+    layers = [Linear(48, 40, bias=bias).requires_grad_(False).to(dtype) for bias in (True, False)]
+    network = torch.nn.Sequential(*layers)
+    x = torch.randn(rows, 48).to(dtype)
+    expected = [
+        F.linear(x.double(), layer.weight.double(), None if layer.bias is None else layer.bias.double())
+        for layer in layers
+    ]
+    names = list(network.state_dict())
+    for limit, packed in ((0, False), (1 << 20, True)):
+        monkeypatch.setattr(cpu_products, "PACK_BYTES", limit)
+        use_onednn(network, CPU, dtype)
+        assert [layer.packed is not None for layer in layers] == [packed, packed]
+        for layer, result in zip(layers, expected, strict=True):
+            assert relative(layer(x), result) < TOLERANCE[dtype]
+    assert list(network.state_dict()) == names
 
 
 def test_gradients_flow_through_a_loaded_model():
@@ -177,9 +201,10 @@ def model():
 @needs_onednn
 @pytest.mark.parametrize("name", ["relu_70m_style", "glu_post_norm"])
 def test_parity_holds_where_every_product_is_onednns(name, monkeypatch):
-    """The fixtures' cells are short, so that attention is torch's in test_tx1_parity.py; here it is not."""
+    """As on a CPU without a compiled attention, and without the fixtures' short cells being left to torch."""
     import test_tx1_parity
 
+    monkeypatch.setattr(cpu_attention, "takes", lambda dtype, d_head: False)
     monkeypatch.setattr(cpu_products, "MIN_HEAD_PRODUCTS", 0)
     used = []
     by_head = cpu_products._attend_by_head
