@@ -34,11 +34,10 @@ def compile_blocks(network: Tx1Network, device: torch.device) -> None:
     compiled_to_mlp = _compiled(to_mlp)
     compiled_from_mlp = from_mlp if network.config.pre_norm else _compiled(from_mlp)  # a sum alone: nothing to fuse
     weight = blocks[0].up_proj.weight
-    x = torch.zeros(_TOKENS, network.config.d_model, dtype=weight.dtype, device=weight.device)
     try:
-        with torch.inference_mode():
-            sample = x.clone()  # made here, as a batch's tensors are
-            compiled_from_mlp(blocks[0], *compiled_to_mlp(blocks[0], sample, sample.clone()))
+        with torch.inference_mode():  # tensors made outside would be of another kind than a batch's
+            x, attention = (weight.new_zeros(_TOKENS, network.config.d_model) for _ in range(2))
+            compiled_from_mlp(blocks[0], *compiled_to_mlp(blocks[0], x, attention))
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # of which torch's own are kinds
