@@ -52,6 +52,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto", help="default: %(default)s")
     parser.add_argument("--repeats", type=int, default=3, help="the best of so many; default: %(default)s")
     parser.add_argument("--batch-tokens", type=int, default=16_384, help="default: %(default)s")
+    parser.add_argument("--compile", action="store_true", help="model.compile on; compiling is not timed")
     parser.add_argument("--reference-python", type=Path, help="python of an environment where tahoe-x1 imports")
     parser.add_argument("--json", action="store_true", help="end with one JSON object on a line")
     arguments = parser.parse_args()
@@ -97,6 +98,7 @@ def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
         "bfloat16": rows["bfloat16"],
         "cells": arguments.cells,
         "threads": torch.get_num_threads(),
+        "compile": arguments.compile,
         "device": str(pick_device(arguments.device)),
         "peak_memory_bytes": peak_memory(),
     }
@@ -126,9 +128,12 @@ def make_run(folder: Path, name: str, dtype: str, layers: object, arguments: arg
         "run": {"name": name},
         "paths": {root: str(folder / root) for root in ("checkpoints", "results", "logs")},
         "data": {"path": str(folder / "cells.h5ad")},
-        "model": {"path": str(folder / "model"), "layers": layers, "device": arguments.device, "compute_dtype": dtype},
+        "model": {
+            "path": str(folder / "model"), "layers": layers, "device": arguments.device, "compute_dtype": dtype,
+            "compile": arguments.compile,
+        },
         "activations": {"dtype": dtype, "cells_per_shard": arguments.cells, "batch_tokens": arguments.batch_tokens},
-    }
+    }  # fmt: skip
     run = Run(parse_config(values, "benchmark"))
     execute(run, stage_named("prepare"), 0)
     return run

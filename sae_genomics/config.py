@@ -94,7 +94,18 @@ class ModelConfig(Section):
     hook: Hook = Field("resid_post", description="resid_post | mlp_out | attn_out")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto | cpu | cuda | cuda:N | mps")
     compute_dtype: StorageDtype = Field("float32", description="arithmetic of the forward pass")
+    compile: bool = Field(
+        False, description="put the layers through torch.compile, for long extractions on CUDA; takes a minute to start"
+    )
     drug_key: str | None = Field(None, description="obs column of drugs, for models with a chemical encoder")
+
+    @model_validator(mode="after")
+    def _compiles_its_own(self) -> ModelConfig:
+        if self.compile and self.backend != "native":
+            raise ValueError(
+                f"model.compile is for model.backend native, not {self.backend}; leave it out, or pass --set model.compile=false"
+            )
+        return self
 
 
 class ActivationsConfig(Section):
@@ -325,7 +336,7 @@ def _first_problem(error: ValidationError) -> str:
             else f"the section {key}: is missing"
         )
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if not location:
+    if not location or message.startswith(f"{key}."):  # what a section's own check says names the key already
         return message
     location = [part for part in location if part in key and not part.startswith(("literal[", "list[", "function-"))]
     return f"{'.'.join(location)} = {_short(problem['input'])}: {message[0].lower()}{message[1:]}"

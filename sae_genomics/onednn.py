@@ -21,8 +21,25 @@ _CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "24", "LRU_CACHE_CAPACITY": "1"}
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x weight^T + bias, without a gradient. x: [rows, n_in], contiguous. weight: [n_out, n_in], or `packed`. bias: [n_out]."""
+    if torch.compiler.is_compiling():
+        wrapped: Tensor = torch.ops.sae_genomics.product(x, weight, bias)
+        return wrapped
+    return _product(x, weight, bias)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return result
+
+
+# torch.compile refuses the operator itself unless the weight is a constant of its graph; one of ours it calls as it is
+_library = torch.library.Library("sae_genomics", "DEF")
+_library.define("product(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
+for _kind in ("CPU", "MkldnnCPU"):  # plain weights, packed ones
+    _library.impl("product", _product, _kind)
+torch.library.register_fake(
+    "sae_genomics::product", lambda x, weight, bias: x.new_empty(x.shape[0], weight.shape[0]), lib=_library
+)
 
 
 def packed(weight: Tensor, rows: int) -> Tensor:

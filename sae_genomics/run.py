@@ -374,7 +374,7 @@ def _contents(paths: Sequence[str]) -> dict[str, str]:
 # Keys that decide where and how fast a run goes, never what comes out.
 IGNORED_KEYS = frozenset(
     {
-        "model.device", "model.path", "model.name", "model.layers", "data.path", "activations.batch_tokens",
+        "model.device", "model.compile", "model.path", "model.name", "model.layers", "data.path", "activations.batch_tokens",
         "sae.device", "sae.checkpoint_every_seconds", "sae.log_every", "sae.layers_per_task", "sae.layers_at_once",
         "sae.gpus_per_task", "sae.loggers", "associations.batch_tokens",
     }

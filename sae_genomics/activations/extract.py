@@ -91,24 +91,33 @@ def _there(run: Run, stage: Stage, task: int, path: Path) -> bool:
 _model: tuple[tuple[object, ...], CellModel] | None = None
 
 
-def loaded_model(run: Run) -> CellModel:
-    """The run's model. The last one stays loaded, so that a process that does many shards loads it once."""
+def loaded_model(run: Run, *, may_compile: bool = True) -> CellModel:
+    """The run's model. The last one stays loaded, so that a process that does many shards loads it once.
+
+    may_compile: False for a few batches, which end sooner than a compilation, whatever `model.compile` says.
+    """
     global _model
     device = pick_device(run.config.model.device)
     if device.type == "cpu":
         use_allotted_cores()
     settings = run.config.model
+    if not may_compile:
+        settings = settings.model_copy(update={"compile": False})
     key = (
         run.model_info.identity,
         settings.backend,
         settings.compute_dtype,
+        settings.compile,
         settings.drug_key is not None,
         str(device),
     )
     if _model is None or _model[0] != key:
         _model = None  # free the old one first
         model = load_model(settings, device, run.config.paths.cache)
-        say(f"extract: {model.info.name} on {device}, {settings.compute_dtype}, {torch.get_num_threads()} CPU threads")
+        compiled = ", compiled" if settings.compile else ""
+        say(
+            f"extract: {model.info.name} on {device}, {settings.compute_dtype}{compiled}, {torch.get_num_threads()} CPU threads"
+        )
         _model = (key, model)
     return _model[1]
 

@@ -16,6 +16,7 @@ from sae_genomics.data.tokenise import Tokens
 from sae_genomics.models.base import CellModel, ModelInfo, Outputs
 from sae_genomics.models.checkpoint import check_shapes, load_weights
 from sae_genomics.models.cpu_products import tokens_at_once, use_onednn
+from sae_genomics.models.tx1_compiled import compile_blocks
 from sae_genomics.models.tx1_config import (
     PREFIX,
     Release,
@@ -39,7 +40,7 @@ def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> Ce
         from sae_genomics.models.tx1_reference import ReferenceTx1
 
         return ReferenceTx1(release, info, device, getattr(torch, model.compute_dtype))
-    return NativeTx1(release, info, device, getattr(torch, model.compute_dtype))
+    return NativeTx1(release, info, device, getattr(torch, model.compute_dtype), compile=model.compile)
 
 
 def check(model: ModelConfig, cache_dir: Path | None) -> None:
@@ -56,16 +57,21 @@ def _not_needed(release: Release) -> tuple[str, ...]:
     return () if release.config.chem else (f"{PREFIX}chem_encoder.",)
 
 
-def load_folder(folder: Path, *, with_drugs: bool = False, device: str = "cpu", dtype: str = "float32") -> NativeTx1:
+def load_folder(
+    folder: Path, *, with_drugs: bool = False, device: str = "cpu", dtype: str = "float32", compile: bool = False
+) -> NativeTx1:
     """Load a release folder without a run's config, for scripts and notebooks."""
     release = read_release(Path(folder), with_drugs=with_drugs)
-    return NativeTx1(release, describe_folder(release, Path(folder).name), torch.device(device), getattr(torch, dtype))
+    info = describe_folder(release, Path(folder).name)
+    return NativeTx1(release, info, torch.device(device), getattr(torch, dtype), compile=compile)
 
 
 class NativeTx1(CellModel):
     """A Tahoe-x1 checkpoint, loaded."""
 
-    def __init__(self, release: Release, info: ModelInfo, device: torch.device, dtype: torch.dtype):
+    def __init__(
+        self, release: Release, info: ModelInfo, device: torch.device, dtype: torch.dtype, *, compile: bool = False
+    ):
         self.info = info
         self.vocab = release.vocab
         self.special_ids = release.special_ids
@@ -78,6 +84,8 @@ class NativeTx1(CellModel):
         load_weights(self.network, weights, prefix=PREFIX, ignore=_not_needed(release), device=device, dtype=dtype)
         self.network.eval().requires_grad_(False)
         use_onednn(self.network, device, dtype)
+        if compile:
+            compile_blocks(self.network, device)
         if device.type == "cpu":
             self.piece_tokens = tokens_at_once(max(release.config.d_mlp, 3 * release.config.d_model))
 

@@ -137,25 +137,35 @@ class Block(nn.Module):
         self.use_glu = config.use_glu
         self.norm1, self.norm2 = _norm(config), _norm(config)
         self.activation = activation_function(config.activation)
+        self.to_mlp, self.from_mlp = to_mlp, from_mlp  # functions, for which `tx1_compiled` puts compiled ones
 
     def forward(
         self, x: Tensor, layout: Layout, hidden: Tensor | None, listen: Callable[[str, Tensor], Tensor]
     ) -> Tensor:
         """x: [T, d_model]; returns the block's output."""
         attention = listen("attn_out", self.self_attn(self.norm1(x) if self.pre_norm else x, layout, hidden))
-        x = x + attention
-        if not self.pre_norm:
-            x = self.norm1(x)
-        mlp = listen("mlp_out", self.mlp(self.norm2(x) if self.pre_norm else x))
-        x = x + mlp
-        if not self.pre_norm:
-            x = self.norm2(x)
+        x, mlp = self.to_mlp(self, x, attention)
+        x = self.from_mlp(self, x, listen("mlp_out", mlp))
         return listen("resid_post", x)
 
     def mlp(self, x: Tensor) -> Tensor:
         if self.use_glu:
             return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]
         return self.down_proj(self.activation(self.up_proj(x)))  # type: ignore[no-any-return]
+
+
+def to_mlp(block: Block, x: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
+    """From one listener to the next: the stream with attention's part added, and what the MLP makes of it."""
+    x = x + attention
+    if not block.pre_norm:
+        x = block.norm1(x)
+    return x, block.mlp(block.norm2(x) if block.pre_norm else x)
+
+
+def from_mlp(block: Block, x: Tensor, mlp: Tensor) -> Tensor:
+    """The block's output, of the stream and the MLP's part. All: [T, d_model]."""
+    x = x + mlp
+    return x if block.pre_norm else block.norm2(x)  # type: ignore[no-any-return]
 
 
 def _norm(config: Tx1Config) -> nn.Module:

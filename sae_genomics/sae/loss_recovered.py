@@ -61,7 +61,7 @@ def loss_recovered(run: Run, layer: int, encoder: Encoder, n_cells: int) -> Loss
     """
     with _model_in_use:
         stop_point()
-        model = loaded_model(run)
+        model = loaded_model(run, may_compile=False)
         tokens = heldout_tokens(run, model, n_cells)
         if tokens is None:
             return None

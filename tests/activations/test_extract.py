@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -156,6 +158,22 @@ def test_the_model_is_loaded_once_and_runs_each_cell_once(prepared, monkeypatch)
     assert len(loads) == 1
     tokens = np.concatenate([read_tokens(run.tokens_file(shard)).cell for shard in range(3)])
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.sort(tokens))
+
+
+def test_a_few_batches_do_not_wait_for_a_compilation(prepared, monkeypatch):
+    asked = []
+    run = prepared(model__compile=True)
+    monkeypatch.setattr(extract, "_model", None)
+    monkeypatch.setattr(
+        extract,
+        "load_model",
+        lambda settings, *rest: asked.append(settings.compile) or SimpleNamespace(info=run.model_info),
+    )
+    first, few = extract.loaded_model(run), extract.loaded_model(run, may_compile=False)
+    assert asked == [True, False]
+    assert few is not first
+    assert run.config.model.compile
+    assert extract.loaded_model(run, may_compile=False) is few
 
 
 @pytest.mark.parametrize("per_cell", [1, 7, 1000])

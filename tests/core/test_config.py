@@ -32,6 +32,7 @@ def refusal(values: dict) -> str:
         ({"data": {"path": "x"}, "model": {"layers": [-1]}}, "counted from 0"),
         ({"data": {"path": "x"}, "model": {"layers": [1, 1]}}, "twice"),
         ({"data": {"path": "x"}, "model": {"hook": "mlp"}}, "'resid_post', 'mlp_out' or 'attn_out'"),
+        ({"data": {"path": "x"}, "model": {"backend": "reference", "compile": True}}, "--set model.compile=false"),
         ({"data": {"path": "x"}, "sae": {"lr": "fast"}}, "sae.lr = 'fast'"),
         ({"data": {"path": "x"}, "run": {"name": "../up"}}, "run.name takes letters"),
         ({"data": [1]}, "data = [1]"),

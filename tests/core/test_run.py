@@ -53,6 +53,7 @@ def test_everything_is_missing_then_done(tmp_path: Path) -> None:
         ("activations", {"dtype": "float16"}, ["extract", "train", "associate", "validate", "report"]),
         ("run", {"seed": 5}, [stage.name for stage in STAGES]),
         ("activations", {"batch_tokens": 77}, []),
+        ("model", {"compile": True}, []),
         ("sae", {"log_every": 3, "checkpoint_every_seconds": 9}, []),
         ("cluster", {"profile": "gpu_a100"}, []),
     ],
