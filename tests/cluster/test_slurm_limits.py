@@ -67,7 +67,9 @@ def test_training_cut_three_times_and_extraction_cut_for_good(template, tmp_path
     assert outcomes.count("interrupted") >= 3, cut.logs()
     assert outcomes[-1] == "done"
     assert set(outcomes) == {"interrupted", "done"}
-    assert cut.logs().count("saved and requeued: restart") == outcomes.count("interrupted")
+    # on a busy machine a signal may come while Python still starts: back in the queue, and no attempt yet
+    requeued = cut.logs().count("saved and requeued: restart")
+    assert outcomes.count("interrupted") <= requeued == cut.logs().count("ended with exit code 75")
     assert cut.state("validate") == "done"
     for name in ("sae_weights.safetensors", "sparsity.safetensors", "cfg.json"):
         assert (cut.run.sae_dir(0) / name).read_bytes() == (whole.run.sae_dir(0) / name).read_bytes(), name

@@ -116,7 +116,7 @@ def test_one_model_at_a_time(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch)
         together.wait(60)
         return real(*arguments)
 
-    def loaded(run: Run) -> None:
+    def loaded(run: Run, **keywords: Any) -> None:
         users[0] += 1
         most[0] = max(most[0], users[0])
 
