@@ -17,6 +17,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import sae_genomics  # noqa: F401  before torch: it says how torch's threads wait
+
+# isort: split
 import numpy as np
 import torch
 

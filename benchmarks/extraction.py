@@ -19,6 +19,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import sae_genomics  # noqa: F401  before torch: it says how torch's threads wait
+
+# isort: split
 import anndata
 import numpy as np
 import pandas as pd
@@ -26,8 +31,6 @@ import torch
 import yaml
 from safetensors.torch import save_file
 from scipy.sparse import csr_matrix
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sae_genomics.activations.extract import loaded_model, run_task
 from sae_genomics.config import parse_config
@@ -186,7 +189,8 @@ def run_reference(
         "cells": str(folder / "cells.h5ad"), "d_model": d_model, "n_layers": n_layers, "n_heads": n_heads,
         "n_genes": N_GENES, "threads": torch.get_num_threads(),
     }  # fmt: skip
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    ours = ("PYTHONPATH", "OMP_WAIT_POLICY")  # the reference has its own
+    environment = {key: value for key, value in os.environ.items() if key not in ours}
     done = subprocess.run(
         [str(arguments.reference_python), str(script), json.dumps(settings)],
         capture_output=True, text=True, env=environment,

@@ -16,10 +16,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import sae_genomics  # noqa: F401  before torch: it says how torch's threads wait
+
+# isort: split
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sae_genomics.config import SaeConfig
 from sae_genomics.progress import Progress

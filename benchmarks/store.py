@@ -18,10 +18,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import sae_genomics  # noqa: F401  before torch: it says how torch's threads wait
+
+# isort: split
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sae_genomics.activations.batches import ShuffledBatches
 from sae_genomics.activations.dtypes import as_disk, torch_dtype

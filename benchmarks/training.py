@@ -18,9 +18,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import sae_genomics  # noqa: F401  before torch: it says how torch's threads wait
+
+# isort: split
+import torch
 
 from sae_genomics.config import SaeConfig
 from sae_genomics.models import pick_device
