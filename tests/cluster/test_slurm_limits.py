@@ -20,7 +20,7 @@ from tests.cluster.slurm_cluster import SlurmCluster
 from tests.cluster.slurm_cluster import cluster as slurm_cluster
 from tests.cluster.tiny import TinyRun, write_cells
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 # Slurm's time limits are whole minutes, and it looks at them twice a minute. Of training, a limit of a minute with a
 # signal 55 s before it leaves between 5 s and 35 s at a time; 30 s before it, between 30 s and 60 s.
