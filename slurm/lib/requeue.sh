@@ -23,11 +23,18 @@ requeue() {
     fi
     if scontrol requeue "$id"; then
       echo "saved and requeued: restart $((count + 1)) of at most $most" >&2
-      # Slurm ends a running script while it requeues the job; leaving first would look like a failure.
-      [[ $job == *JobState=COMPLETING* ]] || sleep 60
+      [[ $job == *JobState=COMPLETING* ]] || wait_for_the_end
       return
     fi
     sleep $((2 * try))
   done
   echo "saved, but scontrol requeue does not work here; go on with bash slurm/resubmit_failed.sh" >&2
+}
+
+# Slurm ends a running script while it requeues the job: leaving first would look like a failure, and not leaving when told
+# would keep the node for KillWait, 30 s as a rule. The caller had TERM ignored until here.
+wait_for_the_end() {
+  trap : TERM
+  sleep 60 &
+  wait $!
 }

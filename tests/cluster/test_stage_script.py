@@ -81,3 +81,19 @@ def test_a_stage_that_ends_at_the_moment_of_the_signal_is_begun_again(start):
         _, said = started.communicate(timeout=60)
         assert started.returncode == 75, said
         assert CANCELLED in said
+
+
+def test_a_requeued_job_leaves_as_soon_as_slurm_ends_it(start, tmp_path):
+    """It ignores the signals that asked it to save, and then must not make Slurm wait until it kills."""
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text('#!/bin/bash\n[ "$1" = requeue ] || echo "JobId=6 JobState=RUNNING Reason=None Restarts=0"\n')
+    started = start('trap "exit 75" USR1; echo ready; while :; do sleep 0.05; done')
+    assert started.stdout.readline() == "ready\n"
+    started.send_signal(signal.SIGUSR1)
+    for line in started.stderr:
+        if "saved and requeued" in line:
+            break
+    time.sleep(0.5)
+    assert started.poll() is None, "it would look like a failure"
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(10) == 75
