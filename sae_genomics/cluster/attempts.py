@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from sae_genomics.atomic import read_json, write_json
+from sae_genomics.atomic import read_json, remove_leftovers, write_json
 from sae_genomics.errors import EXIT_DONE, EXIT_REQUEUE, Interrupted, one_line
 from sae_genomics.execute import execute, report_failure
 from sae_genomics.run import Run
@@ -116,4 +116,6 @@ def _attempt(values: dict[str, Any]) -> Attempt:
 
 
 def _write(run: Run, stage: Stage, task: int, attempts: list[Attempt]) -> None:
-    write_json(attempts_file(run, stage, task), [asdict(attempt) for attempt in attempts[-KEPT:]])
+    file = attempts_file(run, stage, task)
+    remove_leftovers(file.parent)
+    write_json(file, [asdict(attempt) for attempt in attempts[-KEPT:]])

@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.sparse import csr_matrix
 
-from sae_genomics.atomic import write_text
+from sae_genomics.atomic import remove_leftovers, write_text
 from sae_genomics.config import dump_config
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.report import associations_json, figures, missing, provenance
@@ -46,6 +46,8 @@ def run_task(run: Run, task: int) -> None:
 
     Raises nothing because of what other stages left or did not leave; OSError when its own files cannot be written.
     """
+    for folder in (run.figures_dir, *map(run.layer_results, run.layers)):
+        remove_leftovers(folder)  # of a report that was killed: these hold more than the files this stage must leave
     problems, kept = Problems(), _Layers()
     progress = Progress("report", len(run.layers) + 2, "steps", run.heartbeat_file(stage_named("report"), task))
     unfinished, done = missing.unfinished_tasks(run)

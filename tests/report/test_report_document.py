@@ -6,6 +6,8 @@ import itertools
 import json
 import re
 import shutil
+import socket
+import subprocess
 from pathlib import Path
 
 import h5py
@@ -375,3 +377,15 @@ def test_manifest_lists_only_files_that_are_there(finished: PlantedRun) -> None:
     assert not list(finished.results.rglob(".partial-*"))
     assert [stage.name for stage in STAGES][-1] == "report"
     assert MARKUP[0] in json.dumps(read_json(finished.layer_results(0) / associations_json.GENES_FILE))
+
+
+def test_what_a_killed_report_left_half_written_goes(tmp_path):
+    run = planted_run(tmp_path, Plan())
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    places = [run.figures_dir, run.layer_results(run.layers[0]), run.results]
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f".partial-{socket.gethostname()}-{killed.pid}-1-annotation.png").touch()
+    write_report(run)
+    assert not list(tmp_path.rglob(".partial-*"))
