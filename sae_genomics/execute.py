@@ -35,7 +35,7 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
     if not 0 <= task < n_tasks:
         raise UserError(f"--task {task}: stage {stage.name} of run {run.name} has {n_tasks} tasks, 0 to {n_tasks - 1}")
     state = run.state(stage, task)
-    label = _label(run, stage, task)
+    label = run.label(stage, task)
     if state.done:
         say(f"{label}: done already")
         return False
@@ -95,13 +95,13 @@ def _call(run: Run, stage: Stage, task: int) -> None:
                 raise
             damaged, what = damage.path, str(damage)
             if beside_others():
-                say(f"{_label(run, stage, task)}: {what}; waits for the others to end")
+                say(f"{run.label(stage, task)}: {what}; waits for the others to end")
         except RuntimeError as error:
             if alone or not beside_others() or not out_of_memory(error):
                 raise
             alone = True
             say(
-                f"{_label(run, stage, task)}: the memory does not hold it beside the others; "
+                f"{run.label(stage, task)}: the memory does not hold it beside the others; "
                 "it is tried again alone when they have ended"
             )
         wait_until_alone()
@@ -151,7 +151,7 @@ def execute_all(run: Run, stage: Stage, tasks: Sequence[int]) -> int:
 
 def report_failure(run: Run, stage: Stage, task: int, error: Exception) -> int:
     """Say in one line (a bug: with its traceback) why a task failed; returns its exit code."""
-    label = _label(run, stage, task)
+    label = run.label(stage, task)
     run.heartbeat_file(stage, task).unlink(missing_ok=True)
     remove_empty_folders(run.heartbeat_file(stage, task).parent, up_to=run.config.paths.logs)
     line = one_line(error)
@@ -161,10 +161,6 @@ def report_failure(run: Run, stage: Stage, task: int, error: Exception) -> int:
         return EXIT_BUG
     say(f"error: {label}: {line}")
     return EXIT_USER
-
-
-def _label(run: Run, stage: Stage, task: int) -> str:
-    return stage.name if stage.unit == "run" else f"{stage.name} {run.unit_key(stage, task)}"
 
 
 def _check_inputs(run: Run, stage: Stage, task: int) -> None:

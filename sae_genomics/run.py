@@ -173,6 +173,10 @@ class Run:
             return f"shard_{task:04d}"
         return f"layer_{self.layers[task]:02d}"
 
+    def label(self, stage: Stage, task: int) -> str:
+        """`extract shard_0003`, or `prepare` where a stage is one task: a task's name in what is said of it."""
+        return stage.name if stage.unit == "run" else f"{stage.name} {self.unit_key(stage, task)}"
+
     # --- fingerprints and states ---
 
     @cached_property

@@ -133,9 +133,8 @@ def use_allotted_cores() -> None:
 
 
 def _use_threads(count: int) -> None:
-    if (
-        torch.get_num_threads() != count
-    ):  # it is the whole process', whose other threads may be in the middle of a product
+    # the number is the whole process', whose other threads may be in the middle of a product
+    if torch.get_num_threads() != count:
         torch.set_num_threads(count)
 
 

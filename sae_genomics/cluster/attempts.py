@@ -56,6 +56,7 @@ def begin(run: Run, stage: Stage, task: int) -> None:
     """Note that an attempt starts now, in this process. A full disk is not reported here, but by the task's own writing."""
     attempt = Attempt(time.time(), socket.gethostname(), os.getpid(), slurm_job())
     with contextlib.suppress(OSError):
+        remove_leftovers(attempts_file(run, stage, task).parent)
         _write(run, stage, task, [*attempts_of(run, stage, task), attempt])
 
 
@@ -116,6 +117,4 @@ def _attempt(values: dict[str, Any]) -> Attempt:
 
 
 def _write(run: Run, stage: Stage, task: int, attempts: list[Attempt]) -> None:
-    file = attempts_file(run, stage, task)
-    remove_leftovers(file.parent)
-    write_json(file, [asdict(attempt) for attempt in attempts[-KEPT:]])
+    write_json(attempts_file(run, stage, task), [asdict(attempt) for attempt in attempts[-KEPT:]])

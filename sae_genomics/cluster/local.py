@@ -54,7 +54,7 @@ def _run_stages(run: Run, plans: Sequence[StagePlan]) -> list[tuple[str, int]]:
         work = partial(attempts.run_task, run, stage, noted=bool(stage.needs))
         for task, code in sorted(run_at_once(run, stage, ready, work).items()):
             if code != EXIT_DONE:
-                label = _label(run, stage, task)
+                label = run.label(stage, task)
                 failed.append((label, code))
                 unfinished[stage.name, task] = label
                 if not stage.needs:
@@ -70,10 +70,6 @@ def _lacking(run: Run, stage: Stage, task: int, unfinished: dict[tuple[str, int]
         return None
     needs = ((need.name, each) for need, each in needed_tasks(run, stage, task))
     return next((unfinished[need] for need in needs if need in unfinished), None)
-
-
-def _label(run: Run, stage: Stage, task: int) -> str:
-    return stage.name if stage.unit == "run" else f"{stage.name} {run.unit_key(stage, task)}"
 
 
 def _say_end(run: Run, failed: Sequence[tuple[str, int]], seconds: float) -> None:

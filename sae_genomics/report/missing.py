@@ -60,7 +60,7 @@ def _first_undone(run: Run, stage: Stage, states: dict[str, list]) -> str:
 def _waits_for(run: Run, stage: Stage, task: int, states: dict[str, list]) -> str:
     for need, each in needed_tasks(run, stage, task):
         if not states[need.name][each].done:
-            return f"{need.name} {run.unit_key(need, each)}" if need.unit != "run" else need.name
+            return run.label(need, each)
     return ""
 
 

@@ -18,6 +18,7 @@ from sae_genomics.errors import UserError
 from sae_genomics.models import pick_device
 from sae_genomics.sae import load, torch_step
 from sae_genomics.sae.spec import Spec, make_spec
+from sae_genomics.sae.task import EVALUATE_ROWS
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _MARGIN = 1.15  # of an allocator's gaps, and of what is not counted
 _CONTEXT_BYTES = 128 << 20  # a stream's workspaces in CUDA's libraries
 _BATCHES_AHEAD = 8
-_EVALUATED_ROWS = 4096
 _PROCESS_BYTES = 3 << 30  # of the host's memory: Python, torch, CUDA's own
 
 
@@ -61,7 +61,7 @@ def training_needs(spec: Spec, row_bytes: int, stability: bool = False) -> Needs
     numbers = parameters * (11 if stability else 6)
     dense = spec.architecture == "jumprelu"
     encoded = 12 * rows * d_sae if dense else 4 * min(rows * d_sae, torch_step.HIDDEN_ELEMENTS)
-    numbers += max(encoded, 3 * min(_EVALUATED_ROWS * d_sae, load.HIDDEN_ELEMENTS))
+    numbers += max(encoded, 3 * min(EVALUATE_ROWS * d_sae, load.HIDDEN_ELEMENTS))
     numbers += rows * d_in * (8 + 3 * len(spec.widths)) + 3 * torch_step.GATHER_ELEMENTS
     entries = rows * (1.5 * spec.k + d_in / 2)
     low = 2 * parameters if spec.compute_dtype != "float32" else 0

@@ -36,7 +36,7 @@ from sae_genomics.sae.train import Trained, fit
 from sae_genomics.stages import stage_named
 
 CHECKPOINT_FILE = "training.safetensors"
-_EVALUATE_ROWS = 4096
+EVALUATE_ROWS = 4096
 
 
 def run_task(run: Run, task: int) -> None:
@@ -102,7 +102,7 @@ def _train_layer(run: Run, task: int, device: torch.device) -> None:
             encoder = fold(trained.state, spec, trained.scale)
             held_out, note = None, None
             try:
-                held_out = evaluate(encoder, heldout_blocks(run, layer, config.evaluate_tokens, _EVALUATE_ROWS))
+                held_out = evaluate(encoder, heldout_blocks(run, layer, config.evaluate_tokens, EVALUATE_ROWS))
             except UserError as error:
                 note = f"not measured on held-out cells: {error}"
             on_train = None

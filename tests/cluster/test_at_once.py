@@ -54,6 +54,12 @@ class Watched:
         self.calls.append((stage.name, task))
 
 
+def work_until_stopped() -> None:
+    while True:
+        time.sleep(0.01)
+        progress.stop_point()
+
+
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     made = Watched()
@@ -138,9 +144,7 @@ def test_a_signal_stops_all_and_nothing_begins_after_it(prepared, watched, monke
         together.wait(30)
         if task == 0:
             monkeypatch.setattr(progress, "_stop_signal", 15)
-        while True:
-            time.sleep(0.01)
-            progress.stop_point()
+        work_until_stopped()
 
     watched.work = work
     with pytest.raises(Interrupted):
@@ -220,9 +224,7 @@ def test_a_signal_reaches_who_waits_to_be_alone(prepared, watched, monkeypatch) 
         if task == 1:
             monkeypatch.setattr(progress, "_stop_signal", 15)
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        while True:
-            time.sleep(0.01)
-            progress.stop_point()
+        work_until_stopped()
 
     watched.work = work
     with pytest.raises(Interrupted):
