@@ -6,6 +6,8 @@ threads. Ranges do not depend on the number of threads and write apart from one 
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import itertools
 import os
 from collections.abc import Callable
@@ -35,10 +37,36 @@ def inner(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _kernel(function: Callable[..., Any], fastmath: set[str]) -> Callable[..., Any]:
+    # numba keeps machine code by a kernel's name, and drops it when the kernel's own file changes: no other file's
+    function.__qualname__ += _mark({part.__code__.co_filename for part in _parts(function)})
     try:
         return _Kernel(function, fastmath)
     except RuntimeError:  # no folder for the cache
         return _compiled(function, fastmath, cache=False)
+
+
+def _parts(function: Callable[..., Any]) -> set[Any]:
+    """The functions that are compiled into a kernel, as far as they are named in it or in one another, and itself."""
+    found, new = set(), [function]
+    while new:
+        part: Any = new.pop()
+        found.add(part)
+        for name in part.__code__.co_names:
+            named = part.__globals__.get(name)
+            source = getattr(named, "py_func", None) or getattr(
+                named, "_defn", None
+            )  # of `inner`, of numba's intrinsics
+            if inspect.isfunction(source) and source not in found:
+                new.append(source)
+    return found
+
+
+def _mark(files: set[str]) -> str:
+    """Changes whenever one of the files does; nothing where there is but one."""
+    if len(files) < 2:
+        return ""
+    states = [(os.stat(file).st_mtime_ns, os.stat(file).st_size) for file in sorted(files)]
+    return f"_{hashlib.sha256(repr(states).encode()).hexdigest()[:12]}"
 
 
 class _Kernel:

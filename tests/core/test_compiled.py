@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +18,8 @@ from sae_genomics.sae.cpu_step import CpuStep
 from sae_genomics.sae.encode import row_norms
 from sae_genomics.sae.spec import make_spec
 from sae_genomics.sae.state import initial_state
+
+ROOT = Path(__file__).parents[2]
 
 
 def double(values):  # type: ignore[no-untyped-def]
@@ -40,6 +46,26 @@ def test_no_folder_for_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.ones(3)
     compiled.kernel(double)(values)
     assert values.tolist() == [2, 2, 2]
+
+
+def test_a_changed_part_of_a_kernel_is_compiled_again(tmp_path: Path) -> None:
+    """The kernel's own file stays as it is, and so does its machine code on disk, which is out of date."""
+    (tmp_path / "whole.py").write_text(
+        "from part import part\nfrom sae_genomics.compiled import inner, kernel\n\n\n"
+        "@inner\ndef between(x):\n    return part(x)\n\n\n@kernel\ndef whole(x):\n    return between(x)\n"
+    )
+    found = []
+    for added in (1, 10, None):
+        if added is not None:
+            (tmp_path / "part.py").write_text(
+                f"from sae_genomics.compiled import inner\n\n\n@inner\ndef part(x):\n    return x + {added}\n"
+            )
+        done = subprocess.run(
+            [sys.executable, "-c", "from whole import whole; print(whole(0), len(whole._call.stats.cache_hits))"],
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        found.append(tuple(map(int, done.stdout.split())))
+    assert found == [(1, 0), (10, 0), (10, 1)]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
