@@ -15,8 +15,10 @@ from numba.core import cgutils
 
 ROWS, LANES, COLUMNS = 6, 16, 64  # of `multiply`; lanes of a vector
 
-# 2^x for x of -0.5 to 0.5, the highest power first; within 2e-7 of it
-_EXP2 = (1.32186722e-3, 9.67169832e-3, 5.55089302e-2, 2.4022238e-1, 6.93146884e-1, 1.0)
+# Polynomials for 2^x from 0 to 1, the highest power first: of least relative error (Remez' algorithm), which is 7.5e-8, and
+# 7.5e-5 where the result is rounded to eight bits, to within 2e-3
+_EXP2 = (1.87757668e-3, 8.98934009e-3, 5.58263181e-2, 2.40153617e-1, 6.93153073e-1, 9.99999925e-1)
+_EXP2_BF16 = (7.80245226e-2, 2.26067155e-1, 6.9583354e-1, 9.99925219e-1)
 
 
 def there(feature: str) -> bool:
@@ -47,6 +49,8 @@ class _BFloat(ir.Type):
 
 _BYTES, _WORD, _FLOAT = ir.IntType(8).as_pointer(), ir.IntType(32), ir.FloatType()
 _WORDS, _FLOATS = ir.VectorType(_WORD, LANES), ir.VectorType(_FLOAT, LANES)
+_ALL = ir.IntType(16)(-1)  # lanes
+_BELOW, _ROUNDING_AS_SET = 0b1001, 4  # the instructions' own codes
 _HALVES, _PAIRS = ir.VectorType(_BFloat(), LANES), ir.VectorType(_BFloat(), 2 * LANES)
 
 
@@ -81,8 +85,16 @@ def multiply(typing, a, b, c):  # type: ignore[no-untyped-def]
     a and b are both float32 or both int32, words of two bfloat16. Six rows by 64 columns are 24 registers of sums, which
     leaves eight to load into; a number, or a word, of a goes to all lanes as it lies in memory.
     """
-    signature = types.void(a, b, c)
+    return types.void(a, b, c), _multiply(COLUMNS)
 
+
+@_intrinsic
+def multiply_narrow(typing, a, b, c):  # type: ignore[no-untyped-def]
+    """The same for 16 of 64 columns: b [n, 16], of rows that lie 64 apart; c [6, 16]."""
+    return types.void(a, b, c), _multiply(LANES)
+
+
+def _multiply(columns: int) -> Any:
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         single = signature.args[0].dtype == types.float32
         a, b, c = (
@@ -94,23 +106,23 @@ def multiply(typing, a, b, c):  # type: ignore[no-untyped-def]
             *(builder.extract_value(array, 0) for array in (a.strides, c.strides, b.shape)),
         ]
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in given])
-        name = f"sae_genomics_multiply_{'float32' if single else 'bfloat16'}"
+        name = f"sae_genomics_multiply_{columns}_{'float32' if single else 'bfloat16'}"
         function = cgutils.get_or_insert_function(builder.module, kind, name)
         if function.is_declaration:
-            _define_multiply(function, single)
+            _define_multiply(function, single, columns)
         builder.call(function, given)
         return context.get_dummy_value()
 
-    return signature, generate
+    return generate
 
 
-def _define_multiply(function: Any, single: bool) -> None:
+def _define_multiply(function: Any, single: bool, columns: int) -> None:
     """A function that stays one: inlined, its loop would wait for addresses that no register was left for."""
     function.linkage = "internal"
     function.attributes.add("noinline")
     a, b, c, a_stride, c_stride, n = function.args
     builder = ir.IRBuilder(function.append_basic_block())
-    rows, vectors = range(ROWS), range(COLUMNS // LANES)
+    rows, vectors = range(ROWS), range(columns // LANES)
     size = n.type
     a_rows = [builder.mul(a_stride, size(row)) for row in rows]
     sums = [[cgutils.alloca_once_value(builder, ir.Constant(_FLOATS, None)) for _ in vectors] for _ in rows]
@@ -136,6 +148,36 @@ def _define_multiply(function: Any, single: bool) -> None:
     builder.ret_void()
 
 
+def _every(number: float) -> Any:
+    return ir.Constant(_FLOATS, [number] * LANES)
+
+
+def _vector(builder: Any, base: Any, number: Any) -> Any:
+    """The floats 16 number to 16 number + 15 behind `base`."""
+    return _load(builder, base, builder.mul(number, number.type(4 * LANES)), _FLOATS)
+
+
+def _largest(builder: Any, base: Any, n: Any) -> Any:
+    """The largest of n > 0 vectors' floats, NaN passed over."""
+    size = n.type
+    # one running maximum would wait for itself
+    tops = [cgutils.alloca_once_value(builder, _every(float("-inf"))) for _ in range(4)]
+
+    def raise_to(top: Any, x: Any) -> None:
+        before = builder.load(top)
+        builder.store(builder.select(builder.fcmp_ordered(">", x, before), x, before), top)
+
+    together = builder.and_(n, size(-len(tops)))
+    with cgutils.for_range_slice(builder, size(0), together, size(len(tops))) as (first, _):
+        for i, top in enumerate(tops):
+            raise_to(top, _vector(builder, base, builder.add(first, size(i))))
+    with cgutils.for_range_slice(builder, together, n, size(1)) as (number, _):
+        raise_to(tops[0], _vector(builder, base, number))
+    for top in tops[1:]:
+        raise_to(tops[0], builder.load(top))
+    return _call(builder, "llvm.vector.reduce.fmax.v16f32", _FLOAT, builder.load(tops[0]), fastmath=("nnan",))
+
+
 def _rounded(builder: Any, numbers: Any, single: bool) -> Any:
     return numbers if single else builder.fptrunc(numbers, _HALVES)
 
@@ -156,32 +198,25 @@ def exponentials(typing, scores, factor, shares):  # type: ignore[no-untyped-def
         n = builder.udiv(builder.extract_value(scores.shape, 0), size(LANES))
         factor = _in_every_lane(builder, arguments[1])
 
-        def every(number: float) -> Any:
-            return ir.Constant(_FLOATS, [number] * LANES)
-
-        def score(loop: Any) -> Any:
-            return _load(builder, scores.data, builder.mul(loop.index, size(4 * LANES)), _FLOATS)
-
-        top = cgutils.alloca_once_value(builder, every(float("-inf")))
-        with cgutils.for_range(builder, n) as loop:
-            x, before = score(loop), builder.load(top)
-            builder.store(builder.select(builder.fcmp_ordered(">", x, before), x, before), top)
-        largest = _call(builder, "llvm.vector.reduce.fmax.v16f32", _FLOAT, builder.load(top))
+        largest = _largest(builder, scores.data, n)
         shift = _in_every_lane(builder, builder.fneg(builder.fmul(largest, arguments[1])))
 
-        total = cgutils.alloca_once_value(builder, every(0))
+        total = cgutils.alloca_once_value(builder, _every(0))
         with cgutils.for_range(builder, n) as loop:
-            x = _call(builder, "llvm.fma.v16f32", _FLOATS, score(loop), factor, shift)
-            lowest = every(-200)  # already no share at all; from minus infinity the fraction below would be NaN
-            x = builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
-            whole = _call(builder, "llvm.rint.v16f32", _FLOATS, x)
-            fraction = builder.fsub(x, whole)
-            power = every(_EXP2[0])
-            for coefficient in _EXP2[1:]:
-                power = _call(builder, "llvm.fma.v16f32", _FLOATS, power, fraction, every(coefficient))
+            x = _call(builder, "llvm.fma.v16f32", _FLOATS, _vector(builder, scores.data, loop.index), factor, shift)
+            # x less the whole number below it, 0 for minus infinity
+            fraction = _call(
+                builder, "llvm.x86.avx512.mask.reduce.ps.512", _FLOATS,
+                x, _WORD(_BELOW), _every(0), _ALL, _WORD(_ROUNDING_AS_SET),
+            )  # fmt: skip
+            first, *others = _EXP2 if single else _EXP2_BF16
+            power = _every(first)
+            for coefficient in others:
+                power = _call(builder, "llvm.fma.v16f32", _FLOATS, power, fraction, _every(coefficient))
+            # power 2^(the whole number below x)
             share = _call(
                 builder, "llvm.x86.avx512.mask.scalef.ps.512", _FLOATS,
-                power, whole, every(0), ir.IntType(16)(-1), _WORD(4),
+                power, x, _every(0), _ALL, _WORD(_ROUNDING_AS_SET),
             )  # fmt: skip
             builder.store(builder.fadd(builder.load(total), share), total)
             place = builder.mul(loop.index, size((4 if single else 2) * LANES))
@@ -195,18 +230,58 @@ def exponentials(typing, scores, factor, shares):  # type: ignore[no-untyped-def
 
 @_intrinsic
 def divide(typing, numbers, divisor, out):  # type: ignore[no-untyped-def]
-    """Write numbers / divisor. numbers: float32 [16 n]; out: float32 [16 n], or int32 [8 n], words of two bfloat16; contiguous."""
-    signature = types.void(numbers, types.float32, out)
+    """Write numbers / divisor, unless out is not of whole vectors: then write nothing and return False.
+
+    numbers: float32, as many as out takes. out: contiguous, float32 [16 n], or int32 [8 n], words of two bfloat16.
+    """
+    signature = types.boolean(numbers, types.float32, out)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         numbers, out = (context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 2))
         single = signature.args[2].dtype == types.float32
         size = context.get_value_type(types.intp)
         divisor = _in_every_lane(builder, arguments[1])
-        with cgutils.for_range(builder, builder.udiv(builder.extract_value(numbers.shape, 0), size(LANES))) as loop:
-            number = _load(builder, numbers.data, builder.mul(loop.index, size(4 * LANES)), _FLOATS)
-            place = builder.mul(loop.index, size((4 if single else 2) * LANES))
+        words, words_at_once = builder.extract_value(out.shape, 0), size(LANES if single else LANES // 2)
+        whole = builder.icmp_unsigned("==", builder.urem(words, words_at_once), size(0))
+        with builder.if_then(whole), cgutils.for_range(builder, builder.udiv(words, words_at_once)) as loop:
+            number = _vector(builder, numbers.data, loop.index)
+            place = builder.mul(loop.index, builder.mul(words_at_once, size(4)))
             _store(builder, _rounded(builder, builder.fdiv(number, divisor), single), out.data, place)
+        return whole
+
+    return signature, generate
+
+
+@_intrinsic
+def interleave(typing, even, odd, out):  # type: ignore[no-untyped-def]
+    """Words of two bfloat16, one of even and one of odd: out[2 i] of both words' first numbers, out[2 i + 1] of their second.
+
+    even, odd: int32 [n], contiguous. out: int32 [>= 2 n], contiguous.
+    """
+    signature = types.void(even, odd, out)
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        even, odd, out = (
+            context.make_array(kind)(context, builder, value)
+            for kind, value in zip(signature.args, arguments, strict=True)
+        )
+        size = context.get_value_type(types.intp)
+
+        def some(first: Any, words: int) -> None:
+            """Words first to first + words."""
+            numbers = ir.VectorType(ir.IntType(16), 2 * words)
+            place = builder.mul(first, size(4))
+            sources = [_load(builder, row.data, place, numbers) for row in (even, odd)]
+            order = [i // 2 + i % 2 * 2 * words for i in range(4 * words)]
+            mixed = builder.shuffle_vector(*sources, ir.Constant(ir.VectorType(_WORD, 4 * words), order))
+            _store(builder, mixed, out.data, builder.mul(first, size(8)))
+
+        n = builder.extract_value(even.shape, 0)
+        whole = builder.and_(n, size(-LANES))
+        with cgutils.for_range_slice(builder, size(0), whole, size(LANES)) as (first, _):
+            some(first, LANES)
+        with cgutils.for_range_slice(builder, whole, n, size(1)) as (first, _):
+            some(first, 1)
         return context.get_dummy_value()
 
     return signature, generate

@@ -30,7 +30,17 @@ from torch import Tensor
 
 from sae_genomics.compiled import each_range, exact_kernel, inner
 from sae_genomics.models import avx512
-from sae_genomics.models.avx512 import COLUMNS, LANES, ROWS, divide, exponentials, multiply, prefetch
+from sae_genomics.models.avx512 import (
+    COLUMNS,
+    LANES,
+    ROWS,
+    divide,
+    exponentials,
+    interleave,
+    multiply,
+    multiply_narrow,
+    prefetch,
+)
 
 MIN_WIDTH = 16  # of a head; values are padded to 64 columns, and yet it is faster than torch's attention here
 _FEATURES = {torch.float32: "avx512f", torch.bfloat16: "avx512bf16"}
@@ -96,43 +106,50 @@ def _attend(words, cell_ptr, cells, n_heads, kv_n_heads, factor, start, stop, ou
         kv_head = n_heads + head // (n_heads // kv_n_heads)
         cell = cells[unit // n_heads]
         first, last = cell_ptr[cell], cell_ptr[cell + 1]
-        _attend_head(
-            words[first:last, head * width : (head + 1) * width],
-            _packed_keys(words[first:last, kv_head * width : (kv_head + 1) * width]),
-            _packed_values(words[first:last, (kv_head + kv_n_heads) * width : (kv_head + kv_n_heads + 1) * width]),
-            factor,
-            out[first:last, head * width : (head + 1) * width],
-        )
+        q = words[first:last, head * width : (head + 1) * width]
+        keys = _packed_keys(words[first:last, kv_head * width : (kv_head + 1) * width])
+        values = _packed_values(words[first:last, (kv_head + kv_n_heads) * width : (kv_head + kv_n_heads + 1) * width])
+        mixed = out[first:last, head * width : (head + 1) * width]
+        if 0 < len(q) < ROWS:
+            few = np.zeros((2 * ROWS, width), q.dtype)
+            few[: len(q)] = q
+            _attend_head(few[:ROWS, 0:width], keys, values, len(q), factor, few[ROWS:, 0:width])
+            mixed[:] = few[ROWS : ROWS + len(q)]
+        else:
+            _attend_head(q, keys, values, len(q), factor, mixed)
 
 
 @inner
-def _attend_head(q, keys, values, factor, out):  # type: ignore[no-untyped-def]
-    """q: words [length, words of a head]; keys and values: packed; out: as q, written."""
-    length, width = q.shape
+def _attend_head(q, keys, values, length, factor, out):  # type: ignore[no-untyped-def]
+    """q: words [none or >= 6 queries, words of a head]; keys and values: packed, of `length` tokens; out: as q, written."""
     seen = -(-length // LANES) * LANES
-    queries = np.zeros((ROWS, width), q.dtype)
+    in_blocks = seen // COLUMNS * COLUMNS
     scores = _aligned((ROWS, len(keys), COLUMNS), np.float32).reshape(ROWS, -1)
-    shares = _room_for_shares(scores, q)
+    shares = scores.view(q.dtype)  # each a word or half of one, written where scores were read before
     mixed = np.empty((ROWS, len(values) * COLUMNS), np.float32)
     totals = np.empty(ROWS, np.float32)
-    rounded = np.empty(mixed.shape[1], q.dtype)
-    for query in range(0, length, ROWS):
-        rows = min(ROWS, length - query)
-        for row in range(rows):
-            prefetch(q, query + ROWS + row)
-            prefetch(out, query + row)
-            for word in range(width):
-                queries[row, word] = q[query + row, word]
-        for block in range(len(keys)):
-            multiply(queries, keys[block], scores[:, block * COLUMNS : (block + 1) * COLUMNS])
-        for row in range(rows):
+    rounded = np.empty(-(-q.shape[1] // LANES) * LANES, q.dtype)
+    for start in range(0, len(q), ROWS):
+        query = min(start, len(q) - ROWS)  # the last six may have some of those before them
+        for row in range(query, query + ROWS):
+            prefetch(q, row + ROWS)
+            prefetch(out, row)
+        queries = q[query : query + ROWS]
+        for first in range(0, in_blocks, COLUMNS):
+            multiply(queries, keys[first // COLUMNS], scores[:, first : first + COLUMNS])
+        for first in range(in_blocks, seen, LANES):
+            place = first % COLUMNS
+            multiply_narrow(queries, keys[len(keys) - 1, :, place : place + LANES], scores[:, first : first + LANES])
+        for row in range(ROWS):
             scores[row, length:seen] = -np.inf
             totals[row] = exponentials(scores[row, :seen], factor, shares[row])
         for block in range(len(values)):
             multiply(shares, values[block], mixed[:, block * COLUMNS : (block + 1) * COLUMNS])
-        for row in range(rows):
+        for row in range(ROWS):
+            if divide(mixed[row], totals[row], out[query + row]):
+                continue
             divide(mixed[row], totals[row], rounded)
-            for word in range(width):
+            for word in range(q.shape[1]):
                 out[query + row, word] = rounded[word]
 
 
@@ -150,11 +167,6 @@ def _packed_keys(k):  # type: ignore[no-untyped-def]
 
 def _packed_values(v: Any) -> Any:
     """Compiled kernels only. [length, words of a head] to [d_head / 64, words of a column, 64]."""
-    raise NotImplementedError
-
-
-def _room_for_shares(scores: Any, q: Any) -> Any:
-    """Compiled kernels only. What shares are written to: six rows of words; float32 ones may lie where scores lay."""
     raise NotImplementedError
 
 
@@ -177,26 +189,17 @@ def _(v):  # type: ignore[no-untyped-def]
         length, width = v.shape
         half = COLUMNS // 2
         packed = _aligned((-(-width // half), -(-length // 2), COLUMNS), v.dtype)
-        low = np.int32(0xFFFF)
+        nothing = np.zeros((1, width), v.dtype)
         for key in range(0, length, 2):
             prefetch(v, key + _AHEAD)
             prefetch(v, key + _AHEAD + 1)
-            for pair in range(width):
-                even = v[key, pair]
-                odd = v[key + 1, pair] if key + 1 < length else np.int32(0)
-                words = packed[pair // half, key // 2]
-                words[pair % half * 2] = (even & low) | (odd << np.int32(16))
-                words[pair % half * 2 + 1] = ((even >> np.int32(16)) & low) | (odd & ~low)
+            even, odd = v[key], v[key + 1] if key + 1 < length else nothing[0, 0:width]
+            for first in range(0, width, half):
+                last = min(first + half, width)
+                interleave(even[first:last], odd[first:last], packed[first // half, key // 2])
         return packed
 
     return packed_pairs
-
-
-@extending.overload(_room_for_shares)
-def _(scores, q):  # type: ignore[no-untyped-def]
-    if q.dtype == types.float32:
-        return lambda scores, q: scores
-    return lambda scores, q: _aligned((ROWS, scores.shape[1] // 32 + 1, 16), np.int32).reshape(ROWS, -1)
 
 
 @inner
