@@ -1,12 +1,14 @@
-"""Where the chunks of an HDF5 dataset lie in its file, and reading them from there.
+"""The chunks of an HDF5 dataset that are stored as they are, with nothing but a checksum behind.
 
-HDF5 reads a chunk into memory of its own, takes the checksum slowly and copies the rows out, all under one lock. A chunk
-that is stored as it is, checksum behind, is here read straight to where its rows belong, and verified there.
+HDF5 reads a chunk into memory of its own, takes the checksum slowly and copies the rows out, all under one lock; and writes
+it likewise. Here chunks are read straight from where they lie in the file to where their rows belong, and verified
+there; and handed to HDF5 with the checksum already behind them.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import h5py
@@ -39,7 +41,7 @@ class Chunks:
             self._offset[number] = [place.byte_offset for place in found]
             self._size[number] = [place.size for place in found]
             self._direct[number] = [place.filter_mask == 0 for place in found]
-        n_bytes = int(np.prod(rows.chunks)) * rows.dtype.itemsize
+        n_bytes = _chunk_bytes(rows)
         self._direct &= self._size == n_bytes + _CHECKSUM.itemsize
         if not _only_checksums(rows) or n_bytes % 2 or n_bytes > 2 * MOST_WORDS or not hasattr(os, "preadv"):
             self._direct[:] = False
@@ -65,6 +67,45 @@ class Chunks:
                 if self._size[number]:
                     place = int(self._offset[number]), int(self._size[number])
                     os.posix_fadvise(self._descriptor, *place, os.POSIX_FADV_WILLNEED)
+
+
+class ChunkWriter:
+    """Writes all rows of a new dataset [rows, columns], in order, where `writes` says it can.
+
+    Chunks are as HDF5 makes them; what a last one has beyond the dataset's rows is zero.
+    """
+
+    def __init__(self, rows: h5py.Dataset):
+        self._file, self._n_rows, self._next = rows.id, rows.shape[0], 0
+        n_bytes = _chunk_bytes(rows)
+        self._chunk = np.zeros(n_bytes + _CHECKSUM.itemsize, dtype=np.uint8)
+        self._rows = self._chunk[:n_bytes].view(rows.dtype).reshape(rows.chunks)
+        self._words, self._checksum = self._chunk[:n_bytes].view(np.uint16), self._chunk[n_bytes:].view(_CHECKSUM)
+
+    @staticmethod
+    def writes(rows: h5py.Dataset) -> bool:
+        """Whether this dataset's chunks are of the kind described above."""
+        n_bytes = _chunk_bytes(rows)
+        return sys.byteorder == "little" and n_bytes % 2 == 0 and n_bytes <= 2 * MOST_WORDS and _only_checksums(rows)
+
+    def write(self, rows: npt.NDArray[Any]) -> None:
+        """Store the next rows. rows: [n, columns], of the dataset's dtype."""
+        while len(rows):
+            first = self._next % len(self._rows)
+            taken = rows[: len(self._rows) - first]
+            self._rows[first : first + len(taken)] = taken
+            self._next += len(taken)
+            rows = rows[len(taken) :]
+            if first + len(taken) == len(self._rows) or self._next == self._n_rows:
+                self._rows[first + len(taken) :] = 0
+                self._checksum[0] = fletcher32(self._words)
+                chunk = (self._next - 1) // len(self._rows)
+                self._file.write_direct_chunk((chunk * len(self._rows), 0), self._chunk)
+
+
+def _chunk_bytes(rows: h5py.Dataset) -> int:
+    """Of the chunk's rows alone."""
+    return int(np.prod(rows.chunks)) * int(rows.dtype.itemsize)
 
 
 def _only_checksums(rows: h5py.Dataset) -> bool:

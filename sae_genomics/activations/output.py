@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+_to_disk = getattr(os, "fdatasync", os.fsync)
+
 
 class OutputFile(io.RawIOBase):
     """Read and write access to a new file at `path`, for h5py.File(output, "w")."""
@@ -37,6 +39,13 @@ class OutputFile(io.RawIOBase):
         self._position += len(view)
         self._end = max(self._end, self._position)
         return len(view)
+
+    def to_disk(self) -> None:
+        """Wait until what was written so far is on the disk. An error is kept like that of a write; another thread may write."""
+        try:
+            _to_disk(self._descriptor)
+        except OSError as problem:
+            self._problem = self._problem or problem
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")

@@ -168,6 +168,8 @@ class ActivationWriter:
     """
 
     def __init__(self, path: Path, header: Header, n_rows: int, compression: str = "none"):
+        from sae_genomics.activations.chunks import ChunkWriter  # compiled code, which reading a header does not need
+
         self.header, self.n_rows = header, n_rows
         plugin = _compression_filter(compression)
         row_bytes = header.d_model * item_bytes(header.dtype)
@@ -185,16 +187,27 @@ class ActivationWriter:
             track_times=False,
             **plugin,
         )
+        self._chunks = ChunkWriter(self._rows) if ChunkWriter.writes(self._rows) else None
         self._nonfinite = _growing(self._file, "nonfinite_rows", np.int64, 0)
+        self._written = 0
 
     def write(self, start: int, rows: npt.NDArray[Any]) -> None:
-        """Store rows from `start` on. rows: [n, d_model], C-contiguous, in the dtype that stands on disk.
+        """Store rows from `start` on, where the last ones ended. rows: [n, d_model], C-contiguous, in the dtype on disk.
 
         Raises OSError naming the file.
         """
-        if len(rows):
+        if start != self._written:
+            raise ValueError(f"rows from {start} on are not the next ones: {self._written} are written")
+        if self._chunks is not None:
+            self._chunks.write(rows)
+        elif len(rows):
             self._rows.write_direct(rows, dest_sel=np.s_[start : start + len(rows)])
-            self._output.check()
+        self._written += len(rows)
+        self._output.check()
+
+    def to_disk(self) -> None:
+        """Wait until the rows written so far are on the disk; another thread may write meanwhile, and raises what fails here."""
+        self._output.to_disk()
 
     def finish(
         self, nonfinite_rows: npt.NDArray[np.int64], mean: npt.NDArray[np.float64], mean_squared_norm: float

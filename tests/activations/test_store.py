@@ -202,13 +202,38 @@ def test_a_flipped_bit_anywhere_is_found(tmp_path_factory, place, bit, number):
             assert (file.rows(*others) == 1).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("cuts", [(), (1, 2, 3000), (13_107, 13_108), (26_214,)])
+def test_chunks_are_those_that_hdf5_would_have_written(tmp_path, dtype, cuts):
+    x = torch.randn(30_000, D_MODEL, generator=torch.Generator().manual_seed(1)).to(torch_dtype(dtype))
+    write(tmp_path / "a.h5", x, cuts=cuts)
+    with h5py.File(tmp_path / "a.h5") as ours, h5py.File(tmp_path / "b.h5", "w") as theirs:
+        rows = ours["activations"]
+        plain = theirs.create_dataset(
+            "rows", rows.shape, rows.dtype, chunks=rows.chunks, maxshape=(None, D_MODEL), fletcher32=True
+        )
+        plain[...] = as_disk(x)
+        theirs.flush()
+        for first in range(0, len(rows), rows.chunks[0]):
+            assert rows.id.read_direct_chunk((first, 0)) == plain.id.read_direct_chunk((first, 0))
+
+
+def test_rows_come_in_order(tmp_path):
+    writer = ActivationWriter(tmp_path / "a.h5", header(), 10)
+    writer.write(0, np.zeros((4, D_MODEL), dtype=np.float32))
+    for start in (3, 5):
+        with pytest.raises(ValueError, match=f"{start} on are not the next ones: 4"):
+            writer.write(start, np.zeros((2, D_MODEL), dtype=np.float32))
+    writer.close()
+
+
 def test_a_file_cut_off_while_it_is_open_is_named(tmp_path):
     path = tmp_path / "shard_0003.h5"
     write(path, torch.randn(3 * (1 << 20) // (4 * D_MODEL), D_MODEL))
     with open_activations(path) as file:
         file.rows(0, file.chunk_rows)
         os.truncate(path, path.stat().st_size - (1 << 20))
-        with pytest.raises(DamagedArtifact, match=r"shard_0003.*rows 6,553 to|shard_0003.*rows 13,106 to"):
+        with pytest.raises(DamagedArtifact, match=r"shard_0003.*rows 19,659 to 19,659 of 19,660"):
             file.rows(0, file.n_rows)
 
 
