@@ -38,7 +38,7 @@ class Progress:
     total: how much there is to do, in `unit`s; None when that is not known.
     heartbeat: JSON file with keys label, done, total, unit, rate, seconds_left, time, host, pid; None for none.
 
-    Lines come every two seconds on a terminal (overwriting one another), every fifteen in a log and in any thread but the main
+    Several threads may share one. Lines come every two seconds on a terminal (overwriting one another), every fifteen in a log and in any thread but the main
     one: what runs there is beside others, whose lines it would overwrite.
     """
 
@@ -49,6 +49,7 @@ class Progress:
         self._interval = 2.0 if self._terminal else 15.0
         self._started = self._printed = self._beaten = time.monotonic()
         self._skipped = 0.0
+        self._counting = threading.Lock()
 
     def skip(self, amount: float) -> None:
         """Count work that an earlier attempt did: it is done, but says nothing about the rate."""
@@ -57,14 +58,15 @@ class Progress:
 
     def advance(self, amount: float, note: str = "") -> None:
         """Count work done; `note` (a loss, say) is appended to the line."""
-        self.done += amount
-        now = time.monotonic()
-        if now - self._printed >= self._interval:
-            self._printed = now
-            self._print(note)
-        if now - self._beaten >= 5.0:
-            self._beaten = now
-            self._beat(note)
+        with self._counting:
+            self.done += amount
+            now = time.monotonic()
+            if now - self._printed >= self._interval:
+                self._printed = now
+                self._print(note)
+            if now - self._beaten >= 5.0:
+                self._beaten = now
+                self._beat(note)
 
     def finish(self, note: str = "") -> None:
         """Print the closing line."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sae_genomics.activations import lay_down
 from sae_genomics.activations.dtypes import as_disk, torch_dtype
 from sae_genomics.activations.store import ActivationWriter
 from sae_genomics.errors import UserError
@@ -72,17 +74,40 @@ class Window:
             }
         )
         self.start = self.n_rows = 0
+        self._fillers: list[Future[None]] = []
+        # what batches that `lay_down` took add up to, by their first row's place: layer -> place -> (sum, squared norms)
+        self._sums: dict[int, dict[int, tuple[npt.NDArray[np.float64], float]]] = {layer: {} for layer in layers}
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._filled = torch.cuda.Event() if device.type == "cuda" else None
 
     def open(self, start: int, n_rows: int) -> None:
         """Begin to collect the shard's rows start to start + n_rows."""
         self.start, self.n_rows = start, n_rows
+        self._fillers = []
+        for sums in self._sums.values():
+            sums.clear()
+
+    def filled_by(self, filler: Future[None]) -> None:
+        """Some rows are put by work that may still be going on."""
+        self._fillers.append(filler)
+
+    def wait_until_filled(self) -> None:
+        """Wait until all rows are put. Raises what putting them raised."""
+        for filler in self._fillers:
+            filler.result()
 
     def put(self, activations: Mapping[int, torch.Tensor], places: npt.NDArray[np.int64]) -> None:
-        """Lay a batch's rows down. activations: layer -> [n, d_model]; places: int64 [n], rows of the window."""
+        """Lay a batch's rows down. activations: layer -> [n, d_model]; places: int64 [n], rows of the window.
+
+        Several threads may put different rows at a time.
+        """
+        if not len(places):
+            return
         at = torch.from_numpy(places).to(self.device, non_blocking=True)
         for layer, x in activations.items():
+            if lay_down.takes(x, self.rows[layer]):
+                self._sums[layer][int(places[0])] = lay_down.lay_down(x, places, self.rows[layer], self.peaks[layer])
+                continue
             peaks = torch.maximum(x.amax(dim=1), -x.amin(dim=1))  # fifty times faster here than an infinity norm
             self.peaks[layer].index_copy_(0, at, peaks.float())
             self.rows[layer].index_copy_(0, at, x.to(self.rows[layer].dtype))
@@ -106,6 +131,11 @@ class Window:
             rows.index_fill_(0, bad, float("nan"))
             summary.nonfinite_rows.append(bad.cpu().numpy() + self.start)
             rows = rows[finite]
+        if self._sums[layer]:
+            for _, (total, squared) in sorted(self._sums[layer].items()):  # whatever order the batches came in
+                summary.total += total
+                summary.total_squared_norm += squared
+            return
         summary.total += rows.sum(dim=0, dtype=torch.float32).double().cpu().numpy()
         norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32).double()
         summary.total_squared_norm += float(norms @ norms)
@@ -157,6 +187,9 @@ class ShardSink:
         self._full: queue.Queue[Window | None] = queue.Queue()
         self._problem: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="activation writer", daemon=True)
+        # files are on the disk before they get their names, which would take long if all of it were left to the end
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="activation flusher")
+        self._flushing: Future[None] | None = None
 
     def window(self, start: int, n_rows: int) -> Window:
         """An empty window for the shard's rows start to start + n_rows, as soon as one is free."""
@@ -166,7 +199,7 @@ class ShardSink:
         return window
 
     def submit(self, window: Window) -> None:
-        """Hand a filled window to the writer."""
+        """Hand a window to the writer, filled or about to be."""
         window.seal()
         self._full.put(window)
 
@@ -174,6 +207,7 @@ class ShardSink:
         while (window := self._full.get()) is not None:
             if self._problem is None:
                 try:
+                    window.wait_until_filled()
                     self._write(window)
                 except BaseException as error:
                     self._problem = error
@@ -193,6 +227,12 @@ class ShardSink:
             window.bring_home()
         for layer, writer in self.writers.items():
             writer.write(window.start, as_disk(window.host[layer][: window.n_rows]))
+        if self._flushing is None or self._flushing.done():
+            self._flushing = self._flusher.submit(self._flush)
+
+    def _flush(self) -> None:
+        for writer in self.writers.values():
+            writer.to_disk()
 
     def _raise_problem(self) -> None:
         if self._problem is not None:
@@ -209,6 +249,7 @@ class ShardSink:
             self._problem = self._problem or error  # what waits need not be written any more
         self._full.put(None)
         self._thread.join()
+        self._flusher.shutdown()
         try:
             if error is None:
                 self._raise_problem()

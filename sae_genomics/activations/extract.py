@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from sae_genomics.activations.capture import ShardSink, Summary
+from sae_genomics.activations.capture import ShardSink, Summary, Window
 from sae_genomics.activations.cutting import cut_batches, cut_pieces, cut_windows
 from sae_genomics.activations.dtypes import item_bytes
+from sae_genomics.activations.lanes import Lanes
 from sae_genomics.activations.sampling import stored_tokens
 from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, stored_fingerprint, write_tokens
 from sae_genomics.atomic import atomic_path
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 # All layers' rows of a window; two windows are held. Small ones let writing begin early, large ones hold more cells of
 # like length, which matters where attention is padded.
 WINDOW_BYTES = {"cpu": 64 << 20, "mps": 256 << 20, "cuda": 1 << 30}
+LANE_BYTES = 256 << 20  # of a window where several lanes fill it
 
 
 def run_task(run: Run, task: int) -> None:
@@ -206,37 +209,61 @@ def capture(
     row_bytes = header.d_model * item_bytes(header.dtype) * len(writers)
     stored_ptr = shard.stored_ptr
     stored_lengths = np.diff(stored_ptr)
-    window_rows = WINDOW_BYTES.get(device.type, WINDOW_BYTES["cpu"]) // row_bytes
-    windows = cut_windows(stored_lengths, window_rows)
+    n_lanes = _lanes(model, batch_tokens, row_bytes)
+    window_bytes = WINDOW_BYTES.get(device.type, WINDOW_BYTES["cpu"])
+    if n_lanes > 1:  # two windows, one of them being finished, keep all lanes at work
+        window_bytes = max(window_bytes, n_lanes * _piece_tokens(model, batch_tokens) * row_bytes)
+    windows = cut_windows(stored_lengths, window_bytes // row_bytes)
     most_rows = max((int(stored_ptr[window.stop] - stored_ptr[window.start]) for window in windows), default=0)
     is_kept = np.zeros(len(tokens), dtype=bool)
     is_kept[shard.kept] = True
     everything = bool(is_kept.all())
-    with ShardSink(writers, most_rows, device) as sink:
-        for window in windows:
-            first, last = int(stored_ptr[window.start]), int(stored_ptr[window.stop])
-            buffer = sink.window(first, last - first)
-            for cells in _batches(model, tokens.lengths[window], batch_tokens):
-                stop_point()
-                cells = cells + window.start
-                batch = tokens.take(cells)
-                activations = model.forward_layers(batch, list(writers), hook)
-                places = ranges(stored_ptr[cells] - first, stored_lengths[cells])
-                if not everything:
-                    rows = ranges(tokens.cell_ptr[cells], tokens.lengths[cells])
-                    chosen = torch.from_numpy(np.flatnonzero(is_kept[rows]))
-                    activations = {layer: x[chosen.to(x.device)] for layer, x in activations.items()}
-                with torch.inference_mode():
-                    buffer.put(activations, places)
-                progress.advance(len(batch))
-            sink.submit(buffer)
+
+    def compute(cells: npt.NDArray[np.int64], window: Window) -> None:
+        stop_point()
+        batch = tokens.take(cells)
+        activations = model.forward_layers(batch, list(writers), hook)
+        if not everything:
+            rows = ranges(tokens.cell_ptr[cells], tokens.lengths[cells])
+            chosen = torch.from_numpy(np.flatnonzero(is_kept[rows]))
+            activations = {layer: x[chosen.to(x.device)] for layer, x in activations.items()}
+        with torch.inference_mode():
+            window.put(activations, ranges(stored_ptr[cells] - window.start, stored_lengths[cells]))
+        progress.advance(len(batch))
+
+    with ShardSink(writers, most_rows, device) as sink, Lanes(n_lanes) as lanes:
+        for cut in windows:
+            first, last = int(stored_ptr[cut.start]), int(stored_ptr[cut.stop])
+            window = sink.window(first, last - first)
+            for cells in _batches(model, tokens.lengths[cut], batch_tokens):
+                done = lanes.do(partial(compute, cells + cut.start, window))
+                if done is not None:
+                    window.filled_by(done)
+            sink.submit(window)
     return sink.summaries
 
 
+def _lanes(model: CellModel, batch_tokens: int, row_bytes: int) -> int:
+    """Batches computed side by side: of models that are best given small ones, as many as cores, tokens and memory allow.
+
+    row_bytes: of a stored token, all layers.
+    """
+    if model.piece_tokens is None:
+        return 1
+    tokens = min(batch_tokens, LANE_BYTES // row_bytes)
+    return max(min(tokens // _piece_tokens(model, batch_tokens), torch.get_num_threads()), 1)
+
+
+def _piece_tokens(model: CellModel, batch_tokens: int) -> int:
+    return min(batch_tokens, model.piece_tokens or batch_tokens)
+
+
 def _batches(model: CellModel, lengths: npt.NDArray[np.int64], batch_tokens: int) -> list[npt.NDArray[np.int64]]:
+    """Cells of each batch, large batches first: lanes then end together."""
     if model.piece_tokens is None:
         return cut_batches(lengths, batch_tokens)
-    return cut_pieces(lengths, min(batch_tokens, model.piece_tokens))
+    pieces = cut_pieces(lengths, _piece_tokens(model, batch_tokens))
+    return sorted(pieces, key=lambda cells: int(-lengths[cells].sum()))
 
 
 def ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from sae_genomics import onednn
 
 PIECE_ELEMENTS = (
-    1 << 22
+    1 << 21
 )  # of a layer's widest result: larger ones come in fresh pages each time, at a third of the cost
-MIN_PIECE_TOKENS = 128  # per thread
+MIN_PIECE_TOKENS = 512
 MIN_WIDTH = 16  # narrower products are no faster
 # A copy of all weights, packed for oneDNN, makes products 3 to 6 % faster: too little to pay much memory for.
 PACK_BYTES = 1 << 30
@@ -111,5 +111,5 @@ def use_onednn(network: nn.Module, device: torch.device, dtype: torch.dtype) -> 
 
 
 def tokens_at_once(widest: int) -> int:
-    """Tokens that a CPU best takes through a network whose widest layer has so many outputs."""
-    return max(MIN_PIECE_TOKENS * torch.get_num_threads(), PIECE_ELEMENTS // widest)
+    """Tokens that a CPU core best takes through a network whose widest layer has so many outputs."""
+    return max(MIN_PIECE_TOKENS, PIECE_ELEMENTS // widest)

@@ -28,12 +28,16 @@ def compile_blocks(network: Tx1Network, device: torch.device) -> None:
     """Put compiled parts into every block of a network that will only be evaluated. Names of modules and weights stay.
 
     Compiles at once, so that a machine where it cannot be done is told before any work: UserError.
+    On a CPU for one thread, as a lane of extraction has; with another number it is compiled once more at the first batch.
     Where gradients are recorded, and for a single token, the blocks go on computing with the plain functions.
     """
     blocks: list[Block] = list(network.transformer_encoder.layers)  # type: ignore[arg-type]
     compiled_to_mlp = _compiled(to_mlp)
     compiled_from_mlp = from_mlp if network.config.pre_norm else _compiled(from_mlp)  # a sum alone: nothing to fuse
     weight = blocks[0].up_proj.weight
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
     try:
         with torch.inference_mode():  # tensors made outside would be of another kind than a batch's
             x, attention = (weight.new_zeros(_TOKENS, network.config.d_model) for _ in range(2))
@@ -42,6 +46,8 @@ def compile_blocks(network: Tx1Network, device: torch.device) -> None:
         raise
     except RuntimeError as error:  # of which torch's own are kinds
         raise _cannot(device, error) from error
+    finally:
+        torch.set_num_threads(threads)
     for block in blocks:
         block.to_mlp, block.from_mlp = compiled_to_mlp, compiled_from_mlp
 

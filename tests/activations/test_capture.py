@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sae_genomics.activations import output
 from sae_genomics.activations.capture import ShardSink
 from sae_genomics.activations.dtypes import torch_dtype
 from sae_genomics.activations.store import ActivationWriter, open_activations
@@ -107,6 +108,16 @@ def test_a_failing_write_ends_the_shard_and_leaves_nothing_open(tmp_path, monkey
     with pytest.raises(OSError, match="No space left"):
         store(tmp_path, {0: torch.ones(300, D_MODEL)}, "float32", window_rows=20)
     h5py.File(tmp_path / "0.h5", "w").close()  # refused while the file is open
+
+
+def test_what_the_disk_reports_late_ends_the_shard_too(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(output, "_to_disk", fail)
+    with pytest.raises(OSError, match=r"Input/output error: '.*0\.h5'"):
+        store(tmp_path, {0: torch.ones(300, D_MODEL)}, "float32", window_rows=20)
+    h5py.File(tmp_path / "0.h5", "w").close()
 
 
 def test_an_error_of_the_model_leaves_nothing_open(tmp_path):

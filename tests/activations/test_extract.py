@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from types import SimpleNamespace
 
 import h5py
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from sae_genomics import progress
 from sae_genomics.activations import extract
 from sae_genomics.activations.batches import ShuffledBatches
 from sae_genomics.activations.heldout import heldout_blocks
@@ -19,7 +22,7 @@ from sae_genomics.artifacts import CELLS
 from sae_genomics.data.read import gene_tokens, shard_counts
 from sae_genomics.errors import Interrupted, UserError
 from sae_genomics.execute import execute
-from sae_genomics.models import load_model
+from sae_genomics.models import load_model, tx1
 from sae_genomics.models.base import CellModel
 from sae_genomics.models.tx1 import NativeTx1
 from sae_genomics.stages import stage_named
@@ -101,6 +104,83 @@ def test_windows_make_no_difference(prepared, monkeypatch, window_bytes):
     monkeypatch.setitem(extract.WINDOW_BYTES, "cpu", window_bytes)
     run = prepared()
     extract_all(run)
+    assert_stored(run)
+
+
+@pytest.fixture
+def three_lanes(monkeypatch):
+    """Batches of two or three cells, three of them at once; returns the threads that computed."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(tx1, "tokens_at_once", lambda widest: 150)
+    monkeypatch.setattr(extract, "_model", None)
+    monkeypatch.setitem(extract.WINDOW_BYTES, "cpu", 1)  # as large as three batches then
+    threads, forward = set(), NativeTx1.forward_layers
+
+    def noted(self, *given):
+        threads.add((threading.current_thread().name, torch.get_num_threads()))
+        return forward(self, *given)
+
+    monkeypatch.setattr(NativeTx1, "forward_layers", noted)
+    yield threads
+    extract._model = None
+
+
+@pytest.mark.parametrize("changes", [{}, {"activations__dtype": "bfloat16"}, {"activations__tokens_per_cell": 9}])
+def test_batches_side_by_side_make_no_difference(prepared, three_lanes, changes):
+    runs = [prepared(run__name=name, **changes) for name in ("one", "other")]
+    for run in runs:
+        extract_all(run)
+        assert torch.get_num_threads() == 3
+    assert len(three_lanes) == 3
+    assert {number for _, number in three_lanes} == {1}
+    if not changes:
+        assert_stored(runs[0])
+    for shard in range(runs[0].n_shards):
+        for layer in runs[0].layers:
+            files = [open_activations(run.activations_file(layer, shard)) for run in runs]
+            one, other = files
+            np.testing.assert_array_equal(one.rows(0, one.n_rows), other.rows(0, other.n_rows))
+            np.testing.assert_array_equal(one.mean, other.mean)
+            assert one.mean_squared_norm == other.mean_squared_norm
+            exact = one.rows(0, one.n_rows).astype(np.float64)
+            np.testing.assert_allclose(one.mean, exact.mean(0), rtol=1e-4, atol=1e-5)
+            assert one.mean_squared_norm == pytest.approx((exact**2).sum(1).mean(), rel=1e-5)
+            for file in files:
+                file.close()
+
+
+def test_a_failing_batch_ends_the_shard_and_leaves_nothing(prepared, three_lanes, monkeypatch):
+    run, forward, begun = prepared(), NativeTx1.forward_layers, []
+
+    def failing(self, *given):
+        begun.append(1)
+        if len(begun) == 4:
+            raise MemoryError("here")
+        return forward(self, *given)
+
+    monkeypatch.setattr(NativeTx1, "forward_layers", failing)
+    with pytest.raises(MemoryError, match="here"):
+        execute(run, EXTRACT, 0)
+    assert len(begun) <= 6, "what was at work beside it, and no more"
+    assert not list(run.activations_file(0, 0).parent.glob("*"))
+    assert torch.get_num_threads() == 3
+
+
+def test_a_signal_reaches_all_lanes(prepared, three_lanes, monkeypatch):
+    run, forward, begun = prepared(), NativeTx1.forward_layers, []
+
+    def signalled(self, *given):
+        begun.append(1)
+        if len(begun) == 2:
+            monkeypatch.setattr(progress, "_stop_signal", signal.SIGTERM)
+        return forward(self, *given)
+
+    monkeypatch.setattr(NativeTx1, "forward_layers", signalled)
+    with pytest.raises(Interrupted):
+        execute(run, EXTRACT, 0)
+    assert len(begun) <= 4
+    monkeypatch.setattr(progress, "_stop_signal", None)
+    assert extract_all(run) == [True] * 3
     assert_stored(run)
 
 

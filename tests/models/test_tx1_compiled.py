@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from sae_genomics.activations.lanes import Lanes
 from sae_genomics.config import ModelConfig
 from sae_genomics.errors import UserError
 from sae_genomics.models import load_model
@@ -44,13 +45,16 @@ def one_graph_a_part():
 
     torch._dynamo.reset()
     counters.clear()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # torch compiles for a number of threads
 
     def check(parts: int) -> None:
-        assert counters["stats"]["unique_graphs"] == parts, "compiled again for another length or block"
+        assert counters["stats"]["unique_graphs"] == parts, "compiled again for another length, block or thread"
         assert not counters["graph_break"]
         assert not counters["unimplemented"]
 
-    return check
+    yield check
+    torch.set_num_threads(threads)
 
 
 def close(got: torch.Tensor, expected: torch.Tensor, what: str) -> None:
@@ -88,7 +92,13 @@ def test_a_loaded_model_gives_the_same(name, one_graph_a_part):
                 got, wanted = compiled.outputs(batch, **arguments), plain.outputs(batch, **arguments)
                 close(got.expr_preds, wanted.expr_preds, f"predictions, {hook} changed, {lengths}")
                 close(got.cell_emb, wanted.cell_emb, f"cell embeddings, {hook} changed, {lengths}")
-    one_graph_a_part(2 if name == "glu_post_norm" else 1)
+    parts = 2 if name == "glu_post_norm" else 1
+    one_graph_a_part(parts)
+    torch.set_num_threads(2)  # as extraction has it
+    with Lanes(2) as lanes:
+        done = [lanes.do(lambda: compiled.forward_layers(batch, layers, "resid_post")) for _ in range(4)]
+    assert not any(future.exception() for future in done)
+    one_graph_a_part(parts)
 
 
 @pytest.fixture(scope="module")
