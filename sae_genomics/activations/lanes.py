@@ -6,8 +6,10 @@ Python in between. A core with a batch to itself waits for nobody.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import lru_cache
 from types import TracebackType
 
 import torch
@@ -16,8 +18,9 @@ import torch
 class Lanes:
     """Threads that each do one piece of work at a time, torch's threads dealt out among them.
 
-    Use as a context manager: on leaving well all work is done; on an exception what has not begun is dropped. After the
-    first work that fails the rest fails likewise without being begun.
+    Use as a context manager: on leaving all work is done, except that after an exception what has not begun is dropped. After
+    the first work that fails the rest fails likewise without being begun. The threads stay for the next time: memory that
+    libraries keep a thread would else grow with the number of shards.
 
     count: lanes; with 1 the work is done in the calling thread, with all of torch's threads.
     """
@@ -25,7 +28,8 @@ class Lanes:
     def __init__(self, count: int):
         self.count = count
         self._torch_threads = torch.get_num_threads()
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = _pool(os.getpid(), count) if count > 1 else None
+        self._given: list[Future[None]] = []
         self._error: BaseException | None = None
 
     def do(self, work: Callable[[], None]) -> Future[None] | None:
@@ -33,11 +37,16 @@ class Lanes:
         if self._pool is None:
             work()
             return None
-        return self._pool.submit(self._guarded, work)
+        future = self._pool.submit(self._guarded, work)
+        self._given = [given for given in self._given if not given.done()] + [future]
+        return future
 
     def _guarded(self, work: Callable[[], None]) -> None:
         if self._error is not None:
             raise self._error
+        threads = max(self._torch_threads // self.count, 1)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
         try:
             work()
         except BaseException as error:
@@ -45,19 +54,21 @@ class Lanes:
             raise
 
     def __enter__(self) -> Lanes:
-        if self.count > 1:
-            self._pool = ThreadPoolExecutor(
-                self.count,
-                thread_name_prefix="extraction lane",
-                initializer=torch.set_num_threads,
-                initargs=(max(self._torch_threads // self.count, 1),),
-            )
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if error is not None:
+            for future in self._given:
+                future.cancel()
+        wait(self._given)
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=error is not None)
             # a lane's number is its own, but also what threads begin with that set none
             torch.set_num_threads(self._torch_threads)
+
+
+@lru_cache(maxsize=1)
+def _pool(process: int, count: int) -> ThreadPoolExecutor:
+    """One pool a process: a forked child must not wait for threads that only its parent has."""
+    return ThreadPoolExecutor(count, thread_name_prefix="extraction lane")

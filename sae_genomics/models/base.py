@@ -60,7 +60,8 @@ class CellModel(ABC):
 
     vocab: name -> id of gene tokens only. special_ids: name -> id of the others. drug_ids: drug -> row of the chemical
     encoder's table; empty when no drug is used. piece_tokens: a batch is best of so many tokens, whatever its cells'
-    lengths; None where padding is computed, so that cells of like length belong together.
+    lengths, and several threads may have one each computed; None where padding is computed, so that cells of like length
+    belong together.
     """
 
     info: ModelInfo

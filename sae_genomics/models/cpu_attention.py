@@ -43,7 +43,7 @@ from sae_genomics.models.avx512 import (
 )
 
 MIN_WIDTH = 16  # of a head; values are padded to 64 columns, and yet it is faster than torch's attention here
-_FEATURES = {torch.float32: "avx512f", torch.bfloat16: "avx512bf16"}
+_FEATURES = {torch.float32: ("avx512f", "avx512dq"), torch.bfloat16: ("avx512f", "avx512dq", "avx512bf16")}
 _AHEAD = 8  # rows prefetched before they are packed
 _RANGE_PRODUCTS = 1 << 24  # of queries with keys, a thread takes at a time: a fraction of a millisecond
 
@@ -81,7 +81,7 @@ def attend(qkv: Tensor, cell_ptr: npt.NDArray[np.int64], n_heads: int, kv_n_head
 @cache
 def _available(dtype: torch.dtype) -> bool:
     """Whether this CPU has the instructions, numba compiles for it, and the result is right."""
-    if dtype not in _FEATURES or not avx512.there(_FEATURES[dtype]):
+    if dtype not in _FEATURES or not all(map(avx512.there, _FEATURES[dtype])):
         return False
     # a token of zeros sees both values alike; one of ones has scores 0 and 64 / 8
     rows = torch.zeros(2, 192, dtype=dtype)

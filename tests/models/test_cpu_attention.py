@@ -174,11 +174,13 @@ def test_heads_it_does_not_take_are_left_alone(dtype):
     assert DotProductAttention().of_packed(torch.zeros(2, 192, dtype=dtype), np.array([0, 2]), 1, 1) is None
 
 
-@pytest.mark.parametrize("trouble", ["features", "setting", "wrong", "broken"])
+@pytest.mark.parametrize("trouble", ["features", "one feature", "setting", "wrong", "broken"])
 @in_each_dtype
 def test_it_is_not_there_where_it_cannot_be(dtype, trouble, monkeypatch):
     if trouble == "features":
         monkeypatch.setattr(avx512.binding, "get_host_cpu_features", lambda: {"avx2": True})
+    elif trouble == "one feature":
+        monkeypatch.setattr(avx512.binding, "get_host_cpu_features", lambda: {"avx512f": True, "avx512bf16": True})
     elif trouble == "setting":
         monkeypatch.setattr(avx512.numba.config, "CPU_NAME", "generic")
     elif trouble == "wrong":
