@@ -209,7 +209,7 @@ def capture(
     row_bytes = header.d_model * item_bytes(header.dtype) * len(writers)
     stored_ptr = shard.stored_ptr
     stored_lengths = np.diff(stored_ptr)
-    n_lanes = _lanes(model, batch_tokens, row_bytes)
+    n_lanes = _lanes(model, len(tokens), batch_tokens, row_bytes)
     window_bytes = WINDOW_BYTES.get(device.type, WINDOW_BYTES["cpu"])
     if n_lanes > 1:  # two windows, one of them being finished, keep all lanes at work
         window_bytes = max(window_bytes, n_lanes * _piece_tokens(model, batch_tokens) * row_bytes)
@@ -243,15 +243,16 @@ def capture(
     return sink.summaries
 
 
-def _lanes(model: CellModel, batch_tokens: int, row_bytes: int) -> int:
-    """Batches computed side by side: of models that are best given small ones, as many as cores, tokens and memory allow.
+def _lanes(model: CellModel, n_tokens: int, batch_tokens: int, row_bytes: int) -> int:
+    """Batches computed side by side: of models that are best given small ones, as many as cores and memory allow.
 
-    row_bytes: of a stored token, all layers.
+    n_tokens: of the shard, which may not have so many batches. row_bytes: of a stored token, all layers.
     """
     if model.piece_tokens is None:
         return 1
-    tokens = min(batch_tokens, LANE_BYTES // row_bytes)
-    return max(min(tokens // _piece_tokens(model, batch_tokens), torch.get_num_threads()), 1)
+    piece = _piece_tokens(model, batch_tokens)
+    most = min(batch_tokens, LANE_BYTES // row_bytes) // piece
+    return max(min(most, -(-n_tokens // piece), torch.get_num_threads()), 1)
 
 
 def _piece_tokens(model: CellModel, batch_tokens: int) -> int:
