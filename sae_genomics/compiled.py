@@ -53,9 +53,8 @@ def _parts(function: Callable[..., Any]) -> set[Any]:
         found.add(part)
         for name in part.__code__.co_names:
             named = part.__globals__.get(name)
-            source = getattr(named, "py_func", None) or getattr(
-                named, "_defn", None
-            )  # of `inner`, of numba's intrinsics
+            # of `inner`, of numba's intrinsics
+            source = getattr(named, "py_func", None) or getattr(named, "_defn", None)
             if inspect.isfunction(source) and source not in found:
                 new.append(source)
     return found
@@ -65,7 +64,7 @@ def _mark(files: set[str]) -> str:
     """Changes whenever one of the files does; nothing where there is but one."""
     if len(files) < 2:
         return ""
-    states = [(os.stat(file).st_mtime_ns, os.stat(file).st_size) for file in sorted(files)]
+    states = [(state.st_mtime_ns, state.st_size) for state in map(os.stat, sorted(files))]
     return f"_{hashlib.sha256(repr(states).encode()).hexdigest()[:12]}"
 
 

@@ -38,8 +38,8 @@ class Progress:
     total: how much there is to do, in `unit`s; None when that is not known.
     heartbeat: JSON file with keys label, done, total, unit, rate, seconds_left, time, host, pid; None for none.
 
-    Several threads may share one. Lines come every two seconds on a terminal (overwriting one another), every fifteen in a log and in any thread but the main
-    one: what runs there is beside others, whose lines it would overwrite.
+    Several threads may share one. Lines come every two seconds on a terminal (overwriting one another), every fifteen in a log
+    and in any thread but the main one: what runs there is beside others, whose lines it would overwrite.
     """
 
     def __init__(self, label: str, total: float | None, unit: str, heartbeat: Path | None = None):

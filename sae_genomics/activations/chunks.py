@@ -43,7 +43,7 @@ class Chunks:
             self._direct[number] = [place.filter_mask == 0 for place in found]
         n_bytes = _chunk_bytes(rows)
         self._direct &= self._size == n_bytes + _CHECKSUM.itemsize
-        if not _only_checksums(rows) or n_bytes % 2 or n_bytes > 2 * MOST_WORDS or not hasattr(os, "preadv"):
+        if not checksums_alone(rows) or not hasattr(os, "preadv"):
             self._direct[:] = False
 
     def read(self, number: int, out: npt.NDArray[Any]) -> bool:
@@ -70,37 +70,30 @@ class Chunks:
 
 
 class ChunkWriter:
-    """Writes all rows of a new dataset [rows, columns], in order, where `writes` says it can.
+    """Writes all rows of a new dataset [rows, columns], in order, where it has `checksums_alone`.
 
     Chunks are as HDF5 makes them; what a last one has beyond the dataset's rows is zero.
     """
 
     def __init__(self, rows: h5py.Dataset):
-        self._file, self._n_rows, self._next = rows.id, rows.shape[0], 0
+        self._file, self._n_rows = rows.id, rows.shape[0]
         n_bytes = _chunk_bytes(rows)
         self._chunk = np.zeros(n_bytes + _CHECKSUM.itemsize, dtype=np.uint8)
         self._rows = self._chunk[:n_bytes].view(rows.dtype).reshape(rows.chunks)
         self._words, self._checksum = self._chunk[:n_bytes].view(np.uint16), self._chunk[n_bytes:].view(_CHECKSUM)
 
-    @staticmethod
-    def writes(rows: h5py.Dataset) -> bool:
-        """Whether this dataset's chunks are of the kind described above."""
-        n_bytes = _chunk_bytes(rows)
-        return sys.byteorder == "little" and n_bytes % 2 == 0 and n_bytes <= 2 * MOST_WORDS and _only_checksums(rows)
-
-    def write(self, rows: npt.NDArray[Any]) -> None:
-        """Store the next rows. rows: [n, columns], of the dataset's dtype."""
+    def write(self, start: int, rows: npt.NDArray[Any]) -> None:
+        """Store rows from `start` on, where the last ones ended. rows: [n, columns], of the dataset's dtype."""
         while len(rows):
-            first = self._next % len(self._rows)
+            first = start % len(self._rows)
             taken = rows[: len(self._rows) - first]
             self._rows[first : first + len(taken)] = taken
-            self._next += len(taken)
-            rows = rows[len(taken) :]
-            if first + len(taken) == len(self._rows) or self._next == self._n_rows:
+            if first + len(taken) == len(self._rows) or start + len(taken) == self._n_rows:
                 self._rows[first + len(taken) :] = 0
                 self._checksum[0] = fletcher32(self._words)
-                chunk = (self._next - 1) // len(self._rows)
-                self._file.write_direct_chunk((chunk * len(self._rows), 0), self._chunk)
+                self._file.write_direct_chunk((start - first, 0), self._chunk)
+            start += len(taken)
+            rows = rows[len(taken) :]
 
 
 def _chunk_bytes(rows: h5py.Dataset) -> int:
@@ -108,7 +101,13 @@ def _chunk_bytes(rows: h5py.Dataset) -> int:
     return int(np.prod(rows.chunks)) * int(rows.dtype.itemsize)
 
 
-def _only_checksums(rows: h5py.Dataset) -> bool:
-    """Whether nothing but the checksum is done to a chunk's bytes when it is stored."""
-    plan = rows.id.get_create_plist()
-    return [plan.get_filter(i)[0] for i in range(plan.get_nfilters())] == [h5py.h5z.FILTER_FLETCHER32]
+def checksums_alone(rows: h5py.Dataset) -> bool:
+    """Whether nothing but the checksum is done to a chunk's bytes when it is stored, and `fletcher32` can take it."""
+    n_bytes, plan = _chunk_bytes(rows), rows.id.get_create_plist()
+    filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
+    return (
+        filters == [h5py.h5z.FILTER_FLETCHER32]
+        and sys.byteorder == "little"
+        and n_bytes % 2 == 0
+        and n_bytes <= 2 * MOST_WORDS
+    )

@@ -29,7 +29,7 @@ class Lanes:
         self.count = count
         self._torch_threads = torch.get_num_threads()
         self._pool = _pool(os.getpid(), count) if count > 1 else None
-        self._given: list[Future[None]] = []
+        self._unfinished: set[Future[None]] = set()
         self._error: BaseException | None = None
 
     def do(self, work: Callable[[], None]) -> Future[None] | None:
@@ -38,7 +38,8 @@ class Lanes:
             work()
             return None
         future = self._pool.submit(self._guarded, work)
-        self._given = [given for given in self._given if not given.done()] + [future]
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
         return future
 
     def _guarded(self, work: Callable[[], None]) -> None:
@@ -59,10 +60,11 @@ class Lanes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        unfinished = list(self._unfinished)
         if error is not None:
-            for future in self._given:
+            for future in unfinished:
                 future.cancel()
-        wait(self._given)
+        wait(unfinished)
         if self._pool is not None:
             # a lane's number is its own, but also what threads begin with that set none
             torch.set_num_threads(self._torch_threads)

@@ -31,61 +31,32 @@ def lay_down(
     x: float32 or bfloat16 [n, d_model]. rows: the same dtype [>= n, d_model]. peaks: float32 [>= n].
     Returns the finite rows' sum, float64 [d_model], and the sum of their squared L2 norms.
     """
-    x, total = x.contiguous(), np.zeros(x.shape[1])
-    if x.dtype == torch.float32:
-        values = x.numpy()
-        squared = _floats(values, values.view(np.int32), places, rows.numpy(), peaks.numpy(), total)
-    else:
-        squared = _halves(as_disk(x), places, as_disk(rows), peaks.numpy(), total)
-    return total, float(squared)
+    total = np.zeros(x.shape[1])
+    word = np.uint32 if x.dtype == torch.float32 else np.uint16
+    source, target = (as_disk(tensor).view(word) for tensor in (x.contiguous(), rows))
+    return total, float(_lay_down(source, places, target, peaks.numpy(), total))
 
 
 @kernel
-def _floats(x: Any, bits: Any, places: Any, rows: Any, peaks: Any, total: Any) -> Any:
-    """bits: x as int32, of which all but the first are ordered as absolute values are, and NaN behind infinity."""
+def _lay_down(x: Any, places: Any, rows: Any, peaks: Any, total: Any) -> Any:
+    """x, rows: the numbers' bits, uint32 of float32, or uint16 of bfloat16, which are the upper halves of floats.
+
+    All bits but the first are ordered as absolute values are, and NaN behind infinity.
+    """
     n, width = x.shape
-    block = np.zeros(width, np.float32)
+    shift = np.uint32(32 - 8 * x.itemsize)
+    words, block = np.empty(width, np.uint32), np.zeros(width, np.float32)
+    values, peak_bits = words.view(np.float32), peaks.view(np.uint32)
     squared = 0.0
-    peak_bits = peaks.view(np.int32)
     for i in range(n):
         row, line = rows[places[i]], x[i]
-        top = np.int32(0)
+        top = np.uint32(0)
         for j in range(width):
             row[j] = line[j]
-            top = max(top, bits[i, j] & np.int32(0x7FFFFFFF))
+            words[j] = np.uint32(line[j]) << shift
+            top = max(top, words[j] & np.uint32(0x7FFFFFFF))
         peak_bits[places[i]] = top
-        if top < np.int32(0x7F800000):
-            squares = np.float32(0)
-            for j in range(width):
-                block[j] += line[j]
-                squares += line[j] * line[j]
-            squared += squares
-        if (i + 1) % _BLOCK == 0 or i + 1 == n:
-            for j in range(width):
-                total[j] += block[j]
-                block[j] = 0
-    return squared
-
-
-@kernel
-def _halves(x: Any, places: Any, rows: Any, peaks: Any, total: Any) -> Any:
-    """The same for bfloat16 as uint16: the upper halves of floats."""
-    n, width = x.shape
-    block = np.zeros(width, np.float32)
-    words = np.empty(width, np.uint32)
-    values = words.view(np.float32)
-    squared = 0.0
-    peak_bits = peaks.view(np.uint32)
-    for i in range(n):
-        row, line = rows[places[i]], x[i]
-        top = np.uint16(0)
-        for j in range(width):
-            row[j] = line[j]
-            top = max(top, line[j] & np.uint16(0x7FFF))
-        peak_bits[places[i]] = np.uint32(top) << np.uint32(16)
-        if top < np.uint16(0x7F80):
-            for j in range(width):
-                words[j] = np.uint32(line[j]) << np.uint32(16)
+        if top < np.uint32(0x7F800000):
             squares = np.float32(0)
             for j in range(width):
                 block[j] += values[j]

@@ -168,7 +168,8 @@ class ActivationWriter:
     """
 
     def __init__(self, path: Path, header: Header, n_rows: int, compression: str = "none"):
-        from sae_genomics.activations.chunks import ChunkWriter  # compiled code, which reading a header does not need
+        # compiled code, which reading a header does not need
+        from sae_genomics.activations.chunks import ChunkWriter, checksums_alone
 
         self.header, self.n_rows = header, n_rows
         plugin = _compression_filter(compression)
@@ -187,7 +188,7 @@ class ActivationWriter:
             track_times=False,
             **plugin,
         )
-        self._chunks = ChunkWriter(self._rows) if ChunkWriter.writes(self._rows) else None
+        self._chunks = ChunkWriter(self._rows) if checksums_alone(self._rows) else None
         self._nonfinite = _growing(self._file, "nonfinite_rows", np.int64, 0)
         self._written = 0
 
@@ -199,7 +200,7 @@ class ActivationWriter:
         if start != self._written:
             raise ValueError(f"rows from {start} on are not the next ones: {self._written} are written")
         if self._chunks is not None:
-            self._chunks.write(rows)
+            self._chunks.write(start, rows)
         elif len(rows):
             self._rows.write_direct(rows, dest_sel=np.s_[start : start + len(rows)])
         self._written += len(rows)
