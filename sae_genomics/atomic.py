@@ -56,7 +56,7 @@ def remove_leftovers(folder: Path) -> None:
     """Remove temporary files that a killed process of this host left directly in `folder`."""
     for leftover in folder.glob(f"{_PREFIX}{socket.gethostname()}-*"):
         pid = leftover.name.removeprefix(f"{_PREFIX}{socket.gethostname()}-").split("-")[0]
-        if pid.isdigit() and not _alive(int(pid)):
+        if pid.isdigit() and not is_alive(int(pid)):
             leftover.unlink(missing_ok=True)
 
 
@@ -72,7 +72,8 @@ def remove_empty_folders(folder: Path, up_to: Path) -> None:
         folder = folder.parent
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this host exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

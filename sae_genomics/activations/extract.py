@@ -17,16 +17,14 @@ from sae_genomics.activations.cutting import cut_batches, cut_pieces, cut_window
 from sae_genomics.activations.dtypes import item_bytes
 from sae_genomics.activations.lanes import Lanes
 from sae_genomics.activations.sampling import stored_tokens
-from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, stored_fingerprint, write_tokens
+from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, write_tokens
 from sae_genomics.atomic import atomic_path
 from sae_genomics.errors import UserError
 from sae_genomics.models import load_model, pick_device
 from sae_genomics.progress import Progress, say, stop_point
-from sae_genomics.stages import Stage, stage_named
+from sae_genomics.stages import stage_named
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sae_genomics.data.tokenise import Tokens
     from sae_genomics.models import CellModel
     from sae_genomics.run import Run
@@ -44,8 +42,9 @@ def run_task(run: Run, task: int) -> None:
     prepared files cannot be read, Interrupted at a signal (the shard is dropped: it is the unit of resuming).
     """
     stage = stage_named("extract")
-    layers = [layer for layer in run.layers if not _there(run, stage, task, run.activations_file(layer, task))]
-    write_token_file = not _there(run, stage, task, run.tokens_file(task))
+    finished = run.finished_files(stage, task)
+    layers = [layer for layer in run.layers if run.activations_file(layer, task) not in finished]
+    write_token_file = run.tokens_file(task) not in finished
     if not layers and not write_token_file:
         return
     model = loaded_model(run)
@@ -82,11 +81,6 @@ def run_task(run: Run, task: int) -> None:
             )
             _check_finite(run, task, summaries)
     progress.finish()
-
-
-def _there(run: Run, stage: Stage, task: int, path: Path) -> bool:
-    """Whether a file of this task is there, made by today's settings. Files are whole when they have their name."""
-    return stored_fingerprint(path) == run.fingerprint(stage, **stage.files(run, task)[path])
 
 
 # --- the model, once a process ---
