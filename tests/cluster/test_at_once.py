@@ -232,26 +232,31 @@ def test_a_signal_reaches_who_waits_to_be_alone(prepared, watched, monkeypatch) 
     assert attempts.attempts_of(run, TRAIN, 1)[-1].outcome == "interrupted"
 
 
-def test_an_input_found_damaged_by_all_is_made_again_once(prepared, watched, capsys) -> None:
+def test_an_input_found_damaged_by_all_is_made_again_once(prepared, watched, capsys, monkeypatch) -> None:
     run = prepared(4, 3)
     damaged = run.tokens_file(1)
     before = damaged.stat()
     damaged.write_bytes(b"?")  # of the right size
     os.utime(damaged, ns=(before.st_atime_ns, before.st_mtime_ns))  # and not to be told by its time
-    together = threading.Barrier(3)
-    waited = set()
+    together, found = threading.Barrier(3), []
+    verify = Run.verify_inputs
+
+    def all_find_it(run: Run, stage: Stage, task: int) -> None:
+        try:
+            verify(run, stage, task)
+        except DamagedArtifact:
+            found.append(task)
+            together.wait(30)
+            raise
+
+    monkeypatch.setattr(Run, "verify_inputs", all_find_it)
 
     def work(task: int, beside: int) -> None:
-        if task < 3 and task not in waited:
-            waited.add(task)
-            content = damaged.read_bytes()
-            together.wait(30)
-            if content == b"?":
-                raise DamagedArtifact(f"{damaged} is damaged", damaged)
         assert damaged.read_bytes() == b"x"
 
     watched.work = work
     assert run_tasks(run, TRAIN, range(4)) == dict.fromkeys(range(4), 0)
+    assert len(found) == 3
     assert watched.calls.count(("extract", 1)) == 1
     assert capsys.readouterr().err.count("it is made again\n") == 1
 
