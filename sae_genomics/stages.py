@@ -30,6 +30,8 @@ class Stage:
     version: raised whenever the meaning of its files changes.
     gpu: whether a task can use one.
     partial: whether it runs although some of its inputs are missing.
+    varying: config keys, `section.key`, on which some of its files depend and others do not; those that do name them in what
+        distinguishes them.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Stage:
     ignores: frozenset[str] = frozenset()
     gpu: bool = False
     partial: bool = False
+    varying: tuple[str, ...] = ()
 
     def call(self, run: Run, task: int) -> None:
         """Do one task's work, in this process."""
@@ -74,7 +77,11 @@ def _extract_files(run: Run, shard: int) -> Files:
     return files
 
 
-SAE_FILES = ("cfg.json", "sae_weights.safetensors", "sparsity.safetensors", "metrics.json")
+TRAINED_FILES = ("cfg.json", "sae_weights.safetensors")
+EVALUATED_FILES = ("sparsity.safetensors", "metrics.json")
+SAE_FILES = TRAINED_FILES + EVALUATED_FILES
+SECOND_SEED = "second_seed"  # folder of the SAE that sae.stability compares with
+EVALUATION_KEYS = ("sae.stability", "sae.evaluate_tokens", "sae.loss_recovered_cells")
 ASSOCIATE_FILES = (
     "features.parquet", "feature_genes.parquet", "feature_cell_types.parquet", "neuron_genes.parquet",
     "cell_type_baselines.parquet", "features.h5ad",
@@ -83,8 +90,14 @@ VALIDATE_FILES = ("feature_terms.parquet", "annotation_nulls.parquet")
 
 
 def _train_files(run: Run, task: int) -> Files:
+    """Only what the evaluation leaves depends on its settings."""
     layer = run.layers[task]
-    return {run.sae_dir(layer) / name: {"layer": layer} for name in SAE_FILES}
+    folder, evaluation = run.sae_dir(layer), run.values(EVALUATION_KEYS)
+    files: Files = {folder / name: {"layer": layer} for name in TRAINED_FILES}
+    files |= {folder / name: {"layer": layer, "evaluation": evaluation} for name in EVALUATED_FILES}
+    if run.config.sae.stability:
+        files |= {folder / SECOND_SEED / name: {"layer": layer} for name in TRAINED_FILES}
+    return files
 
 
 def _associate_files(run: Run, task: int) -> Files:
@@ -107,7 +120,8 @@ def _report_files(run: Run, task: int) -> Files:
         if run.state(stage, each).done
     ]
     files = [run.report_file] + ([run.dashboard_file] if run.config.report.dashboard else [])
-    return {path: {"layers": run.layers, "done": done} for path in files}
+    parts = {"layers": run.layers, "done": done, "evaluation": run.values(EVALUATION_KEYS)}
+    return dict.fromkeys(files, parts)
 
 
 STAGES: tuple[Stage, ...] = (
@@ -123,7 +137,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="train", number=3, unit="layer", needs=("extract",), root="checkpoints",
-        keys=("run.seed", "sae"),
+        keys=("run.seed", "sae"), ignores=frozenset(EVALUATION_KEYS), varying=EVALUATION_KEYS, version=2,
         function="sae_genomics.sae.task:run_task", fitting="sae_genomics.sae.memory:layers_at_once", files=_train_files, gpu=True,
     ),
     Stage(
