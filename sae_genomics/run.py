@@ -220,6 +220,11 @@ class Run:
                     chosen[full] = _contents(values[section][each]) if full in FILE_KEYS else values[section][each]
         return chosen
 
+    def values(self, keys: Sequence[str]) -> dict[str, Any]:
+        """`section.key` → value, of some settings."""
+        pairs = {key: key.split(".") for key in keys}
+        return {key: getattr(getattr(self.config, section), name) for key, (section, name) in pairs.items()}
+
     def base_fingerprint(self, stage: Stage) -> str:
         """Hash of the stage's name, format version, config values and its inputs' base fingerprints."""
         cache: dict[str, str] = self.__dict__.setdefault("_bases", {})
@@ -245,7 +250,7 @@ class Run:
         if not recorded:
             return State("missing", "not finished yet")
         # A file's fingerprint follows from the stage's and from which file it is; only a partial stage's parts may vary.
-        same_base = not stage.partial and manifest.get("base") == self.base_fingerprint(stage)
+        same_base = not stage.partial and not stage.varying and manifest.get("base") == self.base_fingerprint(stage)
         stale = False
         prefix = f"{self._root(stage)}{os.sep}"
         for path, parts in stage.files(self, task).items():
@@ -370,7 +375,7 @@ class Run:
                 **content.record(path),
                 "fingerprint": self.fingerprint(stage, **parts),
                 **({"layer": parts["layer"]} if "layer" in parts else {}),
-                **({"side": True} if path.name in stage.side_files else {}),
+                **({"side": True} if stage.side_files & {path.name, path.parent.name} else {}),
             }
         self._record_owner()
         write_json(
@@ -380,7 +385,7 @@ class Run:
                 "unit": self.unit_key(stage, task),
                 "version": stage.version,
                 "base": self.base_fingerprint(stage),
-                "config": self.config_values(stage),
+                "config": self.config_values(stage) | self.values(stage.varying),
                 "inputs": {need: self.base_fingerprint(stage_named(need)) for need in stage.needs},
                 "identities": self.identities if not stage.needs else {},
                 "made_from": self.contents.read_by(stage, task) if made_from is None else made_from,
@@ -398,7 +403,7 @@ class Run:
 
         if manifest.get("version") != stage.version:
             return "written by another version of this stage"
-        then, now = manifest.get("config", {}), self.config_values(stage)
+        then, now = manifest.get("config", {}), self.config_values(stage) | self.values(stage.varying)
         changed = [key for key in now if then.get(key, ...) != json.loads(json.dumps(now[key]))]
         if changed:
             return "; ".join(f"{key} was {then.get(key)}, is {now[key]}" for key in changed[:3])

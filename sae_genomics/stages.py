@@ -28,10 +28,12 @@ class Stage:
     function: `module:name`, called as name(run, task).
     fitting: `module:name`, called as name(run, n): how many of n tasks one process can do at once; without it one.
     files: (run, task) → files the task must leave, each with what distinguishes its fingerprint.
-    side_files: names of files whose content decides nothing that other stages but the report make.
+    side_files: names of files, and of folders of files, whose content decides nothing that other stages but the report make.
     version: raised whenever the meaning of its files changes.
     gpu: whether a task can use one.
     partial: whether it runs although some of its inputs are missing.
+    varying: config keys, `section.key`, on which some of its files depend and others do not; those that do name them in what
+        distinguishes them.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Stage:
     side_files: frozenset[str] = frozenset()
     gpu: bool = False
     partial: bool = False
+    varying: tuple[str, ...] = ()
 
     def call(self, run: Run, task: int) -> None:
         """Do one task's work, in this process."""
@@ -78,7 +81,11 @@ def _extract_files(run: Run, shard: int) -> Files:
     return files
 
 
-SAE_FILES = ("cfg.json", "sae_weights.safetensors", "sparsity.safetensors", "metrics.json")
+TRAINED_FILES = ("cfg.json", "sae_weights.safetensors")
+EVALUATED_FILES = ("sparsity.safetensors", "metrics.json")
+SAE_FILES = TRAINED_FILES + EVALUATED_FILES
+SECOND_SEED = "second_seed"  # folder of the SAE that sae.stability compares with
+EVALUATION_KEYS = ("sae.stability", "sae.evaluate_tokens", "sae.loss_recovered_cells")
 ASSOCIATE_FILES = (
     "features.parquet", "feature_genes.parquet", "feature_cell_types.parquet", "neuron_genes.parquet",
     "cell_type_baselines.parquet", "features.h5ad",
@@ -87,8 +94,14 @@ VALIDATE_FILES = ("feature_terms.parquet", "annotation_nulls.parquet")
 
 
 def _train_files(run: Run, task: int) -> Files:
+    """Only what the evaluation leaves depends on its settings."""
     layer = run.layers[task]
-    return {run.sae_dir(layer) / name: {"layer": layer} for name in SAE_FILES}
+    folder, evaluation = run.sae_dir(layer), run.values(EVALUATION_KEYS)
+    files: Files = {folder / name: {"layer": layer} for name in TRAINED_FILES}
+    files |= {folder / name: {"layer": layer, "evaluation": evaluation} for name in EVALUATED_FILES}
+    if run.config.sae.stability:
+        files |= {folder / SECOND_SEED / name: {"layer": layer} for name in TRAINED_FILES}
+    return files
 
 
 def _associate_files(run: Run, task: int) -> Files:
@@ -110,7 +123,8 @@ def _report_files(run: Run, task: int) -> Files:
         if run.state(stage, each).done
     ]
     files = [run.report_file] + ([run.dashboard_file] if run.config.report.dashboard else [])
-    return {path: {"layers": run.layers, "done": done} for path in files}
+    parts = {"layers": run.layers, "done": done, "evaluation": run.values(EVALUATION_KEYS)}
+    return dict.fromkeys(files, parts)
 
 
 _WORK: tuple[Stage, ...] = (
@@ -126,9 +140,9 @@ _WORK: tuple[Stage, ...] = (
     ),
     Stage(
         name="train", number=3, unit="layer", needs=("extract",), reads=("prepare", "extract"), root="checkpoints",
-        keys=("run.seed", "sae"),
+        keys=("run.seed", "sae"), ignores=frozenset(EVALUATION_KEYS), varying=EVALUATION_KEYS, version=2,
         function="sae_genomics.sae.task:run_task", fitting="sae_genomics.sae.memory:layers_at_once", files=_train_files, gpu=True,
-        side_files=frozenset({"sparsity.safetensors", "metrics.json"}),
+        side_files=frozenset({*EVALUATED_FILES, SECOND_SEED}),
     ),
     Stage(
         name="associate", number=4, unit="layer", needs=("train",), reads=("prepare", "extract", "train"), root="results",
