@@ -54,9 +54,11 @@ def hash_hdf5(path: Path) -> bytes:
 
 def _hash_structure(file: h5py.File, digest: hashlib.blake2b) -> dict[str, h5py.Dataset]:
     """Hash every name, shape, type and attribute; returns the datasets by name, in order."""
-    items: dict[str, Any] = {"": file}
-    file.visititems(lambda name, item: items.__setitem__(name, item))
-    file.visititems_links(lambda name, link: items.setdefault(name, link))
+    links: dict[str, Any] = {}
+    objects: dict[str, Any] = {"": file}
+    file.visititems_links(lambda name, link: links.__setitem__(name, link))
+    file.visititems(lambda name, item: objects.__setitem__(name, item))
+    items = {**links, **objects}
     for name, item in sorted(items.items()):
         _hash_value(digest, file, name)
         if isinstance(item, h5py.Dataset):
