@@ -37,13 +37,17 @@ class Table:
         fields = [pa.field(column.name, column.type, metadata={"meaning": column.meaning}) for column in self.columns]
         return pa.schema(fields, metadata={"meaning": self.meaning, "format_version": str(FORMAT_VERSION)})
 
-    def write(self, path: Path, frame: pd.DataFrame) -> None:
-        """Write exactly this table's columns, atomically. Raises KeyError when one is missing."""
+    def write(self, path: Path, frame: pd.DataFrame, note: str | None = None) -> None:
+        """Write exactly this table's columns, atomically. Raises KeyError when one is missing.
+
+        note: what a reader must know of this file, such as why it has no rows; kept in the file's metadata.
+        """
         arrays = pa.Table.from_pandas(
             frame[[column.name for column in self.columns]], schema=self.schema, preserve_index=False
         )
+        metadata = {**self.schema.metadata, **({b"note": note.encode()} if note else {})}
         with atomic_path(path) as temporary:
-            pq.write_table(arrays.replace_schema_metadata(self.schema.metadata), temporary, compression="zstd")
+            pq.write_table(arrays.replace_schema_metadata(metadata), temporary, compression="zstd")
 
     def read(self, path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         """Read the table back. Raises DamagedArtifact naming the file when it is not readable."""
@@ -51,6 +55,11 @@ class Table:
             return pq.read_table(path, columns=columns).to_pandas()
         except (pa.ArrowInvalid, pa.ArrowIOError) as error:
             raise DamagedArtifact(f"{path} cannot be read: {error}", path) from None
+
+    def note(self, path: Path) -> str | None:
+        """The note that `write` was given; None without one."""
+        note: bytes | None = (pq.read_schema(path).metadata or {}).get(b"note")
+        return note.decode() if note else None
 
 
 _i32, _i64, _f32, _f64, _str, _bool = pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.bool_()

@@ -11,6 +11,7 @@ from typing import Any
 WHOLE_FILE_LIMIT = 1 << 30
 _BLOCK = 1 << 16
 _SAMPLES = 256
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def hash_values(*values: Any) -> str:
@@ -19,13 +20,11 @@ def hash_values(*values: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def hash_file(path: Path, *, by_time: bool = True) -> str:
-    """Identity of a file's content.
+def hash_file(path: Path) -> str:
+    """Identity of a file's content; not of its name, place or times, so a copy is the same file.
 
-    Up to 1 GiB every byte counts. Beyond that reading would take minutes on a login node, so size,
-    modification time and 256 evenly spaced 64 KiB blocks (the first and the last among them) stand for it.
-    by_time: False leaves the modification time out, for files in which every change shows everywhere, such as weights:
-        a copy is then the same file.
+    Up to 1 GiB every byte counts. Reading more would take minutes on a login node. Of a larger file the size and 256
+    evenly spaced 64 KiB blocks (the first and the last among them) count, and of HDF5 also what `hdf5_identity` lists.
     """
     size = os.stat(path).st_size
     digest = hashlib.blake2b(digest_size=8)
@@ -34,10 +33,14 @@ def hash_file(path: Path, *, by_time: bool = True) -> str:
         if size <= WHOLE_FILE_LIMIT:
             while block := file.read(1 << 22):
                 digest.update(block)
-        else:
-            if by_time:
-                digest.update(str(os.stat(path).st_mtime_ns).encode())
-            for sample in range(_SAMPLES):
-                file.seek((size - _BLOCK) * sample // (_SAMPLES - 1))
-                digest.update(file.read(_BLOCK))
+            return digest.hexdigest()
+        for sample in range(_SAMPLES):
+            file.seek(max(0, size - _BLOCK) * sample // (_SAMPLES - 1))
+            digest.update(file.read(_BLOCK))
+        file.seek(0)
+        is_hdf5 = file.read(len(_HDF5)) == _HDF5
+    if is_hdf5:
+        from sae_genomics.hdf5_identity import hash_hdf5
+
+        digest.update(hash_hdf5(path))
     return digest.hexdigest()

@@ -22,6 +22,7 @@ from sae_genomics.atomic import read_json, write_json
 from sae_genomics.config import RunConfig
 from sae_genomics.contents import Contents
 from sae_genomics.errors import UserError
+from sae_genomics.file_keys import FILE_KEYS, change, contents
 from sae_genomics.identity import hash_file, hash_values
 
 if TYPE_CHECKING:
@@ -217,7 +218,8 @@ class Run:
             for each in names:
                 full = f"{section}.{each}"
                 if full not in stage.ignores and full not in IGNORED_KEYS:
-                    chosen[full] = _contents(values[section][each]) if full in FILE_KEYS else values[section][each]
+                    value = values[section][each]
+                    chosen[full] = contents(full, value) if full in FILE_KEYS else value
         return chosen
 
     def values(self, keys: Sequence[str]) -> dict[str, Any]:
@@ -406,7 +408,12 @@ class Run:
         then, now = manifest.get("config", {}), self.config_values(stage) | self.values(stage.varying)
         changed = [key for key in now if then.get(key, ...) != json.loads(json.dumps(now[key]))]
         if changed:
-            return "; ".join(f"{key} was {then.get(key)}, is {now[key]}" for key in changed[:3])
+            return "; ".join(
+                f"{key}: {change(then.get(key), now[key])}"
+                if key in FILE_KEYS
+                else f"{key} was {then.get(key)}, is {now[key]}"
+                for key in changed[:3]
+            )
         for kind, identity in manifest.get("identities", {}).items():
             if identity != self.identities.get(kind):
                 return f"the {kind} changed"
@@ -475,15 +482,6 @@ def _is_there(path: Path, entry: dict[str, Any]) -> bool:
         )
     except OSError:
         return False
-
-
-# Lists of files whose content, not whose place, decides what comes out.
-FILE_KEYS = frozenset({"validation.gmt"})
-
-
-def _contents(paths: Sequence[str]) -> dict[str, str]:
-    """File name → hash of what it holds; a file that is not there is told by the stage that reads it."""
-    return {Path(path).name: hash_file(Path(path)) if Path(path).is_file() else "missing" for path in paths}
 
 
 # Keys that decide where and how fast a run goes, never what comes out.

@@ -1,12 +1,14 @@
 """features.h5ad: cells x features as AnnData, written while the cells come, for scanpy to take from there.
 
 X is each cell's maximum activation, layers["mean"] its mean over gene tokens (zeros included), both CSR float32 with
-implicit zeros. obs and obsm are the input's, rows = the cells used, with `heldout` added; var is features.parquet;
-var_names are `F0`, `F1`, …, because a plain number names no column for scanpy.
+implicit zeros. obs and obsm are the input's, rows = the cells used, with `heldout` added; a column of the input that has
+this name becomes `heldout_input`. var is features.parquet; var_names are `F0`, `F1`, …, because a plain number names no
+column for scanpy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -83,9 +85,7 @@ class CellMatrixWriter:
             raise RuntimeError(f"features.h5ad: {self._cells} rows of {self.n_cells} were written")
         for group in self._groups:
             group.create_dataset("indptr", data=self._indptr.astype(self._index))
-        obs = writable_frame(table.obs.iloc[rows])
-        if "heldout" in obs.columns:
-            obs = obs.rename(columns={"heldout": "heldout_input"})
+        obs = writable_frame(table.obs.iloc[rows], reserved=("heldout",))
         obs["heldout"] = heldout
         write_elem(self._file, "obs", obs)
         var = writable_frame(features.set_index(pd.Index(feature_names(len(features)))))
@@ -98,14 +98,14 @@ class CellMatrixWriter:
     def _copy_obsm(self, table: CellTable, rows: npt.NDArray[np.int64]) -> None:
         group = self._file.create_group("obsm")
         group.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
-        for name in table.obsm_names:
+        for name, written in zip(table.obsm_names, writable_names(table.obsm_names), strict=True):
             for start in range(0, len(rows), _BLOCK_CELLS):
                 part = rows[start : start + _BLOCK_CELLS]
                 ascending, back = np.unique(part, return_inverse=True)
                 values = table.obsm(name, ascending)[back]
                 if start == 0:
                     shape = (len(rows), *values.shape[1:])
-                    data = group.create_dataset(name, shape=shape, dtype=values.dtype)
+                    data = group.create_dataset(written, shape=shape, dtype=values.dtype)
                     data.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
                 data[start : start + len(part)] = values
 
@@ -121,24 +121,56 @@ class CellMatrixWriter:
         self.close()
 
 
-def writable_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same annotations in forms that anndata writes and reads back.
+def writable_frame(frame: pd.DataFrame, reserved: Collection[str] = ()) -> pd.DataFrame:
+    """The same annotations in forms that anndata writes and reads back, under the names of `writable_names`.
 
     Text becomes categorical where values repeat, as anndata itself does; columns that cannot be written (mixed
-    objects, dates, categories that are not text) become text; `/` in a column's name becomes `_`, because HDF5 would
-    make a folder of it; a name that comes twice gets a number.
+    objects, dates, categories that are not text) become text.
     """
-    columns: dict[str, Any] = {}
-    for position, name in enumerate(map(str, frame.columns)):
-        plain = name.replace("/", "_") or "_"
-        plain = f"{plain}_" if plain == "_index" else plain
-        unique, number = plain, 1
-        while unique in columns:
-            number += 1
-            unique = f"{plain}_{number}"
-        columns[unique] = _writable(frame.iloc[:, position])
-    index = pd.Index(frame.index.astype(str), dtype=object)
+    names = writable_names(list(map(str, frame.columns)), reserved)
+    title = frame.index.name  # anndata stores the index under its name, beside the columns
+    is_free = isinstance(title, str) and title not in {*names, *reserved} and _storable(title) == title
+    index = pd.Index(frame.index.astype(str), dtype=object).rename(title if is_free else None)
+    columns = {name: _writable(frame.iloc[:, position]) for position, name in enumerate(names)}
     return pd.DataFrame({name: column.set_axis(index) for name, column in columns.items()}, index=index)
+
+
+def writable_names(names: Sequence[str], reserved: Collection[str] = ()) -> list[str]:
+    """Distinct names that an h5ad can hold, none of them in `reserved`.
+
+    A name that can stay, stays. In any other, what HDF5 would take for a path (`/`, a lone `.`) or cannot store becomes
+    `_`; a reserved name gets `_input`; a name that is taken then gets a number.
+    """
+    taken = {*reserved, "_index"}
+    result: list[str | None] = []
+    for name in names:
+        stays = name not in taken and _storable(name) == name
+        taken |= {name} if stays else set()
+        result.append(name if stays else None)
+    for position, name in enumerate(names):
+        if result[position] is None:
+            result[position] = _free(name, taken, reserved)
+            taken.add(str(result[position]))
+    return [str(name) for name in result]
+
+
+def _storable(name: str) -> str:
+    """The name without what HDF5 would take for a path or cannot store."""
+    plain = name.replace("/", "_").replace("\0", "_").encode("utf-8", "replace").decode("utf-8")
+    return "_" if plain in ("", ".") else plain
+
+
+def _free(name: str, taken: Collection[str], reserved: Collection[str]) -> str:
+    plain = _storable(name)
+    if plain in reserved:
+        plain = f"{plain}_input"
+    elif plain == "_index":  # anndata's own name of the index
+        plain = "_index_"
+    unique, number = plain, 1
+    while unique in taken:
+        number += 1
+        unique = f"{plain}_{number}"
+    return unique
 
 
 def _writable(column: pd.Series) -> pd.Series:

@@ -18,7 +18,7 @@ def folder_identity(folder: Path, files: tuple[str, ...]) -> str:
 
     Of files above 1 GiB evenly spaced blocks count, so that a change of the weights shows without reading gigabytes.
     """
-    return hash_values([(name, hash_file(folder / name, by_time=False)) for name in sorted(files)])
+    return hash_values([(name, hash_file(folder / name)) for name in sorted(files)])
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:

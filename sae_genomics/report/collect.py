@@ -80,6 +80,7 @@ class LayerResults:
 
     genes: rows whose rank_score or rank_specificity is at most the number asked for, by feature and rank.
     terms: the TERMS_KEPT terms of each feature with the smallest p, by feature and p.
+    nothing_tested: why no gene set could be tested; None where some were.
     features_file: features.h5ad, when done.
     """
 
@@ -91,6 +92,7 @@ class LayerResults:
     baselines: pd.DataFrame | None = None
     terms: pd.DataFrame | None = None
     nulls: pd.DataFrame | None = None
+    nothing_tested: str | None = None
     features_file: Path | None = None
 
 
@@ -128,6 +130,8 @@ def read_layer(run: Run, task: int, problems: Problems, n_genes: int) -> LayerRe
     if run.state(stage_named("validate"), task).done:
         found.terms = read(FEATURE_TERMS, lambda path: _smallest(path, ("p_value",), TERMS_KEPT))
         found.nulls = read(ANNOTATION_NULLS, ANNOTATION_NULLS.read)
+        if found.nulls is not None and found.nulls.empty:
+            found.nothing_tested = ANNOTATION_NULLS.note(folder / ANNOTATION_NULLS.file)
     return found
 
 

@@ -43,7 +43,8 @@ def annotation(layers: list[LayerSummary], fdr: float) -> str:
     """How many features match known biology, against shuffled genes and raw neurons."""
     known = [(each.layer, each.annotation) for each in layers if each.annotation is not None]
     if not known:
-        return ""
+        nothing = next((each.nothing_tested for each in layers if each.nothing_tested), None)
+        return f"**Known biology.** There was nothing to test: {escape(nothing)}." if nothing else ""
     n_all, n_own = (sum(getattr(each, name) for _, each in known) for name in ("n_units", "n_annotated"))
     text = (
         f"**Known biology.** {count(n_own)} of {count(n_all)} features that could be tested "

@@ -61,13 +61,9 @@ def _scanpy_lines(contents: Contents) -> list[str]:
 def _saelens_lines(contents: Contents) -> list[str]:
     lines = ["from sae_lens import SAE", "", f"sae = SAE.load_from_disk({str(contents.sae)!r})"]
     if contents.activations is not None:
-        lines = ["import h5py", "import torch", *lines]
-        lines.append(f"with h5py.File({str(contents.activations)!r}) as file:")
-        if contents.config.activations.dtype == "bfloat16":  # HDF5 has no such type: its bits stand there as integers
-            lines.append("    rows = torch.from_numpy(file['activations'][:1000].view('int16')).view(torch.bfloat16)")
-        else:
-            lines.append("    rows = torch.from_numpy(file['activations'][:1000])  # [tokens, d_model]")
-        lines.append("active = sae.encode(rows.float())  # [tokens, features]")
+        lines = ["import torch", "from sae_genomics.activations import read_activations", *lines]
+        lines.append(f"rows = read_activations({str(contents.activations)!r}, slice(0, 1000))  # [tokens, d_model]")
+        lines.append("active = sae.encode(torch.from_numpy(rows))  # [tokens, features]")
     return lines
 
 

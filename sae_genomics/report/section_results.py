@@ -74,7 +74,8 @@ def annotation(contents: Contents) -> str:
     known = [(each.layer, each.annotation) for each in contents.layers if each.annotation is not None]
     parts = ["## Features that match known biology"]
     if not known:
-        parts.append("Not tested yet.")
+        nothing = next((each.nothing_tested for each in contents.layers if each.nothing_tested), None)
+        parts.append(f"Nothing to test: {escape(nothing)}." if nothing else "Not tested yet.")
         return "\n\n".join(parts)
     validation = contents.config.validation
     parts.append(
@@ -251,7 +252,7 @@ def _layer_words(summary: LayerSummary) -> str:
     """How many features are annotated in all, beside its nulls."""
     note, n_features = summary.annotation, count(summary.n_features)
     if note is None:
-        return f"{n_features} features, not yet compared with gene sets."
+        return f"{n_features} features, {'no gene set fits' if summary.nothing_tested else 'not yet compared with gene sets'}."
     beside = []
     if note.shuffled:
         beside.append(f"{decimal(note.n_by_chance, 1)} on average with genes shuffled")

@@ -60,6 +60,7 @@ class LayerSummary:
 
     best: rows of the features worth showing, see `best_features`.
     baselines: cell_type_baselines with q_value (features), low and high (95 % interval of auroc) and n_rest.
+    nothing_tested: why no gene set could be tested; None where some were, or where the stage is not done.
     rates: features per bin of RATE_EDGES by firing rate; n_silent: those that never fire.
     """
 
@@ -69,13 +70,14 @@ class LayerSummary:
     n_silent: int = 0
     rates: npt.NDArray[np.int64] | None = None
     annotation: Annotation | None = None
+    nothing_tested: str | None = None
     baselines: pd.DataFrame | None = None
     best: pd.DataFrame | None = None
 
 
 def summarise(results: LayerResults, fdr: float, n_best: int) -> LayerSummary:
     """The layer's summary from what there is of its results."""
-    found = LayerSummary(results.layer, results.metrics or {})
+    found = LayerSummary(results.layer, results.metrics or {}, nothing_tested=results.nothing_tested)
     if results.nulls is not None:
         found.annotation = annotation(results.nulls)
     if results.features is not None:

@@ -15,6 +15,10 @@ from sae_genomics.config import ValidationConfig
 from sae_genomics.errors import UserError
 
 
+class NoSetFits(UserError):
+    """No gene set has enough genes of the background: there is nothing to test."""
+
+
 @dataclass(frozen=True)
 class GeneSet:
     """term: its name. description: source, as the file gives it. genes: symbols as written, distinct."""
@@ -142,7 +146,7 @@ def membership(
     """Sets with min_size to max_size genes of the background, as a matrix.
 
     symbols: genes that the model saw; upper and lower case are one, and so are several genes of one symbol.
-    Raises UserError when no set is left.
+    Raises NoSetFits, which says what to set, when no set is left.
     """
     upper = np.array([str(symbol).upper() for symbol in symbols], dtype=object)
     background, first = np.unique(upper.astype(str), return_index=True)
@@ -162,10 +166,11 @@ def membership(
     if not names:
         example = ", ".join(collections[0].sets[0].genes[:3]) if collections else "none"
         seen = ", ".join(str(symbol) for symbol in symbols[:3]) or "none"
-        raise UserError(
+        sizes = f", or set validation.min_set_size to {largest} or less" if 0 < largest < min_size else ""
+        raise NoSetFits(
             f"no gene set has {min_size} to {max_size} of the {len(background):,} genes that the model saw (the largest has "
-            f"{largest}); sets name genes like {example}, the data like {seen}: set data.symbol_key, or lower "
-            f"validation.min_set_size"
+            f"{largest}); the sets name genes like {example}, the data like {seen}: set data.symbol_key to the var column "
+            f"of gene symbols, or validation.gmt to sets that name genes as the data does{sizes}"
         )
     matrix = sparse.csr_matrix(
         (np.ones(len(rows), dtype=np.int32), (rows, columns)), shape=(len(background), len(names))

@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 
 from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_GENES, FEATURE_TERMS, NEURON_GENES
 from sae_genomics.associations.stream import read_slots
-from sae_genomics.progress import Progress, stop_point
+from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
 from sae_genomics.validation.enrichment import Enrichment, GeneLists, enrich, top_genes
-from sae_genomics.validation.gene_sets import Membership, membership
+from sae_genomics.validation.gene_sets import Membership, NoSetFits, membership
 from sae_genomics.validation.nulls import null_row, shuffled_genes
 from sae_genomics.validation.settings import check_settings
 
@@ -24,13 +24,23 @@ _COLUMNS = ["feature", "gene_symbol", "score", "specificity", "rank_score", "ran
 def run_task(run: Run, task: int) -> None:
     """Leave feature_terms.parquet and annotation_nulls.parquet of the layer.
 
+    Where no gene set fits the data there is nothing to test, which is no failure: both tables are then without rows, with
+    the reason as their note.
+
     Raises UserError for gene-set files that cannot be used, DamagedArtifact when a table cannot be read.
     """
     layer, settings = run.layers[task], run.config.validation
     collections = check_settings(run.config)
     slots = read_slots(run)
-    members = membership(collections, slots.gene_symbol[slots.counts > 0], settings.min_set_size, settings.max_set_size)
     folder = run.layer_results(layer)
+    seen = slots.gene_symbol[slots.counts > 0]
+    try:
+        members = membership(collections, seen, settings.min_set_size, settings.max_set_size)
+    except NoSetFits as nothing:
+        say(f"validate layer {layer}: nothing to test: {nothing}")
+        for table in (FEATURE_TERMS, ANNOTATION_NULLS):
+            table.write(folder / table.file, table.schema.empty_table().to_pandas(), note=str(nothing))
+        return
     progress = Progress(
         f"validate layer {layer}", settings.shuffles + 2, "passes", run.heartbeat_file(stage_named("validate"), task)
     )

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_genomics.activations import store
+from sae_genomics.activations import read_activations, store
 from sae_genomics.activations.chunks import Chunks
 from sae_genomics.activations.dtypes import as_disk, as_tensor, to_float32, torch_dtype
 from sae_genomics.activations.store import (
@@ -62,6 +62,21 @@ def test_rows_come_back_as_they_went(tmp_path, dtype, compression):
             got = file.rows(start, stop)
             assert got.dtype == np.float32
             np.testing.assert_array_equal(got, x[start:stop].float().numpy())
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_read_activations_gives_float32_whatever_is_stored(tmp_path, dtype, compression):
+    x = torch.randn(500, D_MODEL, generator=torch.Generator().manual_seed(0)).to(torch_dtype(dtype))
+    write(tmp_path / "a.h5", x, compression)
+    for rows in (None, slice(0, 10), slice(7, None, 3), slice(-5, None), slice(9, 2), slice(400, 9999)):
+        got = read_activations(str(tmp_path / "a.h5"), rows)
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(got, x.float().numpy()[rows or slice(None)])
+    with pytest.raises(ValueError, match="forwards"):
+        read_activations(tmp_path / "a.h5", slice(9, 2, -1))
+    with pytest.raises(DamagedArtifact, match=r"none\.h5"):
+        read_activations(tmp_path / "none.h5")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

@@ -1,9 +1,15 @@
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from sae_genomics.associations.cell_matrix import CellMatrixWriter, writable_frame
+from sae_genomics.associations.cell_matrix import CellMatrixWriter, writable_frame, writable_names
 from sae_genomics.associations.cell_sums import CellRows
 from sae_genomics.data.h5ad import CellTable
 
@@ -81,6 +87,48 @@ def test_file_is_read_by_anndata_with_the_input_beside_it(table_file, tmp_path):
     assert data.var_names.tolist() == ["F0", "F1", "F2", "F3"]
     assert data.uns["sae_genomics"]["layer"] == 3
     anndata.read_h5ad(path, backed="r").file.close()
+
+
+NAMES = ["heldout", "heldout_input", "heldout_input_2", "_index", "_index_", "cell_type", "a/b", "a_b", "a_b_2", "/", "_", ".", "", "a\0b", "index"]  # fmt: skip
+names = st.lists(st.one_of(st.sampled_from(NAMES), st.text(max_size=4)), max_size=7)
+
+
+@settings(max_examples=60, deadline=None)
+@given(obs_names=names, obsm_names=names, title=st.sampled_from([None, *NAMES]))
+@example(obs_names=["heldout", "heldout_input"], obsm_names=[], title=None)
+@example(obs_names=["heldout", "heldout_input_2", "heldout_input"], obsm_names=["a_b", "a/b"], title="heldout")
+@example(obs_names=[], obsm_names=["."], title="heldout_input")
+def test_no_name_of_the_input_collides_with_ours(obs_names, obsm_names, title):
+    n = 4
+    values = np.arange(len(obs_names) * n).reshape(len(obs_names), n)
+    obs = pd.DataFrame(values.T, columns=obs_names, index=pd.Index(list("abcd"), name=title))
+    keys = list(dict.fromkeys(obsm_names))
+    arrays = {name: np.full((n, 2), number + 0.5) for number, name in enumerate(keys)}
+    table = SimpleNamespace(obs=obs, obsm_names=keys, obsm=lambda name, rows: arrays[name][rows])
+    heldout = np.array([True, False, False, True])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "features.h5ad"
+        with CellMatrixWriter(path, n, 2) as writer:
+            empty = np.empty(0, np.float32)
+            writer.append(CellRows(np.zeros(n + 1, np.int64), np.empty(0, np.int32), empty, empty))
+            writer.finish(table, np.arange(n), heldout, pd.DataFrame({"feature": range(2)}), {})
+        data = anndata.read_h5ad(path)
+    assert data.obs_names.tolist() == list("abcd")
+    assert data.obs["heldout"].tolist() == heldout.tolist()
+    theirs = data.obs.drop(columns="heldout")
+    assert theirs.to_numpy().T.tolist() == values.tolist()
+    for position, name in enumerate(obs_names):
+        if name in NAMES[1:6] and name != "_index" and obs_names.count(name) == 1:
+            assert theirs[name].tolist() == values[position].tolist(), "a name that can stay, stays"
+    written = writable_names(keys)
+    assert sorted(data.obsm) == sorted(written)
+    for key, name in zip(keys, written, strict=True):
+        np.testing.assert_array_equal(data.obsm[name], arrays[key])
+
+
+def test_names_that_must_change_make_room_for_those_that_need_not():
+    names = ["heldout", "x/y", "heldout_input", "x_y", "x_y"]
+    assert writable_names(names, ("heldout",)) == ["heldout_input_2", "x_y_2", "heldout_input", "x_y", "x_y_3"]
 
 
 def test_too_few_rows_are_refused(table_file, tmp_path):

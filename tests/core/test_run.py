@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 
+from sae_genomics import file_keys, identity
 from sae_genomics.config import parse_config
+from sae_genomics.data.h5ad import resolve
 from sae_genomics.errors import UserError
 from sae_genomics.run import Run
 from sae_genomics.stages import STAGES, needed_tasks, stage_named
@@ -147,4 +152,86 @@ def test_an_edited_gene_set_file_makes_validation_stale(tmp_path: Path) -> None:
     gmt.write_text("SET\tsource\tCD79A\tCD79B\tCD19\n")
     edited = make_run(tmp_path, **sections)
     assert not_done(edited) == {"validate": {"stale"}, "report": {"stale"}}
-    assert "validation.gmt" in edited.state(stage_named("validate"), 0).why
+    assert edited.state(stage_named("validate"), 0).why == "validation.gmt: the content of mine.gmt changed"
+
+
+def test_an_edited_gene_set_file_below_the_home_folder_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "my.gmt").write_text("SET\tsource\tCD79A\tCD79B\n")
+    sections = {"validation": {"gmt": ["~/my.gmt"]}}
+    finish(make_run(tmp_path, **sections))
+    assert not_done(make_run(tmp_path, **sections)) == {}
+    moved = {"validation": {"gmt": [str(tmp_path / "my.gmt")]}}
+    assert not_done(make_run(tmp_path, **moved)) == {}
+    (tmp_path / "my.gmt").write_text("SET\tsource\tCD79A\tCD19\n")
+    assert not_done(make_run(tmp_path, **sections)) == {"validate": {"stale"}, "report": {"stale"}}
+
+
+def test_gene_set_files_of_one_name_in_two_folders_both_count(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "my.gmt" for folder in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text("SET\tsource\tCD79A\tCD79B\n")
+    sections = {"validation": {"gmt": [str(path) for path in paths]}}
+    finish(make_run(tmp_path, **sections))
+    assert not_done(make_run(tmp_path, **sections)) == {}
+    paths[0].write_text("SET\tsource\tCD79A\tCD19\n")
+    assert not_done(make_run(tmp_path, **sections)) == {"validate": {"stale"}, "report": {"stale"}}
+
+
+def test_an_update_of_the_built_in_gene_sets_makes_validation_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(make_run(tmp_path))
+    updated = tmp_path / "gene_sets"
+    shutil.copytree(file_keys.BUILTIN_GENE_SETS, updated)
+    monkeypatch.setattr(file_keys, "BUILTIN_GENE_SETS", updated)
+    assert not_done(make_run(tmp_path)) == {}
+    with (updated / "cell_types.gmt").open("a") as file:
+        file.write("NEW\tsource\tCD79A\tCD79B\n")
+    assert not_done(make_run(tmp_path)) == {"validate": {"stale"}, "report": {"stale"}}
+    why = make_run(tmp_path).state(stage_named("validate"), 0).why
+    assert why == "validation.builtin: the content of cell_types.gmt changed"
+
+
+def large_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The bundled cells as a file that counts as large."""
+    monkeypatch.setattr(identity, "WHOLE_FILE_LIMIT", 1 << 16)
+    file = folder / "cells.h5ad"
+    shutil.copyfile(resolve("builtin:pbmc68k_reduced"), file)
+    return file
+
+
+def test_touching_copying_and_moving_a_large_input_keeps_a_run_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = large_data(tmp_path, monkeypatch)
+    finish(make_run(tmp_path, data={"path": str(file)}))
+    os.utime(file, (1, 1))
+    assert not_done(make_run(tmp_path, data={"path": str(file)})) == {}
+    copy = tmp_path / "elsewhere" / "copy.h5ad"
+    copy.parent.mkdir()
+    shutil.copyfile(file, copy)
+    file.unlink()  # moved, to another disk
+    for config_file in ("a.yaml", "b.yaml"):
+        moved = make_run(tmp_path, config_file, data={"path": str(copy)})
+        moved.check()
+        assert not_done(moved) == {}
+
+
+def test_a_changed_large_input_makes_everything_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = large_data(tmp_path, monkeypatch)
+    finish(make_run(tmp_path, data={"path": str(file)}))
+    with h5py.File(file, "r+") as cells:
+        index = cells["obs"].attrs["_index"] if isinstance(cells["obs"], h5py.Group) else "index"
+        if isinstance(cells["obs"], h5py.Group):
+            cells["obs"][index][5] = "renamed"
+        else:
+            row = cells["obs"][5]
+            row[index] = b"renamed"
+            cells["obs"][5] = row
+    changed = make_run(tmp_path, data={"path": str(file)})
+    assert not_done(changed) == {stage.name: {"stale"} for stage in STAGES}
+    assert changed.state(stage_named("prepare"), 0).why == "the data changed"

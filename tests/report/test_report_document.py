@@ -362,7 +362,7 @@ def test_own_config_beside_the_results_is_left_alone(tmp_path: Path) -> None:
 
 def test_snippets_name_files_that_exist(finished: PlantedRun) -> None:
     text = section(finished.report_file.read_text(), "What to do next")
-    paths = re.findall(r"\('(/[^']*)'\)", text)
+    paths = re.findall(r"\('(/[^']*)'[,)]", text)
     assert len(paths) == 3
     assert all(Path(path).exists() for path in paths)
     assert yaml.safe_load((finished.results / "config.yaml").read_text())["sae"]["k"] == 16

@@ -5,7 +5,7 @@ import pytest
 
 from sae_genomics.config import ValidationConfig
 from sae_genomics.errors import UserError
-from sae_genomics.validation.gene_sets import load_collections, membership, read_gmt
+from sae_genomics.validation.gene_sets import NoSetFits, load_collections, membership, read_gmt
 
 GOOD = "set one\tsource\tCD3D\tCD3E\tCD3D\n\n# a remark\nset two\t\tLYZ,1.0\tCD14,0.5\t\t\n"
 
@@ -86,5 +86,9 @@ def test_membership_counts_background_genes_alone_in_any_case_of_letters(tmp_pat
 def test_sets_that_share_nothing_with_the_data_are_refused_with_examples_of_both(tmp_path):
     path = tmp_path / "mouse.gmt"
     path.write_text("a\t\tENSMUSG1\tENSMUSG2\tENSMUSG3\n")
-    with pytest.raises(UserError, match=r"ENSMUSG1.*CD3D"):
-        membership([read_gmt(path)], np.array(["CD3D", "CD3E"], object), 1, 100)
+    symbols = np.array(["CD3D", "CD3E", "ENSMUSG1"], object)
+    with pytest.raises(NoSetFits, match=r"ENSMUSG1.*CD3D.*set data\.symbol_key") as none:
+        membership([read_gmt(path)], symbols[:2], 1, 100)
+    assert "min_set_size" not in str(none.value), "no size would help"
+    with pytest.raises(NoSetFits, match=r"set validation\.min_set_size to 1 or less"):
+        membership([read_gmt(path)], symbols, 2, 100)

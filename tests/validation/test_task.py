@@ -127,6 +127,20 @@ def test_more_genes_than_are_kept_are_refused_before_anything_is_written(make_ru
     assert not (run.layer_results(2) / "feature_terms.parquet").exists()
 
 
+def test_where_no_set_fits_the_tables_are_empty_and_say_why(make_run, tmp_path):
+    alien = tmp_path / "alien.gmt"
+    alien.write_text("a\tb\tXENO1\tXENO2\tXENO3\n")
+    run = make_run(gmt=[str(alien)])
+    run_task(run, 0)
+    for table in (FEATURE_TERMS, ANNOTATION_NULLS):
+        path = run.layer_results(2) / table.file
+        frame = table.read(path)
+        assert len(frame) == 0
+        assert list(frame.columns) == [column.name for column in table.columns]
+        assert "XENO1" in table.note(path)
+        assert "data.symbol_key" in table.note(path)
+
+
 def test_a_bad_gene_set_file_is_refused(make_run, tmp_path):
     bad = tmp_path / "bad.gmt"
     bad.write_text("only a name\n")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import sae_genomics
 from sae_genomics.config import ValidationConfig
+from sae_genomics.file_keys import BUILTIN_GENE_SETS
 from sae_genomics.validation.gene_sets import Collection, Source, read_gmt
 
-FOLDER = Path(sae_genomics.__file__).parent / "assets" / "gene_sets"
+FOLDER = BUILTIN_GENE_SETS
 
 
 def load(settings: ValidationConfig) -> list[Collection]:
