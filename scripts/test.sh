@@ -4,7 +4,10 @@
 #   bash scripts/test.sh tests/data -x   arguments go to pytest; the linters are left out
 # REQUIRE_ALL=1 makes a missing Slurm, browser or linter a failure instead of a skip.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+typed_in=$PWD
+cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=../slurm/lib/venv.sh
+source slurm/lib/venv.sh
 
 case "${1:-}" in
 -h | --help)
@@ -13,10 +16,13 @@ case "${1:-}" in
   ;;
 esac
 
-bash scripts/setup.sh --dev
+venv=${SAE_GENOMICS_VENV:-$PWD/.venv}
+[[ $venv == /* ]] || venv=$typed_in/$venv
+SAE_GENOMICS_VENV=$venv bash scripts/setup.sh --dev
 # Two cores and several worker processes: oversubscribed threads make every small matrix product slower.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" TOKENIZERS_PARALLELISM=false
-export PATH="$PWD/.venv/bin:$PATH"
+PATH="$(venv_folder "$venv")/bin:$PATH"
+export PATH
 
 if (($#)); then
   exec python -m pytest "$@"

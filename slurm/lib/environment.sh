@@ -32,7 +32,9 @@ fi
 
 case "${SAE_GENOMICS_ENVIRONMENT:-venv}" in
 venv)
-  python=("${SAE_GENOMICS_PYTHON:-${SAE_GENOMICS_VENV:-$root/.venv}/bin/python}")
+  # shellcheck source=venv.sh
+  source "${root:?}/slurm/lib/venv.sh"
+  python=("${SAE_GENOMICS_PYTHON:-$(venv_folder "${SAE_GENOMICS_VENV:-$root/.venv}")/bin/python}")
   type -P "${python[0]}" >/dev/null || no_environment "no Python in ${python[0]%/bin/python}: make it with bash scripts/setup.sh, on a file system that compute nodes see"
   ;;
 conda)
