@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from sae_genomics.cluster.options import check_extra
 from sae_genomics.config import ClusterConfig
 from sae_genomics.errors import UserError
 from sae_genomics.stages import STAGES
@@ -42,6 +43,12 @@ class Resources(ProfileSection):
     time: str | None = Field(None, description="--time")
     throttle: int | None = Field(None, ge=1, description="tasks of a stage that run at once; null for no limit")
     extra: list[str] = Field(default_factory=list, description="further sbatch arguments, as typed")
+
+    @field_validator("extra")
+    @classmethod
+    def _extra(cls, value: list[str]) -> list[str]:
+        check_extra(value)
+        return value
 
     @field_validator("gpus", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sae_genomics.cluster.arrays import Array, index_list
+from sae_genomics.cluster.options import replaced
 from sae_genomics.cluster.profile import REPOSITORY, Profile, Resources
 from sae_genomics.cluster.queue import job_name, make_comment
 from sae_genomics.run import Run
@@ -66,11 +67,10 @@ def make_call(run: Run, profile: Profile, array: Array, config_copy: Path) -> Ca
         "open-mode": "append", "kill-on-invalid-dep": "yes", "requeue": None, "export": "ALL",
         "signal": f"B:USR1@{profile.signal_seconds}",
     }  # fmt: skip
-    own = {
-        option.partition("=")[0] for option in wish.extra
-    }  # of two contradictory options sbatch does not always take the later
-    options += [
-        f"--{name}={value}" if value else f"--{name}" for name, value in manners.items() if f"--{name}" not in own
+    options += [  # of two contradictory options sbatch does not always take the later
+        f"--{name}={value}" if value else f"--{name}"
+        for name, value in manners.items()
+        if not replaced(name, wish.extra)
     ]
     options += [*resource_options(wish), *_mail_options(profile, stage)]
     # sbatch takes ',' between terms as "and"; terms of one kind share the word: afterok:1:2.

@@ -10,6 +10,7 @@ from sae_genomics.atomic import write_text
 from sae_genomics.cluster.arrays import Active, Array, Change, Task, make_arrays
 from sae_genomics.cluster.jobs import Job, add_jobs, now, read_jobs
 from sae_genomics.cluster.lock import locked, user_name
+from sae_genomics.cluster.options import check_environment
 from sae_genomics.cluster.plan import StagePlan, describe, forget, make_plan
 from sae_genomics.cluster.profile import Profile, load_profile
 from sae_genomics.cluster.queue import Entry, broken_jobs, read_queue, settings_key, viable
@@ -35,6 +36,7 @@ def submit(run: Run, *, from_stage: str | None = None, dry_run: bool = False, ch
     Raises UserError for a bad profile, for jobs of older settings in the queue, when somebody else is submitting the
     same run, and when Slurm refuses for good; then what this call had submitted is cancelled.
     """
+    check_environment()
     profile = load_profile(run.config.cluster)
     with nullcontext() if dry_run else locked(run, "submitting it to Slurm"):
         plans = make_plan(run, from_stage)
