@@ -179,7 +179,7 @@ def _stage(arguments: argparse.Namespace) -> int:
     from sae_genomics.execute import execute_all
 
     catch_stop_signals()
-    run = Run(load_config(arguments.config, arguments.overrides), arguments.config)
+    run = Run(load_config(arguments.config, arguments.overrides), arguments.config, arguments.overrides)
     run.check(overwrite=arguments.overwrite)
     stage = stage_named(arguments.stage)
     if arguments.task is not None:

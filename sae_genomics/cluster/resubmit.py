@@ -43,7 +43,7 @@ def resubmit(
     require("resubmit_failed")
     if memory or time:
         _checked(memory, time)
-    run = Run(load_config(config, overrides), config)
+    run = Run(load_config(config, overrides), config, overrides)
     run.check()
     chooser = _Chooser(run, stage, only_oom, memory, time)
     return submit(run, dry_run=dry_run, choose=chooser.choose)

@@ -13,6 +13,7 @@ from sae_genomics.cluster.arrays import Array, index_list
 from sae_genomics.cluster.options import replaced
 from sae_genomics.cluster.profile import REPOSITORY, Profile, Resources
 from sae_genomics.cluster.queue import job_name, make_comment
+from sae_genomics.commands import command
 from sae_genomics.run import Run
 from sae_genomics.stages import Stage
 
@@ -81,6 +82,8 @@ def make_call(run: Run, profile: Profile, array: Array, config_copy: Path) -> Ca
     arguments = [str(script), str(config_copy)]
     if run.config_file:
         arguments += ["--source", str(run.config_file)]
+    # CONFIG holds them already: they are for the commands that the job prints, in its report and its error lines.
+    arguments += [word for each in run.overrides for word in ("--set", each)]
     if array.offset:
         arguments += ["--offset", str(array.offset)]
     if array.pack > 1:
@@ -95,6 +98,7 @@ def make_call(run: Run, profile: Profile, array: Array, config_copy: Path) -> Ca
         variables={
             "SAE_GENOMICS_ROOT": str(REPOSITORY),
             "SAE_GENOMICS_MAX_REQUEUES": str(profile.max_requeues),
+            "SAE_GENOMICS_RESUBMIT": command("resubmit", run),
             **profile.environment.variables(gpu=wish.gres is not None or wish.gpus is not None),
         },
         token=token,

@@ -16,7 +16,7 @@ from sae_genomics.cluster.profile import Profile, load_profile
 from sae_genomics.cluster.queue import Entry, broken_jobs, read_queue, settings_key, viable
 from sae_genomics.cluster.sbatch import Call, make_call, resources_of, submitter_environment
 from sae_genomics.cluster.slurm import DEFAULT_MAX_ARRAY_SIZE, Answer, call, patiently
-from sae_genomics.cluster.words import config_words
+from sae_genomics.commands import command
 from sae_genomics.config import dump_config
 from sae_genomics.errors import EXIT_DONE, UserError
 from sae_genomics.identity import hash_values
@@ -69,7 +69,7 @@ def submit(run: Run, *, from_stage: str | None = None, dry_run: bool = False, ch
         write_text(config_copy, dump_config(run.config))
         forget(run, plans)
         _send_all(run, profile, calls)
-    say(f"follow it with: bash slurm/status.sh {config_words(run)} --watch")
+    say(f"follow it with: {command('status', run, '--watch')}")
     return EXIT_DONE
 
 
