@@ -12,6 +12,7 @@ from sae_genomics.cluster.slurm import available, require
 from sae_genomics.commands import command
 from sae_genomics.config import load_config
 from sae_genomics.errors import EXIT_DONE, UserError
+from sae_genomics.folders import check_folders
 from sae_genomics.progress import say
 from sae_genomics.run import Run
 
@@ -41,6 +42,7 @@ def pipeline(
     has_slurm = not local and (slurm or available())
     run = Run(load_config(config, overrides), config, overrides)
     run.check(overwrite=overwrite)
+    check_folders(run)
     if has_slurm:
         from sae_genomics.cluster.submit import submit
 

@@ -17,6 +17,7 @@ from sae_genomics.cluster.slurm import require
 from sae_genomics.cluster.submit import submit
 from sae_genomics.config import load_config
 from sae_genomics.errors import UserError
+from sae_genomics.folders import check_folders
 from sae_genomics.progress import say
 from sae_genomics.run import Run
 from sae_genomics.stages import Stage, stage_named
@@ -45,6 +46,7 @@ def resubmit(
         _checked(memory, time)
     run = Run(load_config(config, overrides), config, overrides)
     run.check()
+    check_folders(run)
     chooser = _Chooser(run, stage, only_oom, memory, time)
     return submit(run, dry_run=dry_run, choose=chooser.choose)
 
