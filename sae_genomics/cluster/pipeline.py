@@ -8,6 +8,7 @@ from pathlib import Path
 from sae_genomics.cluster.local import run_locally
 from sae_genomics.cluster.plan import describe, make_plan
 from sae_genomics.cluster.queue import read_queue
+from sae_genomics.cluster.ready import check_loggers
 from sae_genomics.cluster.slurm import available, require
 from sae_genomics.commands import command
 from sae_genomics.config import load_config
@@ -47,6 +48,7 @@ def pipeline(
         from sae_genomics.cluster.submit import submit
 
         return submit(run, from_stage=from_stage, dry_run=dry_run)
+    check_loggers(run)
     if dry_run:
         say(describe(run, make_plan(run, from_stage)))
         say("dry run: nothing was run; without --dry-run these tasks run on this machine")

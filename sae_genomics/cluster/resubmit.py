@@ -43,7 +43,7 @@ def resubmit(
     """
     require("resubmit_failed")
     if memory or time:
-        _checked(memory, time)
+        check_requests(memory, time)
     run = Run(load_config(config, overrides), config, overrides)
     run.check()
     check_folders(run)
@@ -144,7 +144,7 @@ def _say_changes(run: Run, changes: dict[Task, Change]) -> None:
         say(f"{name} {run.unit_key(stage_named(name), task)}: asks for {' and '.join(filter(None, words))} this time")
 
 
-def _checked(memory: str | None, time: str | None) -> None:
+def check_requests(memory: str | None, time: str | None) -> None:
     try:
         Resources(memory=memory, time=time)
     except ValidationError as error:
