@@ -12,6 +12,7 @@ from pathlib import Path
 from sae_genomics import __version__
 from sae_genomics.config import dump_config, load_config
 from sae_genomics.errors import EXIT_BUG, EXIT_DONE, EXIT_REQUEUE, EXIT_USER, Interrupted, UserError, one_line
+from sae_genomics.folders import check_folders
 from sae_genomics.progress import catch_stop_signals, say
 from sae_genomics.run import Run
 from sae_genomics.stages import STAGES, Stage, stage_named
@@ -179,8 +180,9 @@ def _stage(arguments: argparse.Namespace) -> int:
     from sae_genomics.cluster.attempts import run_tasks
 
     catch_stop_signals()
-    run = Run(load_config(arguments.config, arguments.overrides), arguments.config)
+    run = Run(load_config(arguments.config, arguments.overrides), arguments.config, arguments.overrides)
     run.check(overwrite=arguments.overwrite)
+    check_folders(run)
     stage = stage_named(arguments.stage)
     n_tasks = run.n_tasks(stage)
     if arguments.task is None:

@@ -34,7 +34,7 @@ class DamagedArtifact(Exception):
 
 
 # A disk that is full, read-only or not ours is the reader's to mend; other operating system errors are bugs.
-_DISK_ERRORS = {
+DISK_ERRORS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "the file system is read-only",
@@ -49,10 +49,10 @@ def one_line(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, DamagedArtifact):
         return f"{error}; delete {error.path} and run the same command again to make it anew"
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         where = error.filename or "while writing"
         return (
-            f"{_DISK_ERRORS[error.errno]}: {where}; nothing finished is lost: mend that and type the same command again"
+            f"{DISK_ERRORS[error.errno]}: {where}; nothing finished is lost: mend that and type the same command again"
         )
     # HDF5 reports a full disk as its own error, with the system's words inside.
     if isinstance(error, OSError | RuntimeError) and "No space left on device" in str(error):

@@ -20,6 +20,7 @@ from sae_genomics import __version__, content
 from sae_genomics.at_once import beside_others, out_of_memory, wait_until_alone
 from sae_genomics.atomic import remove_empty_folders, remove_leftovers
 from sae_genomics.claims import claim, release, wait_for
+from sae_genomics.commands import stage_command
 from sae_genomics.errors import EXIT_BUG, EXIT_USER, DamagedArtifact, UserError, one_line
 from sae_genomics.progress import duration, say, stop_point
 from sae_genomics.run import Run
@@ -196,11 +197,9 @@ def _check_inputs(run: Run, stage: Stage, task: int) -> None:
             _make_again(run, (need, each), state.damaged, f"{state.damaged.parent / state.why}", surely=False)
             state = run.state(need, each, layer=layer)
         if not state.done:
-            script = Path("scripts") / f"{need.number:02d}_{need.name}.py"
-            config = run.config_file or "CONFIG"
             raise UserError(
                 f"stage {stage.name} needs {need.name} {run.unit_key(need, each)}, which is {state.status} ({state.why}); "
-                f"run python {script} --config {config} --task {each}"
+                f"run {stage_command(f'{need.number:02d}_{need.name}.py', run, each)}"
             )
 
 

@@ -55,10 +55,12 @@ class Run:
 
     config: validated settings.
     config_file: where they were read from; None when made in memory.
+    overrides: what was set beside that file (`section.key=value`) and is in config already: printed commands repeat it.
     """
 
-    def __init__(self, config: RunConfig, config_file: Path | None = None):
+    def __init__(self, config: RunConfig, config_file: Path | None = None, overrides: Sequence[str] = ()):
         self.config = config
+        self.overrides = tuple(overrides)
         self.config_file = Path(config_file).absolute() if config_file else None
         name = config.run.name or "run"
         self.name = name

@@ -15,6 +15,7 @@ from sae_genomics.cli import guarded
 from sae_genomics.cluster.pipeline import pipeline
 from sae_genomics.config import apply_override, dump_config, parse_config
 from sae_genomics.errors import EXIT_USER, UserError
+from sae_genomics.folders import check_folders
 from sae_genomics.run import Run
 
 MODELS = {"70m": "tahoe-x1-70m", "1.3b": "tahoe-x1-1.3b", "3b": "tahoe-x1-3b", "demo": "demo"}
@@ -99,7 +100,9 @@ def main(argv: list[str] | None = None) -> int:
     config = parse_config(config_values(arguments), "the command line")
     config_file = arguments.output.absolute() / "config.yaml"
     # Everything that can be wrong is found before the config is written: a mistyped path leaves nothing behind.
-    Run(config, config_file).check(overwrite=arguments.overwrite)
+    run = Run(config, config_file)
+    run.check(overwrite=arguments.overwrite)
+    check_folders(run)
     write_text(config_file, dump_config(config))
     code = pipeline(config_file, [], local=True, overwrite=arguments.overwrite)
     if code == EXIT_USER and not (config_file.parent / "run.json").exists():

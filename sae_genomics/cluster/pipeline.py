@@ -8,9 +8,12 @@ from pathlib import Path
 from sae_genomics.cluster.local import run_locally
 from sae_genomics.cluster.plan import describe, make_plan
 from sae_genomics.cluster.queue import read_queue
+from sae_genomics.cluster.ready import check_loggers
 from sae_genomics.cluster.slurm import available, require
+from sae_genomics.commands import command
 from sae_genomics.config import load_config
 from sae_genomics.errors import EXIT_DONE, UserError
+from sae_genomics.folders import check_folders
 from sae_genomics.progress import say
 from sae_genomics.run import Run
 
@@ -38,12 +41,14 @@ def pipeline(
     if slurm:
         require()
     has_slurm = not local and (slurm or available())
-    run = Run(load_config(config, overrides), config)
+    run = Run(load_config(config, overrides), config, overrides)
     run.check(overwrite=overwrite)
+    check_folders(run)
     if has_slurm:
         from sae_genomics.cluster.submit import submit
 
         return submit(run, from_stage=from_stage, dry_run=dry_run)
+    check_loggers(run)
     if dry_run:
         say(describe(run, make_plan(run, from_stage)))
         say("dry run: nothing was run; without --dry-run these tasks run on this machine")
@@ -59,6 +64,6 @@ def _refuse_while_queued(run: Run) -> None:
     living = sorted({entry.job for entry in read_queue(run)[0] if entry.living}, key=int)
     if living:
         raise UserError(
-            f"run {run.name} has jobs in the queue: wait for them (bash slurm/status.sh --watch), or scancel {' '.join(living)}, "
+            f"run {run.name} has jobs in the queue: wait for them ({command('status', run, '--watch')}), or scancel {' '.join(living)}, "
             "then type the same command again"
         )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from sae_genomics.cluster.options import check_extra
 from sae_genomics.config import ClusterConfig
 from sae_genomics.errors import UserError
 from sae_genomics.stages import STAGES
@@ -22,6 +23,14 @@ _TIME = re.compile(r"^(\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2})$")
 _TIME_FORMS = "a Slurm time in quotes: 'HH:MM:SS', 'D-HH:MM:SS' or 'MINUTES'"
 
 MailEvent = Literal["BEGIN", "END", "FAIL", "REQUEUE", "TIME_LIMIT", "TIME_LIMIT_80", "INVALID_DEPEND", "ALL"]
+
+
+def _amount(value: Any) -> Any:
+    """An amount of memory as Slurm wants it; without a unit 64 would be 64 MB to Slurm."""
+    match = MEMORY.match(value) if isinstance(value, str) else None
+    if value is not None and not (match and match[2]):
+        raise ValueError("is an amount with a unit, for example 64G or 900M")
+    return value.upper().removesuffix("B") if value else value
 
 
 class ProfileSection(BaseModel):
@@ -43,6 +52,12 @@ class Resources(ProfileSection):
     throttle: int | None = Field(None, ge=1, description="tasks of a stage that run at once; null for no limit")
     extra: list[str] = Field(default_factory=list, description="further sbatch arguments, as typed")
 
+    @field_validator("extra")
+    @classmethod
+    def _extra(cls, value: list[str]) -> list[str]:
+        check_extra(value)
+        return value
+
     @field_validator("gpus", mode="before")
     @classmethod
     def _count(cls, value: Any) -> Any:
@@ -51,9 +66,7 @@ class Resources(ProfileSection):
     @field_validator("memory", mode="before")
     @classmethod
     def _memory(cls, value: Any) -> Any:
-        if value is not None and not (isinstance(value, str) and MEMORY.match(value)):
-            raise ValueError("is an amount with a unit, for example 64G or 900M")
-        return value.upper().removesuffix("B") if value else value
+        return _amount(value)
 
     @field_validator("time", mode="before")
     @classmethod
@@ -116,7 +129,7 @@ class Profile(ProfileSection):
     @classmethod
     def _known_stages(cls, value: Any) -> Any:
         known = [stage.name for stage in STAGES]
-        for name in value or {}:
+        for name in value if isinstance(value, dict) else {}:
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
                 raise ValueError(
@@ -127,7 +140,7 @@ class Profile(ProfileSection):
     @field_validator("max_memory", mode="before")
     @classmethod
     def _cap(cls, value: Any) -> Any:
-        return Resources(memory=value).memory
+        return _amount(value)
 
     def resources(self, stage: str, gpu: bool) -> Resources:
         """What a stage's jobs ask for: its own settings before the defaults. A stage without use for a GPU gets none by default."""
@@ -144,8 +157,7 @@ def load_profile(config: ClusterConfig) -> Profile:
 
     Raises UserError naming the file and key of whatever is wrong.
     """
-    name = config.profile or os.environ.get("SAE_GENOMICS_CLUSTER") or "default"
-    path = find_profile(name)
+    path = profile_file(config)
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
     except (OSError, UnicodeDecodeError) as error:
@@ -156,10 +168,15 @@ def load_profile(config: ClusterConfig) -> Profile:
     if not isinstance(values, dict):
         raise UserError(f"{path}: a cluster profile is a mapping (defaults:, stages:, environment:, ...)")
     try:
-        return Profile.model_validate(_merged(values, config.overrides))
+        return Profile.model_validate(_without_empty(_merged(values, config.overrides)))
     except ValidationError as error:
         source = f"{path} with cluster.overrides" if config.overrides else str(path)
         raise UserError(f"{source}: {_first_problem(error)}") from None
+
+
+def profile_file(config: ClusterConfig) -> Path:
+    """The file that the config, else $SAE_GENOMICS_CLUSTER, chooses. Raises UserError when there is none."""
+    return find_profile(config.profile or os.environ.get("SAE_GENOMICS_CLUSTER") or "default")
 
 
 def find_profile(name: str) -> Path:
@@ -216,19 +233,41 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _without_empty(values: dict[str, Any]) -> dict[str, Any]:
+    """A heading under which every line is a comment says nothing: as if it were not there."""
+    stages = values.get("stages")
+    if isinstance(stages, dict):
+        values = {**values, "stages": {name: {} if keys is None else keys for name, keys in stages.items()}}
+    return {key: value for key, value in values.items() if value is not None or key not in _SECTIONS}
+
+
 def _first_problem(error: ValidationError) -> str:
     """The first problem in words, unknown keys before others."""
     problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     location = [str(part) for part in problem["loc"]]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
-        sections: dict[str, type[ProfileSection]] = {
-            "defaults": Resources, "stages": Resources, "mail": Mail, "environment": Environment,
-        }  # fmt: skip
-        section = sections[location[0]] if len(location) > 1 else Profile
+        section = _SECTIONS[location[0]] if len(location) > 1 else Profile
         near = difflib.get_close_matches(location[-1], section.model_fields, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(section.model_fields)}"
         return f"unknown key {key}; {hint}"
+    if problem["type"] in ("model_type", "dict_type"):
+        inside = "stages" if key == "stages" else "keys"
+        known = [stage.name for stage in STAGES] if key == "stages" else list(_SECTIONS[location[0]].model_fields)
+        return f"{key} = {problem['input']!r}: takes {inside} of its own on the lines below it, for example {known[0]}: ...; known: {', '.join(known)}"
+    if problem["type"] == "list_type":
+        return (
+            f"{key} = {problem['input']!r}: is a list; write it in brackets, for example {_example(problem['input'])}"
+        )
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     value = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
     return f"{key}{value}: {message[0].lower()}{message[1:]}"
+
+
+def _example(value: Any) -> str:
+    return f"[{value}]" if isinstance(value, str | int) else "[a, b]"
+
+
+_SECTIONS: dict[str, type[ProfileSection]] = {
+    "defaults": Resources, "stages": Resources, "mail": Mail, "environment": Environment,
+}  # fmt: skip

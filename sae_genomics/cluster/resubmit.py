@@ -17,6 +17,7 @@ from sae_genomics.cluster.slurm import require
 from sae_genomics.cluster.submit import submit
 from sae_genomics.config import load_config
 from sae_genomics.errors import UserError
+from sae_genomics.folders import check_folders
 from sae_genomics.progress import say
 from sae_genomics.run import Run
 from sae_genomics.stages import Stage, stage_named
@@ -42,9 +43,10 @@ def resubmit(
     """
     require("resubmit_failed")
     if memory or time:
-        _checked(memory, time)
-    run = Run(load_config(config, overrides), config)
+        check_requests(memory, time)
+    run = Run(load_config(config, overrides), config, overrides)
     run.check()
+    check_folders(run)
     chooser = _Chooser(run, stage, only_oom, memory, time)
     return submit(run, dry_run=dry_run, choose=chooser.choose)
 
@@ -142,7 +144,7 @@ def _say_changes(run: Run, changes: dict[Task, Change]) -> None:
         say(f"{name} {run.unit_key(stage_named(name), task)}: asks for {' and '.join(filter(None, words))} this time")
 
 
-def _checked(memory: str | None, time: str | None) -> None:
+def check_requests(memory: str | None, time: str | None) -> None:
     try:
         Resources(memory=memory, time=time)
     except ValidationError as error:

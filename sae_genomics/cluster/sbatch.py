@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sae_genomics.cluster.arrays import Array, index_list
+from sae_genomics.cluster.options import replaced
 from sae_genomics.cluster.profile import REPOSITORY, Profile, Resources
 from sae_genomics.cluster.queue import job_name, make_comment
+from sae_genomics.commands import command
 from sae_genomics.run import Run
 from sae_genomics.stages import Stage
 
@@ -66,11 +68,10 @@ def make_call(run: Run, profile: Profile, array: Array, config_copy: Path) -> Ca
         "open-mode": "append", "kill-on-invalid-dep": "yes", "requeue": None, "export": "ALL",
         "signal": f"B:USR1@{profile.signal_seconds}",
     }  # fmt: skip
-    own = {
-        option.partition("=")[0] for option in wish.extra
-    }  # of two contradictory options sbatch does not always take the later
-    options += [
-        f"--{name}={value}" if value else f"--{name}" for name, value in manners.items() if f"--{name}" not in own
+    options += [  # of two contradictory options sbatch does not always take the later
+        f"--{name}={value}" if value else f"--{name}"
+        for name, value in manners.items()
+        if not replaced(name, wish.extra)
     ]
     options += [*resource_options(wish), *_mail_options(profile, stage)]
     # sbatch takes ',' between terms as "and"; terms of one kind share the word: afterok:1:2.
@@ -81,6 +82,8 @@ def make_call(run: Run, profile: Profile, array: Array, config_copy: Path) -> Ca
     arguments = [str(script), str(config_copy)]
     if run.config_file:
         arguments += ["--source", str(run.config_file)]
+    # CONFIG holds them already: they are for the commands that the job prints, in its report and its error lines.
+    arguments += [word for each in run.overrides for word in ("--set", each)]
     if array.offset:
         arguments += ["--offset", str(array.offset)]
     if array.pack > 1:
@@ -95,6 +98,7 @@ def make_call(run: Run, profile: Profile, array: Array, config_copy: Path) -> Ca
         variables={
             "SAE_GENOMICS_ROOT": str(REPOSITORY),
             "SAE_GENOMICS_MAX_REQUEUES": str(profile.max_requeues),
+            "SAE_GENOMICS_RESUBMIT": command("resubmit", run),
             **profile.environment.variables(gpu=wish.gres is not None or wish.gpus is not None),
         },
         token=token,

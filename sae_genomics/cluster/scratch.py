@@ -84,7 +84,7 @@ class StagedRun(Run):
     """A run whose activations of one layer are read from another folder; everything else, writing included, is as before."""
 
     def __init__(self, run: Run, layer: int, folder: Path):
-        super().__init__(run.config, run.config_file)
+        super().__init__(run.config, run.config_file, run.overrides)
         self.__dict__.update({key: value for key, value in run.__dict__.items() if key not in self.__dict__})
         self._layer, self._folder = layer, folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -48,7 +49,13 @@ class Answer:
 
 
 def call(command: Sequence[str], environment: dict[str, str] | None = None, timeout: float = 120) -> Answer:
-    """Run one Slurm command. A command that hangs counts as a controller that is out of reach."""
+    """Run one Slurm command. A command that hangs counts as a controller that is out of reach.
+
+    environment: default: this process' own, without the filters that a person may have set for their own squeue and sacct
+    (SQUEUE_STATES, say): jobs that such a filter hides would be submitted a second time.
+    """
+    if environment is None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))}
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=timeout, errors="replace"

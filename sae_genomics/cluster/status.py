@@ -17,7 +17,8 @@ from sae_genomics.cluster import attempts
 from sae_genomics.cluster.lock import process_start
 from sae_genomics.cluster.plan import StagePlan, make_plan
 from sae_genomics.cluster.reasons import Evidence
-from sae_genomics.cluster.words import config_words, path_words, unit_list
+from sae_genomics.cluster.words import unit_list
+from sae_genomics.commands import command, config_words, path_words
 from sae_genomics.config import load_config
 from sae_genomics.errors import EXIT_DONE
 from sae_genomics.progress import duration
@@ -49,7 +50,7 @@ def status(config: Path, overrides: Sequence[str] = (), *, watch: bool = False, 
     """Print the table; with `watch`, again and again until nothing is running or queued. Returns an exit code."""
     while True:
         # Everything is looked at afresh: the config may change under a watch, and so do the files.
-        run = Run(load_config(config, overrides), config)
+        run = Run(load_config(config, overrides), config, overrides)
         evidence = Evidence.gather(run)
         tasks = task_statuses(run, make_plan(run), evidence)
         if as_json:
@@ -188,15 +189,15 @@ def _grouped(tasks: Sequence[TaskStatus]) -> list[str]:
 
 def next_step(run: Run, tasks: Sequence[TaskStatus]) -> str:
     """The command that gets the run further."""
-    counts, config = Counter(task.state for task in tasks), config_words(run)
+    counts = Counter(task.state for task in tasks)
     open_tasks = counts["failed"] + counts["missing"] + counts["stale"]
     if not open_tasks and not counts["running"] and not counts["queued"]:
         return f"read {path_words(run.report_file)}"
     if not open_tasks or (counts["running"] + counts["queued"] and not counts["failed"]):
-        return f"bash slurm/status.sh {config} --watch"
+        return command("status", run, "--watch")
     if counts["failed"] and run.jobs_file.exists():
-        return f"bash slurm/resubmit_failed.sh {config}"
-    return f"bash slurm/00_full_pipeline.sh {config}"
+        return command("resubmit", run)
+    return command("pipeline", run)
 
 
 def facts(tasks: Sequence[TaskStatus]) -> dict[str, Any]:

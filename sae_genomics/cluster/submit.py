@@ -10,12 +10,15 @@ from sae_genomics.atomic import write_text
 from sae_genomics.cluster.arrays import Active, Array, Change, Task, make_arrays
 from sae_genomics.cluster.jobs import Job, add_jobs, now, read_jobs
 from sae_genomics.cluster.lock import locked, user_name
+from sae_genomics.cluster.options import check_environment
 from sae_genomics.cluster.plan import StagePlan, describe, forget, make_plan
 from sae_genomics.cluster.profile import Profile, load_profile
 from sae_genomics.cluster.queue import Entry, broken_jobs, read_queue, settings_key, viable
+from sae_genomics.cluster.ready import check_jobs
+from sae_genomics.cluster.refusals import what_to_change
 from sae_genomics.cluster.sbatch import Call, make_call, resources_of, submitter_environment
 from sae_genomics.cluster.slurm import DEFAULT_MAX_ARRAY_SIZE, Answer, call, patiently
-from sae_genomics.cluster.words import config_words
+from sae_genomics.commands import command
 from sae_genomics.config import dump_config
 from sae_genomics.errors import EXIT_DONE, UserError
 from sae_genomics.identity import hash_values
@@ -35,7 +38,9 @@ def submit(run: Run, *, from_stage: str | None = None, dry_run: bool = False, ch
     Raises UserError for a bad profile, for jobs of older settings in the queue, when somebody else is submitting the
     same run, and when Slurm refuses for good; then what this call had submitted is cancelled.
     """
+    check_environment()
     profile = load_profile(run.config.cluster)
+    check_jobs(run, profile)
     with nullcontext() if dry_run else locked(run, "submitting it to Slurm"):
         plans = make_plan(run, from_stage)
         entries = _queue(run, profile, dry_run)
@@ -67,7 +72,7 @@ def submit(run: Run, *, from_stage: str | None = None, dry_run: bool = False, ch
         write_text(config_copy, dump_config(run.config))
         forget(run, plans)
         _send_all(run, profile, calls)
-    say(f"follow it with: bash slurm/status.sh {config_words(run)} --watch")
+    say(f"follow it with: {command('status', run, '--watch')}")
     return EXIT_DONE
 
 
@@ -144,7 +149,8 @@ def _send_all(run: Run, profile: Profile, calls: Sequence[Call]) -> None:
             if ids:
                 _cancel(list(ids.values()))
                 taken_back = f"; the {len(ids)} job{'s'[: len(ids) > 1]} of this call that were submitted are cancelled"
-            raise UserError(f"sbatch refused {name}: {answer.problem}{taken_back}")
+            change = what_to_change(run, profile, each, answer.problem)
+            raise UserError(f"sbatch refused {name}: {answer.problem}{change}{taken_back}")
         job = answer.output.strip().partition(";")[0]
         ids[each.array.name] = job
         add_jobs(run, [_record(each, job, ids)])

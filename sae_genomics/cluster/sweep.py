@@ -18,7 +18,7 @@ from typing import Any
 
 from sae_genomics.atomic import read_json, write_json, write_text
 from sae_genomics.cluster import attempts
-from sae_genomics.cluster.words import config_words
+from sae_genomics.commands import command
 from sae_genomics.config import apply_override, dump_config, load_config, parse_config
 from sae_genomics.errors import UserError
 from sae_genomics.identity import hash_values
@@ -114,7 +114,7 @@ def make_sweep(
 
     Raises UserError for a key that no sweep may vary, for values the config refuses, and when the activations are not there.
     """
-    run = Run(load_config(config, overrides), config)
+    run = Run(load_config(config, overrides), config, overrides)
     run.check()
     axes = [parse_axis(text) for text in grid]
     if not axes:
@@ -138,7 +138,7 @@ def make_sweep(
     if open_shards:
         raise UserError(
             f"a sweep needs the activations of run {run.name}, of which {len(open_shards)} of {run.n_shards} shards are not "
-            f"done; run bash slurm/00_full_pipeline.sh {config_words(run)} first"
+            f"done; run {command('pipeline', run)} first"
         )
     return sweep
 

@@ -1,23 +1,8 @@
-"""How runs and tasks are named to people who will type or read them."""
+"""How tasks are named to people."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
-from pathlib import Path
-
-from sae_genomics.run import Run
-
-
-def config_words(run: Run) -> str:
-    """The run's config file as a person types it here."""
-    return shlex.quote(path_words(run.config_file or Path("CONFIG")))
-
-
-def path_words(path: Path | str) -> str:
-    """A path as a person types it here: relative where it stands below the working directory."""
-    path = Path(path)
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def unit_list(units: Sequence[str]) -> str:

@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _work(arguments: argparse.Namespace) -> int:
     catch_stop_signals()
     stage = with_scratch(stage_named(arguments.stage), arguments.scratch)
-    run = Run(load_config(arguments.config, arguments.overrides), arguments.source or arguments.config)
+    run = Run(
+        load_config(arguments.config, arguments.overrides), arguments.source or arguments.config, arguments.overrides
+    )
     if arguments.source is None:
         run.check()
     index = arguments.index

@@ -28,7 +28,8 @@ class Contents:
     """All that report.md says.
 
     model: facts of the model, (name, Markdown). wide: see `summary.side_by_side`.
-    resume: the command that runs what is missing. config_argument: the config as typed on a command line.
+    resume: the command that runs what is missing. pipeline: the one that runs all that is not done.
+    config_file: the config, relative where it stands below the working directory. overrides: what --set set beside it.
     figures: name -> path relative to the report. dashboard: the same; empty without.
     example: the feature to show the use of files with, and words for it; h5ad, sae, activations: features.h5ad, SAE folder and a shard
     of activations of its layer; None without.
@@ -47,7 +48,9 @@ class Contents:
     done: dict[str, int]
     problems: list[Problem]
     resume: str
-    config_argument: str
+    pipeline: str
+    config_file: str
+    overrides: tuple[str, ...] = ()
     figures: dict[str, str] = field(default_factory=dict)
     dashboard: str = ""
     example: Example | None = None

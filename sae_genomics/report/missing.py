@@ -6,14 +6,13 @@ import contextlib
 import importlib
 import itertools
 import os
-import shlex
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 
 from sae_genomics.atomic import read_json
+from sae_genomics.commands import command
 from sae_genomics.run import Run
 from sae_genomics.stages import STAGES, Stage, needed_tasks
 
@@ -99,14 +98,6 @@ FINDERS: list[Callable[[Run, Stage, int], str]] = [from_cluster, from_heartbeat]
 # --- what to type ---
 
 
-def config_argument(run: Run) -> str:
-    """The config file as typed on a command line here: relative where it stands below the working directory."""
-    path = run.config_file if run.config_file is not None else run.results / "config.yaml"
-    with contextlib.suppress(ValueError):
-        path = path.relative_to(Path.cwd())
-    return shlex.quote(str(path))
-
-
 def uses_slurm(run: Run) -> bool:
     """Whether this run's tasks go through Slurm: some were submitted, or this is one of them."""
     return run.jobs_file.exists() or "SLURM_JOB_ID" in os.environ
@@ -114,8 +105,7 @@ def uses_slurm(run: Run) -> bool:
 
 def resume_command(run: Run) -> str:
     """The command that runs again exactly what is not done."""
-    script = "slurm/resubmit_failed.sh" if uses_slurm(run) else "slurm/00_full_pipeline.sh"
-    return f"bash {script} {config_argument(run)}"
+    return command("resubmit" if uses_slurm(run) else "pipeline", run)
 
 
 def grouped(units: list[str]) -> str:

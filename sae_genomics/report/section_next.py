@@ -19,10 +19,13 @@ def next_steps(contents: Contents) -> str:
         parts.append(f"{words}\n\n{_python(_scanpy_lines(contents))}")
     if contents.sae is not None:
         parts.append("Use the autoencoder itself through SAELens:\n\n" + _python(_saelens_lines(contents)))
-    pipeline = f"bash slurm/00_full_pipeline.sh {contents.config_argument}"
+    typed = ""
+    if contents.overrides:
+        words = ", ".join(code(each) for each in contents.overrides)
+        typed = f" What `--set` says comes before that file: {words}."
     parts.append(
-        f"Change something: edit {code(contents.config_argument)} and run the pipeline again. Only what the change touches "
-        "is made anew.\n\n"
+        f"Change something: edit {code(contents.config_file)} and run the pipeline again. Only what the change touches "
+        f"is made anew.{typed}\n\n"
         + table(
             ("To", "set in the config"),
             [
@@ -34,7 +37,7 @@ def next_steps(contents: Contents) -> str:
                 ("compare with another annotation of the cells", "`data.cell_type_key`"),
             ],
         )
-        + f"\n\n```bash\n{pipeline}\n```"
+        + f"\n\n```bash\n{contents.pipeline}\n```"
     )
     return "\n\n".join(parts)
 

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from scipy.sparse import csr_matrix
 
 from sae_genomics.atomic import remove_leftovers, write_text
+from sae_genomics.commands import command, config_path, path_words
 from sae_genomics.config import dump_config
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.report import associations_json, figures, missing, provenance
@@ -80,7 +81,9 @@ def run_task(run: Run, task: int) -> None:
         done=done,
         problems=problems.found,
         resume=missing.resume_command(run),
-        config_argument=missing.config_argument(run),
+        pipeline=command("pipeline", run),
+        config_file=path_words(config_path(run)),
+        overrides=run.overrides,
         figures=drawn,
         dashboard=run.dashboard_file.name if run.config.report.dashboard else "",
         example=example,

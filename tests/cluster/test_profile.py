@@ -10,6 +10,7 @@ from hypothesis import given
 
 from sae_genomics.cluster.arrays import Array, Change
 from sae_genomics.cluster.profile import FOLDERS, Profile, doubled, load_profile, memory_mb
+from sae_genomics.cluster.resubmit import check_requests
 from sae_genomics.cluster.sbatch import directive, make_call, script_of
 from sae_genomics.config import ClusterConfig
 from sae_genomics.errors import UserError
@@ -106,6 +107,20 @@ def test_environment_variables_of_each_kind():
         ({"defaults": {"time": 43200}}, "defaults.time = 43200: is a Slurm time in quotes"),
         ({"defaults": {"time": "soon"}}, "is a Slurm time in quotes"),
         ({"defaults": {"memory": 64}}, "is an amount with a unit, for example 64G"),
+        ({"defaults": {"memory": "64"}}, "defaults.memory = '64': is an amount with a unit, for example 64G"),
+        ({"stages": {"train": {"memory": "64B"}}}, "stages.train.memory = '64B': is an amount with a unit"),
+        ({"max_memory": "256"}, "max_memory = '256': is an amount with a unit"),
+        (
+            {"defaults": "fast"},
+            "defaults = 'fast': takes keys of its own on the lines below it, for example partition: ...",
+        ),
+        ({"stages": {"train": 8}}, "stages.train = 8: takes keys of its own on the lines below it"),
+        ({"stages": 8}, "stages = 8: takes stages of its own on the lines below it, for example prepare: ..."),
+        (
+            {"mail": "me@example.org"},
+            "mail = 'me@example.org': takes keys of its own on the lines below it, for example address",
+        ),
+        ({"mail": {"events": "FAIL"}}, "mail.events = 'FAIL': is a list; write it in brackets, for example [FAIL]"),
         ({"environment": {"kind": "docker"}}, "should be 'venv', 'conda', 'modules' or 'apptainer'"),
     ],
 )
@@ -143,3 +158,18 @@ def test_doubling_stops_at_the_cap_and_never_shrinks(megabytes, cap):
 )
 def test_memory_in_mebibytes(text, expected):
     assert memory_mb(text) == expected
+
+
+@pytest.mark.parametrize("amount", ["64", "64B", "lots"])
+def test_memory_that_is_typed_needs_a_unit_too(amount):
+    with pytest.raises(UserError, match=f"--mem {amount}: is an amount with a unit, for example 64G"):
+        check_requests(memory=amount, time=None)
+    check_requests(memory="64G", time="1:00:00")
+
+
+def test_a_heading_with_nothing_but_comments_below_it_says_nothing(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("defaults:\n  # partition: shared\nstages:\n  train:\n    # memory: 9G\nmail:\n")
+    profile = load_profile(ClusterConfig(profile=str(own)))
+    assert profile.resources("train", gpu=True) == Profile().resources("train", gpu=True)
+    assert profile.mail == Profile().mail

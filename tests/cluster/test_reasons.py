@@ -16,7 +16,7 @@ from sae_genomics.cluster.plan import make_plan
 from sae_genomics.cluster.queue import make_comment
 from sae_genomics.cluster.reasons import Evidence, failure_reason
 from sae_genomics.cluster.status import next_step, render, task_statuses
-from sae_genomics.cluster.words import path_words
+from sae_genomics.commands import REPOSITORY, path_words
 from sae_genomics.errors import Interrupted, UserError
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
@@ -156,7 +156,7 @@ def test_attempts_give_the_reason_and_their_number(make_run, stages_write_files,
     assert failure_reason(run, TRAIN, 0) == "too few tokens; set data.max_cells to more (2 attempts)"
     text = render(run, task_statuses(run, make_plan(run), Evidence.gather(run)), Evidence.gather(run))
     assert "train layer_00: too few tokens; set data.max_cells to more, 2 attempts" in text
-    assert f"next: bash slurm/00_full_pipeline.sh {run.config_file}" in text
+    assert f"next: bash {REPOSITORY}/slurm/00_full_pipeline.sh {run.config_file}" in text
     assert tools.calls("squeue") == 0
 
 

@@ -70,3 +70,9 @@ def test_no_more_often_than_the_profile_allows(requeue):
     calls, said = requeue(RUNNING, SLURM_RESTART_COUNT="3", SAE_GENOMICS_MAX_REQUEUES="3")
     assert calls == []
     assert "the most the profile allows (max_requeues: 3)" in said
+
+
+def test_the_command_to_go_on_is_the_runs_own(requeue):
+    resubmit = "bash slurm/resubmit_failed.sh configs/demo.yaml --set run.name=x"
+    _, said = requeue(RUNNING, SLURM_RESTART_COUNT="20", SAE_GENOMICS_RESUBMIT=resubmit)
+    assert f"go on with {resubmit}\n" in said

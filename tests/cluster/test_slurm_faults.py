@@ -80,13 +80,13 @@ def test_killed_layers_stop_only_themselves_and_are_run_again_alone(extracted, q
     report = run.run.report_file.read_text()
     assert re.search(r"train \| layer 00 .*SIGKILL", report), report
     assert re.search(r"train \| layer 01 .*CANCELLED", report), report
-    assert "bash slurm/resubmit_failed.sh" in report
+    assert "slurm/resubmit_failed.sh" in report
     tasks = run.tasks()
     assert (tasks["train", "layer_00"]["state"], tasks["train", "layer_01"]["state"]) == ("failed", "failed")
     assert "SIGKILL" in tasks["train", "layer_00"]["note"]
     assert tasks["train", "layer_01"]["kind"] == "CANCELLED"
     assert tasks["associate", "layer_00"]["state"] == "missing"
-    assert "bash slurm/resubmit_failed.sh" in run.status()
+    assert "slurm/resubmit_failed.sh" in run.status()
 
     before = len(quiet.completed())
     run.resubmit()

@@ -13,6 +13,8 @@ import time
 import pytest
 
 from sae_genomics.cluster.jobs import read_jobs
+from tests.cluster.slurm_cluster import cluster as slurm_cluster
+from tests.cluster.tiny import TinyRun
 
 pytestmark = pytest.mark.slurm
 
@@ -140,9 +142,34 @@ def test_refused_for_good_is_one_line_and_takes_back_what_was_submitted(held, qu
     assert len(errors) == 1
     assert "sbatch refused train" in errors[0]
     assert "invalid partition specified: nope" in errors[0]
+    assert f"change stages.train.partition (nope) in {held.folder}/cluster.yaml" in errors[0]
     assert "the 2 jobs of this call that were submitted are cancelled" in errors[0]
     assert "Traceback" not in done.stderr
     quiet.wait(lambda: not quiet.queue(), "everything cancelled", 20)
+
+
+@pytest.fixture(scope="module")
+def strict():
+    """A Slurm that refuses at once what no partition allows, as many sites set it."""
+    with slurm_cluster(nodes=1, cpus=1, settings={"EnforcePartLimits": "ANY"}) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"memory": "900G"}, "memory (900G)"), ({"cpus": 64}, "cpus (64)"), ({"gres": "fpga:1"}, "gres (fpga:1)"),
+        ({"constraint": "moon"}, "constraint (moon)"), ({"partition": "nope"}, "partition (nope)"),
+    ],
+)  # fmt: skip
+def test_what_no_node_has_is_told_with_the_key_to_change(strict, tmp_path, asked, words):
+    tiny = TinyRun(tmp_path / "run", strict.environment)
+    tiny.profile["stages"] = {"prepare": asked}
+    tiny.write()
+    done = tiny.pipeline(check=False)
+    assert done.returncode == 2
+    assert f"change stages.prepare.{words} in {tiny.folder}/cluster.yaml" in done.stderr
+    assert strict.queue() == []
 
 
 def test_two_people_at_once(held, quiet):

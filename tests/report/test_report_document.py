@@ -21,6 +21,7 @@ from planted_run import MARKUP, Plan, PlantedRun, planted_run
 from sae_genomics.artifacts import ANNOTATION_NULLS, CELL_TYPE_BASELINES, FEATURE_GENES
 from sae_genomics.atomic import read_json, write_json
 from sae_genomics.cluster import attempts, jobs
+from sae_genomics.commands import REPOSITORY
 from sae_genomics.config import load_config
 from sae_genomics.report import associations_json
 from sae_genomics.stages import STAGES, stage_named
@@ -192,7 +193,7 @@ def test_missing_tasks_are_named_with_reason_and_command(tmp_path: Path) -> None
     validate = next(line for line in gap.split("\n") if line.startswith("| validate |"))
     assert "at 40 of 200 features" in validate
     assert "node9" in validate
-    assert f"bash slurm/00_full_pipeline.sh {run.config_file}" in gap
+    assert f"bash {REPOSITORY}/slurm/00_full_pipeline.sh {run.config_file}" in gap
     assert "not complete" in text.split("## ")[0]
     biology = section(text, "Features that match known biology")
     assert re.search(r"^\| 1 \|", biology, flags=re.M)
@@ -222,7 +223,7 @@ def test_slurm_runs_get_the_slurm_command(tmp_path: Path) -> None:
     shutil.rmtree(run.sae_dir(0))
     run.logs.mkdir(parents=True, exist_ok=True)
     run.jobs_file.write_text("job\n")
-    assert f"bash slurm/resubmit_failed.sh {run.config_file}" in write_report(run)
+    assert f"bash {REPOSITORY}/slurm/resubmit_failed.sh {run.config_file}" in write_report(run)
 
 
 def test_waiting_tasks_are_told_from_failed_ones(tmp_path: Path) -> None:
