@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -33,10 +34,11 @@ import yaml
 from safetensors.torch import save_file
 from scipy.sparse import csr_matrix
 
+from sae_genomics import onednn
 from sae_genomics.activations.extract import loaded_model, run_task
-from sae_genomics.config import parse_config
+from sae_genomics.config import ModelConfig, parse_config
 from sae_genomics.execute import execute, peak_memory
-from sae_genomics.models import pick_device
+from sae_genomics.models import pick_device, used_dtype
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
 
@@ -75,23 +77,26 @@ def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
     write_release(folder / "model", d_model, n_layers, n_heads)
     write_cells(folder / "cells.h5ad", arguments.cells)
     reference = [run_reference(folder, arguments, d_model, n_layers, n_heads)]  # before ours, and after
-    rows: dict[str, dict[str, float | None]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for dtype, measured in measure(folder, n_layers, arguments).items():
-        limit = matrix_products_a_second(d_model, dtype, arguments.device) / (24 * d_model**2 * n_layers)
-        rows[dtype] = {**measured, "limit": limit, "share_of_limit": measured["ours"] / limit}
+        model = ModelConfig(compute_dtype=dtype)
+        used = used_dtype(model, pick_device(arguments.device))
+        limit = matrix_products_a_second(d_model, used, arguments.device) / (24 * d_model**2 * n_layers)
+        rows[dtype] = {**measured, "computed_in": used, "limit": limit, "share_of_limit": measured["ours"] / limit}
     reference.append(run_reference(folder, arguments, d_model, n_layers, n_heads))
     runs = [rate for rate in reference if rate]
     peer = max(runs, default=None)
     for dtype, row in rows.items():
         row["peer"] = peer
         row["ratio"] = row["ours"] / peer if peer else None
+        computed = "" if row["computed_in"] == dtype else f"(computed in {row['computed_in']}) "
         versus = (
             f"{row['ratio']:.1f} x the reference's {' and '.join(f'{rate:,.0f}' for rate in runs)}"
             if peer
             else "reference not run"
         )
         print(
-            f"{dtype:9s} {row['ours']:,.0f} tokens/s, {versus}; {row['share_of_limit']:.0%} of the {row['limit']:,.0f} that the "
+            f"{dtype:9s} {computed}{row['ours']:,.0f} tokens/s, {versus}; {row['share_of_limit']:.0%} of the {row['limit']:,.0f} that the "
             f"encoder's matrix products alone allow; all {n_layers} layers cost {row['all_over_one_layer']:.2f} x one deep layer"
         )
     return {
@@ -164,7 +169,7 @@ def matrix_products_a_second(d_model: int, dtype: str, device: str, rows: int = 
         return torch.nn.functional.linear(source, weight)
 
     def onednn_linear(source: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return torch.ops.mkldnn._linear_pointwise(source, weight, None, "none", [], "")
+        return onednn.product(source, weight, None)
 
     def rate(product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
         def once() -> None:
@@ -181,7 +186,7 @@ def matrix_products_a_second(d_model: int, dtype: str, device: str, rows: int = 
         return 24 * d_model**2 * rows * count / (time.perf_counter() - start)
 
     products = [torch_linear]
-    if where.type == "cpu" and torch.backends.mkldnn.is_available():
+    if where.type == "cpu" and onednn.available(kind):
         products.append(onednn_linear)
     with torch.inference_mode():
         return max(rate(product) for product in products)

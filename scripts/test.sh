@@ -2,6 +2,7 @@
 # Sets up .venv with the development tools on first use, then formats are checked, types are checked, and tests run.
 #   bash scripts/test.sh                 everything this machine can run
 #   bash scripts/test.sh tests/data -x   arguments go to pytest; the linters are left out
+#   bash scripts/test.sh --avx2          what depends on the CPU, as if this one had no AVX-512; more arguments go to pytest
 # REQUIRE_ALL=1 makes a missing Slurm, browser or linter a failure instead of a skip.
 set -euo pipefail
 typed_in=$PWD
@@ -11,7 +12,7 @@ source slurm/lib/venv.sh
 
 case "${1:-}" in
 -h | --help)
-  sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   exit 0
   ;;
 esac
@@ -24,6 +25,21 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" TOKENIZERS_PARALLELISM=false
 PATH="$(venv_folder "$venv")/bin:$PATH"
 export PATH
 
+if [[ ${1:-} == --avx2 ]]; then
+  shift
+  if [[ $(uname -m) != x86_64 ]]; then
+    echo "--avx2 is left out: this is no x86-64 processor"
+    exit 0
+  fi
+  set -a
+  # shellcheck source=avx2.env
+  source scripts/avx2.env
+  set +a
+  (($#)) && exec python -m pytest "$@"
+  python scripts/smoke_test.py
+  exec python -m pytest -q tests/models tests/activations tests/sae/test_step.py tests/core/test_cpu.py \
+    tests/core/test_compiled.py tests/pipeline/test_benchmarks.py -k "not test_benchmarks or extraction or training"
+fi
 if (($#)); then
   exec python -m pytest "$@"
 fi

@@ -20,7 +20,7 @@ from sae_genomics.activations.sampling import stored_tokens
 from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, write_tokens
 from sae_genomics.atomic import atomic_path
 from sae_genomics.errors import UserError
-from sae_genomics.models import load_model, pick_device
+from sae_genomics.models import load_model, pick_device, used_dtype
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.stages import stage_named
 
@@ -58,6 +58,7 @@ def run_task(run: Run, task: int) -> None:
             path = run.tokens_file(task)
             write_tokens(files.enter_context(atomic_path(path)), shard.stored(fingerprints[path], task))
         if layers:
+            device = pick_device(run.config.model.device)
             writers = {}
             for layer in layers:
                 path = run.activations_file(layer, task)
@@ -71,11 +72,11 @@ def run_task(run: Run, task: int) -> None:
                     d_model=model.info.d_model,
                     dtype=run.config.activations.dtype,
                     n_special=shard.tokens.n_special,
+                    compute_dtype=used_dtype(run.config.model, device),
                 )
                 writers[layer] = ActivationWriter(
                     files.enter_context(atomic_path(path)), header, len(shard.kept), run.config.activations.compression
                 )
-            device = pick_device(run.config.model.device)
             summaries = capture(
                 model, shard, writers, run.config.activations.batch_tokens, device, progress, run.config.model.hook
             )
@@ -113,7 +114,7 @@ def loaded_model(run: Run, *, may_compile: bool = True) -> CellModel:
         model = load_model(settings, device, run.config.paths.cache)
         compiled = ", compiled" if settings.compile else ""
         say(
-            f"extract: {model.info.name} on {device}, {settings.compute_dtype}{compiled}, {torch.get_num_threads()} CPU threads"
+            f"extract: {model.info.name} on {device}, {used_dtype(settings, device)}{compiled}, {torch.get_num_threads()} CPU threads"
         )
         _model = (key, model)
     return _model[1]
@@ -277,11 +278,8 @@ def _check_finite(run: Run, shard: int, summaries: dict[int, Summary]) -> None:
         share = n_bad / summary.n_rows
         count = f"{n_bad:,} of {summary.n_rows:,} rows ({share:.3%}) are not finite"
         if share > allowed:
-            hint = (
-                "set model.compute_dtype to float32, or"
-                if run.config.model.compute_dtype != "float32"
-                else "check the model, or"
-            )
+            used = used_dtype(run.config.model, pick_device(run.config.model.device))
+            hint = "set model.compute_dtype to float32, or" if used != "float32" else "check the model, or"
             raise UserError(
                 f"extract shard {shard}, layer {layer}: {count}, more than activations.max_nonfinite_share = {allowed:g}; "
                 f"{hint} raise that share to leave such rows out"

@@ -38,6 +38,7 @@ class Header:
     hook: resid_post | mlp_out | attn_out. layer: counted from 0. shard: number of the cells' shard.
     d_model: numbers a row. dtype: float32 | float16 | bfloat16 (stored as uint16).
     n_special: special tokens at the start of each cell's rows.
+    compute_dtype: arithmetic of the forward pass; empty in files that were written before it was recorded.
     """
 
     fingerprint: str
@@ -49,6 +50,7 @@ class Header:
     d_model: int
     dtype: str
     n_special: int
+    compute_dtype: str = ""
 
     @property
     def hook_name(self) -> str:
@@ -266,9 +268,8 @@ class ActivationFile:
         try:
             with _damage(self.path, "its attributes cannot be read"):
                 attributes = self._file.attrs
-                self.header = Header(
-                    **{name: _plain(attributes[name]) for name in Header.__dataclass_fields__},
-                )
+                names = set(Header.__dataclass_fields__) - ({"compute_dtype"} - set(attributes))
+                self.header = Header(**{name: _plain(attributes[name]) for name in names})
                 self._rows = self._file["activations"]
                 self.n_rows, self.d_model = (int(size) for size in self._rows.shape)
                 self.dtype = self.header.dtype

@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sae_genomics import cpu
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import CellModel, ModelInfo, Outputs, resolve_layers
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAMILIES", "CellModel", "ModelInfo", "Outputs", "check_model", "describe", "load_model", "pick_device",
-    "resolve_layers", "tokeniser_settings", "vocabulary",
+    "resolve_layers", "tokeniser_settings", "used_dtype", "vocabulary",
 ]  # fmt: skip
 
 # family: (module with describe and small_files, which read no weights; module with load and check)
@@ -68,8 +69,17 @@ def load_model(
     import torch
 
     chosen = torch.device(device) if device is not None else pick_device(model.device)
+    dtype = used_dtype(model, chosen)
+    if dtype != model.compute_dtype:
+        cpu.say_replaced("model.compute_dtype", model.compute_dtype, dtype)
+        model = model.model_copy(update={"compute_dtype": dtype})
     loaded: CellModel = _family(model, 1).load(model, chosen, cache_dir)
     return loaded
+
+
+def used_dtype(model: ModelConfig, device: torch.device) -> str:
+    """What the forward pass is computed in there: `model.compute_dtype`, or float32 on a CPU that lacks its products."""
+    return cpu.compute_dtype(model.compute_dtype, device.type)
 
 
 def pick_device(name: str) -> torch.device:

@@ -13,6 +13,8 @@ from llvmlite import binding, ir
 from numba import extending, types
 from numba.core import cgutils
 
+from sae_genomics import cpu
+
 ROWS, LANES, COLUMNS = 6, 16, 64  # of `multiply`; lanes of a vector
 
 # Polynomials for 2^x from 0 to 1, the highest power first: of least relative error (Remez' algorithm), which is 7.5e-8, and
@@ -22,7 +24,9 @@ _EXP2_BF16 = (7.80245226e-2, 2.26067155e-1, 6.9583354e-1, 9.99925219e-1)
 
 
 def there(feature: str) -> bool:
-    """Whether this CPU has a feature, such as avx512f or avx512bf16, and numba compiles for this CPU."""
+    """Whether this CPU has a feature, such as avx512f or avx512bf16, it may be used, and numba compiles for this CPU."""
+    if not cpu.allowed(feature):
+        return False
     if numba.config.CPU_NAME or numba.config.CPU_FEATURES or numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return False
     try:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sae_genomics import cpu
 from sae_genomics.sae.adam import adam_rows, adam_vector
 from sae_genomics.sae.encode import TokenTopK, Weights, batch_top_k, row_norms
 from sae_genomics.sae.sparse import Entries, by_latent, decode, latent_gradients
@@ -19,6 +20,10 @@ class CpuStep:
 
     def __init__(self, state: SaeState, spec: Spec):
         self.state, self.spec = state, spec
+        used = cpu.compute_dtype(spec.compute_dtype, "cpu")
+        if used != spec.compute_dtype:
+            cpu.say_replaced("sae.compute_dtype", spec.compute_dtype, used)
+        self._dtype: torch.dtype = getattr(torch, used)
         self._widths = np.asarray(spec.widths, np.int64)
         self._level = np.searchsorted(self._widths, np.arange(spec.d_sae), side="right").astype(np.int32)
         self._gradients = {name: np.zeros(tuple(value.shape), np.float32) for name, value in state.parameters.items()}
@@ -63,8 +68,7 @@ class CpuStep:
     def _encode(self, centred: torch.Tensor, dead: npt.NDArray[np.bool_], k_aux: int) -> tuple[Entries, Entries | None]:
         """Active entries, and those of dead latents."""
         state, spec = self.state, self.spec
-        dtype = getattr(torch, spec.compute_dtype)
-        weights = Weights(state.W_enc, state.b_enc, row_norms(state.W_dec.numpy()), dtype)
+        weights = Weights(state.W_enc, state.b_enc, row_norms(state.W_dec.numpy()), self._dtype)
         auxiliary = None
         if k_aux:
             among = np.flatnonzero(dead).astype(np.int32)

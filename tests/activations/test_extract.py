@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sae_genomics import progress
+from sae_genomics import cpu, progress
 from sae_genomics.activations import extract
 from sae_genomics.activations.batches import ShuffledBatches
 from sae_genomics.activations.heldout import heldout_blocks
@@ -210,6 +210,32 @@ def test_compute_in_bfloat16(prepared):
     run.config.model.compute_dtype = "float32"
     exact = torch.cat([x[0] for _, x in one_cell_at_a_time(run, 0)]).numpy()
     assert np.linalg.norm(got - exact) < 0.02 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_file_says_what_it_was_computed_in(prepared, monkeypatch, capsys, there):
+    """On a CPU without bfloat16 products: float32's numbers, rounded once, and one line that says so."""
+    cpu.say_replaced.cache_clear()
+    monkeypatch.setattr(extract, "_model", None)
+    monkeypatch.setattr(cpu, "multiplies", lambda dtype: there)
+    run = prepared(activations__dtype="bfloat16", model__compute_dtype="bfloat16")
+    extract_all(run)
+    said = capsys.readouterr().err
+    monkeypatch.setattr(extract, "_model", None)
+    exact = prepared(run__name="exact", activations__dtype="bfloat16", model__compute_dtype="float32")
+    extract_all(exact)
+    for layer in run.layers:
+        with (
+            open_activations(run.activations_file(layer, 0)) as file,
+            open_activations(exact.activations_file(layer, 0)) as other,
+        ):
+            same = np.array_equal(file.stored_rows(0, file.n_rows), other.stored_rows(0, other.n_rows))
+            assert same is not there
+            assert file.header.compute_dtype == ("bfloat16" if there else "float32")
+            assert other.header.compute_dtype == "float32"
+    assert said.count("bfloat16 is computed in float32") == (0 if there else 1)
+    monkeypatch.setattr(cpu, "multiplies", lambda dtype: not there)  # the run goes on on another kind of node
+    assert extract_all(run) == [False] * 3
 
 
 def test_a_layer_added_later_is_all_that_is_computed(prepared, monkeypatch):

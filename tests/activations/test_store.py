@@ -50,6 +50,19 @@ def write(path, x: torch.Tensor, compression="none", cuts=(), nonfinite=(), **ch
     writer.finish(np.array(nonfinite, dtype=np.int64), np.full(x.shape[1], 0.5), 7.25)
 
 
+def test_a_file_from_before_the_arithmetic_was_recorded_opens(tmp_path):
+    path = tmp_path / "a.h5"
+    write(path, torch.ones(4, 3))
+    with h5py.File(path, "r+") as file:
+        del file.attrs["compute_dtype"]
+    with open_activations(path) as file:
+        assert file.header == header(d_model=3, compute_dtype="")
+    with h5py.File(path, "r+") as file:
+        del file.attrs["hook"]
+    with pytest.raises(DamagedArtifact):
+        open_activations(path)
+
+
 @pytest.mark.parametrize("compression", ["none", "zstd", "lz4"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_rows_come_back_as_they_went(tmp_path, dtype, compression):

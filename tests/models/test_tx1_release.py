@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_matrix
 
+from sae_genomics import cpu
 from sae_genomics.config import ModelConfig
 from sae_genomics.errors import UserError
 from sae_genomics.models import describe, load_model, resolve_layers, tokeniser_settings, vocabulary
@@ -338,13 +339,21 @@ def test_hidden_values_make_no_difference(model, batch):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_is_near(folder, model, batch, dtype):
-    half = load(folder, compute_dtype=dtype)
+    half = load_folder(folder, dtype=dtype)  # as it is asked for, also where the CPU has no instructions for it
     got = half.forward_layers(batch, [0, 2], "resid_post")
     expected = model.forward_layers(batch, [0, 2], "resid_post")
     for layer in (0, 2):
         assert got[layer].dtype == getattr(torch, dtype)
         error = (got[layer].float() - expected[layer]).norm() / expected[layer].norm()
         assert error < (2e-2 if dtype == "bfloat16" else 3e-3)
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_run_computes_in_half_precision_where_the_cpu_does(folder, batch, dtype, there, monkeypatch):
+    monkeypatch.setattr(cpu, "multiplies", lambda asked: there)
+    (rows,) = load(folder, compute_dtype=dtype).forward_layers(batch, [0], "resid_post").values()
+    assert rows.dtype == (getattr(torch, dtype) if there else torch.float32)
 
 
 def test_no_gradients_are_kept(model, batch):

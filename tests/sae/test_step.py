@@ -17,7 +17,9 @@ from sae_lens.saes.matryoshka_batchtopk_sae import (
 )
 from sae_lens.saes.sae import TrainStepInput
 
+from sae_genomics import cpu
 from sae_genomics.config import SaeConfig
+from sae_genomics.sae import encode
 from sae_genomics.sae.cpu_step import CpuStep
 from sae_genomics.sae.jumprelu import BANDWIDTH, JumpReluStep
 from sae_genomics.sae.schedule import learning_rate
@@ -199,3 +201,21 @@ def test_bfloat16_products_change_little(kind: Any, architecture: str) -> None:
             [step(batch, learning_rate(spec, number)).mse for number, batch in enumerate(batches)][-10:]
         )
     assert ends["bfloat16"] == pytest.approx(ends["float32"], rel=0.01)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_cpu_without_bfloat16_products_takes_float32s_step(
+    there: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cpu.say_replaced.cache_clear()
+    monkeypatch.setattr(cpu, "multiplies", lambda dtype: there)
+    multiplied, linear = set(), encode.linear
+    monkeypatch.setattr(encode, "linear", lambda x, *given: multiplied.add(x.dtype) or linear(x, *given))
+    x = torch.randn(200, 32, generator=torch.Generator().manual_seed(0))
+    spec = spec_of(32, d_sae=256, k=8, batch_tokens=200, compute_dtype="bfloat16")
+    for _ in range(2):
+        step = CpuStep(initial_state(spec, x.mean(dim=0), 0), spec)
+        step(x, 1e-3)
+    assert multiplied == {torch.bfloat16 if there else torch.float32}
+    line = "sae.compute_dtype: bfloat16 is computed in float32"
+    assert capsys.readouterr().err.count(line) == (0 if there else 1)
