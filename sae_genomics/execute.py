@@ -19,8 +19,9 @@ from pathlib import Path
 
 from sae_genomics import __version__
 from sae_genomics.at_once import beside_others, out_of_memory, run_at_once, wait_until_alone
-from sae_genomics.atomic import remove_empty_folders, remove_leftovers
+from sae_genomics.atomic import remove_empty_folders
 from sae_genomics.errors import EXIT_BUG, EXIT_DONE, EXIT_USER, DamagedArtifact, UserError, one_line
+from sae_genomics.leftovers import remove_leftovers_of
 from sae_genomics.progress import duration, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import STAGES, Stage, needed_tasks
@@ -47,14 +48,7 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
     if state.status == "stale":
         say(f"{label}: stale ({state.why}); it is made again")
     run.manifest_file(stage, task).unlink(missing_ok=True)
-    written = (
-        *stage.files(run, task),
-        run.manifest_file(stage, task),
-        run.heartbeat_file(stage, task),
-        run.report_file,
-    )
-    for folder in {path.parent for path in written}:
-        remove_leftovers(folder)
+    remove_leftovers_of(run, stage, task)
     give_back_memory()
     started, clock = datetime.now(timezone.utc), time.monotonic()
     say(f"{label}: started")
@@ -73,6 +67,7 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
         },
     )
     run.heartbeat_file(stage, task).unlink(missing_ok=True)
+    remove_leftovers_of(run, stage, task)  # of attempts on other hosts that seemed alive when this one began
     say(f"{label}: done in {duration(seconds)}")
     return True
 

@@ -11,7 +11,6 @@ activation is the length that its feature adds to the reconstruction. Which late
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 
-from sae_genomics.atomic import atomic_path
+from sae_genomics.atomic import atomic_path, temporary_folder
 from sae_genomics.sae.load import CFG_FILE, SPARSITY_FILE, WEIGHTS_FILE, Encoder
 from sae_genomics.sae.spec import Spec
 from sae_genomics.sae.state import SaeState
@@ -65,10 +64,10 @@ def save_sae(folder: Path, encoder: Encoder, firing_rate: npt.NDArray[np.floatin
         tensors["threshold"] = encoder.threshold.cpu()  # type: ignore[union-attr]
     sae.load_state_dict(tensors)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-sae-") as staging:
-        sae.save_model(staging)
+    with temporary_folder(folder, "sae") as staging:
+        sae.save_model(str(staging))
         log_rate = torch.from_numpy(np.log10(firing_rate + SPARSITY_EPSILON).astype(np.float32))
-        save_file({"sparsity": log_rate}, Path(staging) / SPARSITY_FILE)
+        save_file({"sparsity": log_rate}, staging / SPARSITY_FILE)
         for name in (WEIGHTS_FILE, SPARSITY_FILE, CFG_FILE):
             with atomic_path(folder / name) as temporary:
-                shutil.move(Path(staging) / name, temporary)
+                shutil.move(staging / name, temporary)
