@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from sae_genomics.atomic import is_alive, remove_empty_folders
+from sae_genomics.atomic import process_start, remove_empty_folders
 from sae_genomics.progress import say, stop_point
 
 SILENT_SECONDS = 600.0  # a process of another host that gave no sign for so long has ended
@@ -74,7 +74,7 @@ def _has_ended(path: Path, sign: Path, held: str) -> bool:
     except (ValueError, TypeError, KeyError):  # being written, or damaged
         host, pid = "", 0
     if host == socket.gethostname():
-        return not is_alive(pid)
+        return process_start(pid) is None
     return time.time() - max(_time(path), _time(sign)) > SILENT_SECONDS
 
 

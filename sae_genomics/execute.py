@@ -18,10 +18,11 @@ from pathlib import Path
 
 from sae_genomics import __version__, content
 from sae_genomics.at_once import beside_others, out_of_memory, wait_until_alone
-from sae_genomics.atomic import remove_empty_folders, remove_leftovers
+from sae_genomics.atomic import remove_empty_folders
 from sae_genomics.claims import claim, release, wait_for
 from sae_genomics.commands import stage_command
 from sae_genomics.errors import EXIT_BUG, EXIT_USER, DamagedArtifact, UserError, one_line
+from sae_genomics.leftovers import remove_leftovers_of
 from sae_genomics.progress import duration, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import STAGES, Stage, needed_tasks
@@ -49,14 +50,7 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
     if state.status == "stale":
         say(f"{label}: stale ({state.why}); it is made again")
     run.keep_finished(stage, task)
-    written = (
-        *stage.files(run, task),
-        run.manifest_file(stage, task),
-        run.heartbeat_file(stage, task),
-        run.report_file,
-    )
-    for folder in {path.parent for path in written}:
-        remove_leftovers(folder)
+    remove_leftovers_of(run, stage, task)
     give_back_memory()
     started, clock = datetime.now(timezone.utc), time.monotonic()
     say(f"{label}: started")
@@ -76,6 +70,7 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
         made_from,
     )
     run.heartbeat_file(stage, task).unlink(missing_ok=True)
+    remove_leftovers_of(run, stage, task)  # of attempts on other hosts that seemed alive when this one began
     say(f"{label}: done in {duration(seconds)}")
     return True
 

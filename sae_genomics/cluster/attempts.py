@@ -14,13 +14,13 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from sae_genomics.at_once import run_at_once
 from sae_genomics.atomic import read_json, remove_leftovers, write_json
 from sae_genomics.errors import EXIT_BUG, EXIT_DONE, EXIT_REQUEUE, Interrupted, one_line
 from sae_genomics.execute import execute, report_failure
+from sae_genomics.leftovers import attempts_file
 from sae_genomics.run import Run
 from sae_genomics.stages import Stage
 
@@ -47,10 +47,6 @@ class Attempt:
     code: int | None = None
     reason: str = ""
     traceback: str = ""
-
-
-def attempts_file(run: Run, stage: Stage, task: int) -> Path:
-    return run.logs / "attempts" / f"{stage.name}_{run.unit_key(stage, task)}.json"
 
 
 def attempts_of(run: Run, stage: Stage, task: int) -> list[Attempt]:

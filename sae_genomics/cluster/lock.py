@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sae_genomics.atomic import read_json, remove_empty_folders
+from sae_genomics.atomic import read_json, remove_empty_folders, remove_leftovers, temporary_beside
 from sae_genomics.errors import UserError
+from sae_genomics.processes import process_start
 from sae_genomics.run import Run
 
 
@@ -46,7 +47,9 @@ def locked(run: Run, doing: str) -> Iterator[None]:
 def _take(path: Path, mine: dict[str, Any], name: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written whole under another name and linked: nobody ever reads half a lock.
-    draft = path.with_name(f".partial-{mine['host']}-{mine['pid']}-lock")
+    for folder in (path.parent, path.parent / "attempts", path.parent / "heartbeats"):
+        remove_leftovers(folder)
+    draft = temporary_beside(path)
     draft.write_text(json.dumps(mine), encoding="utf-8")
     try:
         for _ in range(3):
@@ -87,23 +90,6 @@ def _holder(held: dict[str, Any], path: Path, name: str) -> str:
         f"run {name} is in other hands: {held.get('user')} on {held.get('host')} (process {held.get('pid')}) is "
         f"{held.get('doing')} since {since}; wait for that, or, if it is over, rm {path}"
     )
-
-
-def process_start(pid: int) -> str | None:
-    """When a process of this host began (jiffies since boot); None when there is none. Tells a reused pid from its old owner."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-        return status.rpartition(")")[2].split()[19]
-    except OSError:
-        if Path("/proc/self/stat").exists():
-            return None
-    try:  # no /proc: macOS
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return "alive"
 
 
 def user_name() -> str:

@@ -14,20 +14,21 @@ from typing import Any
 
 from sae_genomics.atomic import read_json
 from sae_genomics.cluster import attempts
-from sae_genomics.cluster.lock import process_start
 from sae_genomics.cluster.plan import StagePlan, make_plan
 from sae_genomics.cluster.reasons import Evidence
 from sae_genomics.cluster.words import unit_list
 from sae_genomics.commands import command, config_words, path_words
 from sae_genomics.config import load_config
+from sae_genomics.data.disk import size_text
 from sae_genomics.errors import EXIT_DONE
+from sae_genomics.leftovers import SILENT_AFTER, bytes_of, find_leftovers
+from sae_genomics.processes import process_start
 from sae_genomics.progress import duration
 from sae_genomics.run import Run, State
 from sae_genomics.stages import Stage
 
 STATES = ("done", "running", "queued", "failed", "missing", "stale")
 WATCH_SECONDS = 30.0  # squeue is asked no more often than this
-SILENT_AFTER = 300.0
 _SHOWN = 20
 
 
@@ -56,7 +57,15 @@ def status(config: Path, overrides: Sequence[str] = (), *, watch: bool = False, 
         if as_json:
             print(
                 json.dumps(
-                    {"run": run.name, "scheduler_problem": evidence.problem, "tasks": [asdict(t) for t in tasks]},
+                    {
+                        "run": run.name,
+                        "scheduler_problem": evidence.problem,
+                        "tasks": [asdict(t) for t in tasks],
+                        "leftover": {
+                            "files": len(leftovers := find_leftovers(run)),
+                            "bytes": sum(map(bytes_of, leftovers)),
+                        },
+                    },
                     indent=1,
                 )
             )
@@ -159,7 +168,18 @@ def render(run: Run, tasks: Sequence[TaskStatus], evidence: Evidence) -> str:
         lines += [f"  and {len(groups) - _SHOWN} more groups; --json lists them all"] if len(groups) > _SHOWN else []
     if evidence.problem:
         lines += ["", f"squeue gives no answer ({evidence.problem}): running and queued are told from heartbeats alone"]
+    lines += ["", leftover] if (leftover := _leftover_words(run)) else []
     return "\n".join([*lines, "", f"next: {next_step(run, tasks)}"])
+
+
+def _leftover_words(run: Run) -> str:
+    """What killed attempts left on the disk; empty where there is nothing."""
+    leftovers = find_leftovers(run)
+    if not leftovers:
+        return ""
+    size = size_text(sum(map(bytes_of, leftovers)))
+    count = f"{len(leftovers)} partial file{'s'[: len(leftovers) > 1]}"
+    return f"leftover: {count} of processes that have ended, {size}; the next attempts at their tasks remove them"
 
 
 def _table(tasks: Sequence[TaskStatus]) -> list[str]:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from sae_genomics.atomic import PREFIX
 from sae_genomics.errors import UserError
 
 
@@ -46,13 +47,18 @@ def nearest_existing(folder: Path) -> Path:
 
 
 def bytes_under(folder: Path) -> int:
-    """Bytes of all files in a folder and those below it; 0 when it is not there."""
+    """Bytes of all files in a folder and those below it, temporary ones left out; 0 when it is not there.
+
+    Temporary files of a killed process are removed by the next attempt, which then writes them from the beginning.
+    """
     total = 0
     pending = [str(folder)]
     while pending:
         try:
             with os.scandir(pending.pop()) as entries:
                 for entry in entries:
+                    if entry.name.startswith(PREFIX):
+                        continue
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(entry.path)
                     else:

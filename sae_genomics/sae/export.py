@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 
-from sae_genomics.atomic import atomic_path
+from sae_genomics.atomic import atomic_path, temporary_folder
 from sae_genomics.content import content_hash
 from sae_genomics.sae.load import CFG_FILE, SPARSITY_FILE, WEIGHTS_FILE, Encoder
 from sae_genomics.sae.spec import Spec
@@ -67,9 +66,9 @@ def save_sae(folder: Path, encoder: Encoder, metadata: dict[str, Any]) -> dict[s
         tensors["threshold"] = encoder.threshold.cpu()  # type: ignore[union-attr]
     sae.load_state_dict(tensors)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-sae-") as staging:
-        sae.save_model(staging)
-        weights, cfg_file = Path(staging) / WEIGHTS_FILE, Path(staging) / CFG_FILE
+    with temporary_folder(folder, "sae") as staging:
+        sae.save_model(str(staging))
+        weights, cfg_file = staging / WEIGHTS_FILE, staging / CFG_FILE
         cfg = json.loads(cfg_file.read_text(encoding="utf-8"))
         cfg["metadata"].setdefault("sae_genomics", {})["weights"] = content_hash(weights)
         cfg_file.write_text(json.dumps(cfg), encoding="utf-8")
