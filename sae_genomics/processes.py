@@ -7,10 +7,13 @@ from pathlib import Path
 
 
 def process_start(pid: int) -> str | None:
-    """When a process of this host began (jiffies since boot); None when there is none. Tells a reused pid from its old owner."""
+    """When a process of this host began (jiffies since boot); None when there is none. Tells a reused pid from its old owner.
+
+    A zombie has ended: it is only the exit code that its parent did not ask for yet.
+    """
     try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-        return status.rpartition(")")[2].split()[19]
+        status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if status[0] == "Z" else status[19]
     except OSError:
         if Path("/proc/self/stat").exists():
             return None

@@ -1,4 +1,4 @@
-"""Many SAEs on the same activations: a grid of `sae.*` settings, fanned out with submitit, on Slurm or on this machine.
+"""Many SAEs on the same activations: a grid of `sae.*` settings, in one Slurm array or in processes of this machine.
 
 A sweep's SAEs stand under `checkpoints/<run>/sweeps/<sweep>/<point>/`, their tables under
 `results/<run>/sweeps/<sweep>/`. Everything it knows is in files there: closing the terminal ends nothing, and the same
@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from sae_genomics.atomic import read_json, write_json, write_text
-from sae_genomics.cluster import attempts
 from sae_genomics.commands import command
 from sae_genomics.config import apply_override, dump_config, load_config, parse_config
 from sae_genomics.errors import UserError
 from sae_genomics.identity import hash_values
-from sae_genomics.progress import catch_stop_signals, duration, say
+from sae_genomics.progress import duration
 from sae_genomics.run import Run
 from sae_genomics.stages import Stage, stage_named
 
@@ -170,24 +169,6 @@ def _tasks(run: Run, layers: str | None) -> tuple[int, ...]:
     if missing:
         raise UserError(f"--layers: run {run.name} has no layer {missing[0]}; it has {', '.join(map(str, run.layers))}")
     return tuple(run.layers.index(layer) for layer in wanted)
-
-
-# --- on the machine that trains ---
-
-
-def train_points(config: str, source: str | None, sweep_name: str, work: Sequence[tuple[dict[str, Any], int]]) -> int:
-    """Train some of a sweep's SAEs, one after the other; returns how many failed. submitit calls it on the compute node.
-
-    config: a frozen copy of the run's config; source: the file it is a copy of. work: (point's values, task) pairs.
-    """
-    catch_stop_signals()
-    run = Run(load_config(config), Path(source) if source else Path(config))
-    train, failed = stage_named("train"), 0
-    for values, task in work:
-        point = Point(tuple(values.items()))
-        say(f"sweep {sweep_name}: {point.name}, layer {run.layers[task]}")
-        failed += attempts.run_task(SweepRun(run, sweep_name, point), train, task, noted=False) != 0
-    return failed
 
 
 # --- what came of it ---

@@ -1,38 +1,38 @@
-"""Fanning a sweep out with submitit's AutoExecutor, watching it, and attaching to it again."""
+"""Starting a sweep's jobs, on Slurm or on this machine, watching them, and attaching to them again."""
 
 from __future__ import annotations
 
+import os
 import re
-import shlex
-import signal
+import secrets
+import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import submitit
-
-from sae_genomics.atomic import read_json, write_json
-from sae_genomics.cluster.lock import locked, process_start
-from sae_genomics.cluster.profile import REPOSITORY, Environment, Profile, load_profile
+from sae_genomics.atomic import read_json, remove_empty_folders, write_json
+from sae_genomics.cluster.lock import locked
+from sae_genomics.cluster.profile import REPOSITORY, Profile, Resources, load_profile
 from sae_genomics.cluster.queue import LIVING
-from sae_genomics.cluster.sbatch import directive, resources_of, script_of
-from sae_genomics.cluster.slurm import available, call
-from sae_genomics.cluster.sweep import Point, Sweep, freeze, progress_line, train_points, write_results
+from sae_genomics.cluster.sbatch import resource_options, resources_of, submitter_environment
+from sae_genomics.cluster.slurm import Answer, available, call, patiently
+from sae_genomics.cluster.submit import max_array_size
+from sae_genomics.cluster.sweep import Point, Sweep, freeze, progress_line, write_results
+from sae_genomics.cluster.sweep_worker import Submission, Work
 from sae_genomics.errors import EXIT_DONE, EXIT_USER, UserError
+from sae_genomics.processes import process_start
 from sae_genomics.progress import say
 from sae_genomics.stages import stage_named
 
 POLL_SECONDS = 15.0
-LOCAL_LIMIT_MINUTES = 60 * 24 * 60
-Work = list[tuple[dict[str, Any], int]]
+SCRIPT = REPOSITORY / "slurm" / "sweep.sh"
 
 
 @dataclass(frozen=True)
 class SweepJob:
-    """One submitit job. id: Slurm's, or the process'. started: of the process, to tell a reused id. work: as `train_points` takes it."""
+    """One array task, or one process. id: Slurm's, or the process'. started: of the process, to tell a reused id. work: its share."""
 
     cluster: str
     id: str
@@ -57,10 +57,11 @@ def run_sweep(
         return EXIT_DONE
     with locked(sweep.run, f"submitting its sweep {sweep.name}"):
         jobs = read_sweep_jobs(sweep)
+        states = job_states(jobs)
         under_way = {
             (Point(tuple(values.items())), task)
             for job in jobs
-            if job_state(job) in LIVING
+            if states[job.id] in LIVING
             for values, task in job.work
         }
         open_work: Work = [(dict(point.values), task) for point, task in sweep.open() if (point, task) not in under_way]
@@ -82,97 +83,113 @@ def run_sweep(
     if left:
         names = ", ".join(f"{point.name} layer {sweep.run.layers[task]}" for point, task in left[:5])
         say(
-            f"error: {len(left)} SAEs were not trained: {names}; logs are in {sweep.logs / 'submitit'}; the same command tries them again"
+            f"error: {len(left)} SAEs were not trained: {names}; logs are in {sweep.logs}; the same command tries them again"
         )
         return EXIT_USER
     return EXIT_DONE
 
 
 def _submit(sweep: Sweep, cluster: str, work: Work, parallel: int) -> list[SweepJob]:
+    """Start jobs for `work`: on Slurm an SAE each, on this machine `parallel` processes that share it."""
     config = str(freeze(sweep).absolute())
-    source = str(sweep.run.config_file) if sweep.run.config_file else None
-    shares = (
-        [[each] for each in work]
-        if cluster == "slurm"
-        else [share for k in range(parallel) if (share := work[k::parallel])]
-    )
-    executor = make_executor(sweep, cluster)
-    with _deaf_to_the_terminal(), executor.batch():
-        submitted = [executor.submit(train_points, config, source, sweep.name, share) for share in shares]
-    jobs = []
-    for job, share in zip(submitted, shares, strict=True):
-        started = process_start(int(job.job_id)) if cluster == "local" else None
-        jobs.append(SweepJob(cluster, str(job.job_id), started, share))
+    source = str(sweep.run.config_file.absolute()) if sweep.run.config_file else None
+    if cluster == "local":
+        shares = [share for k in range(parallel) if (share := work[k::parallel])]
+        jobs = _start_here(sweep, Submission(config, source, sweep.name, shares))
+    else:
+        profile = load_profile(sweep.run.config.cluster)
+        limit = profile.max_array_size or max_array_size()
+        jobs = []
+        for first in range(0, len(work), limit):
+            shares = [[each] for each in work[first : first + limit]]
+            try:
+                jobs += _send(sweep, profile, Submission(config, source, sweep.name, shares))
+            except UserError as refusal:
+                _take_back(jobs)
+                raise UserError(f"{refusal}{'; what this call had submitted is cancelled' if jobs else ''}") from None
     say(
         f"sweep {sweep.name}: {len(work)} SAEs in {len(jobs)} {cluster} job{'s'[: len(jobs) > 1]} ({jobs[0].id} and so on)"
     )
     return jobs
 
 
-def make_executor(sweep: Sweep, cluster: str) -> submitit.AutoExecutor:
-    """An executor whose jobs ask for what the profile gives the stage train."""
-    profile = load_profile(sweep.run.config.cluster)
-    folder = sweep.logs / "submitit"
-    if cluster == "local":
-        executor = submitit.AutoExecutor(folder=folder, cluster="local")
-        executor.update_parameters(timeout_min=LOCAL_LIMIT_MINUTES, gpus_per_node=_local_gpus())
-        return executor
-    python, setup = _interpreter(profile.environment)
-    executor = submitit.AutoExecutor(
-        folder=folder, cluster="slurm", slurm_max_num_timeout=profile.max_requeues, **python
+def _start_here(sweep: Sweep, submission: Submission) -> list[SweepJob]:
+    """A process for each share, in a session of its own: a closing terminal and Ctrl-C do not reach it."""
+    token = secrets.token_hex(5)
+    file = sweep.logs / "submitted" / f"{token}.json"
+    submission.write(file)
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    jobs = []
+    for index, share in enumerate(submission.shares):
+        command = [sys.executable, "-u", "-m", "sae_genomics.cluster.sweep_worker", str(file), "--index", str(index)]
+        with open(sweep.logs / f"sweep_{token}_{index}.err", "ab") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, "PYTHONPATH": path},
+            )  # fmt: skip
+        jobs.append(SweepJob("local", str(process.pid), process_start(process.pid), share))
+    return jobs
+
+
+def _send(sweep: Sweep, profile: Profile, submission: Submission) -> list[SweepJob]:
+    """One sbatch call: an array with a task for each share. Raises UserError when Slurm refuses it."""
+    token = secrets.token_hex(5)
+    file = (sweep.logs / "submitted" / f"{token}.json").absolute()
+    submission.write(file)
+    wish = resources_of(sweep.run, profile, stage_named("train"))
+    command = sbatch_command(sweep, profile, wish, file, len(submission.shares))
+    gpu = wish.gres is not None or wish.gpus is not None
+    environment = submitter_environment(
+        {
+            "SAE_GENOMICS_ROOT": str(REPOSITORY),
+            "SAE_GENOMICS_MAX_REQUEUES": str(profile.max_requeues),
+            **profile.environment.variables(gpu=gpu),
+        }
     )
-    executor.update_parameters(**slurm_parameters(sweep, profile, setup))
-    return executor
+
+    def lost() -> Answer | None:
+        """The job of a call whose answer was lost on the way."""
+        lines = call(["squeue", "--noheader", "--states=all", "--format=%F %k"]).output.splitlines()
+        found = [line.split()[0] for line in lines if line.endswith(f" {comment(file)}")]
+        return Answer(0, found[0], "") if found else None
+
+    answer = patiently(
+        lambda: call(command, environment), "sbatch sweep", profile.submit_tries, profile.submit_wait_seconds, lost
+    )
+    if answer.code:
+        file.unlink()
+        remove_empty_folders(file.parent, up_to=sweep.logs)
+        raise UserError(
+            f"sbatch refused the sweep: {answer.problem}; see the cluster profile's settings of stage train"
+        )
+    job = answer.output.strip().partition(";")[0]
+    return [SweepJob("slurm", f"{job}_{index}", None, share) for index, share in enumerate(submission.shares)]
 
 
-def slurm_parameters(sweep: Sweep, profile: Profile, setup: Sequence[str]) -> dict[str, Any]:
-    """submitit's names for the profile's wishes; those that it has no name for go as additional parameters."""
-    stage = stage_named("train")
-    wish, script = resources_of(sweep.run, profile, stage), script_of(stage)
-    more: dict[str, Any] = {"requeue": True, "time": wish.time or directive(script, "time"), "gpus": wish.gpus}
-    for option in wish.extra:
-        name, equals, value = option.lstrip("-").partition("=")
-        more[name] = value if equals else True
-    return {
-        "name": f"sae-{sweep.run.name}-sweep",
-        "slurm_partition": wish.partition,
-        "slurm_account": wish.account,
-        "slurm_qos": wish.qos,
-        "slurm_gres": wish.gres,
-        "slurm_constraint": wish.constraint,
-        "cpus_per_task": wish.cpus or int(directive(script, "cpus-per-task") or 1),
-        "slurm_mem": wish.memory or directive(script, "mem"),
-        "slurm_array_parallelism": wish.throttle or 256,
-        "slurm_signal_delay_s": profile.signal_seconds,
-        "slurm_setup": [f"export PYTHONPATH={shlex.quote(str(REPOSITORY))}${{PYTHONPATH:+:$PYTHONPATH}}", *setup],
-        "slurm_additional_parameters": {name: value for name, value in more.items() if value is not None},
-    }
+def sbatch_command(sweep: Sweep, profile: Profile, wish: Resources, file: Path, count: int) -> list[str]:
+    """argv of sbatch: what the profile gives the stage train, on top of the #SBATCH lines of slurm/sweep.sh."""
+    logs = str(sweep.logs.absolute()).replace("%", "%%")
+    throttle = f"%{wish.throttle}" if wish.throttle else ""
+    manners = {
+        "job-name": f"sae-{sweep.run.name}-sweep", "comment": comment(file), "chdir": str(Path.cwd()),
+        "array": f"0-{count - 1}{throttle}", "output": f"{logs}/sweep_%A_%a.out", "error": f"{logs}/sweep_%A_%a.err",
+        "open-mode": "append", "requeue": None, "export": "ALL", "signal": f"B:USR1@{profile.signal_seconds}",
+    }  # fmt: skip
+    given = {option.partition("=")[0] for option in wish.extra}
+    options = [
+        f"--{name}={value}" if value else f"--{name}" for name, value in manners.items() if f"--{name}" not in given
+    ]
+    return ["sbatch", "--parsable", *options, *resource_options(wish), str(SCRIPT), str(file)]
 
 
-def _interpreter(environment: Environment) -> tuple[dict[str, str], list[str]]:
-    """(submitit's python argument, lines of shell before it), as slurm/lib/environment.sh has it for the stages."""
-    setup = [f"module load {shlex.quote(module)}" for module in environment.modules]
-    if environment.kind == "venv" and environment.venv:
-        return {"slurm_python": shlex.quote(str(environment.venv.absolute() / "bin" / "python"))}, setup
-    if environment.kind == "conda" and environment.conda:
-        if "/" in environment.conda:
-            return {"slurm_python": shlex.quote(f"{environment.conda}/bin/python")}, setup
-        return {"slurm_python": f"conda run --no-capture-output --name {shlex.quote(environment.conda)} python"}, setup
-    if environment.kind == "modules":
-        return {"slurm_python": environment.python or "python3"}, setup
-    if environment.kind == "apptainer":
-        binds = ",".join([str(REPOSITORY), str(Path.cwd()), *environment.binds])
-        words = [
-            "apptainer",
-            "exec",
-            "--bind",
-            binds,
-            *(["--nv"] if environment.nv else []),
-            str(environment.image),
-            environment.python or "python3",
-        ]
-        return {"slurm_python": shlex.join(words)}, setup
-    return {}, setup
+def comment(file: Path) -> str:
+    """What a job of this submission bears, to be found by."""
+    return f"sae-genomics-sweep:{file.stem}"
+
+
+def _take_back(jobs: Sequence[SweepJob]) -> None:
+    if jobs:
+        call(["scancel", *sorted({job.id.partition("_")[0] for job in jobs})])
 
 
 def read_sweep_jobs(sweep: Sweep) -> list[SweepJob]:
@@ -181,13 +198,8 @@ def read_sweep_jobs(sweep: Sweep) -> list[SweepJob]:
     return [SweepJob(**{**job, "work": [(values, task) for values, task in job["work"]]}) for job in known]
 
 
-def job_state(job: SweepJob) -> str:
-    """Slurm's word for a job's state, `RUNNING` for a living process; ENDED when nothing knows it any more."""
-    return job_states([job])[job.id]
-
-
 def job_states(jobs: Sequence[SweepJob]) -> dict[str, str]:
-    """Job id to state, in one squeue call."""
+    """Job id to state, in one squeue call: Slurm's word, RUNNING for a living process, ENDED when nothing knows it any more."""
     states = {job.id: "ENDED" for job in jobs}
     for job in jobs:
         if job.cluster == "local" and job.started and process_start(int(job.id)) == job.started:
@@ -216,20 +228,3 @@ def _wait(sweep: Sweep, jobs: Sequence[SweepJob]) -> None:
         if not any(state in LIVING for state in states.values()):
             return
         time.sleep(POLL_SECONDS if any(job.cluster == "slurm" for job in jobs) else 2.0)
-
-
-@contextmanager
-def _deaf_to_the_terminal() -> Iterator[None]:
-    """Processes started in this block ignore the terminal's hang-up and Ctrl-C, which reach a whole process group."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _local_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()

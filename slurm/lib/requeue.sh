@@ -5,10 +5,10 @@
 # an array's last task is the whole array's, and scontrol would show, or requeue, all of it.
 
 requeue() {
-  local count=${SLURM_RESTART_COUNT:-0} most=${SAE_GENOMICS_MAX_REQUEUES:-20} try job
+  local again=${go_on:-${SAE_GENOMICS_RESUBMIT:-bash slurm/resubmit_failed.sh}} count=${SLURM_RESTART_COUNT:-0} most=${SAE_GENOMICS_MAX_REQUEUES:-20} try job
   local id=${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}
   if ((count >= most)); then
-    echo "stopped after saving for the $((count + 1)). time, the most the profile allows (max_requeues: $most); go on with ${SAE_GENOMICS_RESUBMIT:-bash slurm/resubmit_failed.sh}" >&2
+    echo "stopped after saving for the $((count + 1)). time, the most the profile allows (max_requeues: $most); go on with $again" >&2
     return
   fi
   for try in 1 2 3 4 5; do # the controller may be restarting just now
@@ -28,7 +28,7 @@ requeue() {
     fi
     sleep $((2 * try))
   done
-  echo "saved, but scontrol requeue does not work here; go on with ${SAE_GENOMICS_RESUBMIT:-bash slurm/resubmit_failed.sh}" >&2
+  echo "saved, but scontrol requeue does not work here; go on with $again" >&2
 }
 
 # Slurm ends a running script while it requeues the job: leaving first would look like a failure, and not leaving when told

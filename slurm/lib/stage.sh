@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What every batch script turns into: bash slurm/lib/stage.sh STAGE CONFIG [arguments of sae_genomics.cluster.worker].
+# What every batch script turns into: bash slurm/lib/stage.sh STAGE CONFIG [arguments of sae_genomics.cluster.worker],
+# and bash slurm/lib/stage.sh sweep FILE for the SAEs of a sweep.
 # Starts Python in the profile's environment, passes on the signals that Slurm sends before it ends a job (USR1 before
 # the time limit, TERM at preemption), and requeues the job when the stage has saved its work and left with exit code 75.
 set -uo pipefail
@@ -9,6 +10,13 @@ stage=$1
 shift
 # shellcheck source=environment.sh
 source "$root/slurm/lib/environment.sh"
+
+program=(sae_genomics.cluster.worker "$stage")
+if [[ $stage == sweep ]]; then
+  program=(sae_genomics.cluster.sweep_worker)
+  # shellcheck disable=SC2034 # requeue.sh prints it
+  go_on="the same scripts/sweep.py command"
+fi
 
 child=""
 signalled=""
@@ -21,7 +29,7 @@ pass_on() {
 }
 trap pass_on USR1 TERM
 
-"${python[@]}" -m sae_genomics.cluster.worker "$stage" "$@" &
+"${python[@]}" -m "${program[@]}" "$@" &
 child=$!
 while :; do # a trap interrupts wait: only a wait without one gives the child's own exit code
   signalled=""

@@ -11,10 +11,11 @@ import pytest
 
 from sae_genomics.cluster import attempts
 from sae_genomics.cluster.local import run_locally
-from sae_genomics.cluster.lock import locked, process_start
+from sae_genomics.cluster.lock import locked
 from sae_genomics.cluster.pipeline import pipeline
 from sae_genomics.cluster.plan import describe, make_plan
 from sae_genomics.errors import Interrupted, UserError
+from sae_genomics.processes import process_start
 from sae_genomics.run import Run
 from sae_genomics.stages import STAGES, stage_named
 

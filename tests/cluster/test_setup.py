@@ -312,6 +312,7 @@ def late_module(venv: Path, text: str) -> None:
 
 def at_work(python: str, folder: Path) -> subprocess.Popen[str]:
     """A job that imports something long after it was started."""
+    (folder / "go").unlink(missing_ok=True)
     program = f"import os, time\nprint('at work', flush=True)\nwhile not os.path.exists({str(folder / 'go')!r}): time.sleep(0.02)\nimport late_module\nprint(late_module.text)"
     started = subprocess.Popen([python, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert started.stdout.readline() == "at work\n"

@@ -82,7 +82,7 @@ def test_on_slurm(extracted, quiet):
     assert len(finish(sweep_command(run, *arguments, "--detach")).stderr.splitlines()) >= 1
     assert len(quiet.queue()) == 4, "attached, not submitted again"
     done = finish(sweep_command(run, *arguments))
-    logs = "\n".join(path.read_text() for path in (run.run.logs / "sweeps/s/submitit").glob("*.err"))
+    logs = "\n".join(path.read_text() for path in (run.run.logs / "sweeps/s").glob("*.err"))
     assert done.returncode == 0, done.stderr + logs
     check_table(done.stdout.strip(), {1})
     assert quiet.queue() == []
