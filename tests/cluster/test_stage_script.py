@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -77,7 +78,8 @@ def test_a_stage_that_ends_at_the_moment_of_the_signal_is_begun_again(start):
         pid = int(started.stdout.readline())
         time.sleep(attempt % 3 / 1000)
         started.send_signal(signal.SIGTERM)
-        os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # the script was quicker to pass it on
+            os.kill(pid, signal.SIGTERM)
         _, said = started.communicate(timeout=60)
         assert started.returncode == 75, said
         assert CANCELLED in said
