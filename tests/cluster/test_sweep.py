@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 
 from sae_genomics.atomic import read_json
+from sae_genomics.cluster.lock import process_start
 from sae_genomics.cluster.sweep import make_sweep, parse_axis
 from sae_genomics.cluster.sweep_figure import frontier
 from sae_genomics.errors import UserError
@@ -70,6 +71,96 @@ def test_on_this_machine_surviving_its_terminal(template, tmp_path, shared_run):
     assert len(read_json(jobs)) == 1
     # The run's own SAEs are no business of a sweep.
     assert run.state("train", 0) == "missing"
+
+
+@pytest.mark.slow
+def test_on_this_machine_it_ends_by_itself(template, tmp_path, shared_run):
+    """Nobody takes its children from it: those that ended are zombies until it asks."""
+    run = shared_run(template, tmp_path / "run")
+    started = sweep_command(run, "--grid", "sae.k=2,4", "--layers", "0", "--local", "--parallel", "2", "--name", "s")
+    try:
+        output, error = started.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        started.kill()
+        raise AssertionError(f"still waiting: {started.communicate()[1]}") from None
+    assert started.returncode == 0, error
+    assert "2 of 2 SAEs trained" in error
+    assert output.strip().endswith("sweep.tsv")
+
+
+def test_a_zombie_has_ended():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    deadline = time.monotonic() + 60
+    while process_start(child.pid) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert child.wait() == 0
+
+
+@pytest.fixture
+def fake_slurm(tmp_path):
+    """fake_slurm(answer of sbatch): PATH with a Slurm that notes how sbatch was called."""
+
+    def make(sbatch: str) -> str:
+        folder = tmp_path / "slurm tools"
+        folder.mkdir()
+        programs = {
+            "scontrol": "exit 0",
+            "squeue": "exit 0",
+            "sbatch": f"printf '%s\\n' \"$@\" >'{tmp_path}/called'\n{sbatch}",
+        }
+        for name, body in programs.items():
+            (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+            (folder / name).chmod(0o755)
+        return f"{folder}:{os.environ['PATH']}"
+
+    return make
+
+
+def test_a_refusal_of_sbatch_is_one_line_and_nothing_is_noted(template, tmp_path, shared_run, fake_slurm):
+    run = shared_run(template, tmp_path / "run")
+    run.environment["PATH"] = fake_slurm("echo 'sbatch: error: invalid partition specified: nope' >&2; exit 1")
+    before = {path for path in run.run.logs.rglob("*") if path.is_dir() or path.suffix == ".json"}
+    done = finish(sweep_command(run, "--grid", "sae.k=2,4", "--name", "s", "--detach"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "error: sbatch refused the sweep: invalid partition specified: nope" in done.stderr
+    after = {path for path in run.run.logs.rglob("*") if path.is_dir() or path.suffix == ".json"}
+    assert after - before <= {run.run.logs / "sweeps", run.run.logs / "sweeps/s"}
+
+
+def test_further_options_of_the_profile_reach_sbatch_as_they_were_typed(template, tmp_path, shared_run, fake_slurm):
+    run = shared_run(template, tmp_path / "run")
+    run.environment["PATH"] = fake_slurm("echo 7")
+    run.profile.update(signal_seconds=33, max_requeues=4, environment={"kind": "conda", "conda": "mine"})
+    run.profile["defaults"]["extra"] = ["-p", "shared", "--export=NONE"]
+    run.write()
+    done = finish(sweep_command(run, "--grid", "sae.k=2,4", "--layers", "1", "--name", "s", "--detach"))
+    assert done.returncode == 0, done.stderr
+    words = (tmp_path / "called").read_text().splitlines()
+    place = words.index("-p")
+    assert words[place : place + 3] == ["-p", "shared", "--export=NONE"]
+    assert "--export=ALL" not in words
+    assert {"--signal=B:USR1@33", "--requeue", "--array=0-1%20", "--time=00:30:00"} <= set(words)
+    assert words[-2].endswith("slurm/sweep.sh")
+    assert [job["id"] for job in read_json(run.run.logs / "sweeps/s/jobs.json")] == ["7_0", "7_1"]
+
+
+@pytest.mark.slurm
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_at_the_time_limit_it_is_requeued_and_goes_on(extracted, quiet, steps_a_second):
+    """The shortest limit of Slurm, a minute, and a signal 30 s before it: 80 s of training do not fit in."""
+    run = extracted
+    run.values["sae"].update(steps=int(80 * steps_a_second), log_every=1000)
+    run.profile.update(signal_seconds=30, stages={"train": {"time": "00:01:00"}})
+    run.write()
+    done = finish(sweep_command(run, "--grid", "sae.k=2", "--layers", "1", "--name", "s"))
+    logs = "\n".join(path.read_text() for path in (run.run.logs / "sweeps/s").glob("*.err"))
+    assert done.returncode == 0, done.stderr + logs
+    assert logs.count("saved and requeued: restart") >= 1, logs
+    assert "goes on from step" in logs
+    assert "ended with exit code 0" in logs
+    assert "Traceback" not in logs
 
 
 @pytest.mark.slurm
