@@ -177,6 +177,7 @@ def _pipeline(arguments: argparse.Namespace) -> int:
 
 
 def _stage(arguments: argparse.Namespace) -> int:
+    from sae_genomics.cluster.pipeline import refuse_beside_others
     from sae_genomics.execute import execute_all
 
     catch_stop_signals()
@@ -184,9 +185,9 @@ def _stage(arguments: argparse.Namespace) -> int:
     run.check(overwrite=arguments.overwrite)
     check_folders(run)
     stage = stage_named(arguments.stage)
-    if arguments.task is not None:
-        return execute_all(run, stage, [arguments.task])
-    return execute_all(run, stage, range(run.n_tasks(stage)))
+    tasks = range(run.n_tasks(stage)) if arguments.task is None else [arguments.task]
+    refuse_beside_others(run, stage, tasks)
+    return execute_all(run, stage, tasks)
 
 
 def _status(arguments: argparse.Namespace) -> int:
