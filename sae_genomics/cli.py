@@ -178,6 +178,7 @@ def _pipeline(arguments: argparse.Namespace) -> int:
 
 def _stage(arguments: argparse.Namespace) -> int:
     from sae_genomics.cluster.attempts import run_tasks
+    from sae_genomics.cluster.pipeline import refuse_beside_others
 
     catch_stop_signals()
     run = Run(load_config(arguments.config, arguments.overrides), arguments.config, arguments.overrides)
@@ -195,6 +196,7 @@ def _stage(arguments: argparse.Namespace) -> int:
             f"--task {arguments.task}: stage {stage.name} of run {run.name} has {n_tasks} task{'s'[: n_tasks > 1]}, {last}; "
             "leave --task out to run all that are not done"
         )
+    refuse_beside_others(run, stage, tasks)
     codes = set(run_tasks(run, stage, tasks).values()) - {EXIT_DONE}
     return EXIT_BUG if EXIT_BUG in codes else max(codes, default=EXIT_DONE)
 

@@ -77,7 +77,7 @@ def make_arrays(
     plans: what is to do, in the pipeline's order. Tasks in `active` are left out: Slurm has them.
     needs: stage name to the stages before it.
     packs: stage name to tasks an array task; max_array_size: number of indices an array may span.
-    throttles: stage name to array tasks at once, shared among the stage's arrays in proportion to their length.
+    throttles: stage name to array tasks at once, over all of the stage's arrays, those in `active` included.
     changes: tasks that ask for more than the profile says.
     broken_jobs: active array jobs of which some task failed: `afterok` on the whole can never hold, so their
       living tasks are named one by one.
@@ -89,7 +89,8 @@ def make_arrays(
         else:
             maker.add(plan)
     for name, throttle in (throttles or {}).items():
-        _share(throttle, [array for array in maker.arrays if array.stage.name == name and array.indices is not None])
+        ours = [array for array in maker.arrays if array.stage.name == name and array.indices is not None]
+        _share(throttle, ours, [place for (stage, _), place in active.items() if stage == name])
     return maker.arrays
 
 
@@ -172,17 +173,32 @@ def _largest(changes: Sequence[Change]) -> Change:
     return Change(memory, next((change.time for change in changes if change.time), None))
 
 
-def _share(throttle: int | None, arrays: Sequence[Array]) -> None:
-    """Cut a stage's throttle into one for each of its arrays, in proportion to their length, at least one each."""
+def _share(throttle: int | None, arrays: Sequence[Array], active: Sequence[Active]) -> None:
+    """Cut a stage's throttle into one for each of its arrays, so that together they never run more tasks at once.
+
+    Slurm knows a throttle within an array only. What the stage's arrays in the queue may use is taken off first. Where that is all
+    of it, the new arrays wait for those to end; where there are more new arrays than the throttle, the later wait for the earlier.
+    """
     if throttle is None or not arrays:
         return
-    total = sum(len(array.indices or ()) for array in arrays)
-    if len(arrays) == 1 or total <= throttle:
+    free = throttle - min(throttle, len({place.element for place in active}))
+    if not free:
+        free = throttle
+        jobs = dict.fromkeys(place.job for place in active)
+        for array in arrays[:free]:
+            array.dependencies += tuple(f"afterany:{job}" for job in jobs)
+    lengths = [len(array.indices or ()) for array in arrays]
+    if len(arrays) == 1 or sum(lengths) <= free:
         for array in arrays:
-            array.throttle = throttle if len(array.indices or ()) > throttle or len(arrays) == 1 else None
+            array.throttle = free if len(arrays) == 1 else None
         return
-    for array in arrays:
-        array.throttle = max(1, throttle * len(array.indices or ()) // total)
+    for before, array in zip(arrays, arrays[free:], strict=False):
+        array.dependencies += (f"afterany:{{{before.name}}}",)
+    spare = max(free - len(arrays), 0)
+    shares = [1 + spare * length // sum(lengths) for length in lengths]
+    shares[lengths.index(max(lengths))] += max(free - sum(shares), 0)
+    for array, share in zip(arrays, shares, strict=True):
+        array.throttle = share
 
 
 def index_list(indices: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,33 @@ def _take(path: Path, mine: dict[str, Any], name: str) -> None:
                 time.sleep(0.2)  # released, or being written, just now
                 continue
             if _gone(held):
-                path.unlink(missing_ok=True)
+                _remove(path, held)
                 continue
             raise UserError(_holder(held, path, name))
         raise UserError(f"cannot lock {path}; delete it when nobody else works on run {name}")
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _remove(path: Path, stale: dict[str, Any]) -> None:
+    """Remove a lock that was left behind, unless another process has done so and taken the lock since it was looked at."""
+    aside = path.with_name(f".stale-{socket.gethostname()}-{os.getpid()}-lock")
+    try:
+        os.rename(path, aside)  # of several processes that see the same stale lock one gets it
+    except FileNotFoundError:
+        return
+    if read_json(aside) != stale:
+        with suppress(FileExistsError):  # somebody took the lock in this very moment
+            os.link(aside, path)
+    aside.unlink(missing_ok=True)
+
+
+def refuse_if_locked(run: Run) -> None:
+    """Raise UserError naming the holder when another process submits or locally runs this run."""
+    path = run.logs / "lock"
+    held = read_json(path)
+    if isinstance(held, dict) and not _gone(held):
+        raise UserError(_holder(held, path, run.name))
 
 
 def _gone(held: dict[str, Any]) -> bool:

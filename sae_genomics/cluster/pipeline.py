@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sae_genomics.cluster.local import run_locally
+from sae_genomics.cluster.lock import refuse_if_locked
 from sae_genomics.cluster.plan import describe, make_plan
 from sae_genomics.cluster.queue import read_queue
 from sae_genomics.cluster.ready import check_loggers
@@ -16,6 +17,7 @@ from sae_genomics.errors import EXIT_DONE, UserError
 from sae_genomics.folders import check_folders
 from sae_genomics.progress import say
 from sae_genomics.run import Run
+from sae_genomics.stages import Stage
 
 
 def pipeline(
@@ -66,4 +68,22 @@ def _refuse_while_queued(run: Run) -> None:
         raise UserError(
             f"run {run.name} has jobs in the queue: wait for them ({command('status', run, '--watch')}), or scancel {' '.join(living)}, "
             "then type the same command again"
+        )
+
+
+def refuse_beside_others(run: Run, stage: Stage, tasks: Sequence[int]) -> None:
+    """For a stage by hand: raise UserError when the pipeline works on this run here, or Slurm has one of these tasks.
+
+    No lock is taken: by hand, several tasks of a stage may run at once on several machines.
+    """
+    refuse_if_locked(run)
+    if not run.jobs_file.exists() or not available():
+        return
+    entries = [entry for entry in read_queue(run)[0] if entry.living and entry.stage == stage]
+    taken = {task: entry.job for entry in entries for task in entry.tasks(run.n_tasks(stage)) if task in tasks}
+    taken = {task: job for task, job in taken.items() if not run.state(stage, task).done}
+    if taken:
+        jobs = " ".join(sorted(set(taken.values()), key=int))
+        raise UserError(
+            f"{run.label(stage, min(taken))} is in Slurm's queue: wait for it ({command('status', run, '--watch')}), or scancel {jobs}"
         )

@@ -123,7 +123,8 @@ class Evidence:
         job, index = self.last_job.get((stage.name, task), (None, None))
         if job is None:
             return None
-        name = job.error.replace("%A", job.job).replace("%j", job.job).replace("%a", str(index)).replace("%%", "%")
+        values = {"%A": job.job, "%j": job.job, "%a": str(index), "%%": "%"}
+        name = re.sub("%[Aja%]", lambda found: values[found[0]], job.error)
         return Path(name) if Path(name).exists() else None
 
     def reason(self, stage: Stage, task: int) -> Reason | None:
@@ -151,7 +152,12 @@ class Evidence:
         if kind in _TELLING and kind != "CANCELLED":
             said = said if failed else ""
         elif not said and kind != "CANCELLED":
-            said = _code_words(ended) or last_line(tail) or (attempts.why(last) if last else "")
+            line = last_line(
+                tail
+            )  # what slurm/lib/stage.sh says when it finds no Python, say, tells more than its exit code
+            said = (line if line.startswith("error: ") else _code_words(ended) or line) or (
+                attempts.why(last) if last else ""
+            )
         return Reason(
             kind, ": ".join(filter(None, [" ".join(filter(None, parts)), said])) or kind, log, max(len(tried), 1)
         )

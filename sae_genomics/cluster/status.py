@@ -15,6 +15,7 @@ from typing import Any
 from sae_genomics.atomic import read_json
 from sae_genomics.cluster import attempts
 from sae_genomics.cluster.plan import StagePlan, make_plan
+from sae_genomics.cluster.queue import settings_key
 from sae_genomics.cluster.reasons import Evidence
 from sae_genomics.cluster.words import unit_list
 from sae_genomics.commands import command, config_words, path_words
@@ -29,6 +30,7 @@ from sae_genomics.stages import Stage
 
 STATES = ("done", "running", "queued", "failed", "missing", "stale")
 WATCH_SECONDS = 30.0  # squeue is asked no more often than this
+OTHER_SETTINGS = "with other settings than these"
 _SHOWN = 20
 
 
@@ -94,9 +96,10 @@ def _task_status(run: Run, stage: Stage, task: int, state: State, evidence: Evid
     if state.done:
         return TaskStatus(stage.name, task, unit, "done")
     entry = evidence.living.get((stage.name, task))
+    other = f", {OTHER_SETTINGS}" if entry is not None and entry.settings != settings_key(run, stage) else ""
     if entry is not None and entry.state == "PENDING":
         again = f", restart {entry.restarts}" if entry.restarts else ""
-        return TaskStatus(stage.name, task, unit, "queued", f"{entry.reason}{again}", entry.job)
+        return TaskStatus(stage.name, task, unit, "queued", f"{entry.reason}{again}{other}", entry.job)
     if entry is not None:
         where = f"{entry.element} on {entry.node}, {entry.used} of {entry.limit}"
         again = f", restart {entry.restarts}" if entry.restarts else ""
@@ -106,7 +109,7 @@ def _task_status(run: Run, stage: Stage, task: int, state: State, evidence: Evid
             task,
             unit,
             "running",
-            f"{word}{where}{again}  {_progress(run, stage, task)}".rstrip(),
+            f"{word}{where}{again}{other}  {_progress(run, stage, task)}".rstrip(),
             entry.job,
         )
     if f"{stage.name}_{unit}" in tried and _runs_without_slurm(run, stage, task, evidence):
@@ -169,6 +172,13 @@ def render(run: Run, tasks: Sequence[TaskStatus], evidence: Evidence) -> str:
     if evidence.problem:
         lines += ["", f"squeue gives no answer ({evidence.problem}): running and queued are told from heartbeats alone"]
     lines += ["", leftover] if (leftover := _leftover_words(run)) else []
+    jobs = sorted({task.job for task in tasks if OTHER_SETTINGS in task.note}, key=int)
+    if jobs:
+        lines += [
+            "",
+            f"jobs {' '.join(jobs)} were submitted {OTHER_SETTINGS}: what they make will be stale here; type the config and "
+            f"--set as they were then, or scancel {' '.join(jobs)}",
+        ]
     return "\n".join([*lines, "", f"next: {next_step(run, tasks)}"])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
@@ -153,6 +155,57 @@ def test_throttle_is_shared_among_the_parts_of_a_stage(limit, expected):
     assert shares == expected
     arrays = make_arrays(plans_of(todo, 7, 1), {}, NEEDS, packs={}, max_array_size=limit, throttles={"extract": 3})
     assert sum(array.throttle for array in arrays if array.stage.name == "extract") <= 3
+
+
+@given(situations(), st.integers(1, 6), st.sets(st.integers(0, 8), max_size=3))
+def test_no_more_tasks_of_a_stage_run_at_once_than_its_throttle(situation, throttle, changed):
+    """Over all parts of a stage, and over what an older submission has in the queue."""
+    todo, shards, layers, pack, limit, active = situation
+    packs = {stage.name: pack if stage.unit == "layer" else 1 for stage in STAGES}
+    throttles = dict.fromkeys(("extract", "train", "associate", "validate"), throttle)
+    changes = {("train", task): Change(memory=f"{task + 1}G") for task in changed}
+    arrays = make_arrays(
+        plans_of(todo, shards, layers), active, NEEDS, packs=packs, max_array_size=limit, throttles=throttles, changes=changes
+    )  # fmt: skip
+    for name in throttles:
+        ours = [array for array in arrays if array.stage.name == name]
+        waits = {array.name: {term for term in array.dependencies if term.startswith("afterany:")} for array in ours}
+        places = {place.element: place.job for (stage, _), place in active.items() if stage == name}
+        # What may run at once: arrays of which none waits, however long the chain, for another.
+        for chosen in itertools.combinations(ours, min(len(ours), throttle + 1)):
+            names = {array.name for array in chosen}
+            if not any(f"afterany:{{{other}}}" in before(array.name, waits) for array in chosen for other in names):
+                assert len(chosen) <= throttle
+                old = {
+                    job
+                    for array in chosen
+                    for job in places.values()
+                    if f"afterany:{job}" not in before(array.name, waits)
+                }
+                beside = min(throttle, sum(job in old for job in places.values()))
+                assert sum(array.throttle or len(array.indices) for array in chosen) + beside <= throttle
+
+
+def before(name: str, waits: dict[str, set[str]]) -> set[str]:
+    """All the terms that an array waits for, and those that these wait for."""
+    terms = set(waits[name])
+    for term in waits[name]:
+        other = term.removeprefix("afterany:").strip("{}")
+        terms |= before(other, waits) if other in waits else set()
+    return terms
+
+
+def test_a_throttle_of_one_makes_the_parts_of_a_stage_follow_one_another():
+    todo = {"extract": set(range(7)), "report": {0}}
+    arrays = make_arrays(plans_of(todo, 7, 1), {}, NEEDS, packs={}, max_array_size=3, throttles={"extract": 1})
+    parts = [array for array in arrays if array.stage.name == "extract"]
+    assert [array.throttle for array in parts] == [1, 1, 1]
+    assert [array.dependencies for array in parts] == [(), ("afterany:{extract_1}",), ("afterany:{extract_2}",)]
+    running = {("extract", task): Active("7", task, 0, 1) for task in (0, 1)}
+    arrays = make_arrays(plans_of(todo, 7, 1), running, NEEDS, packs={}, max_array_size=100, throttles={"extract": 1})
+    assert arrays[0].dependencies == ("afterany:7",)
+    arrays = make_arrays(plans_of(todo, 7, 1), running, NEEDS, packs={}, max_array_size=100, throttles={"extract": 5})
+    assert (arrays[0].throttle, arrays[0].dependencies) == (3, ())
 
 
 @given(st.sets(st.integers(0, 200), min_size=1))

@@ -11,8 +11,8 @@ import pytest
 
 from sae_genomics.cluster import attempts
 from sae_genomics.cluster.local import run_locally
-from sae_genomics.cluster.lock import locked
-from sae_genomics.cluster.pipeline import pipeline
+from sae_genomics.cluster.lock import _remove, locked, refuse_if_locked
+from sae_genomics.cluster.pipeline import pipeline, refuse_beside_others
 from sae_genomics.cluster.plan import describe, make_plan
 from sae_genomics.errors import Interrupted, UserError
 from sae_genomics.processes import process_start
@@ -132,6 +132,32 @@ def test_lock_names_its_holder_and_is_taken_over_from_the_dead(make_run):
     (run.logs / "lock").write_text(json.dumps({**dead, "host": "login2"}))
     with pytest.raises(UserError, match="anna on login2"), locked(run, "submitting"):
         pass
+
+
+def test_a_lock_taken_since_the_stale_one_was_seen_stays(make_run):
+    """Two processes see the same stale lock; the slower must not remove what the faster took."""
+    run = make_run()
+    stale = {"user": "anna", "host": socket.gethostname(), "pid": 2**22 + 1, "started": "1", "doing": "x", "since": 0}
+    lock = run.logs / "lock"
+    with locked(run, "submitting"):
+        mine = lock.read_text()
+        _remove(lock, stale)
+        assert lock.read_text() == mine
+        assert [path.name for path in run.logs.iterdir()] == ["lock"]
+    run.logs.mkdir(parents=True)
+    lock.write_text(json.dumps(stale))
+    _remove(lock, stale)
+    assert list(run.logs.iterdir()) == []
+    _remove(lock, stale)  # removed by the other already
+
+
+def test_a_stage_by_hand_does_not_run_beside_a_local_run(make_run):
+    run = make_run()
+    refuse_if_locked(run)
+    with locked(run, "running it locally"), pytest.raises(UserError, match=r"is running it locally since"):
+        refuse_beside_others(run, stage_named("train"), [0])
+    refuse_beside_others(run, stage_named("train"), [0])
+    assert not run.logs.exists()
 
 
 def test_slurm_without_sbatch_is_refused(tmp_path: Path, monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 from sae_genomics.cluster import attempts, reasons
 from sae_genomics.cluster.jobs import Job, add_jobs, read_jobs
 from sae_genomics.cluster.local import run_locally
+from sae_genomics.cluster.pipeline import refuse_beside_others
 from sae_genomics.cluster.plan import make_plan
 from sae_genomics.cluster.queue import make_comment
 from sae_genomics.cluster.reasons import Evidence, failure_reason
@@ -224,3 +225,46 @@ def test_paths_with_percent_signs(submitted):
     add_jobs(submitted, [Job("t", "u", "train", "42", "0", 0, 1, "", "", "", str(log), str(log))])
     (submitted.logs / "100%_42_0.err").write_text("x\n")
     assert Evidence(submitted).log_of(TRAIN, 0) == Path(submitted.logs / "100%_42_0.err")
+
+
+def test_letters_after_a_percent_sign_of_the_path_are_not_slurms(submitted):
+    log = submitted.logs / "a%%A%%j%%a_%A_%a.err"
+    add_jobs(submitted, [Job("t", "u", "train", "42", "0", 0, 1, "", "", "", str(log), str(log))])
+    (submitted.logs / "a%A%j%a_42_0.err").write_text("x\n")
+    assert Evidence(submitted).log_of(TRAIN, 0) == Path(submitted.logs / "a%A%j%a_42_0.err")
+
+
+def test_an_error_line_of_the_log_tells_more_than_its_exit_code(submitted, tools):
+    """No Python began, so there is no attempt; Slurm still knows the exit code of the script."""
+    tools(squeue=f"cat <<'END'\n{squeue_line(submitted, 0, 'FAILED', 'NonZeroExitCode', status=2 << 8)}\nEND")
+    assert shown(submitted)["layer_00"] == ("failed", "FAILED", "on n1: exit code 2")
+    line = (
+        "error: on n1: environment conda names no conda environment; see the environment section of the cluster profile"
+    )
+    (submitted.logs / "train_41_0.err").write_text(f"{line}\n")
+    assert shown(submitted)["layer_00"] == ("failed", "FAILED", f"on n1: {line}")
+
+
+def test_jobs_of_other_settings_are_told(submitted, tools):
+    lines = [squeue_line(submitted, 0, "RUNNING"), squeue_line(submitted, 1, "PENDING", "Resources", node="")]
+    tools(squeue="cat <<'END'\n" + "\n".join(lines) + "\nEND")
+
+    def text() -> str:
+        evidence = Evidence.gather(submitted)
+        return render(submitted, task_statuses(submitted, make_plan(submitted), evidence), evidence)
+
+    assert "other settings" not in text()
+    submitted.config.sae.k = 8
+    submitted.__dict__.pop("_bases")
+    assert "layer_01: job 41, Resources, with other settings than these" in text()
+    assert "jobs 41 were submitted with other settings than these" in text()
+
+
+def test_a_stage_by_hand_leaves_what_slurm_has(submitted, tools):
+    tools(squeue=f"cat <<'END'\n{squeue_line(submitted, 0, 'RUNNING')}\nEND", sbatch="exit 0", scontrol="exit 0")
+    with pytest.raises(
+        UserError, match=r"train layer_00 is in Slurm's queue: wait for it \(bash .*--watch\), or scancel 41"
+    ):
+        refuse_beside_others(submitted, TRAIN, range(4))
+    refuse_beside_others(submitted, TRAIN, [1])
+    refuse_beside_others(submitted, stage_named("extract"), [0])
