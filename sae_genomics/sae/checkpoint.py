@@ -24,6 +24,7 @@ def save_checkpoint(path: Path, state: SaeState, facts: dict[str, Any]) -> None:
         "format_version": FORMAT_VERSION,
         "batch_threshold": state.batch_threshold,
         "step": state.step,
+        "threshold_updates": state.threshold_updates,
         "facts": facts,
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors().items()}
@@ -46,4 +47,8 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[SaeState, dict[str, A
     except (SafetensorError, OSError, json.JSONDecodeError, KeyError) as error:
         say(f"{path.name}: cannot be read ({error}); training starts from the beginning")
         return None
-    return SaeState.from_tensors(tensors, header["batch_threshold"], header["step"]), header["facts"]
+    step = header["step"]
+    updates = header.get(
+        "threshold_updates", step
+    )  # checkpoints of earlier versions did not count: one update per step
+    return SaeState.from_tensors(tensors, header["batch_threshold"], step, updates), header["facts"]

@@ -12,7 +12,7 @@ from sae_genomics.sae.encode import TokenTopK, Weights, batch_top_k, row_norms
 from sae_genomics.sae.sparse import Entries, by_latent, decode, latent_gradients
 from sae_genomics.sae.spec import Spec
 from sae_genomics.sae.state import SaeState
-from sae_genomics.sae.step import BATCH_THRESHOLD_RATE, StepResult, auxk_size, clip_factor
+from sae_genomics.sae.step import StepResult, auxk_size, clip_factor
 
 
 class CpuStep:
@@ -83,7 +83,7 @@ class CpuStep:
         else:
             active, smallest = batch_top_k(centred, weights, spec.k, auxiliary)
             if smallest > 0:
-                state.batch_threshold += BATCH_THRESHOLD_RATE * (smallest - state.batch_threshold)
+                state.add_smallest(smallest)
         return active, auxiliary.entries(centred) if auxiliary is not None else None
 
     def _update(self, indptr: npt.NDArray[np.int64], scale: float, lr: float) -> None:

@@ -34,7 +34,7 @@ def fold(state: SaeState, spec: Spec, scale: float) -> Encoder:
     norm = state.W_dec.norm(dim=1).clamp(min=1e-8)
     threshold = None
     if spec.architecture in ("batchtopk", "matryoshka"):
-        threshold = torch.full((spec.d_sae,), state.batch_threshold / scale)
+        threshold = torch.full((spec.d_sae,), state.mean_smallest / scale)
     elif spec.architecture == "jumprelu":
         threshold = state.parameters["threshold"] * norm / scale
     return Encoder(

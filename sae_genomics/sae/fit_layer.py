@@ -29,7 +29,7 @@ from sae_genomics.sae.export import fold, save_sae
 from sae_genomics.sae.load import CFG_FILE, WEIGHTS_FILE, Encoder
 from sae_genomics.sae.log import Logger
 from sae_genomics.sae.quality import failed
-from sae_genomics.sae.spec import Spec, default_lr
+from sae_genomics.sae.spec import Spec, lower_lr
 from sae_genomics.sae.train import fit
 
 TRAINING_FILE = "training.json"
@@ -155,10 +155,9 @@ def refuse_failed(training: Training, measured: Evaluation) -> None:
     if not failed(fvu):
         return
     spec = training.spec
-    lower = min(spec.lr / 3, default_lr(spec.d_sae, spec.d_in))
     raise UserError(
         f"{training.label}: training failed: the SAE reproduces the activations no better than their mean does (FVU {fvu:.3g}; "
-        f"1 is the mean, 0 is perfect); lower the learning rate with --set sae.lr={lower:.2g} (now {spec.lr:.3g}), "
+        f"1 is the mean, 0 is perfect); lower the learning rate with --set sae.lr={lower_lr(spec):.2g} (now {spec.lr:.3g}), "
         f"or raise sae.steps (now {spec.steps:,})"
     )
 

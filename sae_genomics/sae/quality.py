@@ -31,7 +31,8 @@ def doubts(metrics: dict[str, Any]) -> list[str]:
     """
     where = "heldout" if metrics.get("heldout_tokens") else "train"
     fvu, l0 = (metrics.get(name if where == "heldout" else f"train_{name}") for name in ("fvu", "l0"))
-    return [text for text in (_high_fvu(fvu), _constant_rows(metrics, where), _l0(l0, metrics)) if text]
+    constant = _constant_rows(metrics, where)
+    return [constant] if constant else [text for text in (_high_fvu(fvu), _l0(l0, metrics)) if text]
 
 
 def _high_fvu(fvu: float | None) -> str:

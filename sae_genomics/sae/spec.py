@@ -88,6 +88,11 @@ def default_lr(d_sae: int, d_in: int) -> float:
     return min(2e-4 / math.sqrt(d_sae / 2**14) * math.sqrt(768 / d_in), MAX_DEFAULT_LR)
 
 
+def lower_lr(spec: Spec) -> float:
+    """What to try where spec.lr was too high: a third of it, and no more than the default."""
+    return min(spec.lr / 3, default_lr(spec.d_sae, spec.d_in))
+
+
 def nested_widths(d_sae: int) -> tuple[int, ...]:
     """Sizes of the nested dictionaries: d_sae / 16, / 8, / 4, / 2 and d_sae itself (Bussmann et al. 2025)."""
     return tuple(sorted({max(1, d_sae // part) for part in (16, 8, 4, 2, 1)}))

@@ -12,6 +12,7 @@ from sae_genomics.sae.spec import Spec
 _PARAMETERS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _COUNTER = "tokens_since_fired"
+BATCH_THRESHOLD_RATE = 0.01  # of the running mean that becomes the threshold of a saved BatchTopK SAE, as in SAELens
 
 
 @dataclass
@@ -22,7 +23,8 @@ class SaeState:
         W_dec float32 [d_sae, d_in]; b_dec float32 [d_in]; for JumpReLU threshold float32 [d_sae].
     exp_avg, exp_avg_sq: Adam's moments by parameter name.
     tokens_since_fired: int64 [d_sae], tokens seen since the latent was last active.
-    batch_threshold: running mean of the smallest selected activation (batch families), else 0.
+    batch_threshold: running mean, from 0 on, of the smallest selected activation (batch families), else 0.
+    threshold_updates: values that this mean has taken in.
     step: optimisation steps taken.
     """
 
@@ -32,6 +34,7 @@ class SaeState:
     tokens_since_fired: torch.Tensor
     batch_threshold: float = 0.0
     step: int = 0
+    threshold_updates: int = 0
 
     @property
     def W_enc(self) -> torch.Tensor:
@@ -57,6 +60,18 @@ class SaeState:
     def d_in(self) -> int:
         return self.W_dec.shape[1]
 
+    def add_smallest(self, smallest: float) -> None:
+        """Take the smallest activation that a batch selected into the running mean."""
+        self.batch_threshold += BATCH_THRESHOLD_RATE * (smallest - self.batch_threshold)
+        self.threshold_updates += 1
+
+    @property
+    def mean_smallest(self) -> float:
+        """The running mean without the pull of its start at 0: m / (1 - (1 - rate)^updates), as Adam corrects its moments."""
+        if not self.threshold_updates:
+            return 0.0
+        return self.batch_threshold / (1 - (1 - BATCH_THRESHOLD_RATE) ** self.threshold_updates)
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """Every tensor under a name of its own, for a checkpoint."""
         named = {_COUNTER: self.tokens_since_fired}
@@ -67,7 +82,9 @@ class SaeState:
         return named
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, torch.Tensor], batch_threshold: float, step: int) -> SaeState:
+    def from_tensors(
+        cls, tensors: dict[str, torch.Tensor], batch_threshold: float, step: int, threshold_updates: int
+    ) -> SaeState:
         """The state that `tensors` came from, its parameters in the order that sums over them take."""
         names = [name for name in _PARAMETERS if name in tensors]
         return cls(
@@ -77,11 +94,12 @@ class SaeState:
             tokens_since_fired=tensors[_COUNTER],
             batch_threshold=batch_threshold,
             step=step,
+            threshold_updates=threshold_updates,
         )
 
     def to(self, device: torch.device) -> SaeState:
         moved = {name: tensor.to(device) for name, tensor in self.tensors().items()}
-        return SaeState.from_tensors(moved, self.batch_threshold, self.step)
+        return SaeState.from_tensors(moved, self.batch_threshold, self.step, self.threshold_updates)
 
 
 def initial_state(spec: Spec, mean: torch.Tensor, seed: int) -> SaeState:

@@ -27,7 +27,6 @@ from sae_genomics.sae.spec import Spec
 from sae_genomics.sae.state import SaeState
 
 CLIP_NORM = 1.0
-BATCH_THRESHOLD_RATE = 0.01  # of the running mean that becomes the threshold of a saved BatchTopK SAE, as in SAELens
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from sae_genomics.sae.adam import adam_tensor
 from sae_genomics.sae.spec import Spec
 from sae_genomics.sae.state import SaeState
-from sae_genomics.sae.step import BATCH_THRESHOLD_RATE, StepResult, auxk_size, clip_factor
+from sae_genomics.sae.step import StepResult, auxk_size, clip_factor
 
 HIDDEN_ELEMENTS = 1 << 28
 GATHER_ELEMENTS = 1 << 24
@@ -137,7 +137,7 @@ class TorchStep:
             active = active.where(kept)
             if len(kept):
                 smallest = float(score[kept].min())
-                state.batch_threshold += BATCH_THRESHOLD_RATE * (smallest - state.batch_threshold)
+                state.add_smallest(smallest)
         return active, _joined(auxiliary) if k_aux else None
 
 

@@ -21,7 +21,7 @@ from sae_genomics.progress import Progress, say, stop_point, stop_requested
 from sae_genomics.sae.checkpoint import load_checkpoint, save_checkpoint
 from sae_genomics.sae.log import Logger
 from sae_genomics.sae.schedule import learning_rate
-from sae_genomics.sae.spec import Spec
+from sae_genomics.sae.spec import Spec, lower_lr
 from sae_genomics.sae.state import SaeState, initial_state
 from sae_genomics.sae.step import StepResult, make_step
 
@@ -136,7 +136,7 @@ def fit(
             result = step(x, lr)
             tokens += len(x)
             if not math.isfinite(result.loss):
-                raise UserError(_diverged(layer, state.step, lr, x))
+                raise UserError(_diverged(layer, state.step, spec, x))
             progress.advance(len(x), f"loss {result.mse:.4g}")
             if state.step % log_every == 0 or state.step == spec.steps:
                 values = _values(state, result, x, lr, tokens)
@@ -164,9 +164,12 @@ def _values(state: SaeState, result: StepResult, x: torch.Tensor, lr: float, tok
     }  # fmt: skip
 
 
-def _diverged(layer: int, step: int, lr: float, x: torch.Tensor) -> str:
+def _diverged(layer: int, step: int, spec: Spec, x: torch.Tensor) -> str:
     if not bool(np.isfinite(x.cpu().numpy()).all()):
         return (
             f"layer {layer}, step {step}: a batch of activations holds values that are not finite; extract them again"
         )
-    return f"layer {layer}, step {step}: the loss is no longer a number at learning rate {lr:.3g}; try --set sae.lr={lr / 3:.2g}"
+    return (
+        f"layer {layer}, step {step}: the loss is no longer a number at learning rate {spec.lr:.3g}; "
+        f"try --set sae.lr={lower_lr(spec):.2g}"
+    )
