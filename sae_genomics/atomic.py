@@ -20,6 +20,7 @@ from sae_genomics.errors import UserError
 from sae_genomics.processes import process_start
 
 PREFIX = ".partial-"
+UNFINISHED = ".unfinished-"  # of files that a later attempt goes on from
 # Hosts' names have dashes and dots too; the dot within the process tells where such a name ends.
 _PARTS = re.compile(r"(?P<host>.+)-(?P<pid>\d+)\.(?P<started>\d+|alive|None)-\d+-(?P<final>.+)")
 _PARTS_OF_OLD = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-\d+-(?P<final>.+)")  # as earlier versions named them

@@ -19,9 +19,8 @@ from sae_genomics.activations.lanes import Lanes
 from sae_genomics.activations.sampling import stored_tokens
 from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, stored_fingerprint, write_tokens
 from sae_genomics.activations.summary import Summary
-from sae_genomics.activations.unfinished import PREFIX as UNFINISHED
 from sae_genomics.activations.unfinished import DamagedRows, Keeper
-from sae_genomics.atomic import atomic_path
+from sae_genomics.atomic import UNFINISHED, atomic_path
 from sae_genomics.errors import UserError
 from sae_genomics.models import load_model, pick_device
 from sae_genomics.progress import Progress, say, stop_point

@@ -28,7 +28,7 @@ from sae_genomics.activations.chunks import read_chunks
 from sae_genomics.activations.dtypes import DISK_DTYPES
 from sae_genomics.activations.store import ActivationWriter
 from sae_genomics.activations.summary import Summary
-from sae_genomics.atomic import Partial, atomic_path, partial_named, partials_in
+from sae_genomics.atomic import UNFINISHED, Partial, atomic_path, partial_named, partials_in
 from sae_genomics.errors import Interrupted
 from sae_genomics.identity import hash_values
 from sae_genomics.leftovers import has_ended
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from sae_genomics.run import Run
 
 KEEP_SECONDS = 20.0  # at most so much work is lost, and the windows at work
-PREFIX = ".unfinished-"
 FORMAT_VERSION = 1
 _KEY = "sae_genomics"
 
@@ -51,7 +50,7 @@ class DamagedRows(Exception):
 def state_file(run: Run, task: int) -> Path:
     """What says how far a shard is; there while it is unfinished."""
     tokens = run.tokens_file(task)
-    return tokens.with_name(f"{PREFIX}{tokens.stem}.safetensors")
+    return tokens.with_name(f"{UNFINISHED}{tokens.stem}.safetensors")
 
 
 def _digest(facts: dict[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> str:
@@ -215,7 +214,7 @@ class Keeper:
         layers = {}
         for name, file_name in facts["files"].items():
             path = self._run.activations_file(int(name), self._task).with_name(file_name)
-            partial = partial_named(path, PREFIX)
+            partial = partial_named(path, UNFINISHED)
             if not path.exists() or partial is None or not self._has_ended(partial):
                 return self._nothing(f"{path} is not there, or another attempt may still write it")
             layers[int(name)] = KeptLayer(
@@ -244,7 +243,7 @@ class Keeper:
     def _remove_unused(self) -> None:
         name = self._run.activations_file(0, self._task).name
         for folder in self._folders:
-            for partial in partials_in(folder, PREFIX):
+            for partial in partials_in(folder, UNFINISHED):
                 used = self.refers_to(partial.path) or partial.path in self._open
                 if partial.final == name and not used and self._has_ended(partial):
                     partial.remove()

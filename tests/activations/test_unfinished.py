@@ -110,7 +110,8 @@ def test_a_shard_stopped_twice_ends_bit_for_bit(prepared, small_windows, stop_af
     assert contents(run) == contents(undisturbed)
     assert hidden(run) == []
     twice = len(first) + len(second) + len(third) - len(all_batches)
-    assert 0 < twice <= 4, "nothing but the windows at work is computed again"
+    assert len(third) < len(all_batches)
+    assert twice <= 4, "nothing but the windows at work is computed again"
 
 
 def test_batches_side_by_side_stopped_end_bit_for_bit(prepared, small_windows, stop_after, monkeypatch):
@@ -299,7 +300,9 @@ sys.exit(main(["stage", "extract", "--config", sys.argv[1], "--task", "0"]))
 
     def start(of, pause):
         config = tmp_path / f"{of.checkpoints.parent.name}.yaml"
-        return subprocess.Popen([sys.executable, "-c", code, str(config), str(pause)], stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            [sys.executable, "-c", code, str(config), str(pause)], stderr=subprocess.PIPE, text=True
+        )
 
     assert start(undisturbed, 0).wait() == 0
     process = start(run, 0.3)
