@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sae_genomics import __version__
 from sae_genomics.config import dump_config, load_config
-from sae_genomics.errors import EXIT_BUG, EXIT_DONE, EXIT_REQUEUE, EXIT_USER, Interrupted, one_line
+from sae_genomics.errors import EXIT_BUG, EXIT_DONE, EXIT_REQUEUE, EXIT_USER, Interrupted, UserError, one_line
 from sae_genomics.progress import catch_stop_signals, say
 from sae_genomics.run import Run
 from sae_genomics.stages import STAGES, Stage, stage_named
@@ -176,15 +176,25 @@ def _pipeline(arguments: argparse.Namespace) -> int:
 
 
 def _stage(arguments: argparse.Namespace) -> int:
-    from sae_genomics.execute import execute_all
+    from sae_genomics.cluster.attempts import run_tasks
 
     catch_stop_signals()
     run = Run(load_config(arguments.config, arguments.overrides), arguments.config)
     run.check(overwrite=arguments.overwrite)
     stage = stage_named(arguments.stage)
-    if arguments.task is not None:
-        return execute_all(run, stage, [arguments.task])
-    return execute_all(run, stage, range(run.n_tasks(stage)))
+    n_tasks = run.n_tasks(stage)
+    if arguments.task is None:
+        tasks = list(range(n_tasks))
+    elif 0 <= arguments.task < n_tasks:
+        tasks = [arguments.task]
+    else:
+        last = f"0 to {n_tasks - 1}" if n_tasks > 1 else "0 alone"
+        raise UserError(
+            f"--task {arguments.task}: stage {stage.name} of run {run.name} has {n_tasks} task{'s'[: n_tasks > 1]}, {last}; "
+            "leave --task out to run all that are not done"
+        )
+    codes = set(run_tasks(run, stage, tasks).values()) - {EXIT_DONE}
+    return EXIT_BUG if EXIT_BUG in codes else max(codes, default=EXIT_DONE)
 
 
 def _status(arguments: argparse.Namespace) -> int:

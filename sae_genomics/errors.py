@@ -25,10 +25,10 @@ class Interrupted(Exception):
 class DamagedArtifact(Exception):
     """A file that was complete once cannot be read now. The pipeline names it and makes it again.
 
-    path: that file, where one alone is to blame.
+    path: that file.
     """
 
-    def __init__(self, message: str, path: Path | None = None):
+    def __init__(self, message: str, path: Path):
         super().__init__(message)
         self.path = path
 
@@ -48,7 +48,7 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, DamagedArtifact):
-        return f"{error}; delete that file and type the same command again to make it anew"
+        return f"{error}; delete {error.path} and run the same command again to make it anew"
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         where = error.filename or "while writing"
         return (

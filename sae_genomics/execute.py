@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
-import math
 import os
 import platform
 import resource
@@ -12,20 +11,22 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections import Counter
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from sae_genomics import __version__
-from sae_genomics.at_once import beside_others, out_of_memory, run_at_once, wait_until_alone
+from sae_genomics import __version__, content
+from sae_genomics.at_once import beside_others, out_of_memory, wait_until_alone
 from sae_genomics.atomic import remove_empty_folders
-from sae_genomics.errors import EXIT_BUG, EXIT_DONE, EXIT_USER, DamagedArtifact, UserError, one_line
+from sae_genomics.claims import claim, release, wait_for
+from sae_genomics.errors import EXIT_BUG, EXIT_USER, DamagedArtifact, UserError, one_line
 from sae_genomics.leftovers import remove_leftovers_of
 from sae_genomics.progress import duration, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import STAGES, Stage, needed_tasks
 
+_TRIES = 2  # to read a damaged input: another process may make it again first
 _REPORTED_PACKAGES = ("torch", "numpy", "anndata", "sae-lens", "h5py", "scipy", "scanpy")
 
 
@@ -47,12 +48,12 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
     stop_point()
     if state.status == "stale":
         say(f"{label}: stale ({state.why}); it is made again")
-    run.manifest_file(stage, task).unlink(missing_ok=True)
+    run.keep_finished(stage, task)
     remove_leftovers_of(run, stage, task)
     give_back_memory()
     started, clock = datetime.now(timezone.utc), time.monotonic()
     say(f"{label}: started")
-    _call(run, stage, task)
+    made_from = _call(run, stage, task)
     seconds = time.monotonic() - clock
     run.write_manifest(
         stage,
@@ -65,6 +66,7 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
             "job": os.environ.get("SLURM_JOB_ID"),
             "versions": versions(),
         },
+        made_from,
     )
     run.heartbeat_file(stage, task).unlink(missing_ok=True)
     remove_leftovers_of(run, stage, task)  # of attempts on other hosts that seemed alive when this one began
@@ -72,23 +74,26 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
     return True
 
 
-_made_at: dict[Path, float] = {}  # inputs that this process made again, and when (time.monotonic)
-
-
-def _call(run: Run, stage: Stage, task: int) -> None:
-    """Do the task's work, and begin it anew while that helps.
+def _call(run: Run, stage: Stage, task: int) -> dict[str, str | None]:
+    """Do the task's work, and begin it anew while that helps. Returns what it was made from (`Contents.read_by`).
 
     An input that turns out damaged is made again. What lacked the accelerator's memory beside other tasks is tried once more without
     them. Both wait for tasks beside this one to end: they may read the same input, or need the memory.
     """
-    made_again: set[Path] = set()
+    met: Counter[Path] = Counter()  # damaged inputs
     alone = False
     while True:
-        began, damaged, owner = time.monotonic(), None, None
+        damaged, owner = None, None
         try:
-            return stage.call(run, task)
+            made_from = run.contents.read_by(stage, task)
+            if stage.partial:
+                _set_aside_damaged(run, stage, task)
+            else:
+                run.verify_inputs(stage, task)
+            stage.call(run, task)
+            return made_from
         except DamagedArtifact as damage:
-            owner = None if damage.path in made_again else _maker(run, stage, damage.path)
+            owner = _maker(run, stage, damage.path) if met[damage.path] < _TRIES else None
             if owner is None:
                 raise
             damaged, what = damage.path, str(damage)
@@ -104,47 +109,59 @@ def _call(run: Run, stage: Stage, task: int) -> None:
             )
         wait_until_alone()
         if damaged is not None and owner is not None:
-            made_again.add(damaged)
-            if _made_at.get(damaged, -math.inf) < began:  # else another task found it damaged too, and was first
-                say(f"{what}; it is made again")
-                damaged.unlink(missing_ok=True)
-                execute(run, *owner)
-                _made_at[damaged] = time.monotonic()
+            met[damaged] += 1
+            _make_again(run, owner, damaged, what, surely=met[damaged] == _TRIES)
 
 
-def _maker(run: Run, stage: Stage, path: Path | None) -> tuple[Stage, int] | None:
+def _make_again(run: Run, owner: tuple[Stage, int], damaged: Path, what: str, surely: bool) -> None:
+    """Have a damaged file's own stage make it again. Where other processes met it too, one does it and the others wait.
+
+    surely: even where the file is just as it was written, so that this was not what is wrong with it.
+    """
+    claimed, sign, label = _claim_file(run, *owner), run.heartbeat_file(*owner), run.label(*owner)
+    if not claim(claimed, sign, label):
+        return
+    try:
+        entry = run.recorded(*owner, damaged) or {}
+        if (
+            not surely
+            and run.state(*owner).done
+            and "hash" in entry
+            and damaged.exists()
+            and content.is_whole(damaged, entry)
+        ):
+            return  # another process was first
+        say(f"{what}; it is made again")
+        damaged.unlink(missing_ok=True)
+        execute(run, *owner)
+    finally:
+        release(claimed, up_to=run.config.paths.logs)
+
+
+def _set_aside_damaged(run: Run, stage: Stage, task: int) -> None:
+    """What is damaged of a partial stage's inputs counts as missing from now on: it is named, and the rest is used."""
+    while True:
+        try:
+            return run.verify_inputs(stage, task)
+        except DamagedArtifact as damage:
+            owner = _maker(run, stage, damage.path)
+            if owner is None:
+                raise
+            say(f"{damage}; {run.label(*owner)} is to be made again")
+            run.manifest_file(*owner).unlink(missing_ok=True)
+
+
+def _claim_file(run: Run, stage: Stage, task: int) -> Path:
+    return run.logs / "claims" / f"{stage.name}_{run.unit_key(stage, task)}.json"
+
+
+def _maker(run: Run, stage: Stage, path: Path) -> tuple[Stage, int] | None:
     """The task of an earlier stage that leaves `path`."""
     for earlier in STAGES[: STAGES.index(stage)] if stage in STAGES else ():
         for task in range(run.n_tasks(earlier)):
             if path in earlier.files(run, task):
                 return earlier, task
     return None
-
-
-def execute_all(run: Run, stage: Stage, tasks: Sequence[int]) -> int:
-    """Run tasks one after the other, or several at once; a failing one stops only itself. Returns the exit code of the worst.
-
-    Interrupted passes through: what asked to stop meant all of them.
-    """
-
-    def work(task: int) -> int:
-        try:
-            execute(run, stage, task)
-            return EXIT_DONE
-        except (
-            UserError,
-            DamagedArtifact,
-            OSError,
-            MemoryError,
-            ArithmeticError,
-            RuntimeError,
-            ValueError,
-            LookupError,
-        ) as error:
-            return report_failure(run, stage, task, error)
-
-    failures = set(run_at_once(run, stage, tasks, work).values()) - {EXIT_DONE}
-    return EXIT_BUG if EXIT_BUG in failures else max(failures, default=EXIT_DONE)
 
 
 def report_failure(run: Run, stage: Stage, task: int, error: Exception) -> int:
@@ -166,6 +183,13 @@ def _check_inputs(run: Run, stage: Stage, task: int) -> None:
     layer = run.layers[task] if stage.unit == "layer" else None
     for need, each in needed_tasks(run, stage, task):
         state = run.state(need, each, layer=layer)
+        if not state.done:
+            wait_for(_claim_file(run, need, each), run.heartbeat_file(need, each), run.label(need, each))
+            state = run.state(need, each, layer=layer)
+        if state.damaged is not None:
+            wait_until_alone()
+            _make_again(run, (need, each), state.damaged, f"{state.damaged.parent / state.why}", surely=False)
+            state = run.state(need, each, layer=layer)
         if not state.done:
             script = Path("scripts") / f"{need.number:02d}_{need.name}.py"
             config = run.config_file or "CONFIG"

@@ -1,7 +1,7 @@
 """Run: every path of a run, and which of its tasks are done, missing or stale.
 
-A task is done when every file it must leave is there with the size and the fingerprint its manifest
-records, and that fingerprint is the one today's config asks for. Fingerprints depend on configuration and
+A task is done when every file it must leave is there as its manifest records it, when its fingerprint is the one that today's config asks for,
+and when it was made from the very files that the stages before it have today. Fingerprints depend on configuration and
 input identity alone, never on time or place, so a status can be told without a scheduler.
 """
 
@@ -17,8 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sae_genomics import content
 from sae_genomics.atomic import read_json, write_json
 from sae_genomics.config import RunConfig
+from sae_genomics.contents import Contents
 from sae_genomics.errors import UserError
 from sae_genomics.identity import hash_file, hash_values
 
@@ -28,14 +30,19 @@ if TYPE_CHECKING:
 Status = Literal["done", "missing", "stale"]
 _PROBED = 16  # tasks that tell how long a look at one takes
 _SLOW_TASK_SECONDS = 0.005
+_VERIFIED_BYTES = 8 << 30  # most that one process reads to tell a copied file from a changed one
 
 
 @dataclass(frozen=True)
 class State:
-    """Whether a task is done, and if not, why (one clause for a reader)."""
+    """Whether a task is done, and if not, why (one clause for a reader).
+
+    damaged: the file that is there and does not hold what was written.
+    """
 
     status: Status
     why: str = ""
+    damaged: Path | None = None
 
     @property
     def done(self) -> bool:
@@ -57,6 +64,9 @@ class Run:
         self.checkpoints = config.paths.checkpoints / name
         self.results = config.paths.results / name
         self.logs = config.paths.logs / name
+        self.contents = Contents(self)
+        self._verified: dict[tuple[str, int], bool] = {}  # (file, its time) -> whether it is as recorded
+        self._verified_bytes = 0
 
     # --- paths: every artifact of the design, once ---
 
@@ -210,6 +220,11 @@ class Run:
                     chosen[full] = _contents(values[section][each]) if full in FILE_KEYS else values[section][each]
         return chosen
 
+    def values(self, keys: Sequence[str]) -> dict[str, Any]:
+        """`section.key` → value, of some settings."""
+        pairs = {key: key.split(".") for key in keys}
+        return {key: getattr(getattr(self.config, section), name) for key, (section, name) in pairs.items()}
+
     def base_fingerprint(self, stage: Stage) -> str:
         """Hash of the stage's name, format version, config values and its inputs' base fingerprints."""
         cache: dict[str, str] = self.__dict__.setdefault("_bases", {})
@@ -230,13 +245,12 @@ class Run:
 
         layer: look only at the files of this layer and at those that belong to none; default: all of them.
         """
-        manifest = read_json(self.manifest_file(stage, task))
-        manifest = manifest if isinstance(manifest, dict) else {}
+        manifest = self._manifest(stage, task)
         recorded = manifest.get("files", {})
         if not recorded:
             return State("missing", "not finished yet")
         # A file's fingerprint follows from the stage's and from which file it is; only a partial stage's parts may vary.
-        same_base = not stage.partial and manifest.get("base") == self.base_fingerprint(stage)
+        same_base = not stage.partial and not stage.varying and manifest.get("base") == self.base_fingerprint(stage)
         stale = False
         prefix = f"{self._root(stage)}{os.sep}"
         for path, parts in stage.files(self, task).items():
@@ -245,15 +259,93 @@ class Run:
             text = os.fspath(path)
             entry = recorded.get(text.removeprefix(prefix))
             try:
-                size = os.stat(text).st_size
+                file = os.stat(text)
             except OSError:
                 return State("missing", f"{path.name} is not there")
             if entry is None:
                 return State("missing", f"{path.name} was not finished")
-            if entry["size"] != size:
-                return State("missing", f"{path.name} is damaged: {size:,} bytes instead of {entry['size']:,}")
+            if entry["size"] != file.st_size:
+                size = f"{file.st_size:,} bytes instead of {entry['size']:,}"
+                return State("missing", f"{path.name} is damaged: {size}", damaged=path)
+            if entry.get("mtime_ns", file.st_mtime_ns) != file.st_mtime_ns and not self._is_whole(path, file, entry):
+                return State("missing", f"{path.name} is damaged: its content is not what was written", damaged=path)
             stale = stale or not (same_base or entry["fingerprint"] == self.fingerprint(stage, **parts))
-        return State("stale", self._why_stale(stage, manifest)) if stale else State("done")
+        if stale:
+            return State("stale", self._why_stale(stage, manifest))
+        remade = self._remade_inputs(stage, task, manifest)
+        return State("stale", f"{' and '.join(remade)} came out different since") if remade else State("done")
+
+    def _manifest(self, stage: Stage, task: int) -> dict[str, Any]:
+        manifest = read_json(self.manifest_file(stage, task))
+        return manifest if isinstance(manifest, dict) and isinstance(manifest.get("files", {}), dict) else {}
+
+    def _is_whole(self, path: Path, file: os.stat_result, entry: dict[str, Any]) -> bool:
+        """Whether a file that was touched, copied or changed since it was recorded still holds what was written.
+
+        One process reads so many bytes for this and no more: a copied run of terabytes is believed, and verified when it is read.
+        """
+        key = (os.fspath(path), file.st_mtime_ns)
+        if key not in self._verified:
+            if self._verified_bytes + file.st_size > _VERIFIED_BYTES:
+                return True
+            self._verified_bytes += file.st_size
+            self._verified[key] = content.is_whole(path, entry)
+        return self._verified[key]
+
+    def _remade_inputs(self, stage: Stage, task: int, manifest: dict[str, Any]) -> list[str]:
+        """The stages whose files are not those that a task was made from."""
+        made_from = manifest.get("made_from")
+        if not made_from:
+            return []
+        today = self.contents.read_by(stage, task)
+        return [name for name, token in today.items() if token and made_from.get(name) not in (None, token)]
+
+    def keep_finished(self, stage: Stage, task: int) -> None:
+        """Before a task is done again: leave in its manifest only the files that may stay as they are.
+
+        Those are whole, of today's settings and made from today's inputs. A stage asks `finished_files` for them.
+        """
+        manifest = self._manifest(stage, task)
+        kept = {}
+        if manifest and not stage.partial and not self._remade_inputs(stage, task, manifest):
+            root = self._root(stage)
+            for path, parts in stage.files(self, task).items():
+                name = path.relative_to(root).as_posix()
+                entry = manifest["files"].get(name)
+                if (
+                    entry is not None
+                    and entry["fingerprint"] == self.fingerprint(stage, **parts)
+                    and _is_there(path, entry)
+                ):
+                    kept[name] = entry
+        if kept:
+            write_json(self.manifest_file(stage, task), {**manifest, "files": kept})
+        else:
+            self.manifest_file(stage, task).unlink(missing_ok=True)
+
+    def finished_files(self, stage: Stage, task: int) -> set[Path]:
+        """Files of a task that its manifest records."""
+        return {self._root(stage) / name for name in self._manifest(stage, task).get("files", {})}
+
+    def recorded(self, stage: Stage, task: int, path: Path) -> dict[str, Any] | None:
+        """What a task's manifest says of one of its files: size, content hash and fingerprint."""
+        found: dict[str, Any] | None = (
+            self._manifest(stage, task).get("files", {}).get(path.relative_to(self._root(stage)).as_posix())
+        )
+        return found
+
+    def verify_inputs(self, stage: Stage, task: int) -> None:
+        """Compare the files that a task reads with what was recorded of them. Raises DamagedArtifact naming the first that differs."""
+        from sae_genomics.stages import read_tasks
+
+        layer = self.layers[task] if stage.unit == "layer" else None
+        for source, each in read_tasks(self, stage, task):
+            root, manifest = self._root(source), self._manifest(source, each)
+            for name, entry in manifest.get("files", {}).items():
+                # What only the report reads may be large, and is left to it.
+                is_read = stage.partial or not entry.get("side") or entry["size"] <= content.WHOLE_FILE_BYTES
+                if is_read and (layer is None or entry.get("layer", layer) == layer):
+                    content.check(root / name, entry)
 
     def states(self, stage: Stage) -> list[State]:
         """Every task's state. Where the file system is far away, many tasks are looked at side by side."""
@@ -265,8 +357,13 @@ class Run:
                 return first + list(pool.map(lambda task: self.state(stage, task), tasks[_PROBED:]))
         return first + [self.state(stage, task) for task in tasks[_PROBED:]]
 
-    def write_manifest(self, stage: Stage, task: int, facts: dict[str, Any]) -> None:
-        """Record that a task's files are complete. Raises RuntimeError when one of them is missing."""
+    def write_manifest(
+        self, stage: Stage, task: int, facts: dict[str, Any], made_from: dict[str, str | None] | None = None
+    ) -> None:
+        """Record that a task's files are complete. Raises RuntimeError when one of them is missing.
+
+        made_from: `contents.read_by` as it was before the task read anything; by default as it is now.
+        """
         from sae_genomics.stages import stage_named
 
         root = self._root(stage)
@@ -275,8 +372,10 @@ class Run:
             if not path.exists():
                 raise RuntimeError(f"stage {stage.name} task {task} ended without {path}")
             files[path.relative_to(root).as_posix()] = {
-                "size": os.stat(path).st_size,
+                **content.record(path),
                 "fingerprint": self.fingerprint(stage, **parts),
+                **({"layer": parts["layer"]} if "layer" in parts else {}),
+                **({"side": True} if stage.side_files & {path.name, path.parent.name} else {}),
             }
         self._record_owner()
         write_json(
@@ -286,9 +385,10 @@ class Run:
                 "unit": self.unit_key(stage, task),
                 "version": stage.version,
                 "base": self.base_fingerprint(stage),
-                "config": self.config_values(stage),
+                "config": self.config_values(stage) | self.values(stage.varying),
                 "inputs": {need: self.base_fingerprint(stage_named(need)) for need in stage.needs},
                 "identities": self.identities if not stage.needs else {},
+                "made_from": self.contents.read_by(stage, task) if made_from is None else made_from,
                 "files": files,
                 **facts,
             },
@@ -303,7 +403,7 @@ class Run:
 
         if manifest.get("version") != stage.version:
             return "written by another version of this stage"
-        then, now = manifest.get("config", {}), self.config_values(stage)
+        then, now = manifest.get("config", {}), self.config_values(stage) | self.values(stage.varying)
         changed = [key for key in now if then.get(key, ...) != json.loads(json.dumps(now[key]))]
         if changed:
             return "; ".join(f"{key} was {then.get(key)}, is {now[key]}" for key in changed[:3])
@@ -364,6 +464,17 @@ class Run:
         owner = self._owner()
         if read_json(self._owner_file) != owner:
             write_json(self._owner_file, owner)
+
+
+def _is_there(path: Path, entry: dict[str, Any]) -> bool:
+    try:
+        file = os.stat(path)
+        same = file.st_size == entry["size"]
+        return same and (
+            entry.get("mtime_ns") == file.st_mtime_ns or ("hash" in entry and content.is_whole(path, entry))
+        )
+    except OSError:
+        return False
 
 
 # Lists of files whose content, not whose place, decides what comes out.

@@ -21,21 +21,26 @@ class Stage:
     number: its place, as in `scripts/03_train.py`.
     unit: what one task works on.
     needs: stages whose tasks come first; a layer's task waits for the same layer's, or for all shards.
+    reads: stages whose files a task reads. When their content changes, what was made from it is stale.
     keys: config sections or `section.key`s that its result depends on.
     ignores: `section.key`s within those that it does not depend on.
     root: where its files and manifests stand.
     function: `module:name`, called as name(run, task).
     fitting: `module:name`, called as name(run, n): how many of n tasks one process can do at once; without it one.
     files: (run, task) → files the task must leave, each with what distinguishes its fingerprint.
+    side_files: names of files, and of folders of files, whose content decides nothing that other stages but the report make.
     version: raised whenever the meaning of its files changes.
     gpu: whether a task can use one.
     partial: whether it runs although some of its inputs are missing.
+    varying: config keys, `section.key`, on which some of its files depend and others do not; those that do name them in what
+        distinguishes them.
     """
 
     name: str
     number: int
     unit: Literal["run", "shard", "layer"]
     needs: tuple[str, ...]
+    reads: tuple[str, ...]
     keys: tuple[str, ...]
     root: Literal["checkpoints", "results"]
     function: str
@@ -43,8 +48,10 @@ class Stage:
     fitting: str | None = None
     version: int = 1
     ignores: frozenset[str] = frozenset()
+    side_files: frozenset[str] = frozenset()
     gpu: bool = False
     partial: bool = False
+    varying: tuple[str, ...] = ()
 
     def call(self, run: Run, task: int) -> None:
         """Do one task's work, in this process."""
@@ -74,7 +81,11 @@ def _extract_files(run: Run, shard: int) -> Files:
     return files
 
 
-SAE_FILES = ("cfg.json", "sae_weights.safetensors", "sparsity.safetensors", "metrics.json")
+TRAINED_FILES = ("cfg.json", "sae_weights.safetensors")
+EVALUATED_FILES = ("sparsity.safetensors", "metrics.json")
+SAE_FILES = TRAINED_FILES + EVALUATED_FILES
+SECOND_SEED = "second_seed"  # folder of the SAE that sae.stability compares with
+EVALUATION_KEYS = ("sae.stability", "sae.evaluate_tokens", "sae.loss_recovered_cells")
 ASSOCIATE_FILES = (
     "features.parquet", "feature_genes.parquet", "feature_cell_types.parquet", "neuron_genes.parquet",
     "cell_type_baselines.parquet", "features.h5ad",
@@ -83,8 +94,14 @@ VALIDATE_FILES = ("feature_terms.parquet", "annotation_nulls.parquet")
 
 
 def _train_files(run: Run, task: int) -> Files:
+    """Only what the evaluation leaves depends on its settings."""
     layer = run.layers[task]
-    return {run.sae_dir(layer) / name: {"layer": layer} for name in SAE_FILES}
+    folder, evaluation = run.sae_dir(layer), run.values(EVALUATION_KEYS)
+    files: Files = {folder / name: {"layer": layer} for name in TRAINED_FILES}
+    files |= {folder / name: {"layer": layer, "evaluation": evaluation} for name in EVALUATED_FILES}
+    if run.config.sae.stability:
+        files |= {folder / SECOND_SEED / name: {"layer": layer} for name in TRAINED_FILES}
+    return files
 
 
 def _associate_files(run: Run, task: int) -> Files:
@@ -98,50 +115,54 @@ def _validate_files(run: Run, task: int) -> Files:
 
 
 def _report_files(run: Run, task: int) -> Files:
-    """The report is made of what is done: it is stale as soon as that set changes."""
+    """The report is made of what is done: it is stale as soon as that set, or what those files hold, changes."""
     done = [
-        f"{stage.name}/{run.unit_key(stage, each)}"
-        for stage in STAGES
-        if stage.name != "report"
+        f"{stage.name}/{run.unit_key(stage, each)}={run.contents.of_task(stage, each)}"
+        for stage in _WORK
         for each in range(run.n_tasks(stage))
         if run.state(stage, each).done
     ]
     files = [run.report_file] + ([run.dashboard_file] if run.config.report.dashboard else [])
-    return {path: {"layers": run.layers, "done": done} for path in files}
+    parts = {"layers": run.layers, "done": done, "evaluation": run.values(EVALUATION_KEYS)}
+    return dict.fromkeys(files, parts)
 
 
-STAGES: tuple[Stage, ...] = (
+_WORK: tuple[Stage, ...] = (
     Stage(
-        name="prepare", number=1, unit="run", needs=(), root="results",
+        name="prepare", number=1, unit="run", needs=(), reads=(), root="results",
         keys=("run.seed", "data", "model.family", "activations.cells_per_shard", "activations.tokens_per_cell"),
-        function="sae_genomics.data.prepare:run_task", files=_prepare_files,
+        function="sae_genomics.data.prepare:run_task", files=_prepare_files, side_files=frozenset({"plan.json"}),
     ),
     Stage(
-        name="extract", number=2, unit="shard", needs=("prepare",), root="checkpoints",
+        name="extract", number=2, unit="shard", needs=("prepare",), reads=("prepare",), root="checkpoints",
         keys=("model", "activations"),
         function="sae_genomics.activations.extract:run_task", files=_extract_files, gpu=True,
     ),
     Stage(
-        name="train", number=3, unit="layer", needs=("extract",), root="checkpoints",
-        keys=("run.seed", "sae"),
+        name="train", number=3, unit="layer", needs=("extract",), reads=("prepare", "extract"), root="checkpoints",
+        keys=("run.seed", "sae"), ignores=frozenset(EVALUATION_KEYS), varying=EVALUATION_KEYS, version=2,
         function="sae_genomics.sae.task:run_task", fitting="sae_genomics.sae.memory:layers_at_once", files=_train_files, gpu=True,
+        side_files=frozenset({*EVALUATED_FILES, SECOND_SEED}),
     ),
     Stage(
-        name="associate", number=4, unit="layer", needs=("train",), root="results",
+        name="associate", number=4, unit="layer", needs=("train",), reads=("prepare", "extract", "train"), root="results",
         keys=("run.seed", "associations"),
         function="sae_genomics.associations.task:run_task", files=_associate_files, gpu=True,
+        side_files=frozenset({"features.h5ad"}),
     ),
     Stage(
-        name="validate", number=5, unit="layer", needs=("associate",), root="results",
+        name="validate", number=5, unit="layer", needs=("associate",), reads=("prepare", "associate"), root="results",
         keys=("run.seed", "validation"),
         function="sae_genomics.validation.task:run_task", files=_validate_files,
     ),
-    Stage(
-        name="report", number=9, unit="run", needs=("validate",), root="results",
-        keys=("report",),
-        function="sae_genomics.report.task:run_task", files=_report_files, partial=True,
-    ),
 )  # fmt: skip
+# Made of whatever is done of all the others, the activations themselves left out.
+_REPORT = Stage(
+    name="report", number=9, unit="run", needs=tuple(stage.name for stage in _WORK),
+    reads=tuple(stage.name for stage in _WORK if stage.unit != "shard"), root="results", keys=("report",),
+    function="sae_genomics.report.task:run_task", files=_report_files, partial=True,
+)  # fmt: skip
+STAGES: tuple[Stage, ...] = (*_WORK, _REPORT)
 
 
 def stage_named(name: str) -> Stage:
@@ -154,9 +175,18 @@ def stage_named(name: str) -> Stage:
 
 def needed_tasks(run: Run, stage: Stage, task: int) -> list[tuple[Stage, int]]:
     """The tasks that must be done before this one: the same layer's, or all of a stage with other units."""
+    return _counterparts(run, stage, task, stage.needs)
+
+
+def read_tasks(run: Run, stage: Stage, task: int) -> list[tuple[Stage, int]]:
+    """The tasks whose files this one reads, likewise."""
+    return _counterparts(run, stage, task, stage.reads)
+
+
+def _counterparts(run: Run, stage: Stage, task: int, names: tuple[str, ...]) -> list[tuple[Stage, int]]:
     tasks = []
-    for name in stage.needs:
-        need = stage_named(name)
-        same_unit = need.unit == stage.unit == "layer"
-        tasks += [(need, each) for each in ([task] if same_unit else range(run.n_tasks(need)))]
+    for name in names:
+        other = stage_named(name)
+        same_unit = other.unit == stage.unit == "layer"
+        tasks += [(other, each) for each in ([task] if same_unit else range(run.n_tasks(other)))]
     return tasks

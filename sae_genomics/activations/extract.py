@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,18 +18,16 @@ from sae_genomics.activations.cutting import cut_batches, cut_pieces, cut_window
 from sae_genomics.activations.dtypes import item_bytes
 from sae_genomics.activations.lanes import Lanes
 from sae_genomics.activations.sampling import stored_tokens
-from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, stored_fingerprint, write_tokens
+from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, write_tokens
 from sae_genomics.activations.summary import Summary
 from sae_genomics.activations.unfinished import DamagedRows, Keeper
 from sae_genomics.atomic import UNFINISHED, atomic_path
 from sae_genomics.errors import UserError
 from sae_genomics.models import load_model, pick_device
 from sae_genomics.progress import Progress, say, stop_point
-from sae_genomics.stages import Stage, stage_named
+from sae_genomics.stages import stage_named
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sae_genomics.data.tokenise import Tokens
     from sae_genomics.models import CellModel
     from sae_genomics.run import Run
@@ -55,8 +54,9 @@ def run_task(run: Run, task: int) -> None:
 
 def _extract(run: Run, task: int) -> None:
     stage = stage_named("extract")
-    layers = [layer for layer in run.layers if not _there(run, stage, task, run.activations_file(layer, task))]
-    write_token_file = not _there(run, stage, task, run.tokens_file(task))
+    finished = run.finished_files(stage, task)
+    layers = [layer for layer in run.layers if run.activations_file(layer, task) not in finished]
+    write_token_file = run.tokens_file(task) not in finished
     if not layers and not write_token_file:
         Keeper(run, task, {}).forget()  # a kill may have come between the last file's name and the end
         return
@@ -103,11 +103,6 @@ def _extract(run: Run, task: int) -> None:
             )
             _check_finite(run, task, summaries)
     progress.finish()
-
-
-def _there(run: Run, stage: Stage, task: int, path: Path) -> bool:
-    """Whether a file of this task is there, made by today's settings. Files are whole when they have their name."""
-    return stored_fingerprint(path) == run.fingerprint(stage, **stage.files(run, task)[path])
 
 
 # --- the model, once a process ---
@@ -174,6 +169,16 @@ class TokenisedShard:
 
     tokens: Tokens
     kept: npt.NDArray[np.int64]
+
+    @property
+    def content(self) -> str:
+        """Hash of what the model reads and what is stored of it."""
+        digest = hashlib.blake2b(digest_size=16)
+        tokens = self.tokens
+        for array in (tokens.cell, tokens.gene, tokens.value, tokens.cell_ptr, tokens.drug, self.kept):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     @property
     def stored_ptr(self) -> npt.NDArray[np.int64]:
@@ -260,7 +265,7 @@ def capture(
         n_done = 0
         if keeper is not None:
             cuts = [(window.start, window.stop) for window in windows]
-            plan = [cuts, device.type, batch_tokens, n_lanes, model.piece_tokens]
+            plan = [shard.content, cuts, device.type, batch_tokens, n_lanes, model.piece_tokens]
             n_done, n_rows = keeper.go_on(plan, writers, sink.summaries)
             sink.begin_after(n_done, n_rows)
             if n_done:

@@ -26,10 +26,11 @@ def heldout_blocks(
     Raises UserError when there are no held-out rows, DamagedArtifact naming file and rows.
     """
     rows = chosen_rows(run, layer, "heldout", run.config.sae.include_cls if include_cls is None else include_cls)
-    return _sample(rows, max_rows, block_rows)
+    return spread_blocks(rows, max_rows, block_rows)
 
 
-def _sample(rows: RowSet, max_rows: int, block_rows: int) -> Iterator[npt.NDArray[np.float32]]:
+def spread_blocks(rows: RowSet, max_rows: int, block_rows: int) -> Iterator[npt.NDArray[np.float32]]:
+    """The same of any chosen rows, of which there is at least one."""
     n_blocks = len(rows.block_rows)
     wanted = min(n_blocks, int(np.ceil(_SPREAD * max_rows * n_blocks / rows.n_rows)))
     blocks = np.arange(wanted) * n_blocks // wanted

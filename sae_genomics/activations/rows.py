@@ -128,7 +128,7 @@ def chosen_rows(run: Run, layer: int, cells: Cells, include_cls: bool = False) -
         cell_ptr, n_special = read_cell_ptr(run.tokens_file(number))
         with open_activations(path) as file:
             if len(cell_ptr) != len(part) + 1 or int(cell_ptr[-1]) != file.n_rows:
-                raise DamagedArtifact(f"{path} and {run.tokens_file(number)} are not of the same cells")
+                raise DamagedArtifact(f"{path} and {run.tokens_file(number)} are not of the same cells", path)
             d_model, dtype, row_bytes = file.d_model, file.dtype, file.row_bytes
             chosen = {"train": ~part, "heldout": part, "all": np.ones_like(part)}[cells]
             shards.append(

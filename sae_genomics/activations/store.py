@@ -376,7 +376,7 @@ def _open(path: Path) -> h5py.File:
     try:
         file = h5py.File(path, "r", rdcc_nbytes=CHUNK_BYTES)  # the chunk that two reads share; many files are open
     except FileNotFoundError:
-        raise DamagedArtifact(f"{path} is not there") from None
+        raise DamagedArtifact(f"{path} is not there", path) from None
     except OSError as error:
         raise DamagedArtifact(f"{path} cannot be opened: {error}", path) from None
     version = file.attrs.get("format_version")

@@ -10,17 +10,22 @@ import contextlib
 import os
 import socket
 import time
+import traceback
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import Any
 
+from sae_genomics.at_once import run_at_once
 from sae_genomics.atomic import read_json, remove_leftovers, write_json
-from sae_genomics.errors import EXIT_DONE, EXIT_REQUEUE, Interrupted, one_line
+from sae_genomics.errors import EXIT_BUG, EXIT_DONE, EXIT_REQUEUE, Interrupted, one_line
 from sae_genomics.execute import execute, report_failure
 from sae_genomics.leftovers import attempts_file
 from sae_genomics.run import Run
 from sae_genomics.stages import Stage
 
 KEPT = 20
+_TRACEBACK = 8192  # characters of a traceback that are kept
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Attempt:
 
     started, ended: seconds since the epoch; ended is None while it runs, and when it was killed.
     outcome: done | failed | interrupted; None like `ended`.
-    reason: one line for a reader, where it failed.
+    reason: one line for a reader, where it failed. traceback: of a bug, as in the log.
     job: Slurm's id as sacct prints it (`41_3`), None without Slurm.
     """
 
@@ -41,6 +46,7 @@ class Attempt:
     outcome: str | None = None
     code: int | None = None
     reason: str = ""
+    traceback: str = ""
 
 
 def attempts_of(run: Run, stage: Stage, task: int) -> list[Attempt]:
@@ -56,11 +62,11 @@ def begin(run: Run, stage: Stage, task: int) -> None:
         _write(run, stage, task, [*attempts_of(run, stage, task), attempt])
 
 
-def end(run: Run, stage: Stage, task: int, outcome: str, code: int = 0, reason: str = "") -> None:
+def end(run: Run, stage: Stage, task: int, outcome: str, code: int = 0, reason: str = "", traceback: str = "") -> None:
     """Note how the attempt that this process began has ended."""
     attempts = attempts_of(run, stage, task)
     if attempts and (attempts[-1].host, attempts[-1].pid) == (socket.gethostname(), os.getpid()):
-        last = replace(attempts[-1], ended=time.time(), outcome=outcome, code=code, reason=reason)
+        last = replace(attempts[-1], ended=time.time(), outcome=outcome, code=code, reason=reason, traceback=traceback)
         with contextlib.suppress(OSError):
             _write(run, stage, task, [*attempts[:-1], last])
 
@@ -79,11 +85,21 @@ def run_task(run: Run, stage: Stage, task: int, noted: bool = True) -> int:
     except Exception as error:
         code = report_failure(run, stage, task, error)
         if noted:
-            end(run, stage, task, "failed", code, reason_of(error))
+            told = "".join(traceback.format_exception(error))[-_TRACEBACK:] if code == EXIT_BUG else ""
+            end(run, stage, task, "failed", code, reason_of(error), told)
         return code
     if noted:
         end(run, stage, task, "done")
     return EXIT_DONE
+
+
+def run_tasks(run: Run, stage: Stage, tasks: Sequence[int]) -> dict[int, int]:
+    """Run tasks one after the other, or several at once; returns task to exit code. A failing one stops only itself.
+
+    Interrupted passes through: what asked to stop meant all of them.
+    """
+    # A first stage that refuses its input leaves nothing behind, a note of the attempt included.
+    return run_at_once(run, stage, tasks, partial(run_task, run, stage, noted=bool(stage.needs)))
 
 
 def why(attempt: Attempt) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 
-from sae_genomics.at_once import run_at_once
 from sae_genomics.cluster import attempts
 from sae_genomics.cluster.lock import locked
 from sae_genomics.cluster.plan import StagePlan, describe, forget, make_plan
@@ -50,9 +48,7 @@ def _run_stages(run: Run, plans: Sequence[StagePlan]) -> list[tuple[str, int]]:
                 unfinished[stage.name, task] = lacking
             else:
                 ready.append(task)
-        # A first stage that refuses its input leaves nothing behind, a note of the attempt included.
-        work = partial(attempts.run_task, run, stage, noted=bool(stage.needs))
-        for task, code in sorted(run_at_once(run, stage, ready, work).items()):
+        for task, code in sorted(attempts.run_tasks(run, stage, ready).items()):
             if code != EXIT_DONE:
                 label = run.label(stage, task)
                 failed.append((label, code))

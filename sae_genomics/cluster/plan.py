@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sae_genomics.run import Run, State
@@ -13,18 +14,20 @@ from sae_genomics.stages import STAGES, Stage, stage_named
 class StagePlan:
     """One stage's tasks.
 
-    states: one a task. redo: whether it was asked to be made again although done. only: the tasks that may run; None for all.
+    states: one per task. redo: whether it was asked to be made again although done. only: the tasks that may run; None for all.
+    again: tasks that are done, but whose inputs are to be made: they stay done only if those come out the same.
     """
 
     stage: Stage
     states: tuple[State, ...]
     redo: bool = False
     only: frozenset[int] | None = None
+    again: frozenset[int] = frozenset()
 
     @property
     def todo(self) -> list[int]:
         """Task numbers that are to run."""
-        tasks = (task for task, state in enumerate(self.states) if self.redo or not state.done)
+        tasks = (task for task, state in enumerate(self.states) if self.redo or not state.done or task in self.again)
         return [task for task in tasks if self.only is None or task in self.only]
 
     def line(self) -> str:
@@ -33,6 +36,8 @@ class StagePlan:
         parts = [f"{counts['done']} of {len(self.states)} done"]
         if self.todo:
             parts.append(f"{len(self.todo)} to do")
+        if self.again and not self.redo:
+            parts.append(f"{len(self.again)} of these only if their inputs come out different")
         if self.redo and counts["done"]:
             parts.append("all made again, as --from asks")
         elif counts["stale"]:
@@ -61,8 +66,19 @@ def make_plan(run: Run, from_stage: str | None = None) -> list[StagePlan]:
             if not (stage.partial and any(plan.todo for plan in plans))
             else [_after_others(run, stage)]
         )
-        plans.append(StagePlan(stage, tuple(states), redo))
+        again = frozenset() if stage.partial else _again(run, stage, states, plans)
+        plans.append(StagePlan(stage, tuple(states), redo, again=again))
     return plans
+
+
+def _again(run: Run, stage: Stage, states: Sequence[State], plans: Sequence[StagePlan]) -> frozenset[int]:
+    """The done tasks that read files of a task that is to run."""
+    to_run = {plan.stage.name: frozenset(plan.todo) for plan in plans}
+    again: set[int] = set()
+    for name in stage.reads:
+        same_unit = stage_named(name).unit == stage.unit == "layer"
+        again |= to_run[name] if same_unit else set(range(len(states))) if to_run[name] else set()
+    return frozenset(task for task in again if states[task].done)
 
 
 def _after_others(run: Run, stage: Stage) -> State:

@@ -113,7 +113,7 @@ def open_by_rows(
         copy_by_rows(matrix, used_rows(), path, key)
         copy = open_copy(path, key, where)
         if copy is None:
-            raise DamagedArtifact(f"{path} cannot be read back")
+            raise DamagedArtifact(f"{path} cannot be read back", path)
     try:
         yield copy, True
     finally:

@@ -17,7 +17,7 @@ from sae_genomics.data.counts import CountsForm, NotCounts, to_counts
 from sae_genomics.data.genes import to_slots
 from sae_genomics.data.h5ad import CellTable
 from sae_genomics.data.matrix import Rows, pointers
-from sae_genomics.errors import DamagedArtifact
+from sae_genomics.errors import DamagedArtifact, UserError
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run
@@ -29,7 +29,7 @@ def read_plan(run: Run) -> dict[str, Any]:
     """plan.json. Raises DamagedArtifact when it is not there or not of this version."""
     plan = read_json(run.plan_file)
     if not isinstance(plan, dict) or plan.get("format_version") != PLAN_VERSION:
-        raise DamagedArtifact(f"{run.plan_file} cannot be read")
+        raise DamagedArtifact(f"{run.plan_file} cannot be read", run.plan_file)
     return plan
 
 
@@ -57,7 +57,7 @@ def used_rows(run: Run, start: int = 0, stop: int | None = None) -> Rows:
                 return np.empty(0, dtype=np.int64)
             rows = file.read_row_groups(groups, columns=["cell"]).column("cell").to_numpy()
     except (pa.ArrowInvalid, OSError) as error:
-        raise DamagedArtifact(f"{run.cells_file} cannot be read: {error}") from None
+        raise DamagedArtifact(f"{run.cells_file} cannot be read: {error}", run.cells_file) from None
     first = int(edges[groups[0]])
     return rows[start - first : stop - first].astype(np.int64)
 
@@ -86,7 +86,10 @@ def shard_counts(run: Run, shard: int) -> tuple[csr_matrix, Rows]:
             try:
                 counts, _ = to_counts(block, form)
             except NotCounts as error:
-                raise DamagedArtifact(f"{run.data_file} no longer holds what prepare read: {error}") from None
+                raise UserError(
+                    f"{run.data_file} no longer holds what prepare read: {error}; put that file back, "
+                    "or give the run another name with --set run.name=NAME"
+                ) from None
             parts.append(to_slots(counts, slot, int(slot.max()) + 1))
     return _stacked(parts, int(slot.max()) + 1), rows
 

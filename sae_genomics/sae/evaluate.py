@@ -19,6 +19,7 @@ from sae_genomics.sae.load import Encoder
 from sae_genomics.sae.product import linear
 
 LOG10_EDGES = tuple(float(edge) for edge in np.arange(-6.0, 0.25, 0.25))
+EVALUATE_ROWS = 4096  # of a block of rows
 _COSINE_BLOCK = 2048
 
 
@@ -28,6 +29,8 @@ class Evaluation:
 
     tokens: rows. fvu, explained_variance: NaN when the rows do not vary. l0: mean active latents a row.
     firing_rate: float64 [d_sae], share of the rows a latent is active on.
+    varies: whether the rows vary. relative_error: sum of squared errors / sum of squared activations, which rows that do
+    not vary have too.
     """
 
     tokens: int
@@ -35,6 +38,8 @@ class Evaluation:
     explained_variance: float
     l0: float
     firing_rate: npt.NDArray[np.float64]
+    varies: bool = True
+    relative_error: float = 0.0
 
     @property
     def dead_share(self) -> float:
@@ -45,7 +50,7 @@ def evaluate(encoder: Encoder, rows: Iterable[npt.NDArray[np.float32] | torch.Te
     """Measure on blocks of rows, float32 [n, d_in] each. None when there is not a row."""
     tokens, active = 0, 0
     sums = {name: np.zeros(encoder.d_in) for name in ("x", "xx", "error")}
-    squared_error = 0.0
+    squared_error, squared = 0.0, 0.0
     fired = np.zeros(encoder.d_sae, np.int64)
     shift: npt.NDArray[np.float64] | None = None
     for block in rows:
@@ -55,6 +60,7 @@ def evaluate(encoder: Encoder, rows: Iterable[npt.NDArray[np.float32] | torch.Te
         token, feature, activation = encoder.encode_sparse(x)
         error = (encoder.decode_sparse(token, feature, activation, len(x)).cpu() - x.cpu()).numpy()
         values = x.cpu().numpy().astype(np.float64)
+        squared += float(np.einsum("td,td->", values, values))
         if shift is None:  # variances of numbers near 0 do not cancel
             shift = values.mean(axis=0)
         values -= shift
@@ -75,6 +81,8 @@ def evaluate(encoder: Encoder, rows: Iterable[npt.NDArray[np.float32] | torch.Te
         explained_variance=1 - error_variance / variance if varies else float("nan"),
         l0=active / tokens,
         firing_rate=fired / tokens,
+        varies=varies,
+        relative_error=squared_error / squared if squared > 0 else squared_error,
     )
 
 

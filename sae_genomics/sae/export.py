@@ -10,6 +10,7 @@ activation is the length that its feature adds to the reconstruction. Which late
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 from safetensors.torch import save_file
 
 from sae_genomics.atomic import atomic_path, temporary_folder
+from sae_genomics.content import content_hash
 from sae_genomics.sae.load import CFG_FILE, SPARSITY_FILE, WEIGHTS_FILE, Encoder
 from sae_genomics.sae.spec import Spec
 from sae_genomics.sae.state import SaeState
@@ -46,11 +48,11 @@ def fold(state: SaeState, spec: Spec, scale: float) -> Encoder:
     )
 
 
-def save_sae(folder: Path, encoder: Encoder, firing_rate: npt.NDArray[np.floating], metadata: dict[str, Any]) -> None:
-    """Write cfg.json, sae_weights.safetensors and sparsity.safetensors, each atomically.
+def save_sae(folder: Path, encoder: Encoder, metadata: dict[str, Any]) -> dict[str, str]:
+    """Write sae_weights.safetensors and cfg.json, each atomically. Returns the content hash of each, by file name.
 
-    firing_rate: [d_sae], share of tokens each latent is active on. metadata: what SAELens keeps beside the weights
-    (model_name, hook_name, ...); JSON values.
+    metadata: what SAELens keeps in cfg.json beside the weights (model_name, hook_name, ...); JSON values. Its `sae_genomics` gets
+    the content hash of the weights, so that whoever holds cfg.json can tell which weights it belongs to.
     """
     import sae_lens
 
@@ -66,8 +68,19 @@ def save_sae(folder: Path, encoder: Encoder, firing_rate: npt.NDArray[np.floatin
     folder.mkdir(parents=True, exist_ok=True)
     with temporary_folder(folder, "sae") as staging:
         sae.save_model(str(staging))
-        log_rate = torch.from_numpy(np.log10(firing_rate + SPARSITY_EPSILON).astype(np.float32))
-        save_file({"sparsity": log_rate}, staging / SPARSITY_FILE)
-        for name in (WEIGHTS_FILE, SPARSITY_FILE, CFG_FILE):
-            with atomic_path(folder / name) as temporary:
-                shutil.move(staging / name, temporary)
+        weights, cfg_file = staging / WEIGHTS_FILE, staging / CFG_FILE
+        cfg = json.loads(cfg_file.read_text(encoding="utf-8"))
+        cfg["metadata"].setdefault("sae_genomics", {})["weights"] = content_hash(weights)
+        cfg_file.write_text(json.dumps(cfg), encoding="utf-8")
+        hashes = {path.name: content_hash(path) for path in (weights, cfg_file)}
+        for path in (weights, cfg_file):
+            with atomic_path(folder / path.name) as temporary:
+                shutil.move(path, temporary)
+    return hashes
+
+
+def save_sparsity(folder: Path, firing_rate: npt.NDArray[np.floating]) -> None:
+    """Write sparsity.safetensors atomically. firing_rate: [d_sae], share of tokens each latent is active on."""
+    log_rate = torch.from_numpy(np.log10(firing_rate + SPARSITY_EPSILON).astype(np.float32))
+    with atomic_path(folder / SPARSITY_FILE) as temporary:
+        save_file({"sparsity": log_rate}, temporary)

@@ -140,13 +140,15 @@ def load_encoder(folder: Path, device: str | torch.device = "cpu") -> Encoder:
     Raises UserError for an architecture or option that is not supported, DamagedArtifact when a file cannot be read.
     """
     folder = Path(folder)
+    path = folder / CFG_FILE
     try:
-        cfg = json.loads((folder / CFG_FILE).read_text(encoding="utf-8"))
-        tensors = load_file(folder / WEIGHTS_FILE)
+        cfg = json.loads(path.read_text(encoding="utf-8"))
+        path = folder / WEIGHTS_FILE
+        tensors = load_file(path)
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no SAE: {Path(error.filename or folder).name} is not there") from None
     except (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DamagedArtifact(f"the SAE in {folder} cannot be read: {error}") from None
+        raise DamagedArtifact(f"{path} cannot be read: {error}", path) from None
     return encoder_from(cfg, tensors, str(folder)).to(device)
 
 

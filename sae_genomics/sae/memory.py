@@ -17,8 +17,8 @@ from sae_genomics.activations.dtypes import item_bytes
 from sae_genomics.errors import UserError
 from sae_genomics.models import pick_device
 from sae_genomics.sae import load, torch_step
+from sae_genomics.sae.evaluate import EVALUATE_ROWS
 from sae_genomics.sae.spec import Spec, make_spec
-from sae_genomics.sae.task import EVALUATE_ROWS
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run

@@ -212,6 +212,25 @@ def test_other_settings_begin_anew(prepared, small_windows, stop_after, capsys):
     assert contents(other) == contents(undisturbed)
 
 
+def test_other_tokens_begin_anew(prepared, small_windows, stop_after, capsys, monkeypatch):
+    undisturbed, run = both_runs(prepared)
+    tokenised = extract.tokenised_shard
+
+    def with_other_counts(*given):
+        shard = tokenised(*given)
+        shard.tokens.value[-1] += 1
+        return shard
+
+    interrupt(run, stop_after, 6)
+    monkeypatch.setattr(extract, "tokenised_shard", with_other_counts)
+    stop_after(-1)
+    capsys.readouterr()
+    execute(run, EXTRACT, 0)
+    assert "the shard starts from the beginning" in capsys.readouterr().err
+    execute(undisturbed, EXTRACT, 0)
+    assert contents(run) == contents(undisturbed)
+
+
 def test_stopped_while_going_on_nothing_is_lost(prepared, small_windows, stop_after, monkeypatch):
     undisturbed, run = both_runs(prepared)
     execute(undisturbed, EXTRACT, 0)

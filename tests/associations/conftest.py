@@ -86,9 +86,7 @@ def make_run(tmp_path) -> Callable[..., Run]:
             for task in range(run.n_tasks(stage_named(name))):
                 execute(run, stage_named(name), task)
         encoder = random_encoder(d_sae, k, dead)
-        save_sae(
-            run.sae_dir(1), encoder, np.zeros(d_sae), {"model_name": "toy", "hook_name": "blocks.1.hook_resid_post"}
-        )
+        save_sae(run.sae_dir(1), encoder, {"model_name": "toy", "hook_name": "blocks.1.hook_resid_post"})
         return run
 
     return make

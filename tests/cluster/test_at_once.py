@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import os
 import signal
 import threading
 import time
@@ -18,7 +19,6 @@ from sae_genomics.cluster import attempts
 from sae_genomics.cluster.local import run_locally
 from sae_genomics.cluster.worker import run_tasks
 from sae_genomics.errors import DamagedArtifact, Interrupted, UserError
-from sae_genomics.execute import execute_all
 from sae_genomics.run import Run
 from sae_genomics.stages import Stage, stage_named
 
@@ -75,7 +75,7 @@ def prepared(make_run: Callable[..., Run], watched: Watched) -> Callable[..., Ru
         run = make_run(layers=layers, sae={"layers_at_once": at_once, "device": "cpu"})
         for name in ("prepare", "extract"):
             stage = stage_named(name)
-            assert execute_all(run, stage, range(run.n_tasks(stage))) == 0
+            assert set(attempts.run_tasks(run, stage, range(run.n_tasks(stage))).values()) == {0}
         watched.calls.clear()
         return run
 
@@ -101,7 +101,7 @@ def test_on_a_cpu_one_after_the_other_in_this_thread(prepared, watched, at_once)
     run = prepared(3, at_once)
     threads = []
     watched.work = lambda task, beside: threads.append(threading.current_thread())
-    assert execute_all(run, TRAIN, range(3)) == 0
+    assert set(attempts.run_tasks(run, TRAIN, range(3)).values()) == {0}
     assert watched.calls == [("train", 0), ("train", 1), ("train", 2)]
     assert set(threads) == {threading.main_thread()}
 
@@ -110,7 +110,7 @@ def test_no_more_than_there_are(prepared, watched) -> None:
     run = prepared(2, 50)
     together = threading.Barrier(2)
     watched.work = lambda task, beside: together.wait(30) and None
-    assert execute_all(run, TRAIN, range(2)) == 0
+    assert set(attempts.run_tasks(run, TRAIN, range(2)).values()) == {0}
     assert TRAIN.at_once(run, 1) == 1
     assert stage_named("associate").at_once(run, 2) == 1
 
@@ -128,7 +128,7 @@ def test_a_failing_layer_stops_only_itself(prepared, watched, capsys, error) -> 
     assert run_tasks(run, TRAIN, range(4)) == {0: 0, 1: code, 2: 0, 3: 0}
     assert attempts.attempts_of(run, TRAIN, 1)[-1].outcome == "failed"
     assert ("Traceback" in capsys.readouterr().err) == (code == 1)
-    assert execute_all(run, TRAIN, range(4)) == code
+    assert attempts.run_tasks(run, TRAIN, range(4)) == {0: 0, 1: code, 2: 0, 3: 0}
     watched.calls.clear()
     assert run_locally(run) == code
     assert ("associate", 1) not in watched.calls
@@ -232,26 +232,33 @@ def test_a_signal_reaches_who_waits_to_be_alone(prepared, watched, monkeypatch) 
     assert attempts.attempts_of(run, TRAIN, 1)[-1].outcome == "interrupted"
 
 
-def test_an_input_found_damaged_by_all_is_made_again_once(prepared, watched, capsys) -> None:
+def test_an_input_found_damaged_by_all_is_made_again_once(prepared, watched, capsys, monkeypatch) -> None:
     run = prepared(4, 3)
     damaged = run.tokens_file(1)
+    before = damaged.stat()
     damaged.write_bytes(b"?")  # of the right size
-    together = threading.Barrier(3)
-    waited = set()
+    os.utime(damaged, ns=(before.st_atime_ns, before.st_mtime_ns))  # and not to be told by its time
+    together, found = threading.Barrier(3), []
+    verify = Run.verify_inputs
+
+    def all_find_it(run: Run, stage: Stage, task: int) -> None:
+        try:
+            verify(run, stage, task)
+        except DamagedArtifact:
+            found.append(task)
+            together.wait(30)
+            raise
+
+    monkeypatch.setattr(Run, "verify_inputs", all_find_it)
 
     def work(task: int, beside: int) -> None:
-        if task < 3 and task not in waited:
-            waited.add(task)
-            content = damaged.read_bytes()
-            together.wait(30)
-            if content == b"?":
-                raise DamagedArtifact(f"{damaged} is damaged", damaged)
         assert damaged.read_bytes() == b"x"
 
     watched.work = work
     assert run_tasks(run, TRAIN, range(4)) == dict.fromkeys(range(4), 0)
+    assert len(found) == 3
     assert watched.calls.count(("extract", 1)) == 1
-    assert capsys.readouterr().err.count(f"{damaged} is damaged; it is made again") == 1
+    assert capsys.readouterr().err.count("it is made again\n") == 1
 
 
 def test_an_input_that_stays_damaged_is_an_error_and_not_a_loop(prepared, watched, tmp_path: Path) -> None:

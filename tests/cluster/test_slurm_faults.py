@@ -18,7 +18,7 @@ import pytest
 from sae_genomics.atomic import read_json
 from sae_genomics.cluster.attempts import attempts_of
 from sae_genomics.cluster.jobs import read_jobs
-from sae_genomics.sae.task import CHECKPOINT_FILE
+from sae_genomics.sae.fit_layer import CHECKPOINT_FILE
 from sae_genomics.stages import stage_named
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.cluster.slurm_cluster import cluster as slurm_cluster

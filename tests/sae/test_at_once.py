@@ -17,8 +17,8 @@ from sae_genomics.activations.batches import ShuffledBatches
 from sae_genomics.at_once import run_at_once
 from sae_genomics.errors import Interrupted
 from sae_genomics.run import Run
+from sae_genomics.sae import evaluate_layer, fit_layer
 from sae_genomics.sae import loss_recovered as splicing
-from sae_genomics.sae import task as sae_task
 from sae_genomics.sae.task import run_task
 from sae_genomics.stages import stage_named
 
@@ -62,13 +62,13 @@ def test_as_one_after_the_other(make_run: MakeRun, monkeypatch: pytest.MonkeyPat
     settings = {"steps": 60, "dead_after_tokens": 512, "lr": 3e-3, **settings}
     one = make_run(name="one", layers=LAYERS, layers_at_once=1, **settings)
     train(one)
-    threads, real = set(), sae_task.fit
+    threads, real = set(), fit_layer.fit
 
     def seen(*arguments: Any, **keywords: Any) -> Any:
         threads.add(threading.get_ident())
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr(sae_task, "fit", seen)
+    monkeypatch.setattr(fit_layer, "fit", seen)
     three = make_run(name="three", layers=LAYERS, layers_at_once=3, **settings)
     train(three)
     assert len(threads) == 3
@@ -96,11 +96,11 @@ def test_all_stopped_in_the_middle_then_gone_on(make_run: MakeRun, monkeypatch: 
 
     three = make_run(name="three", layers=LAYERS, layers_at_once=3, **settings)
     with monkeypatch.context() as patch:
-        patch.setattr(sae_task, "ShuffledBatches", Stopping)
+        patch.setattr(fit_layer, "ShuffledBatches", Stopping)
         with pytest.raises(Interrupted):
             train(three)
     for layer in LAYERS:
-        with safe_open(three.sae_dir(layer) / "checkpoint" / sae_task.CHECKPOINT_FILE, framework="pt") as file:
+        with safe_open(three.sae_dir(layer) / "checkpoint" / fit_layer.CHECKPOINT_FILE, framework="pt") as file:
             assert 0 < json.loads(file.metadata()["sae_genomics"])["step"] < 80
     monkeypatch.setattr(progress, "_stop_signal", None)
     train(three)
@@ -110,7 +110,7 @@ def test_all_stopped_in_the_middle_then_gone_on(make_run: MakeRun, monkeypatch: 
 def test_one_model_at_a_time(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(layers=LAYERS, layers_at_once=3, steps=5, loss_recovered_cells=8)
     users, most, together = [0], [0], threading.Barrier(3)
-    real = sae_task.loss_recovered
+    real = evaluate_layer.loss_recovered
 
     def meet(*arguments: Any) -> Any:
         together.wait(60)
@@ -124,7 +124,7 @@ def test_one_model_at_a_time(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch)
         threading.Event().wait(0.05)
         users[0] -= 1
 
-    monkeypatch.setattr(sae_task, "loss_recovered", meet)
+    monkeypatch.setattr(evaluate_layer, "loss_recovered", meet)
     monkeypatch.setattr(splicing, "loaded_model", loaded)
     monkeypatch.setattr(splicing, "heldout_tokens", no_tokens)
     train(run)
@@ -139,13 +139,13 @@ def test_on_a_gpu_each_has_a_stream_of_its_own(
     settings = {"steps": 200, "device": "cuda", "architecture": architecture}
     one = make_run(name="one", layers=LAYERS, layers_at_once=1, **settings)
     train(one)
-    streams, real = set(), sae_task.fit
+    streams, real = set(), fit_layer.fit
 
     def seen(*arguments: Any, **keywords: Any) -> Any:
         streams.add(torch.cuda.current_stream().cuda_stream)
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr(sae_task, "fit", seen)
+    monkeypatch.setattr(fit_layer, "fit", seen)
     three = make_run(name="three", layers=LAYERS, **settings)  # as many as fit
     train(three)
     assert len(streams) == 3

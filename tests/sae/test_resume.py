@@ -26,6 +26,7 @@ from sae_genomics.sae.spec import Spec
 from sae_genomics.sae.state import initial_state
 from sae_genomics.sae.task import run_task
 from sae_genomics.sae.train import Trained, fit
+from sae_genomics.stages import SECOND_SEED
 from tests.sae.conftest import MemoryBatches, planted_rows
 from tests.sae.test_step import spec_of
 
@@ -155,3 +156,32 @@ def test_killed_without_warning(make_run: Callable[..., Run], tmp_path: Path) ->
     theirs = load_file(whole.sae_dir(1) / "sae_weights.safetensors")
     ours = load_file(cut.sae_dir(1) / "sae_weights.safetensors")
     assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
+
+
+@pytest.mark.slow
+def test_killed_in_the_second_seed(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    """kill -9 while the second SAE is trained: the first is not trained again, the second goes on from its own checkpoint."""
+    settings: dict[str, Any] = {"steps": 4000, "checkpoint_every_seconds": 0.02, "stability": True}
+    whole = make_run(name="whole", **settings)
+    run_task(whole, 0)
+    cut = make_run(name="cut", **settings)
+    (tmp_path / "config.json").write_text(cut.config.model_dump_json())
+    first, second = cut.sae_dir(1), cut.sae_dir(1) / SECOND_SEED
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, "-c", _CHILD, str(tmp_path)]
+    child = subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(second.glob("checkpoint/training.safetensors")) and time.monotonic() < deadline:
+        assert child.poll() is None, "training ended before it could be killed"
+        time.sleep(0.005)
+    child.kill()
+    child.wait()
+    assert not (second / "sae_weights.safetensors").exists()
+    assert not (first / "checkpoint").exists()
+    before = (first / "sae_weights.safetensors").stat()
+    again = subprocess.run(arguments, env=environment, check=True, capture_output=True, text=True)
+    assert again.stderr.count("goes on from step") == 1
+    assert (first / "sae_weights.safetensors").stat() == before
+    for folder in ("", SECOND_SEED):
+        theirs, ours = (load_file(run.sae_dir(1) / folder / "sae_weights.safetensors") for run in (whole, cut))
+        assert all(torch.equal(theirs[name], ours[name]) for name in theirs)

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,14 +19,21 @@ from sae_genomics import progress
 from sae_genomics.activations.heldout import heldout_blocks
 from sae_genomics.errors import Interrupted, UserError
 from sae_genomics.run import Run
-from sae_genomics.sae import task as sae_task
+from sae_genomics.sae import evaluate_layer, fit_layer
+from sae_genomics.sae.fit_layer import TRAINING_FILE
 from sae_genomics.sae.load import load_encoder
 from sae_genomics.sae.stability import stability
 from sae_genomics.sae.task import run_task
 from sae_genomics.sae.train import fit
-from sae_genomics.stages import SAE_FILES, stage_named
+from sae_genomics.stages import SAE_FILES, SECOND_SEED, TRAINED_FILES, stage_named
 
 MakeRun = Callable[..., Run]
+
+
+def untouched(folder: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of what training leaves: they change when a file is written again."""
+    stats = {name: (folder / name).stat() for name in (*TRAINED_FILES, TRAINING_FILE)}
+    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
 
 
 def dense(triples: tuple[Any, Any, Any], shape: tuple[int, int]) -> np.ndarray:
@@ -39,7 +47,7 @@ def test_a_layer_is_trained_saved_and_measured(make_run: MakeRun) -> None:
     run = make_run(steps=60)
     run_task(run, 0)
     folder = run.sae_dir(1)
-    assert {path.name for path in folder.iterdir()} == {*SAE_FILES, "metrics.jsonl"}
+    assert {path.name for path in folder.iterdir()} == {*SAE_FILES, TRAINING_FILE, "metrics.jsonl"}
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["heldout_tokens"] == 10 * 30  # a quarter of 40 cells, <cls> rows left out
     assert 0 < metrics["fvu"] < 0.9
@@ -123,26 +131,31 @@ def test_stability_is_what_a_second_seed_finds_again(make_run: MakeRun) -> None:
     metrics = json.loads((run.sae_dir(1) / "metrics.json").read_text())
     assert 0 < metrics["stability"] <= 1
     assert 0 < metrics["stability_mmcs"] <= 1
-    assert {path.name for path in run.sae_dir(1).iterdir()} == {*SAE_FILES, "metrics.jsonl"}
+    assert {path.name for path in run.sae_dir(1).iterdir()} == {*SAE_FILES, TRAINING_FILE, SECOND_SEED, "metrics.jsonl"}
+    second = {path.name for path in (run.sae_dir(1) / SECOND_SEED).iterdir()}
+    assert second == {*TRAINED_FILES, TRAINING_FILE}
 
 
-@pytest.mark.parametrize(("heldout", "evaluations"), [(0.25, ["train", "heldout", "heldout"]), (0.0, ["train"] * 2)])
-def test_the_second_seed_is_evaluated_where_it_is_compared(
-    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, heldout: float, evaluations: list[str]
+@pytest.mark.parametrize("heldout", [0.25, 0.0])
+def test_the_second_seed_is_evaluated_on_the_rows_of_the_first(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, heldout: float
 ) -> None:
-    seen = []
-    real = sae_task.evaluate
+    seen: list[list[np.ndarray]] = []
+    real = evaluate_layer.evaluate
 
     def noted(encoder: Any, rows: Any) -> Any:
-        blocks = list(rows)
-        if blocks:
-            seen.append("heldout" if isinstance(blocks[0], np.ndarray) else "train")
-        return real(encoder, blocks)
+        seen.append(list(rows))
+        return real(encoder, seen[-1])
 
-    monkeypatch.setattr(sae_task, "evaluate", noted)
+    monkeypatch.setattr(evaluate_layer, "evaluate", noted)
     run = make_run(heldout=heldout, stability=True)
     run_task(run, 0)
-    assert sorted(seen) == sorted(evaluations)
+    on_train, compared = np.concatenate(seen[0]), np.concatenate(seen[-1])
+    if heldout:
+        np.testing.assert_array_equal(np.concatenate(seen[1]), compared)
+        assert not (compared[:, None] == on_train).all(axis=2).any()
+    else:
+        np.testing.assert_array_equal(on_train, compared)
     assert json.loads((run.sae_dir(1) / "metrics.json").read_text())["stability"] is not None
 
 
@@ -173,6 +186,7 @@ def test_stability_counts_live_features_alone() -> None:
 def test_interrupted_in_the_second_seed(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_run(steps=40, stability=True)
     run_task(whole, 0)
+    first = (whole.sae_dir(1) / "sae_weights.safetensors").read_bytes()
     expected = json.loads((whole.sae_dir(1) / "metrics.json").read_text())
     shutil.rmtree(whole.sae_dir(1))
     fits = []
@@ -184,11 +198,15 @@ def test_interrupted_in_the_second_seed(make_run: MakeRun, monkeypatch: pytest.M
         return fit(spec, *arguments, **keywords)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sae_task, "fit", stopped)
+        patch.setattr(fit_layer, "fit", stopped)
         with pytest.raises(Interrupted):
             run_task(whole, 0)
-    monkeypatch.setattr(progress, "_stop_signal", None)
-    run_task(whole, 0)
+        monkeypatch.setattr(progress, "_stop_signal", None)
+        done = untouched(whole.sae_dir(1))
+        run_task(whole, 0)
+    assert len(fits) == 3, "the first seed is not trained again, not even from its checkpoint"
+    assert untouched(whole.sae_dir(1)) == done
+    assert (whole.sae_dir(1) / "sae_weights.safetensors").read_bytes() == first
     again = json.loads((whole.sae_dir(1) / "metrics.json").read_text())
     timed = ("seconds", "tokens_per_s")
     assert {key: again[key] for key in again if key not in timed} == {

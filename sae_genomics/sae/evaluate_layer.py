@@ -1,0 +1,129 @@
+"""The second step of the stage train: how good the saved SAE is. It reads files alone, so it can run again without training."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from sae_genomics.activations.heldout import heldout_blocks, spread_blocks
+from sae_genomics.artifacts import FORMAT_VERSION
+from sae_genomics.atomic import write_json
+from sae_genomics.errors import UserError
+from sae_genomics.progress import say, stop_point
+from sae_genomics.run import Run
+from sae_genomics.sae.evaluate import EVALUATE_ROWS, Evaluation, evaluate, firing_rate_histogram, mean_abs_cosine
+from sae_genomics.sae.export import save_sparsity
+from sae_genomics.sae.fit_layer import Fitted, Training, refuse_failed
+from sae_genomics.sae.load import Encoder, load_encoder
+from sae_genomics.sae.loss_recovered import loss_recovered
+from sae_genomics.sae.quality import doubts
+from sae_genomics.sae.stability import stability
+
+METRICS_FILE = "metrics.json"
+
+
+def evaluate_sae(
+    run: Run, training: Training, fitted: Fitted, second: Training | None, device: torch.device
+) -> dict[str, Any]:
+    """Leave sparsity.safetensors and metrics.json in the training's folder. Returns what metrics.json holds.
+
+    Everything is measured on held-out rows where there are any, else on training rows; which rows these are follows from the
+    files and the settings alone. second: the finished training of another seed, for `sae.stability`.
+    Raises UserError when the reconstruction is no better than the mean activation.
+    """
+    layer = training.layer
+    encoder = load_encoder(training.folder, device)
+    on_train = _on_training_rows(run, training, encoder)
+    held_out, note = _on_heldout_rows(run, layer, encoder)
+    measured = held_out or on_train
+    refuse_failed(training, measured)
+    stop_point()
+    metrics = _metrics(run, training, fitted, encoder, on_train, held_out)
+    if second is not None:
+        other = load_encoder(second.folder, device)
+        on_same_rows = _on_heldout_rows(run, layer, other)[0] if held_out else _on_training_rows(run, second, other)
+        assert on_same_rows is not None
+        found = stability(encoder, measured, other, on_same_rows)
+        metrics |= {"stability": found.share, "stability_mmcs": found.mmcs}
+        del other
+    metrics |= _worth(run, layer, encoder)
+    notes = ([note] if note else []) + doubts(metrics)
+    for each in notes:
+        say(f"train layer {layer}: {each}")
+    metrics["note"] = "; ".join(notes) or None
+    save_sparsity(training.folder, measured.firing_rate)
+    write_json(training.folder / METRICS_FILE, metrics)
+    return metrics
+
+
+def _on_training_rows(run: Run, training: Training, encoder: Encoder) -> Evaluation:
+    found = evaluate(encoder, spread_blocks(training.rows, run.config.sae.evaluate_tokens, EVALUATE_ROWS))
+    assert found is not None
+    return found
+
+
+def _on_heldout_rows(run: Run, layer: int, encoder: Encoder) -> tuple[Evaluation | None, str | None]:
+    """The evaluation, or None and why there is none."""
+    try:
+        return evaluate(encoder, heldout_blocks(run, layer, run.config.sae.evaluate_tokens, EVALUATE_ROWS)), None
+    except UserError as error:
+        return None, f"not measured on held-out cells: {error}"
+
+
+def _metrics(
+    run: Run, training: Training, fitted: Fitted, encoder: Encoder, on_train: Evaluation, held_out: Evaluation | None
+) -> dict[str, Any]:
+    """metrics.json: held-out where not said otherwise, null where there are no held-out cells."""
+    spec = training.spec
+    mean_cosine, mean_max_cosine = mean_abs_cosine(encoder.W_dec)
+    return {
+        "format_version": FORMAT_VERSION,
+        "layer": training.layer,
+        "hook": run.config.model.hook,
+        "architecture": spec.architecture,
+        "d_in": spec.d_in,
+        "d_sae": spec.d_sae,
+        "k": spec.k,
+        "steps": spec.steps,
+        "tokens_trained": fitted.tokens,
+        "batch_tokens": spec.batch_rows,
+        "lr": spec.lr,
+        "activation_scale": fitted.scale,
+        "fvu": _number(held_out and held_out.fvu),
+        "explained_variance": _number(held_out and held_out.explained_variance),
+        "l0": _number(held_out and held_out.l0),
+        "dead_share": _number(held_out and held_out.dead_share),
+        "heldout_tokens": held_out.tokens if held_out else 0,
+        "train_fvu": _number(on_train.fvu),
+        "train_l0": _number(on_train.l0),
+        "train_tokens": on_train.tokens,
+        "train_dead_share": fitted.silent_share,
+        "mean_abs_decoder_cosine": mean_cosine,
+        "mean_max_decoder_cosine": mean_max_cosine,
+        "stability": None,
+        "stability_mmcs": None,
+        "firing_rate_histogram": firing_rate_histogram((held_out or on_train).firing_rate),
+        "firing_rate_from": "heldout" if held_out else "train",
+        "seconds": fitted.seconds,
+        "tokens_per_s": round(fitted.tokens / max(fitted.seconds, 1e-9), 1),
+        "note": None,
+    }
+
+
+def _worth(run: Run, layer: int, encoder: Encoder) -> dict[str, Any]:
+    """What the reconstruction is worth to the model; nulls where no cell is held out or it is not asked for."""
+    n_cells = run.config.sae.loss_recovered_cells
+    found = loss_recovered(run, layer, encoder, n_cells) if n_cells else None
+    return {
+        "loss_recovered": _number(found and found.recovered),
+        "loss_unchanged": _number(found and found.loss_unchanged),
+        "loss_reconstructed": _number(found and found.loss_reconstructed),
+        "loss_mean_ablated": _number(found and found.loss_mean_ablated),
+        "loss_cells": found.cells if found else 0,
+    }
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,66 @@
+"""What the measured numbers say of an SAE: that its training failed, or what a reader must know before believing it.
+
+FVU 1 is what the mean activation gives without any SAE. An SAE at or above it has learned nothing that could be looked at.
+FVU 0.5 misses as much of the variance as it reproduces: from there on most of what the layer does is not in the features.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+FAILED_FVU = 1.0
+HIGH_FVU = 0.5
+L0_TOLERANCE = 0.2  # of k
+
+
+def failed(fvu: float) -> bool:
+    """Whether the reconstruction is no better than the mean activation."""
+    return not math.isfinite(fvu) or fvu >= FAILED_FVU
+
+
+def l0_is_off(l0: float, k: int) -> bool:
+    """Whether the mean number of active latents is more than a fifth off what was asked for."""
+    return abs(l0 - k) > L0_TOLERANCE * k
+
+
+def doubts(metrics: dict[str, Any]) -> list[str]:
+    """One sentence per reason to doubt an SAE, from its metrics.json; none where all is well.
+
+    Held-out numbers where there are any, else those of training rows.
+    """
+    where = "heldout" if metrics.get("heldout_tokens") else "train"
+    fvu, l0 = (metrics.get(name if where == "heldout" else f"train_{name}") for name in ("fvu", "l0"))
+    return [text for text in (_high_fvu(fvu), _constant_rows(metrics, where), _l0(l0, metrics)) if text]
+
+
+def _high_fvu(fvu: float | None) -> str:
+    if fvu is None or fvu <= HIGH_FVU:
+        return ""
+    return (
+        f"The FVU is {fvu:.2f}: the features miss more of the activations' variance than they reproduce; "
+        "raise sae.steps, sae.k or sae.expansion"
+    )
+
+
+def _constant_rows(metrics: dict[str, Any], where: str) -> str:
+    name = "fvu" if where == "heldout" else "train_fvu"
+    if metrics.get(name, 0) is not None:
+        return ""
+    rows = "held-out" if where == "heldout" else "training"
+    return f"The {rows} activations do not vary, so there is no FVU; use more cells"
+
+
+def _l0(l0: float | None, metrics: dict[str, Any]) -> str:
+    k, architecture = metrics.get("k"), metrics.get("architecture")
+    if l0 is None or not k or not l0_is_off(l0, k):
+        return ""
+    if architecture == "topk":
+        return (
+            f"L0 is {l0:.1f}, sae.k is {k}: most tokens have fewer than k positive pre-activations; "
+            "lower sae.k or raise sae.expansion"
+        )
+    return (
+        f"L0 is {l0:.1f}, sae.k is {k}: the threshold of this {architecture} SAE has not settled; "
+        f"raise sae.steps (now {metrics.get('steps')})"
+    )
