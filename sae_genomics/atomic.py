@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import re
 import shutil
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,21 +20,24 @@ from sae_genomics.errors import UserError
 from sae_genomics.processes import process_start
 
 PREFIX = ".partial-"
+UNFINISHED = ".unfinished-"  # of files that a later attempt goes on from
 # Hosts' names have dashes and dots too; the dot within the process tells where such a name ends.
 _PARTS = re.compile(r"(?P<host>.+)-(?P<pid>\d+)\.(?P<started>\d+|alive|None)-\d+-(?P<final>.+)")
 _PARTS_OF_OLD = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-\d+-(?P<final>.+)")  # as earlier versions named them
 
+_count = itertools.count()  # several threads may write files of one name
+
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, prefix: str = PREFIX, keep: Callable[[Path], bool] | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on leaving the block well, flush it and rename it to `path`.
 
-    When the block raises, the temporary file is removed and what stood at `path` stays.
-    The suffix is kept, because some writers choose their format by it.
+    When the block raises, the temporary file is removed, unless `keep` says of it that a later attempt goes on from it; what
+    stood at `path` stays. The suffix is kept, because some writers choose their format by it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(path)
+    temporary = temporary_beside(path, prefix)
     try:
         yield temporary
         put_in_place(temporary, path)
@@ -44,7 +47,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise
         raise removed from None
     finally:
-        temporary.unlink(missing_ok=True)
+        if keep is None or not keep(temporary):
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -60,8 +64,8 @@ def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
 
 
 def temporary_beside(path: Path, prefix: str = PREFIX) -> Path:
-    """A name in the folder of `path` that says which process writes it: `.partial-<host>-<pid>.<its start>-<thread>-<name>`."""
-    return path.parent / f"{prefix}{_this_process(os.getpid())}-{threading.get_ident()}-{path.name}"
+    """A name in the folder of `path` that says which process writes it: `.partial-<host>-<pid>.<its start>-<count>-<name>`."""
+    return path.parent / f"{prefix}{_this_process(os.getpid())}-{next(_count)}-{path.name}"
 
 
 @cache

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from sae_genomics.atomic import process_start, remove_empty_folders
+from sae_genomics.atomic import remove_empty_folders
 from sae_genomics.progress import say, stop_point
 
 SILENT_SECONDS = 600.0  # a process of another host that gave no sign for so long has ended

@@ -68,13 +68,13 @@ def has_ended(run: Run, stage: Stage, task: int, partial: Partial) -> bool:
     return _silent(partial, [run.heartbeat_file(stage, task)])
 
 
-def find_leftovers(run: Run) -> list[Partial]:
+def find_leftovers(run: Run, prefix: str = PREFIX) -> list[Partial]:
     """Every temporary file and folder of the run whose process has ended, or has been silent for long."""
     heartbeats = list((run.logs / "heartbeats").glob("*.json"))
     return [
         partial
         for root in (run.checkpoints, run.results, run.logs)
-        for partial in _partials_below(root)
+        for partial in _partials_below(root, prefix)
         if (partial.is_of_a_dead_process if partial.is_of_this_host else _silent(partial, heartbeats))
     ]
 
@@ -100,10 +100,10 @@ def _silent(partial: Partial, heartbeats: list[Path]) -> bool:
     return True
 
 
-def _partials_below(root: Path) -> Iterator[Partial]:
+def _partials_below(root: Path, prefix: str) -> Iterator[Partial]:
     for parent, folders, files in os.walk(root):
         for name in [*folders, *files]:
-            if name.startswith(PREFIX) and (partial := partial_named(Path(parent) / name)) is not None:
+            if name.startswith(prefix) and (partial := partial_named(Path(parent) / name, prefix)) is not None:
                 yield partial
         folders[:] = [name for name in folders if not name.startswith(PREFIX)]
 

@@ -24,3 +24,8 @@ def process_start(pid: int) -> str | None:
     except PermissionError:
         pass
     return "alive"
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this host exists."""
+    return process_start(pid) is not None

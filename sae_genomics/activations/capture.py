@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
@@ -22,36 +21,11 @@ import torch
 from sae_genomics.activations import lay_down
 from sae_genomics.activations.dtypes import as_disk, torch_dtype
 from sae_genomics.activations.store import ActivationWriter
-from sae_genomics.errors import UserError
+from sae_genomics.activations.summary import Summary
+from sae_genomics.activations.unfinished import Keeper, Kept, KeptLayer
+from sae_genomics.errors import Interrupted, UserError
 
 _WINDOWS = 2  # one is filled while the other is written
-
-
-@dataclass
-class Summary:
-    """What a layer's rows of a shard add up to, over finite rows: float64 sums, and which rows are not finite."""
-
-    total: npt.NDArray[np.float64]
-    total_squared_norm: float
-    nonfinite_rows: list[npt.NDArray[np.int64]]
-    n_rows: int = 0
-
-    @property
-    def nonfinite(self) -> npt.NDArray[np.int64]:
-        return np.concatenate([np.empty(0, dtype=np.int64), *self.nonfinite_rows])
-
-    @property
-    def n_finite(self) -> int:
-        return self.n_rows - sum(map(len, self.nonfinite_rows))
-
-    @property
-    def mean(self) -> npt.NDArray[np.float64]:
-        """float64 [d_model]; zero when no row is finite."""
-        return self.total / max(self.n_finite, 1)
-
-    @property
-    def mean_squared_norm(self) -> float:
-        return self.total_squared_norm / max(self.n_finite, 1)
 
 
 class Window:
@@ -172,11 +146,20 @@ class ShardSink:
 
     Use as a context manager: on leaving well all is written and every file finished; on an exception all are abandoned.
 
-    writers: layer -> writer. max_rows: rows a window holds.
+    writers: layer -> writer. max_rows: rows a window holds. keeper: keeps finished windows for the next attempt; None: nobody.
     """
 
-    def __init__(self, writers: Mapping[int, ActivationWriter], max_rows: int, device: torch.device):
+    def __init__(
+        self,
+        writers: Mapping[int, ActivationWriter],
+        max_rows: int,
+        device: torch.device,
+        keeper: Keeper | None = None,
+    ):
         self.writers = dict(writers)
+        self._keeper = keeper
+        self._windows_written = self._rows_written = 0
+        self._between_windows = True  # every layer has the same windows
         headers = [writer.header for writer in self.writers.values()]
         d_model, dtype = headers[0].d_model, headers[0].dtype
         self.summaries = {layer: Summary(np.zeros(d_model), 0.0, []) for layer in self.writers}
@@ -190,6 +173,10 @@ class ShardSink:
         # files are on the disk before they get their names, which would take long if all of it were left to the end
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="activation flusher")
         self._flushing: Future[None] | None = None
+
+    def begin_after(self, n_windows: int, n_rows: int) -> None:
+        """The first windows are written already, by what an earlier attempt kept."""
+        self._windows_written, self._rows_written = n_windows, n_rows
 
     def window(self, start: int, n_rows: int) -> Window:
         """An empty window for the shard's rows start to start + n_rows, as soon as one is free."""
@@ -215,6 +202,7 @@ class ShardSink:
 
     @torch.inference_mode()
     def _write(self, window: Window) -> None:
+        self._between_windows = False
         with window.aside():
             for layer, summary in self.summaries.items():
                 try:
@@ -227,12 +215,39 @@ class ShardSink:
             window.bring_home()
         for layer, writer in self.writers.items():
             writer.write(window.start, as_disk(window.host[layer][: window.n_rows]))
+        self._windows_written += 1
+        self._rows_written += window.n_rows
+        self._between_windows = True
         if self._flushing is None or self._flushing.done():
-            self._flushing = self._flusher.submit(self._flush)
+            is_due = self._keeper is not None and self._keeper.is_due()
+            self._flushing = self._flusher.submit(self._flush, self._written() if is_due else None)
 
-    def _flush(self) -> None:
+    def _flush(self, written: Kept | None) -> None:
         for writer in self.writers.values():
             writer.to_disk()
+        if written is not None and self._keeper is not None:
+            self._keeper.save(written)
+
+    def _written(self) -> Kept | None:
+        """What could be gone on from now; None where HDF5 alone knows where rows lie."""
+        layers = {}
+        for layer, writer in self.writers.items():
+            written, summary = writer.written(), self.summaries[layer]
+            if written is None:
+                return None
+            layers[layer] = KeptLayer(
+                writer.path, *written, summary.total.copy(), summary.total_squared_norm, summary.nonfinite
+            )
+        return Kept(self._windows_written, self._rows_written, layers)
+
+    def _keep(self) -> None:
+        """Keep all finished windows: the shard is interrupted."""
+        if self._keeper is None:
+            return
+        written = self._written() if self._between_windows and self._windows_written else None
+        if written is not None:
+            self._flush(written)
+        self._keeper.say_what_is_kept(next(iter(self.writers.values())).n_rows)
 
     def _raise_problem(self) -> None:
         if self._problem is not None:
@@ -245,12 +260,15 @@ class ShardSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None:
+        interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
+        if error is not None and not interrupted:
             self._problem = self._problem or error  # what waits need not be written any more
         self._full.put(None)
         self._thread.join()
         self._flusher.shutdown()
         try:
+            if interrupted or isinstance(self._problem, Interrupted):
+                self._keep()
             if error is None:
                 self._raise_problem()
                 for layer, writer in self.writers.items():

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -16,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.activations.checksum import MOST_WORDS, fletcher32
+from sae_genomics.activations.output import OutputFile
 
 _CHECKSUM = np.dtype("<u4")
 
@@ -73,10 +76,13 @@ class ChunkWriter:
     """Writes all rows of a new dataset [rows, columns], in order, where it has `checksums_alone`.
 
     Chunks are as HDF5 makes them; what a last one has beyond the dataset's rows is zero.
+
+    output: the file that HDF5 writes through. offsets: where each chunk written so far lies in it; None where not known.
     """
 
-    def __init__(self, rows: h5py.Dataset):
-        self._file, self._n_rows = rows.id, rows.shape[0]
+    def __init__(self, rows: h5py.Dataset, output: OutputFile):
+        self._file, self._n_rows, self._output = rows.id, rows.shape[0], output
+        self.offsets: list[int] | None = []
         n_bytes = _chunk_bytes(rows)
         self._chunk = np.zeros(n_bytes + _CHECKSUM.itemsize, dtype=np.uint8)
         self._rows = self._chunk[:n_bytes].view(rows.dtype).reshape(rows.chunks)
@@ -92,8 +98,38 @@ class ChunkWriter:
                 self._rows[first + len(taken) :] = 0
                 self._checksum[0] = fletcher32(self._words)
                 self._file.write_direct_chunk((start - first, 0), self._chunk)
+                offset, n_bytes = self._output.last_write
+                if self.offsets is not None and n_bytes == len(self._chunk):
+                    self.offsets.append(offset)
+                else:
+                    self.offsets = None
             start += len(taken)
             rows = rows[len(taken) :]
+
+    def tail(self, written: int) -> npt.NDArray[Any]:
+        """A copy of the rows that wait for their chunk to be full. written: rows so far."""
+        waiting = written % len(self._rows) if written < self._n_rows else 0
+        return self._rows[:waiting].copy()
+
+
+def read_chunks(
+    path: Path, offsets: npt.NDArray[np.int64], shape: tuple[int, int], dtype: npt.DTypeLike
+) -> Iterator[npt.NDArray[Any]]:
+    """The rows of chunks that a ChunkWriter wrote to a file that was never finished. Raises ValueError at a damaged one.
+
+    shape: rows of a chunk, columns. The array is overwritten by the next one.
+    """
+    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    chunk = np.empty(n_bytes + _CHECKSUM.itemsize, dtype=np.uint8)
+    rows = chunk[:n_bytes].view(dtype).reshape(shape)
+    with open(path, "rb", buffering=0) as file:
+        for offset in offsets:
+            file.seek(int(offset))
+            if file.readinto(chunk.data) != len(chunk):
+                raise ValueError(f"{path} is too short")
+            if fletcher32(chunk[:n_bytes].view(np.uint16)) != chunk[n_bytes:].view(_CHECKSUM)[0]:
+                raise ValueError(f"{path} is damaged")
+            yield rows
 
 
 def _chunk_bytes(rows: h5py.Dataset) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sae_genomics.activations.capture import ShardSink, Summary, Window
+from sae_genomics.activations.capture import ShardSink, Window
 from sae_genomics.activations.cutting import cut_batches, cut_pieces, cut_windows
 from sae_genomics.activations.dtypes import item_bytes
 from sae_genomics.activations.lanes import Lanes
 from sae_genomics.activations.sampling import stored_tokens
 from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, write_tokens
-from sae_genomics.atomic import atomic_path
+from sae_genomics.activations.summary import Summary
+from sae_genomics.activations.unfinished import DamagedRows, Keeper
+from sae_genomics.atomic import UNFINISHED, atomic_path
 from sae_genomics.errors import UserError
 from sae_genomics.models import load_model, pick_device, used_dtype
 from sae_genomics.progress import Progress, say, stop_point
@@ -39,13 +42,23 @@ def run_task(run: Run, task: int) -> None:
     """Leave the shard's tokens file and every requested layer's activations; those that are there already stay.
 
     Raises UserError when values overflow the storage dtype or too many rows are not finite, DamagedArtifact when the
-    prepared files cannot be read, Interrupted at a signal (the shard is dropped: it is the unit of resuming).
+    prepared files cannot be read, Interrupted at a signal: windows that are written are kept, and the next attempt goes on
+    after them.
     """
+    try:
+        _extract(run, task)
+    except DamagedRows as problem:
+        say(f"extract shard {task}: what was kept is of no use ({problem}); the shard starts from the beginning")
+        _extract(run, task)
+
+
+def _extract(run: Run, task: int) -> None:
     stage = stage_named("extract")
     finished = run.finished_files(stage, task)
     layers = [layer for layer in run.layers if run.activations_file(layer, task) not in finished]
     write_token_file = run.tokens_file(task) not in finished
     if not layers and not write_token_file:
+        Keeper(run, task, {}).forget()  # a kill may have come between the last file's name and the end
         return
     model = loaded_model(run)
     shard = tokenised_shard(run, model, task)
@@ -53,7 +66,8 @@ def run_task(run: Run, task: int) -> None:
         f"extract shard {task}", len(shard.tokens) if layers else 0, "tokens", run.heartbeat_file(stage, task)
     )
     fingerprints = {path: run.fingerprint(stage, **parts) for path, parts in stage.files(run, task).items()}
-    with ExitStack() as files:
+    keeper = Keeper(run, task, {layer: fingerprints[run.activations_file(layer, task)] for layer in layers})
+    with keeper, ExitStack() as files:
         if write_token_file:
             path = run.tokens_file(task)
             write_tokens(files.enter_context(atomic_path(path)), shard.stored(fingerprints[path], task))
@@ -74,11 +88,19 @@ def run_task(run: Run, task: int) -> None:
                     n_special=shard.tokens.n_special,
                     compute_dtype=used_dtype(run.config.model, device),
                 )
+                unfinished = files.enter_context(atomic_path(path, UNFINISHED, keeper.refers_to))
                 writers[layer] = ActivationWriter(
-                    files.enter_context(atomic_path(path)), header, len(shard.kept), run.config.activations.compression
+                    unfinished, header, len(shard.kept), run.config.activations.compression
                 )
             summaries = capture(
-                model, shard, writers, run.config.activations.batch_tokens, device, progress, run.config.model.hook
+                model,
+                shard,
+                writers,
+                run.config.activations.batch_tokens,
+                device,
+                progress,
+                run.config.model.hook,
+                keeper,
             )
             _check_finite(run, task, summaries)
     progress.finish()
@@ -150,6 +172,16 @@ class TokenisedShard:
     kept: npt.NDArray[np.int64]
 
     @property
+    def content(self) -> str:
+        """Hash of what the model reads and what is stored of it."""
+        digest = hashlib.blake2b(digest_size=16)
+        tokens = self.tokens
+        for array in (tokens.cell, tokens.gene, tokens.value, tokens.cell_ptr, tokens.drug, self.kept):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    @property
     def stored_ptr(self) -> npt.NDArray[np.int64]:
         """int64 [cells + 1], where each cell's stored rows begin."""
         return np.searchsorted(self.kept, self.tokens.cell_ptr)
@@ -197,8 +229,12 @@ def capture(
     device: torch.device,
     progress: Progress,
     hook: str,
+    keeper: Keeper | None = None,
 ) -> dict[int, Summary]:
-    """Run a shard through the model once and write each layer's stored rows. Returns what each layer adds up to."""
+    """Run a shard through the model once and write each layer's stored rows. Returns what each layer adds up to.
+
+    keeper: has the windows that an earlier attempt finished, and keeps those of this one; None: nothing is kept.
+    """
     tokens = shard.tokens
     header = next(iter(writers.values())).header
     row_bytes = header.d_model * item_bytes(header.dtype) * len(writers)
@@ -226,8 +262,16 @@ def capture(
             window.put(activations, ranges(stored_ptr[cells] - window.start, stored_lengths[cells]))
         progress.advance(len(batch))
 
-    with ShardSink(writers, most_rows, device) as sink, Lanes(n_lanes) as lanes:
-        for cut in windows:
+    with ShardSink(writers, most_rows, device, keeper) as sink, Lanes(n_lanes) as lanes:
+        n_done = 0
+        if keeper is not None:
+            cuts = [(window.start, window.stop) for window in windows]
+            plan = [shard.content, cuts, device.type, batch_tokens, n_lanes, model.piece_tokens]
+            n_done, n_rows = keeper.go_on(plan, writers, sink.summaries)
+            sink.begin_after(n_done, n_rows)
+            if n_done:
+                progress.skip(int(tokens.cell_ptr[windows[n_done - 1].stop]))
+        for cut in windows[n_done:]:
             first, last = int(stored_ptr[cut.start]), int(stored_ptr[cut.stop])
             window = sink.window(first, last - first)
             for cells in _batches(model, tokens.lengths[cut], batch_tokens):

@@ -21,6 +21,7 @@ class OutputFile(io.RawIOBase):
         self._path = path
         self._problem: OSError | None = None
         self._position = self._end = 0
+        self.last_write = (0, 0)  # where the last write began, and its bytes
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
 
     def check(self) -> None:
@@ -30,6 +31,7 @@ class OutputFile(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
+        self.last_write = (self._position, len(view))
         done = 0
         while self._problem is None and done < len(view):
             try:

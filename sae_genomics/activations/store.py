@@ -173,7 +173,7 @@ class ActivationWriter:
         # compiled code, which reading a header does not need
         from sae_genomics.activations.chunks import ChunkWriter, checksums_alone
 
-        self.header, self.n_rows = header, n_rows
+        self.path, self.header, self.n_rows = path, header, n_rows
         plugin = _compression_filter(compression)
         row_bytes = header.d_model * item_bytes(header.dtype)
         chunk_rows = min(max(CHUNK_BYTES // row_bytes, 1), max(n_rows, 1))
@@ -190,7 +190,7 @@ class ActivationWriter:
             track_times=False,
             **plugin,
         )
-        self._chunks = ChunkWriter(self._rows) if checksums_alone(self._rows) else None
+        self._chunks = ChunkWriter(self._rows, self._output) if checksums_alone(self._rows) else None
         self._nonfinite = _growing(self._file, "nonfinite_rows", np.int64, 0)
         self._written = 0
 
@@ -207,6 +207,18 @@ class ActivationWriter:
             self._rows.write_direct(rows, dest_sel=np.s_[start : start + len(rows)])
         self._written += len(rows)
         self._output.check()
+
+    @property
+    def chunk_shape(self) -> tuple[int, int]:
+        """Rows of a chunk, columns."""
+        rows, columns = self._rows.chunks
+        return int(rows), int(columns)
+
+    def written(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]] | None:
+        """Where the chunks written so far lie in the file, and a copy of the rows after them; None where HDF5 alone knows."""
+        if self._chunks is None or self._chunks.offsets is None:
+            return None
+        return np.array(self._chunks.offsets, dtype=np.int64), self._chunks.tail(self._written)
 
     def to_disk(self) -> None:
         """Wait until the rows written so far are on the disk; another thread may write meanwhile, and raises what fails here."""

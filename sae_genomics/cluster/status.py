@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sae_genomics.atomic import read_json
+from sae_genomics.atomic import UNFINISHED, read_json
 from sae_genomics.cluster import attempts
 from sae_genomics.cluster.plan import StagePlan, make_plan
 from sae_genomics.cluster.queue import settings_key
@@ -171,7 +171,8 @@ def render(run: Run, tasks: Sequence[TaskStatus], evidence: Evidence) -> str:
         lines += [f"  and {len(groups) - _SHOWN} more groups; --json lists them all"] if len(groups) > _SHOWN else []
     if evidence.problem:
         lines += ["", f"squeue gives no answer ({evidence.problem}): running and queued are told from heartbeats alone"]
-    lines += ["", leftover] if (leftover := _leftover_words(run)) else []
+    for words in (_leftover_words(run), _kept_words(run)):
+        lines += ["", words] if words else []
     jobs = sorted({task.job for task in tasks if OTHER_SETTINGS in task.note}, key=int)
     if jobs:
         lines += [
@@ -180,6 +181,16 @@ def render(run: Run, tasks: Sequence[TaskStatus], evidence: Evidence) -> str:
             f"--set as they were then, or scancel {' '.join(jobs)}",
         ]
     return "\n".join([*lines, "", f"next: {next_step(run, tasks)}"])
+
+
+def _kept_words(run: Run) -> str:
+    """What interrupted shards keep for their next attempts; empty where there is nothing."""
+    kept = find_leftovers(run, UNFINISHED)
+    return (
+        f"kept: {size_text(sum(map(bytes_of, kept)))} of interrupted shards; the next attempts go on from them"
+        if kept
+        else ""
+    )
 
 
 def _leftover_words(run: Run) -> str:

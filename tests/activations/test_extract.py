@@ -399,7 +399,7 @@ def test_an_overflow_of_the_storage_dtype_is_an_error_and_leaves_nothing(prepare
     assert files_left(run) == []
 
 
-def test_a_signal_drops_the_shard_in_work_and_keeps_the_others(prepared, monkeypatch):
+def test_a_signal_before_the_first_window_leaves_nothing_of_the_shard(prepared, monkeypatch):
     run = prepared()
     execute(run, EXTRACT, 0)
     monkeypatch.setattr("sae_genomics.progress._stop_signal", 15)
@@ -408,7 +408,7 @@ def test_a_signal_drops_the_shard_in_work_and_keeps_the_others(prepared, monkeyp
     monkeypatch.undo()
     assert run.state(EXTRACT, 0).done
     assert not run.tokens_file(1).exists()
-    assert not list(run.checkpoints.rglob(".partial-*"))
+    assert not list(run.checkpoints.rglob(".*"))
     assert extract_all(run) == [False, True, True]
 
 

@@ -166,6 +166,18 @@ def test_status_counts_them_and_the_plan_does_not(run: Run, capsys: pytest.Captu
     assert "leftover" not in capsys.readouterr().out
 
 
+def test_status_says_what_interrupted_shards_keep(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.config_file is not None
+    left = leave(run.activations_file(0, 1), "gpu-7", 4711, LONG_AGO)
+    left.rename(left.with_name(left.name.replace(".partial-", ".unfinished-")))
+    status(run.config_file)
+    said = capsys.readouterr().out
+    assert "kept: 1.0 KB of interrupted shards; the next attempts go on from them" in said
+    assert "leftover" not in said
+    remove_leftovers_of(run, EXTRACT, 1)
+    assert find_leftovers(run, ".unfinished-"), "extraction alone knows whether it is of use"
+
+
 def test_a_killed_lock_leaves_nothing_for_the_next(run: Run) -> None:
     code = (
         "import os, sys, pathlib; from sae_genomics.atomic import temporary_beside\n"

@@ -14,7 +14,7 @@ KEYS = {"name", "unit", "ours", "peer", "peer_name", "ratio", "limit", "share_of
 SMALL = {
     "association": "--tokens 256 --d-in 32 --d-sae 128 --k 4 --genes 50 --tokens-per-cell 30 --loop-tokens 32 --repeats 1",
     "extraction": "--shape tiny --cells 4 --repeats 1 --threads 1",
-    "kills": "--kills 6 --damage 0",
+    "kills": "--kills 6 --disturb 0.6",
     "memory": "--cells 300,600",
     "recovery": "--steps 20",
     "store": "--rows 20000 --d-model 32 --shards 4 --batch-rows 256 --memory 200000 --compression",
