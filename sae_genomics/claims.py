@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sae_genomics.atomic import remove_empty_folders
+from sae_genomics.processes import is_alive
 from sae_genomics.progress import say, stop_point
 
 SILENT_SECONDS = 600.0  # a process of another host that gave no sign for so long has ended
@@ -74,7 +75,7 @@ def _has_ended(path: Path, sign: Path, held: str) -> bool:
     except (ValueError, TypeError, KeyError):  # being written, or damaged
         host, pid = "", 0
     if host == socket.gethostname():
-        return process_start(pid) is None
+        return not is_alive(pid)
     return time.time() - max(_time(path), _time(sign)) > SILENT_SECONDS
 
 
