@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from sae_genomics.report import findings, section_missing, section_next, section_results, section_run
+from sae_genomics.report import findings, nothing_heldout, section_missing, section_next, section_results, section_run
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.markdown import count, escape, listing
 
@@ -41,11 +41,16 @@ def _opening(contents: Contents) -> str:
     )
     if not with_results:
         intro = f"Nothing is known yet about any layer of the model {model}: no trained autoencoder that is up to date was found."
+    unheld = nothing_heldout.is_so(plan)
+    faithfulness = nothing_heldout.faithfulness if unheld else findings.reconstruction
     points = [
-        findings.reconstruction(contents.layers, sae.k),
+        faithfulness(contents.layers, sae.k),
+        findings.doubtful(contents.layers),
         findings.annotation(contents.layers, contents.config.validation.fdr),
         findings.cell_types(contents.wide, contents.config.validation.fdr),
     ]
+    if unheld and with_results:
+        points.append(nothing_heldout.CERTAINTY)
     if any(points):
         points.append(findings.certainty(contents.layers, contents.wide, plan))
     if contents.unfinished or contents.problems:

@@ -16,6 +16,7 @@ from sae_genomics.report.markdown import (
     span,
 )
 from sae_genomics.report.summary import LayerSummary
+from sae_genomics.sae.quality import doubts
 
 FEW_CELLS = 20  # below this many held-out cells of a type, its AUROC is shaky
 
@@ -37,6 +38,13 @@ def reconstruction(layers: list[LayerSummary], k: int) -> str:
         f"**Faithfulness.** On held-out cells the features reproduce {explained} of the variance of the model's "
         f"activations ({where}){active}.{unused}{again}"
     )
+
+
+def doubtful(layers: list[LayerSummary]) -> str:
+    """Which layers' autoencoders are to be read with care."""
+    found = [(each.layer, doubts(each.metrics)) for each in layers if each.metrics]
+    named = [f"layer {layer} ({escape('; '.join(texts))})" for layer, texts in found if texts]
+    return f"**Read with care**: {listing(named)}." if named else ""
 
 
 def annotation(layers: list[LayerSummary], fdr: float) -> str:

@@ -6,11 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from sae_genomics.report import nothing_heldout
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.findings import FEW_CELLS
 from sae_genomics.report.markdown import NONE, count, decimal, details, escape, is_number, percent, probability, table
 from sae_genomics.report.summary import LayerSummary
 from sae_genomics.sae.compare import STABLE_COSINE
+from sae_genomics.sae.quality import doubts
 
 
 def _figure(contents: Contents, name: str, text: str) -> str:
@@ -24,13 +26,31 @@ def reconstruction(contents: Contents) -> str:
     if not known:
         parts.append("No trained autoencoder yet.")
         return "\n\n".join(parts)
-    parts.append(
+    if nothing_heldout.is_so(contents.prepared.plan or {}):
+        parts += nothing_heldout.reconstruction(known)
+    else:
+        parts += _reconstruction(known)
+    parts.append(_doubts(known))
+    parts.append(_figure(contents, "reconstruction", "FVU, L0 and dead share by layer"))
+    parts.append(_figure(contents, "firing_rates", "Histogram of firing rates by layer"))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _doubts(known: list[LayerSummary]) -> str:
+    """What a reader must know before believing a layer's features."""
+    lines = [f"- **Layer {each.layer}.** {escape(text)}." for each in known for text in doubts(each.metrics)]
+    return "Read these layers with care:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _reconstruction(known: list[LayerSummary]) -> list[str]:
+    """Text and table, of held-out cells."""
+    parts = [
         "Measured on held-out cells. *FVU* is the share of the activations' variance that the features miss (0 is perfect; "
         "*explained variance* is the rest), *L0* the mean number of active features a gene token, *dead* the share of features "
         "that never fired there, *decoder cosine* the mean absolute cosine between features' directions (0: all different). "
         "*Loss recovered*: with the reconstruction in place of the layer's activations, how much of what the layer is worth to the "
         "model's own prediction of hidden genes remains (1: all, 0: no more than the layer's mean activation would leave)."
-    )
+    ]
     stable = any(each.metrics.get("stability") is not None for each in known)
     if stable:
         parts[-1] += (
@@ -64,10 +84,7 @@ def reconstruction(contents: Contents) -> str:
         "Features",
         "Held-out tokens",
     )
-    parts.append(table(header, rows, right=range(len(header))))
-    parts.append(_figure(contents, "reconstruction", "FVU, L0 and dead share by layer"))
-    parts.append(_figure(contents, "firing_rates", "Histogram of firing rates by layer"))
-    return "\n\n".join(part for part in parts if part)
+    return [*parts, table(header, rows, right=range(len(header)))]
 
 
 def annotation(contents: Contents) -> str:
@@ -136,6 +153,10 @@ def cell_types(contents: Contents) -> str:
                 "`obs` that holds the annotation in `data.cell_type_key`."
             )
         return "\n\n".join(parts)
+    if nothing_heldout.is_so(contents.prepared.plan or {}):
+        parts += nothing_heldout.cell_types(contents)
+        parts.append(_figure(contents, "embedding", "These features on the embedding of the cells"))
+        return "\n\n".join(part for part in parts if part)
     parts.append(
         "For each type the one feature, the one gene and the one raw neuron that separate it best from all other cells, each "
         "chosen on training cells (over all layers) and measured on held-out cells. *AUROC* is the chance that a cell of the "
@@ -231,11 +252,20 @@ def best_features(contents: Contents) -> str:
     if not known:
         return ""
     fdr = contents.config.validation.fdr
+    if nothing_heldout.is_so(contents.prepared.plan or {}):
+        order = (
+            f"First the features that match a gene set (q < {fdr:g}), the clearest first, at most two features with the same one. "
+            "No cell is held out, so no feature is tested against cell types. The genes are those most specific to the feature."
+        )
+    else:
+        order = (
+            f"First the features that match both a gene set and a cell type (q < {fdr:g} each), then those that match one, the "
+            "clearest gene sets first, at most two features with the same one. The genes are those most specific to the feature; "
+            "AUROC and q are from held-out cells."
+        )
     parts = [
         "## The best features",
-        f"First the features that match both a gene set and a cell type (q < {fdr:g} each), then those that match one, the "
-        "clearest gene sets first, at most two features with the same one. The genes are those most specific to the feature; "
-        "AUROC and q are from held-out cells. Such a list shows what there is, not how common it is: for that, see the shares "
+        f"{order} Such a list shows what there is, not how common it is: for that, see the shares "
         "against their nulls above.",
     ]
     if contents.wide is None and "embedding" in contents.figures:

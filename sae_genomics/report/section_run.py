@@ -27,7 +27,10 @@ def _data_rows(contents: Contents) -> list[tuple[str, str]]:
     rows = [("Data", code(data.path, in_table=True))]
     if plan.get("n_cells") is not None:
         rows.append(
-            ("Cells", f"{count(plan['n_cells'])}, of which {count(plan.get('n_heldout'))} held out from training")
+            (
+                "Cells",
+                f"{count(plan['n_cells'])}, of which {count(plan.get('n_heldout')) if plan.get('n_heldout') else 'none are'} held out from training",
+            )
         )
     if plan.get("n_genes_matched") is not None:
         rows.append(

@@ -20,7 +20,7 @@ from sae_genomics.atomic import remove_leftovers, write_text
 from sae_genomics.commands import command, config_path, path_words
 from sae_genomics.config import dump_config
 from sae_genomics.progress import Progress, say, stop_point
-from sae_genomics.report import associations_json, figures, missing, provenance
+from sae_genomics.report import associations_json, figures, missing, nothing_heldout, provenance
 from sae_genomics.report.cells import CellSample, read_activations, read_embedding, sample_cells, top_cells
 from sae_genomics.report.collect import LayerResults, Prepared, Problems, read_layer, read_prepared
 from sae_genomics.report.contents import Contents, Example
@@ -29,6 +29,7 @@ from sae_genomics.report.document import compose
 from sae_genomics.report.markdown import count, escape, is_number
 from sae_genomics.report.summary import GENES_SHOWN, LayerSummary, best_over_layers, side_by_side, summarise
 from sae_genomics.run import Run
+from sae_genomics.sae.quality import doubts
 from sae_genomics.stages import stage_named
 
 EMBEDDING_PANELS = 8
@@ -235,6 +236,9 @@ def _about(run: Run, prepared: Prepared, layers: list[LayerSummary], n_unfinishe
     notes = []
     if n_unfinished:
         notes.append(f"{n_unfinished} tasks of the run are not done: report.md beside this page says which and why.")
+    if nothing_heldout.is_so(plan):
+        notes.append(nothing_heldout.DASHBOARD_NOTE)
+    notes += [f"Layer {each.layer}: {text}." for each in layers if each.metrics for text in doubts(each.metrics)]
     return {
         "title": f"SAE features: {run.name}",
         "facts": facts,
@@ -247,11 +251,12 @@ def _layer_facts(summary: LayerSummary) -> dict[str, Any]:
     def known(value: Any) -> float | None:
         return float(value) if is_number(value) else None
 
-    note = summary.annotation
+    note, metrics = summary.annotation, summary.metrics
+    where = "" if metrics.get("heldout_tokens") else "train_"
     return {
         "layer": summary.layer,
-        "fvu": known(summary.metrics.get("fvu")),
-        "l0": known(summary.metrics.get("l0")),
+        "fvu": known(metrics.get(f"{where}fvu")),
+        "l0": known(metrics.get(f"{where}l0")),
         "n_features": summary.n_features,
         "n_units": note.n_units if note else 0,
         "annotated": known(note.share) if note else None,
@@ -278,7 +283,9 @@ def _example(kept: _Layers, wide: pd.DataFrame | None) -> Example | None:
         for name, row in wide["feature"].iterrows():
             if is_number(row["unit"]):
                 layer, feature = int(row["layer"]), int(row["unit"])
-                return Example(layer, feature, f"feature {feature} of layer {layer}, the best for {escape(name)}")
+                cells = "" if is_number(row["auroc"]) else " on the training cells"
+                words = f"feature {feature} of layer {layer}, the best for {escape(name)}{cells}"
+                return Example(layer, feature, words)
     for each in kept.summaries:
         if each.best is not None and len(each.best):
             feature = int(each.best["feature"].iloc[0])

@@ -37,14 +37,13 @@ class Needs:
     host: int
 
 
-def training_needs(spec: Spec, row_bytes: int, stability: bool = False) -> Needs:
+def training_needs(spec: Spec, row_bytes: int) -> Needs:
     """An upper estimate, about twice of what is counted, of what training by `TorchStep` or `JumpReluStep` takes on a GPU.
 
     With P = 2 d_sae d_in + 2 d_sae + d_in parameters, T rows a step, L nested dictionaries, and 4 bytes a number:
 
         weights, two moments, gradients                      4 P
         an update's temporaries, or the folded encoder's     2 P
-        with a second seed, the first SAE and its state      5 P
         pre-activations, scores and their copies, of the     4 H, H = min(T d_sae, HIDDEN_ELEMENTS)
           rows that are encoded at once                      (JumpReLU keeps 12 T d_sae for its gradient)
         or those of the evaluation, where they are more      3 min(4 096 d_sae, the encoder's HIDDEN_ELEMENTS)
@@ -54,11 +53,11 @@ def training_needs(spec: Spec, row_bytes: int, stability: bool = False) -> Needs
     a parameter for a bfloat16 copy, and a margin.
 
     row_bytes: of a stored activation row; the host holds POOL_ROWS of them or MEMORY_BYTES, half as many in order, some batches,
-    and twice what a checkpoint is written from. stability: whether a second seed is trained.
+    and twice what a checkpoint is written from.
     """
     rows, d_in, d_sae = spec.batch_rows, spec.d_in, spec.d_sae
     parameters = 2 * d_sae * d_in + 2 * d_sae + d_in
-    numbers = parameters * (11 if stability else 6)
+    numbers = parameters * 6
     dense = spec.architecture == "jumprelu"
     encoded = 12 * rows * d_sae if dense else 4 * min(rows * d_sae, torch_step.HIDDEN_ELEMENTS)
     numbers += max(encoded, 3 * min(EVALUATE_ROWS * d_sae, load.HIDDEN_ELEMENTS))
@@ -97,7 +96,7 @@ def layers_at_once(run: Run, n_layers: int) -> int:
     if device.type != "cuda":
         return 1
     row_bytes = run.model_info.d_model * item_bytes(run.config.activations.dtype)
-    needs = training_needs(spec, row_bytes, config.stability)
+    needs = training_needs(spec, row_bytes)
     torch.cuda.empty_cache()  # what earlier tasks of this process left
     device_bytes = torch.cuda.mem_get_info(device)[0] - model_bytes(run)
     return max(1, min(n_layers, device_bytes // needs.device, (host_memory() - _PROCESS_BYTES) // needs.host))
