@@ -284,3 +284,23 @@ def test_status_in_json(held, quiet):
     states = {key: task["state"] for key, task in held.tasks().items()}
     assert set(states.values()) == {"queued"}
     assert json.loads(held.status("--json"))["scheduler_problem"] == ""
+
+
+def test_parts_of_a_stage_share_one_throttle(extracted, quiet):
+    """MaxArraySize cuts three layers into three arrays; two nodes are free for them."""
+    extracted.profile.update(max_array_size=1, stages={"train": {"throttle": 1}})
+    extracted.write()
+    extracted.pipeline()
+    trains = [job for job in read_jobs(extracted.run) if job.stage == "train"]
+    assert len(trains) == 3
+    assert [job.dependency for job in trains] == ["", f"afterany:{trains[0].job}", f"afterany:{trains[1].job}"]
+    ours, at_once = {job.job for job in trains}, [0]
+
+    def trained() -> bool:
+        states = [state for job, state, _ in quiet.queue() if job.partition("_")[0] in ours]
+        at_once.append(states.count("RUNNING"))
+        return not states
+
+    quiet.wait(trained, "three layers trained", 240)
+    assert max(at_once) == 1
+    assert [extracted.state("train", task) for task in range(3)] == ["done"] * 3
