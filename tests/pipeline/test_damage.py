@@ -1,15 +1,24 @@
-"""A file damaged after it was written is noticed on read, named, and made again; results are as if nothing had happened."""
+"""A file damaged after it was written is noticed, named, and made again; results are as if nothing had happened."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import pytest
+import yaml
 
 from sae_genomics.cli import main
+from tests.pipeline.conftest import small_values
 from tests.pipeline.test_resume import manifests, same_results
+
+
+def flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 16
+    path.write_bytes(content)
 
 
 @pytest.mark.slow
@@ -24,11 +33,11 @@ def test_a_flipped_bit_is_mended(
     assert main(["stage", "prepare", "--config", config]) == 0
     assert main(["stage", "extract", "--config", config]) == 0
     damaged = tmp_path / "checkpoints" / "small" / "activations" / "layer_02" / "shard_0001.h5"
+    before = damaged.stat()
     with h5py.File(damaged) as file:
         chunk = file["activations"].id.get_chunk_info(0)
-    content = bytearray(damaged.read_bytes())
-    content[chunk.byte_offset + 1000] ^= 16
-    damaged.write_bytes(content)
+    flip(damaged, chunk.byte_offset + 1000)
+    os.utime(damaged, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a failing disk does it: reading alone finds it
     others = {name: value for name, value in manifests(tmp_path / "checkpoints").items() if "shard_0001" not in name}
     capsys.readouterr()
 
@@ -39,3 +48,42 @@ def test_a_flipped_bit_is_mended(
     after = manifests(tmp_path / "checkpoints")
     assert all(after[name] == value for name, value in others.items()), "only that shard was extracted again"
     same_results(sound / "results" / "small", tmp_path / "results" / "small")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "checkpoints/small/activations/layer_02/shard_0001.h5",
+        "checkpoints/small/saes/layer_00/sae_weights.safetensors",
+        "checkpoints/small/saes/layer_02/cfg.json",
+        "results/small/layer_00/neuron_genes.parquet",
+        "results/small/layer_02/features.h5ad",
+    ],
+)
+def test_damage_is_found_in_a_file_that_nobody_reads_any_more(
+    name: str, finished: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, config = finished
+    file = folder / name
+    sound = file.read_bytes()
+    if file.suffix == ".h5ad":
+        with h5py.File(file) as content:
+            at = content["X/data"].id.get_offset() or content["X/data"].id.get_chunk_info(0).byte_offset
+    else:
+        at = len(sound) // 2
+    flip(file, at)
+    capsys.readouterr()
+    assert main(["pipeline", config, "--local"]) == 0
+    assert f"{file.name} is damaged" in capsys.readouterr().err
+    assert file.read_bytes() == sound
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run that is done: its folder and config file."""
+    folder = tmp_path_factory.mktemp("finished")
+    config = folder / "small.yaml"
+    config.write_text(yaml.safe_dump(small_values(folder)))
+    assert main(["pipeline", str(config), "--local"]) == 0
+    return folder, str(config)
