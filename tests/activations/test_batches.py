@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_genomics.activations.batches import ShuffledBatches
-from sae_genomics.activations.heldout import _sample
+from sae_genomics.activations.heldout import spread_blocks
 from sae_genomics.activations.rows import RowSet, ShardRows
 from sae_genomics.activations.store import open_activations
 from sae_genomics.errors import DamagedArtifact
@@ -198,7 +198,7 @@ def test_heldout_rows_are_all_or_a_spread_sample(tmp_path_factory, shards, max_r
     rows, wanted = row_set(tmp_path_factory.mktemp("rows"), shards, n_blocks=n_blocks)
     if not wanted:
         return
-    found = list(_sample(rows, max_rows, block_rows))
+    found = list(spread_blocks(rows, max_rows, block_rows))
     assert all(len(block) == min(block_rows, max_rows, len(wanted)) for block in found[:-1])
     assert all(0 < len(block) <= block_rows for block in found)
     got = [number for block in found for number in numbers(block)]
