@@ -88,7 +88,8 @@ def _call(run: Run, stage: Stage, task: int) -> dict[str, str | None]:
         try:
             made_from = run.contents.read_by(stage, task)
             if stage.partial:
-                _set_aside_damaged(run, stage, task)
+                for path in run.distrust_damaged(stage, task):
+                    say(f"{path} is damaged: its content is not what was written; the same command makes it again")
             else:
                 run.verify_inputs(stage, task)
             stage.call(run, task)
@@ -137,19 +138,6 @@ def _make_again(run: Run, owner: tuple[Stage, int], damaged: Path, what: str, su
         execute(run, *owner)
     finally:
         release(claimed, up_to=run.config.paths.logs)
-
-
-def _set_aside_damaged(run: Run, stage: Stage, task: int) -> None:
-    """What is damaged of a partial stage's inputs counts as missing from now on: it is named, and the rest is used."""
-    while True:
-        try:
-            return run.verify_inputs(stage, task)
-        except DamagedArtifact as damage:
-            owner = _maker(run, stage, damage.path)
-            if owner is None:
-                raise
-            say(f"{damage}; {run.label(*owner)} is to be made again")
-            run.manifest_file(*owner).unlink(missing_ok=True)
 
 
 def _claim_file(run: Run, stage: Stage, task: int) -> Path:

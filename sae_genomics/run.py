@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +21,7 @@ from sae_genomics import content
 from sae_genomics.atomic import read_json, write_json
 from sae_genomics.config import RunConfig
 from sae_genomics.contents import Contents
-from sae_genomics.errors import UserError
+from sae_genomics.errors import DamagedArtifact, UserError
 from sae_genomics.file_keys import FILE_KEYS, change, contents
 from sae_genomics.identity import hash_file, hash_values
 
@@ -340,16 +340,39 @@ class Run:
 
     def verify_inputs(self, stage: Stage, task: int) -> None:
         """Compare the files that a task reads with what was recorded of them. Raises DamagedArtifact naming the first that differs."""
+        for _, _, path, entry in self._inputs(stage, task):
+            content.check(path, entry)
+
+    def distrust_damaged(self, stage: Stage, task: int) -> list[Path]:
+        """The files among a task's inputs that do not hold what was written. From now on their tasks count as missing."""
+        damaged = []
+        for source, each, path, entry in self._inputs(stage, task):
+            try:
+                content.check(path, entry)
+            except DamagedArtifact:
+                if path.exists():
+                    damaged.append(path)
+                    self._distrust(source, each, path)
+        return damaged
+
+    def _distrust(self, stage: Stage, task: int, path: Path) -> None:
+        """Have every later look at a file compare its content: its time of writing is forgotten."""
+        manifest = self._manifest(stage, task)
+        manifest["files"][path.relative_to(self._root(stage)).as_posix()]["mtime_ns"] = 0
+        write_json(self.manifest_file(stage, task), manifest)
+
+    def _inputs(self, stage: Stage, task: int) -> Iterator[tuple[Stage, int, Path, dict[str, Any]]]:
+        """(stage, task, file, what was recorded of it) of each file that a task reads."""
         from sae_genomics.stages import read_tasks
 
         layer = self.layers[task] if stage.unit == "layer" else None
         for source, each in read_tasks(self, stage, task):
-            root, manifest = self._root(source), self._manifest(source, each)
-            for name, entry in manifest.get("files", {}).items():
+            root = self._root(source)
+            for name, entry in self._manifest(source, each).get("files", {}).items():
                 # What only the report reads may be large, and is left to it.
                 is_read = stage.partial or not entry.get("side") or entry["size"] <= content.WHOLE_FILE_BYTES
                 if is_read and (layer is None or entry.get("layer", layer) == layer):
-                    content.check(root / name, entry)
+                    yield source, each, root / name, entry
 
     def states(self, stage: Stage) -> list[State]:
         """Every task's state. Where the file system is far away, many tasks are looked at side by side."""

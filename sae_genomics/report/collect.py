@@ -111,10 +111,9 @@ def read_layer(run: Run, task: int, problems: Problems, n_genes: int) -> LayerRe
     """Read what is done of the layer at position `task` of run.layers; n_genes: genes kept a feature and ranking."""
     layer = run.layers[task]
     found = LayerResults(layer)
-    if not run.state(stage_named("train"), task).done:
-        return found  # tables of an SAE that is not there say nothing of the one to come
-    path = run.sae_dir(layer) / "metrics.json"
-    found.metrics = problems.attempt(path, _mapping, path)
+    if run.state(stage_named("train"), task).done:
+        path = run.sae_dir(layer) / "metrics.json"
+        found.metrics = problems.attempt(path, _mapping, path)
     folder = run.layer_results(layer)
 
     def read(table: Table, reader: Callable[[Path], pd.DataFrame]) -> pd.DataFrame | None:
