@@ -38,6 +38,7 @@ def compile_blocks(network: Tx1Network, device: torch.device) -> None:
     threads = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)
+        _keep_apart_by_processor()
     try:
         with torch.inference_mode():  # tensors made outside would be of another kind than a batch's
             x, attention = (weight.new_zeros(_TOKENS, network.config.d_model) for _ in range(2))
@@ -50,6 +51,18 @@ def compile_blocks(network: Tx1Network, device: torch.device) -> None:
         torch.set_num_threads(threads)
     for block in blocks:
         block.to_mlp, block.from_mlp = compiled_to_mlp, compiled_from_mlp
+
+
+def _keep_apart_by_processor() -> None:
+    """Have torch keep what it compiled for one instruction set apart from what it compiled for another.
+
+    Its cache does not ask, and finds, in a folder that several kinds of CPU share, code that is laid out for other widths
+    of vectors: that writes beyond its arrays.
+    """
+    mark = f"sae_genomics:{torch.backends.cpu.get_cpu_capability()}"
+    tag = torch.compiler.config.cache_key_tag
+    if mark not in tag:
+        torch.compiler.config.cache_key_tag = f"{tag} {mark}".strip()
 
 
 def _compiled(part: Callable[..., Any]) -> Callable[..., Any]:

@@ -199,6 +199,41 @@ def test_the_weights_are_let_go():
         gc.enable()
 
 
+COMPILE = """
+import sys, numpy as np, torch
+from scipy.sparse import csr_matrix
+from sae_genomics.models.tx1 import load_folder
+model = load_folder(sys.argv[1], compile=True)
+counts = np.arange(1, 3 * 120 + 1, dtype=np.float32).reshape(3, 120) % 7
+rows = model.forward_layers(model.tokenise(csr_matrix(counts), np.arange(120), np.arange(3), 0), [2], "resid_post")[2]
+print(torch.backends.cpu.get_cpu_capability(), float(rows.double().square().sum()))
+"""
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512", reason="needs two instruction sets to choose from"
+)
+def test_kinds_of_cpu_may_share_a_folder_of_compiled_code(tmp_path: Path) -> None:
+    """Code laid out for AVX2 and run with AVX-512 ends in a corrupted heap."""
+    found = []
+    for limit in ("avx2", "avx512", "avx2"):
+        environment = os.environ | {
+            "ATEN_CPU_CAPABILITY": limit,
+            "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
+            "MALLOC_CHECK_": "3",
+        }
+        command = [sys.executable, "-c", COMPILE, str(FIXTURES / "relu_70m_style")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, f"{limit}: exit code {done.returncode}: {done.stderr[-2000:]}"
+        found.append(done.stdout.split())
+    assert [capability for capability, _ in found] == ["AVX2", "AVX512", "AVX2"]
+    totals = [float(total) for _, total in found]
+    assert totals[0] == pytest.approx(totals[1], rel=1e-5)
+    assert totals[0] == totals[2]
+
+
 # --- what is refused ---
 
 
