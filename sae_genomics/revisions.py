@@ -7,7 +7,7 @@ from typing import Any
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
-_PART_OF_COMMIT = re.compile(r"(?=.*[0-9])(?=.*[a-f])[0-9a-f]{6,}")
+_NOT_QUITE_A_COMMIT = re.compile(r"(?=.*[0-9])(?=.*[a-f])[0-9a-f]{6,}|[0-9a-f]{20,}")  # tags may be dates, 20260131
 _LONGEST = 200
 
 
@@ -28,7 +28,7 @@ def checked_revision(value: Any) -> Any:
     lower = value.lower()
     if is_commit(lower):
         return lower
-    if _PART_OF_COMMIT.fullmatch(lower):
+    if _NOT_QUITE_A_COMMIT.fullmatch(lower):
         raise ValueError(f"has {len(value)} hexadecimal digits; write all 40 digits of the commit")
     if not _NAME.fullmatch(value) or ".." in value or value.endswith(".lock") or len(value) > _LONGEST:
         raise ValueError("names no revision; write a branch, a tag, or all 40 hexadecimal digits of a commit")
