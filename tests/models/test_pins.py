@@ -64,6 +64,7 @@ def noted(cache: Path, **revisions: str) -> None:
         (folder / revision).write_text(commit)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_weights_it_began_with(hub: Hub, tmp_path: Path) -> None:
     config = write_config(tmp_path)
     began = stage("prepare", config, hub.url, tmp_path / "login_node")
@@ -94,6 +95,7 @@ def test_a_run_goes_on_with_the_weights_it_began_with(hub: Hub, tmp_path: Path) 
     assert record(tmp_path)["weights"]["commit"] == COMMIT
 
 
+@pytest.mark.slow
 def test_another_commit_is_another_model(hub: Hub, tmp_path: Path) -> None:
     config, home = write_config(tmp_path), tmp_path / "home"
     assert stage("prepare", config, hub.url, home).returncode == 0
@@ -119,6 +121,7 @@ def test_another_commit_is_another_model(hub: Hub, tmp_path: Path) -> None:
     assert record(tmp_path)["weights"] == {"model": NAME, "commit": OTHER, "asked_as": [OTHER]}
 
 
+@pytest.mark.slow
 def test_one_line_when_the_recorded_commit_cannot_be_had(hub: Hub, tmp_path: Path) -> None:
     config = write_config(tmp_path)
     assert stage("prepare", config, hub.url, tmp_path / "home").returncode == 0
