@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 
 from sae_genomics.atomic import read_json
+from sae_genomics.cluster import sweep_jobs
 from sae_genomics.cluster.lock import process_start
 from sae_genomics.cluster.sweep import make_sweep, parse_axis
 from sae_genomics.cluster.sweep_figure import frontier
@@ -196,6 +197,37 @@ def test_mistakes(template, tmp_path, shared_run):
     assert "k = 64 is more than" in refused("sae.k=64")
     run.run.tokens_file(0).unlink()
     assert "1 of 2 shards are not done" in refused("sae.k=2")
+
+
+@pytest.mark.parametrize("key", ["logs", "results", "checkpoints"])
+@pytest.mark.parametrize("in_the_way", ["sweeps", "sweeps/s"])
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_submitted(
+    template, tmp_path, shared_run, fake_slurm, key, in_the_way
+):
+    run = shared_run(template, tmp_path / "run")
+    run.environment["PATH"] = fake_slurm("echo 7")
+    file = getattr(run.run, key) / in_the_way
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("somebody's")
+    before = sorted(run.folder.rglob("*"))
+    done = finish(sweep_command(run, "--grid", "sae.k=2,4", "--name", "s", "--detach"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert f"{file} is not a folder; set paths.{key} to a folder that you can write to" in done.stderr
+    assert sorted(run.folder.rglob("*")) == before
+    assert not (tmp_path / "called").exists()
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"), [("1", "1 SAE was not trained: k=2 layer 1;"), ("0,1", "2 SAEs were not trained: k=2 layer 0")]
+)
+def test_one_sae_is_no_plural(template, tmp_path, shared_run, monkeypatch, capsys, layers, words):
+    run = shared_run(template, tmp_path / "run")
+    monkeypatch.setattr(sweep_jobs, "_submit", lambda *arguments: [])
+    sweep = make_sweep(run.config, [], ["sae.k=2"], layers, "s")
+    assert sweep_jobs.run_sweep(sweep, local=True, dry_run=True) == 0
+    assert f"{words.partition(' w')[0]} to train" in capsys.readouterr().err
+    assert sweep_jobs.run_sweep(sweep, local=True) == 2
+    assert f"error: {words}" in capsys.readouterr().err
 
 
 def test_axis_values_are_read_as_yaml():
