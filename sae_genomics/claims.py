@@ -33,6 +33,10 @@ def claim(path: Path, sign: Path, what: str) -> bool:
                 file.write(mine)
         except FileExistsError:
             pass
+        except FileNotFoundError:  # who let go removed the folder with it
+            with suppress(FileNotFoundError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            continue
         else:
             if waited:  # what was claimed is done: the caller looks again
                 release(path, path.parent)
