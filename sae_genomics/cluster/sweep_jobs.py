@@ -14,8 +14,10 @@ from pathlib import Path
 
 from sae_genomics.atomic import read_json, remove_empty_folders, write_json
 from sae_genomics.cluster.lock import locked
+from sae_genomics.cluster.options import check_environment, replaced
 from sae_genomics.cluster.profile import REPOSITORY, Profile, Resources, load_profile
 from sae_genomics.cluster.queue import LIVING
+from sae_genomics.cluster.ready import check_jobs
 from sae_genomics.cluster.sbatch import resource_options, resources_of, submitter_environment
 from sae_genomics.cluster.slurm import Answer, available, call, patiently
 from sae_genomics.cluster.submit import max_array_size
@@ -48,6 +50,9 @@ def run_sweep(
     local: on this machine even where Slurm is. parallel: processes at once there. detach: do not wait.
     """
     cluster = "slurm" if not local and available() else "local"
+    if cluster == "slurm":
+        check_environment()
+        check_jobs(sweep.run, load_profile(sweep.run.config.cluster))
     if dry_run:
         for point in sweep.points:
             print(point.name)
@@ -174,9 +179,10 @@ def sbatch_command(sweep: Sweep, profile: Profile, wish: Resources, file: Path, 
         "array": f"0-{count - 1}{throttle}", "output": f"{logs}/sweep_%A_%a.out", "error": f"{logs}/sweep_%A_%a.err",
         "open-mode": "append", "requeue": None, "export": "ALL", "signal": f"B:USR1@{profile.signal_seconds}",
     }  # fmt: skip
-    given = {option.partition("=")[0] for option in wish.extra}
     options = [
-        f"--{name}={value}" if value else f"--{name}" for name, value in manners.items() if f"--{name}" not in given
+        f"--{name}={value}" if value else f"--{name}"
+        for name, value in manners.items()
+        if not replaced(name, wish.extra)
     ]
     return ["sbatch", "--parsable", *options, *resource_options(wish), str(SCRIPT), str(file)]
 

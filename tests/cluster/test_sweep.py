@@ -133,13 +133,13 @@ def test_further_options_of_the_profile_reach_sbatch_as_they_were_typed(template
     run = shared_run(template, tmp_path / "run")
     run.environment["PATH"] = fake_slurm("echo 7")
     run.profile.update(signal_seconds=33, max_requeues=4, environment={"kind": "conda", "conda": "mine"})
-    run.profile["defaults"]["extra"] = ["-p", "shared", "--export=NONE"]
+    run.profile["defaults"]["extra"] = ["-p", "shared", "--expo=NONE"]
     run.write()
     done = finish(sweep_command(run, "--grid", "sae.k=2,4", "--layers", "1", "--name", "s", "--detach"))
     assert done.returncode == 0, done.stderr
     words = (tmp_path / "called").read_text().splitlines()
     place = words.index("-p")
-    assert words[place : place + 3] == ["-p", "shared", "--export=NONE"]
+    assert words[place : place + 3] == ["-p", "shared", "--expo=NONE"]
     assert "--export=ALL" not in words
     assert {"--signal=B:USR1@33", "--requeue", "--array=0-1%20", "--time=00:30:00"} <= set(words)
     assert words[-2].endswith("slurm/sweep.sh")
@@ -197,6 +197,28 @@ def test_mistakes(template, tmp_path, shared_run):
     assert "k = 64 is more than" in refused("sae.k=64")
     run.run.tokens_file(0).unlink()
     assert "1 of 2 shards are not done" in refused("sae.k=2")
+
+
+@pytest.mark.parametrize(
+    ("variables", "environment", "words"),
+    [
+        ({"SBATCH_WAIT": "1"}, {}, "type: unset SBATCH_WAIT"),
+        ({}, {"kind": "conda", "conda": "/nowhere/env"}, "there is no Python in /nowhere/env"),
+    ],
+)
+def test_what_every_job_would_fail_with_is_told_before_anything_is_submitted(
+    template, tmp_path, shared_run, fake_slurm, variables, environment, words
+):
+    run = shared_run(template, tmp_path / "run")
+    run.environment.update(variables, PATH=fake_slurm("echo 7"))
+    run.profile["environment"] = environment
+    run.write()
+    before = sorted(run.folder.rglob("*"))
+    done = finish(sweep_command(run, "--grid", "sae.k=2,4", "--name", "s", "--detach"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert words in done.stderr
+    assert sorted(run.folder.rglob("*")) == before
+    assert not (tmp_path / "called").exists()
 
 
 @pytest.mark.parametrize("key", ["logs", "results", "checkpoints"])
