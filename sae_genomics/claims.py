@@ -27,8 +27,8 @@ def claim(path: Path, sign: Path, what: str) -> bool:
     mine = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
     waited = False
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "x", encoding="utf-8") as file:
                 file.write(mine)
         except FileExistsError:

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,26 @@ def _repair(claimed: Path, damaged: Path, done: Any, start: Any) -> None:
             finally:
                 claims.release(claimed, up_to=damaged.parent)
     done.release()
+
+
+def test_one_has_it_and_the_others_wait_until_it_lets_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, sign = tmp_path / "claims" / "claim.json", tmp_path / "sign"
+    assert claims.claim(file, sign, "extract shard_0001")
+    found: list[bool] = []
+    others = [
+        threading.Thread(target=lambda: found.append(claims.claim(file, sign, "extract shard_0001"))) for _ in range(3)
+    ]
+    for other in others:
+        other.start()
+    others[0].join(1.2)
+    assert found == [], "they wait"
+    claims.release(file, file.parent)
+    for other in others:
+        other.join(30)
+    assert found == [False] * 3, "what was claimed is done"
+    assert not file.parent.exists()
+    said = capsys.readouterr().err
+    assert said.count("extract shard_0001 is being made again by another process; waiting for it") == 3
 
 
 def test_many_processes_repair_once(tmp_path: Path) -> None:
