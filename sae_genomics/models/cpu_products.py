@@ -1,6 +1,6 @@
 """Linear layers and attention of a loaded model on a CPU, made of oneDNN's products (`sae_genomics.onednn`).
 
-Where the CPU has AVX-512, attention is compiled instead (`sae_genomics.models.cpu_attention`).
+Where the CPU has AVX-512 or AVX2, attention is compiled instead (`sae_genomics.models.cpu_attention`).
 
 torch's own attention runs no faster in bfloat16 than in float32; made of oneDNN's products it is half as fast again
 in float32, and twice as fast in bfloat16. Precision is that of torch's functions; results differ in rounding.
