@@ -65,7 +65,8 @@ def run_task(run: Run, task: int) -> None:
             n_cell_types = 0 if labels is None else int(pd.Series(labels).nunique())
             work = plan.workload(
                 run, n_tokens=tokens.read, shard_stored=tokens.shard_stored, max_shard_tokens=tokens.largest_shard,
-                n_slots=len(scan.candidate.match.tokens), n_cell_types=n_cell_types, train_tokens=int(scan.n_genes[~heldout].sum()),
+                n_slots=len(scan.candidate.match.tokens), n_gene_values=int(scan.n_genes.sum()), n_cell_types=n_cell_types,
+                train_tokens=int(scan.n_genes[~heldout].sum()),
             )  # fmt: skip
             estimates = plan.estimate(run, work)
             _check_room(run, work, estimates, tokens)
@@ -269,7 +270,7 @@ def _plan(
 def _tell(content: dict[str, Any], work: plan.Workload) -> None:
     """The plan in a few lines."""
     counts = {"counts": "counts", "recovered": "counts recovered", "normalised": "normalised values"}
-    disk = sum(each["disk_bytes"] for each in content["estimates"])
+    disk = sum(each["disk_bytes"] + each["scratch_bytes"] for each in content["estimates"])
     seconds = sum(each["seconds"] for each in content["estimates"])
     memory = max(each["memory_bytes"] for each in content["estimates"])
     say(
