@@ -36,6 +36,7 @@ _BASE_MEMORY = 750 << 20  # an interpreter with torch, numba and pandas
 _WINDOW_MEMORY = 2 * (256 << 20)  # activations waiting to be written
 _BATCH_MEMORY = 3 << 30  # activations waiting to be trained on, at most, and
 _BATCH_ROWS = 3 << 18  # so many rows of them
+_CHECKPOINTS = 3  # of one training: the last, the one before it, and the next one while it is written
 _HIDDEN_MEMORY = 3 * (64 << 20)  # latents before the k largest are taken
 _SCRATCH_ENTRY = 12  # bytes of one value of one sampled cell, among the scratch data of `associate`
 _PAIR_MEMORY = 2 << 30  # dense sums a (feature, gene) pair; rarer genes go to hash tables
@@ -241,9 +242,9 @@ def _sae_parameters(work: Workload) -> int:
 
 
 def _train(work: Workload) -> Costs:
-    # a layer's checkpoints (weights and two moments, and one's successor while that is written) go when it is done
+    # a layer's checkpoints (weights and two moments each) go when it is done
     weights = 4 * _sae_parameters(work)
-    disk = work.n_layers * (weights + 100_000) + work.layers_at_once * 3 * (work.seeds + 1) * weights
+    disk = work.n_layers * (weights + 100_000) + work.layers_at_once * 3 * _CHECKPOINTS * weights
     activations = min(_BATCH_MEMORY, min(_BATCH_ROWS, 2 * work.n_stored) * work.d_model * work.item_bytes)
     memory = _BASE_MEMORY + work.layers_at_once * (5 * weights + activations + _HIDDEN_MEMORY)
     # a step costs little more than its encoder's product; training and held-out rows are evaluated
