@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 from sae_genomics.artifacts import CELLS, GENES
 from sae_genomics.atomic import atomic_path, write_json
 from sae_genomics.data import plan
-from sae_genomics.data.by_rows import copy_file, open_by_rows
+from sae_genomics.data.by_rows import record_file
 from sae_genomics.data.disk import bytes_under, check_disk, free_bytes, nearest_existing, size_text
 from sae_genomics.data.genes import match_genes
 from sae_genomics.data.h5ad import CellTable
 from sae_genomics.data.matrix import Rows, StoredMatrix
 from sae_genomics.data.read import PLAN_VERSION
+from sae_genomics.data.row_copy import copy_file, open_by_rows
 from sae_genomics.data.scan import Candidate, Scan, candidate_names, find_counts
 from sae_genomics.data.split import choose_cells, split_cells
 from sae_genomics.errors import UserError
@@ -123,7 +124,7 @@ def _opener(run: Run, table: CellTable, where: str, rows: Rows) -> Callable[[], 
 @contextmanager
 def _nothing_left_on_failure(run: Run) -> Iterator[None]:
     """When the input is refused, a row-wise copy made for nothing and the heartbeat go, and the folders made for them."""
-    made = [path for path in (copy_file(run), _heartbeat(run)) if not path.exists()]
+    made = [path for path in (copy_file(run), record_file(copy_file(run)), _heartbeat(run)) if not path.exists()]
     above = [nearest_existing(path.parent) for path in made]
     try:
         yield
