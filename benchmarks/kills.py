@@ -1,6 +1,6 @@
 """Does a run survive being killed at any moment? Random SIGKILLs, files removed and damaged between them, then a comparison.
 
-    python benchmarks/kills.py [--kills 200] [--seed 0] [--damage 0.3] [--keep FOLDER] [--json]
+    python benchmarks/kills.py [--kills 200] [--seed 0] [--disturb 0.3] [--damage 0.6] [--keep FOLDER] [--json]
 
 A small local run on the bundled cells and model is made once undisturbed. Then the same run is started again and again in
 another folder, and its process group is killed at a random moment of a random stage. Between kills a file is now and then

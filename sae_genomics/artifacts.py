@@ -37,15 +37,17 @@ class Table:
         fields = [pa.field(column.name, column.type, metadata={"meaning": column.meaning}) for column in self.columns]
         return pa.schema(fields, metadata={"meaning": self.meaning, "format_version": str(FORMAT_VERSION)})
 
-    def write(self, path: Path, frame: pd.DataFrame, note: str | None = None) -> None:
+    def write(self, path: Path, frame: pd.DataFrame, note: str | None = None, weights: str | None = None) -> None:
         """Write exactly this table's columns, atomically. Raises KeyError when one is missing.
 
-        note: what a reader must know of this file, such as why it has no rows; kept in the file's metadata.
+        Kept in the file's metadata: note, what a reader must know of this file, such as why it has no rows; weights, the content
+        hash of the SAE weights that the table describes.
         """
         arrays = pa.Table.from_pandas(
             frame[[column.name for column in self.columns]], schema=self.schema, preserve_index=False
         )
-        metadata = {**self.schema.metadata, **({b"note": note.encode()} if note else {})}
+        said = {b"note": note, b"weights": weights}
+        metadata = {**self.schema.metadata, **{key: text.encode() for key, text in said.items() if text}}
         with atomic_path(path) as temporary:
             pq.write_table(arrays.replace_schema_metadata(metadata), temporary, compression="zstd")
 
@@ -58,8 +60,18 @@ class Table:
 
     def note(self, path: Path) -> str | None:
         """The note that `write` was given; None without one."""
-        note: bytes | None = (pq.read_schema(path).metadata or {}).get(b"note")
-        return note.decode() if note else None
+        return self._said(path, b"note")
+
+    def weights(self, path: Path) -> str | None:
+        """The content hash of the SAE weights that the table describes; None where it names none."""
+        return self._said(path, b"weights")
+
+    def _said(self, path: Path, key: bytes) -> str | None:
+        try:
+            text: bytes | None = (pq.read_schema(path).metadata or {}).get(key)
+        except (pa.ArrowInvalid, pa.ArrowIOError) as error:
+            raise DamagedArtifact(f"{path} cannot be read: {error}", path) from None
+        return text.decode() if text else None
 
 
 _i32, _i64, _f32, _f64, _str, _bool = pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.bool_()

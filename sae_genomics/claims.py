@@ -24,15 +24,17 @@ def claim(path: Path, sign: Path, what: str) -> bool:
 
     A claim whose process has ended is taken over. Raises Interrupted while waiting, when a signal asks to stop.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     mine = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
     waited = False
     while True:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "x", encoding="utf-8") as file:
                 file.write(mine)
         except FileExistsError:
             pass
+        except FileNotFoundError:  # another process let go just now, and removed the empty folder
+            continue
         else:
             if waited:  # what was claimed is done: the caller looks again
                 release(path, path.parent)

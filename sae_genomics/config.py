@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from sae_genomics.errors import UserError
+from sae_genomics.revisions import checked_revision
 
 Hook = Literal["resid_post", "mlp_out", "attn_out"]
 StorageDtype = Literal["float32", "float16", "bfloat16"]
@@ -87,6 +88,9 @@ class ModelConfig(Section):
     family: str = Field("tx1", description="a file in sae_genomics/models")
     name: str | None = Field(None, description="demo | tahoe-x1-70m | tahoe-x1-1.3b | tahoe-x1-3b; default: demo")
     path: Path | None = Field(None, description="a local folder in the release's layout; wins over name")
+    revision: Annotated[str | None, BeforeValidator(checked_revision)] = Field(
+        None, description="branch, tag or commit of a published model; default: the release's own, see docs/models.md"
+    )
     backend: Literal["native", "reference"] = "native"
     layers: Annotated[Literal["all"] | list[Annotated[int, Field(ge=0)]], BeforeValidator(_layers)] = Field(
         "all", description="a list or all, counted from 0"
@@ -98,6 +102,15 @@ class ModelConfig(Section):
         False, description="put the layers through torch.compile, for long extractions on CUDA; takes a minute to start"
     )
     drug_key: str | None = Field(None, description="obs column of drugs, for models with a chemical encoder")
+
+    @model_validator(mode="after")
+    def _revision_is_of_a_published_model(self) -> ModelConfig:
+        if self.revision is not None and (self.path is not None or self.name in (None, "demo")):
+            files = f"the folder {self.path}" if self.path is not None else "the bundled demo"
+            raise ValueError(
+                f"model.revision is for a published model, not for {files}; leave it out, or pass --set model.revision=null"
+            )
+        return self
 
     @model_validator(mode="after")
     def _compiles_its_own(self) -> ModelConfig:

@@ -4,7 +4,7 @@ Numbers of 16 bits are worth computing with only where the processor multiplies 
 every number on the way, at a sixth of float32's rate, or fail in the middle of a model.
 
 Settings that hold a library back hold us back too, so that a lesser processor can be tried on a better one:
-ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY, and numba's own (`sae_genomics.models.avx512`).
+ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY, and numba's own (`sae_genomics.models.simd`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _LIMITS = (
     "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX512_CORE_AMX_FP16",
 )  # fmt: skip
 _ALLOWED_FROM = {
+    "avx2": "AVX2", "fma": "AVX2",
     "avx512bf16": "AVX512_CORE_BF16", "avx512fp16": "AVX512_CORE_FP16", "amxbf16": "AVX512_CORE_AMX",
     "amxfp16": "AVX512_CORE_AMX_FP16",
 }  # fmt: skip
@@ -38,11 +39,12 @@ _SLOWER = 2.0
 
 
 def allowed(feature: str) -> bool:
-    """Whether the environment's limits leave us an instruction set, for example avx512f, avx512_bf16 or amx_bf16."""
+    """Whether the environment's limits leave us an instruction set, for example avx2, avx512_bf16 or amx_bf16."""
     feature = feature.replace("_", "")
-    if not feature.startswith(("avx512", "amx")):
+    wide = feature.startswith(("avx512", "amx"))
+    if not wide and feature not in _ALLOWED_FROM:
         return True
-    if os.environ.get("ATEN_CPU_CAPABILITY", "").lower() in ("default", "avx2"):
+    if os.environ.get("ATEN_CPU_CAPABILITY", "").lower() in (("default", "avx2") if wide else ("default",)):
         return False
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
     needed = _ALLOWED_FROM.get(feature, "AVX512_CORE")

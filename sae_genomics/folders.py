@@ -10,9 +10,13 @@ from sae_genomics.errors import DISK_ERRORS, UserError
 from sae_genomics.run import Run
 
 
-def check_folders(run: Run) -> None:
-    """Raise UserError naming the first of paths.logs, paths.results and paths.checkpoints that this run cannot write to."""
-    for key, folder in (("logs", run.logs), ("results", run.results), ("checkpoints", run.checkpoints)):
+def check_folders(run: Run, below: str = "") -> None:
+    """Raise UserError naming the first of paths.logs, paths.results and paths.checkpoints that this run cannot write to.
+
+    below: a folder within each of the three, where not the run itself but something of it is written.
+    """
+    for key, root in (("logs", run.logs), ("results", run.results), ("checkpoints", run.checkpoints)):
+        folder = root / below
         try:
             _try_writing(folder)
         except OSError as error:

@@ -27,6 +27,8 @@ from sae_genomics.identity import hash_file, hash_values
 from sae_genomics.progress import say
 
 if TYPE_CHECKING:
+    from sae_genomics.config import ModelConfig
+    from sae_genomics.models.pins import Pin
     from sae_genomics.stages import Stage
 
 Status = Literal["done", "missing", "stale"]
@@ -143,11 +145,43 @@ class Run:
         return resolve(self.config.data.path)
 
     @cached_property
+    def pin(self) -> Pin | None:
+        """The commit of a published model's weights: as this run recorded it, else as the config or the cache tells it.
+
+        No network is used. None for a model that is a local folder, and until `pin_model` where nothing here tells the commit.
+        """
+        from sae_genomics.models.pins import find_pin
+
+        return find_pin(self.config.model, self.config.paths.cache, self._recorded_pin(), ask_hub=False)
+
+    def pin_model(self) -> None:
+        """Have the commit of a published model told, by the hub where nothing here tells it. Raises UserError when it is asked in vain."""
+        from sae_genomics.models.pins import find_pin
+
+        if self.pin is not None:
+            return
+        pin = find_pin(self.config.model, self.config.paths.cache, self._recorded_pin(), ask_hub=True)
+        if pin is not None:
+            say(f"{pin.model}: {pin.asked_as[-1]} is commit {pin.commit}; this run keeps to it")
+            for name in ("model_info", "layers", "identities", "_bases"):  # they were told without the commit
+                self.__dict__.pop(name, None)
+            self.__dict__["pin"] = pin
+
+    @property
+    def pinned_model(self) -> ModelConfig:
+        """The config's section `model` to load weights by: its revision is the commit that this run uses."""
+        from sae_genomics.models.pins import pinned
+
+        self.pin_model()
+        return pinned(self.config.model, self.pin)
+
+    @cached_property
     def model_info(self) -> Any:
         """The model's `ModelInfo`, read without its weights."""
         from sae_genomics.models import describe
+        from sae_genomics.models.pins import pinned
 
-        return describe(self.config.model, self.config.paths.cache)
+        return describe(pinned(self.config.model, self.pin), self.config.paths.cache)
 
     @cached_property
     def layers(self) -> list[int]:
@@ -456,11 +490,13 @@ class Run:
 
     # --- whose run this is ---
 
-    def check(self, overwrite: bool = False) -> None:
+    def check(self, overwrite: bool = False, ask_hub: bool = True) -> None:
         """Everything that can be known to be wrong before any work: raises UserError, writes nothing.
 
         A run's name belongs to one config file, one data set and one model. Settings of that file may change: the
         stages they touch become stale. Another file, data set or model under the same name is refused, unless `overwrite`.
+
+        ask_hub: whether the hub may be asked for the commit of a published model, where nothing here tells it.
         """
         _ = self.data_file, self.layers
         if self.config.sae.k > self.d_sae:
@@ -476,6 +512,8 @@ class Run:
             say(
                 f"{self._owner_file} is damaged: its content is not what was written; the next task that ends writes it again"
             )
+        if ask_hub:
+            self.pin_model()
         if known is not None and not overwrite and (other := _other_owner(known, self._owner())):
             raise UserError(
                 f"run name {self.name!r} is used already {other}; "
@@ -499,8 +537,20 @@ class Run:
             "data_file": {"path": str(self.data_file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns},
             "model": self.model_info.name,
             "identities": self.identities,
+            **({"weights": self.pin.to_record()} if self.pin is not None else {}),
             "values": _deciding_values(self.config),
         }
+
+    def record_pin(self) -> None:
+        """Before other nodes work on this run: note the commit of a published model's weights, so that all take the same."""
+        if self.pin is not None and self.pin != self._recorded_pin():
+            self._record_owner()
+
+    def _recorded_pin(self) -> Pin | None:
+        from sae_genomics.models.pins import Pin
+
+        known = read_if_whole(self._owner_file)
+        return Pin.from_record(known.get("weights")) if known is not None else None
 
     def _record_owner(self) -> None:
         """Note whose run this is, with the first thing that is written."""
@@ -523,8 +573,8 @@ def _is_there(path: Path, entry: dict[str, Any]) -> bool:
 # Keys that decide where and how fast a run goes, never what comes out.
 IGNORED_KEYS = frozenset(
     {
-        "model.device", "model.compile", "model.path", "model.name", "model.layers", "data.path", "activations.batch_tokens",
-        "sae.device", "sae.checkpoint_every_seconds", "sae.log_every", "sae.layers_per_task", "sae.layers_at_once",
+        "model.device", "model.compile", "model.path", "model.name", "model.revision", "model.layers", "data.path",
+        "activations.batch_tokens", "sae.device", "sae.checkpoint_every_seconds", "sae.log_every", "sae.layers_per_task", "sae.layers_at_once",
         "sae.gpus_per_task", "sae.loggers", "associations.batch_tokens",
     }
 )  # fmt: skip
@@ -544,6 +594,8 @@ def _deciding_values(config: RunConfig) -> dict[str, Any]:
 
 def _other_owner(known: dict[str, Any], record: dict[str, Any]) -> str | None:
     """Why the recorded owner of a name is not this one; None when it is."""
+    if words := _other_weights(known, record):
+        return words
     for kind, where in (("data", "data_file"), ("model", "model")):
         if known["identities"][kind] != record["identities"][kind] and known[where] != record[where]:
             then = known[where]["path"] if kind == "data" else known[where]
@@ -553,6 +605,14 @@ def _other_owner(known: dict[str, Any], record: dict[str, Any]) -> str | None:
     if known["config_file"] != record["config_file"] and changed:
         return f"by {known['config_file'] or 'another config'}, which differs in {', '.join(changed[:3])}"
     return None
+
+
+def _other_weights(known: dict[str, Any], record: dict[str, Any]) -> str | None:
+    """Why the recorded owner used other weights of the same published model; None when it did not, and where today's are not known."""
+    then, now = (each.get("weights", {}).get("commit") for each in (known, record))
+    if known["model"] != record["model"] or now is None or then == now:
+        return None
+    return f"with other model weights: {known['model']} at {f'commit {then}' if then else 'a commit that was not recorded'}"
 
 
 def _changed(then: dict[str, Any], now: dict[str, Any]) -> Sequence[str]:

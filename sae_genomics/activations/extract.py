@@ -120,7 +120,7 @@ def loaded_model(run: Run, *, may_compile: bool = True) -> CellModel:
     device = pick_device(run.config.model.device)
     if device.type == "cpu":
         use_allotted_cores()
-    settings = run.config.model
+    settings = run.pinned_model
     if not may_compile:
         settings = settings.model_copy(update={"compile": False})
     key = (

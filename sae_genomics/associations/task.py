@@ -86,10 +86,21 @@ def run_task(run: Run, task: int) -> None:
                 cells["cell"].to_numpy(np.int64),
                 layer_pass.heldout,
                 features,
-                {"layer": layer, "hook": run.config.model.hook, "model": run.model_info.name, "run": run.name},
+                _facts(run, layer, encoder),
             )
         writer.close()
     progress.finish()
+
+
+def _facts(run: Run, layer: int, encoder: Encoder) -> dict[str, object]:
+    """What features.h5ad says of itself. weights: content hash of the SAE weights that it describes."""
+    return {
+        "layer": layer,
+        "hook": run.config.model.hook,
+        "model": run.model_info.name,
+        "run": run.name,
+        "weights": encoder.weights,
+    }
 
 
 class LayerPass:
@@ -178,20 +189,20 @@ def encode_block(encoder: Encoder, x: npt.NDArray[np.float32]) -> Triples:
 
 def _write_tables(run: Run, layer: int, done: LayerPass, folder: Path) -> pd.DataFrame:
     """Write the Parquet tables; returns features.parquet's rows."""
-    settings, slots = run.config.associations, done.slots
+    settings, slots, weights = run.config.associations, done.slots, done.encoder.weights
     names = (slots.gene_id, slots.gene_symbol, settings.top_genes, settings.min_gene_tokens)
     ranked = rank_genes(done.genes.by_feature(), done.genes.tokens, *names)
-    artifacts.FEATURE_GENES.write(folder / "feature_genes.parquet", ranked.table)
+    artifacts.FEATURE_GENES.write(folder / "feature_genes.parquet", ranked.table, weights=weights)
     neurons = rank_genes(done.neurons.by_neuron(), done.neurons.tokens, *names)
-    artifacts.NEURON_GENES.write(folder / "neuron_genes.parquet", neurons.table)
+    artifacts.NEURON_GENES.write(folder / "neuron_genes.parquet", neurons.table, weights=weights)
     stop_point()
     tests = compare_units(done.feature_cells, done.sample) if len(done.sample) else None
     cell_types = feature_cell_types(tests) if tests else empty_cell_types()
-    artifacts.FEATURE_CELL_TYPES.write(folder / "feature_cell_types.parquet", cell_types)
+    artifacts.FEATURE_CELL_TYPES.write(folder / "feature_cell_types.parquet", cell_types, weights=weights)
     baselines = _baselines(run, done, tests) if tests else empty_baselines()
-    artifacts.CELL_TYPE_BASELINES.write(folder / "cell_type_baselines.parquet", baselines)
+    artifacts.CELL_TYPE_BASELINES.write(folder / "cell_type_baselines.parquet", baselines, weights=weights)
     features = _features(done, ranked, tests, cell_types)
-    artifacts.FEATURES.write(folder / "features.parquet", features)
+    artifacts.FEATURES.write(folder / "features.parquet", features, weights=weights)
     return features
 
 

@@ -44,7 +44,7 @@ def pipeline(
         require()
     has_slurm = not local and (slurm or available())
     run = Run(load_config(config, overrides), config, overrides)
-    run.check(overwrite=overwrite)
+    run.check(overwrite=overwrite, ask_hub=not dry_run)
     check_folders(run)
     if has_slurm:
         from sae_genomics.cluster.submit import submit

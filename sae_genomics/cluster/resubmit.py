@@ -45,7 +45,7 @@ def resubmit(
     if memory or time:
         check_requests(memory, time)
     run = Run(load_config(config, overrides), config, overrides)
-    run.check()
+    run.check(ask_hub=not dry_run)
     check_folders(run)
     chooser = _Chooser(run, stage, only_oom, memory, time)
     return submit(run, dry_run=dry_run, choose=chooser.choose)

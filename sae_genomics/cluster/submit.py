@@ -69,6 +69,7 @@ def submit(run: Run, *, from_stage: str | None = None, dry_run: bool = False, ch
         if not calls:
             _say_nothing_to_do(run, active)
             return EXIT_DONE
+        run.record_pin()
         write_text(config_copy, dump_config(run.config))
         forget(run, plans)
         _send_all(run, profile, calls)

@@ -20,6 +20,7 @@ from sae_genomics.atomic import read_json, write_json, write_text
 from sae_genomics.commands import command
 from sae_genomics.config import apply_override, dump_config, load_config, parse_config
 from sae_genomics.errors import UserError
+from sae_genomics.folders import check_folders
 from sae_genomics.identity import hash_values
 from sae_genomics.progress import duration
 from sae_genomics.run import Run
@@ -111,7 +112,8 @@ def make_sweep(
 
     grid: `sae.key=value,value,...` strings. layers: `3,6`, by default the run's. name: of its folder; default: from the grid.
 
-    Raises UserError for a key that no sweep may vary, for values the config refuses, and when the activations are not there.
+    Raises UserError for a key that no sweep may vary, for values the config refuses, for folders that cannot be
+    written to, and when the activations are not there.
     """
     run = Run(load_config(config, overrides), config, overrides)
     run.check()
@@ -125,6 +127,7 @@ def make_sweep(
     )
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", sweep.name):
         raise UserError(f"--name {name}: letters, digits, '.', '_' and '-' make a folder's name")
+    check_folders(run, f"sweeps/{sweep.name}")
     extract = stage_named("extract")
     for point in points:
         at = sweep.at(point)
@@ -224,13 +227,18 @@ def freeze(sweep: Sweep) -> Path:
     return copy
 
 
+def saes(count: int) -> str:
+    """`1 SAE`, `3 SAEs`."""
+    return f"{count} SAE{'s'[: count != 1]}"
+
+
 def progress_line(sweep: Sweep, started: float, jobs: Mapping[str, str]) -> str:
     """`5 of 12 SAEs trained, 2 running, 5 queued; 3 min 20 s`."""
     total, left = len(sweep.points) * len(sweep.tasks), len(sweep.open())
     states = [state.lower() for state in jobs.values()]
     counts = {word: sum(state in names for state in states) for word, names in _JOB_WORDS.items()}
     words = ", ".join(f"{count} job{'s'[: count > 1]} {word}" for word, count in counts.items() if count)
-    return f"sweep {sweep.name}: {total - left} of {total} SAEs trained{', ' if words else ''}{words}; {duration(time.time() - started)}"
+    return f"sweep {sweep.name}: {total - left} of {saes(total)} trained{', ' if words else ''}{words}; {duration(time.time() - started)}"
 
 
 _JOB_WORDS = {

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from sae_genomics.atomic import read_json, remove_empty_folders, write_json
 from sae_genomics.cluster.lock import locked
+from sae_genomics.cluster.options import check_environment, replaced
 from sae_genomics.cluster.profile import REPOSITORY, Profile, Resources, load_profile
 from sae_genomics.cluster.queue import LIVING
+from sae_genomics.cluster.ready import check_jobs
 from sae_genomics.cluster.sbatch import resource_options, resources_of, submitter_environment
 from sae_genomics.cluster.slurm import Answer, available, call, patiently
 from sae_genomics.cluster.submit import max_array_size
-from sae_genomics.cluster.sweep import Point, Sweep, freeze, progress_line, write_results
+from sae_genomics.cluster.sweep import Point, Sweep, freeze, progress_line, saes, write_results
 from sae_genomics.cluster.sweep_worker import Submission, Work
 from sae_genomics.errors import EXIT_DONE, EXIT_USER, UserError
 from sae_genomics.processes import process_start
@@ -48,11 +50,14 @@ def run_sweep(
     local: on this machine even where Slurm is. parallel: processes at once there. detach: do not wait.
     """
     cluster = "slurm" if not local and available() else "local"
+    if cluster == "slurm":
+        check_environment()
+        check_jobs(sweep.run, load_profile(sweep.run.config.cluster))
     if dry_run:
         for point in sweep.points:
             print(point.name)
         say(
-            f"dry run: {len(sweep.points)} points x {len(sweep.tasks)} layers, {len(sweep.open())} SAEs to train, on {cluster}"
+            f"dry run: {len(sweep.points)} points x {len(sweep.tasks)} layers, {saes(len(sweep.open()))} to train, on {cluster}"
         )
         return EXIT_DONE
     with locked(sweep.run, f"submitting its sweep {sweep.name}"):
@@ -66,7 +71,7 @@ def run_sweep(
         }
         open_work: Work = [(dict(point.values), task) for point, task in sweep.open() if (point, task) not in under_way]
         if under_way:
-            say(f"sweep {sweep.name}: attached to {len(under_way)} SAEs under way")
+            say(f"sweep {sweep.name}: attached to {saes(len(under_way))} under way")
         if open_work:
             jobs = jobs + _submit(sweep, cluster, open_work, parallel)
             write_json(sweep.logs / "jobs.json", [job.__dict__ for job in jobs])
@@ -83,7 +88,7 @@ def run_sweep(
     if left:
         names = ", ".join(f"{point.name} layer {sweep.run.layers[task]}" for point, task in left[:5])
         say(
-            f"error: {len(left)} SAEs were not trained: {names}; logs are in {sweep.logs}; the same command tries them again"
+            f"error: {saes(len(left))} {'was' if len(left) == 1 else 'were'} not trained: {names}; logs are in {sweep.logs}; the same command tries them again"
         )
         return EXIT_USER
     return EXIT_DONE
@@ -107,9 +112,8 @@ def _submit(sweep: Sweep, cluster: str, work: Work, parallel: int) -> list[Sweep
             except UserError as refusal:
                 _take_back(jobs)
                 raise UserError(f"{refusal}{'; what this call had submitted is cancelled' if jobs else ''}") from None
-    say(
-        f"sweep {sweep.name}: {len(work)} SAEs in {len(jobs)} {cluster} job{'s'[: len(jobs) > 1]} ({jobs[0].id} and so on)"
-    )
+    which = f"{jobs[0].id}{' and so on' if len(jobs) > 1 else ''}"
+    say(f"sweep {sweep.name}: {saes(len(work))} in {len(jobs)} {cluster} job{'s'[: len(jobs) > 1]} ({which})")
     return jobs
 
 
@@ -175,9 +179,10 @@ def sbatch_command(sweep: Sweep, profile: Profile, wish: Resources, file: Path, 
         "array": f"0-{count - 1}{throttle}", "output": f"{logs}/sweep_%A_%a.out", "error": f"{logs}/sweep_%A_%a.err",
         "open-mode": "append", "requeue": None, "export": "ALL", "signal": f"B:USR1@{profile.signal_seconds}",
     }  # fmt: skip
-    given = {option.partition("=")[0] for option in wish.extra}
     options = [
-        f"--{name}={value}" if value else f"--{name}" for name, value in manners.items() if f"--{name}" not in given
+        f"--{name}={value}" if value else f"--{name}"
+        for name, value in manners.items()
+        if not replaced(name, wish.extra)
     ]
     return ["sbatch", "--parsable", *options, *resource_options(wish), str(SCRIPT), str(file)]
 

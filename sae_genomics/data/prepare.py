@@ -55,9 +55,9 @@ def run_task(run: Run, task: int) -> None:
         labels = None if cell_type_key is None else table.column(cell_type_key, "data.cell_type_key")[rows]
         heldout = split_cells(len(rows), labels, data.heldout_fraction, run.config.run.seed)
         candidate_names(data.counts, table)  # faults of the file show before a model is downloaded
-        check_model(run.config.model, run.config.paths.cache)
-        words = vocabulary(run.config.model, run.config.paths.cache)
-        settings = tokeniser_settings(run.config.model, run.config.paths.cache)
+        check_model(run.pinned_model, run.config.paths.cache)
+        words = vocabulary(run.pinned_model, run.config.paths.cache)
+        settings = tokeniser_settings(run.pinned_model, run.config.paths.cache)
         with _nothing_left_on_failure(run):
             scan, count_notes = find_counts(
                 _candidates(run, table, words, rows), table, rows, data.allow_normalised, _progress(run, len(rows))

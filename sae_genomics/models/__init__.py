@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from sae_genomics.data.tokenise import TokeniserSettings
 
 __all__ = [
-    "FAMILIES", "CellModel", "ModelInfo", "Outputs", "check_model", "describe", "load_model", "pick_device",
-    "resolve_layers", "tokeniser_settings", "used_dtype", "vocabulary",
+    "FAMILIES", "CellModel", "ModelInfo", "Outputs", "asked_revision", "check_model", "describe", "find_commit",
+    "load_model", "pick_device", "resolve_layers", "tokeniser_settings", "used_dtype", "vocabulary",
 ]  # fmt: skip
 
-# family: (module with describe and small_files, which read no weights; module with load and check)
+# family: (module with describe and small_files, which read no weights; module with load and check). A family with published
+# models has asked_revision and find_commit in the first.
 FAMILIES = {
     "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
 }
@@ -35,6 +36,23 @@ def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
     """
     info: ModelInfo = _family(model, 0).describe(model, cache_dir)
     return info
+
+
+def asked_revision(model: ModelConfig) -> str | None:
+    """The revision of a published model that the config asks for, by default the release's own. None for a local folder."""
+    ask = getattr(_family(model, 0), "asked_revision", None)
+    revision: str | None = ask(model) if ask else None
+    return revision
+
+
+def find_commit(model: ModelConfig, cache_dir: Path | None = None, *, ask_hub: bool) -> str | None:
+    """The commit that `asked_revision` stands for: the revision itself, else as the local cache says, else as the hub says.
+
+    ask_hub: False uses no network; then None is returned where nothing here tells the commit.
+    Raises UserError when the hub is asked in vain.
+    """
+    commit: str | None = _family(model, 0).find_commit(model, cache_dir, ask_hub=ask_hub)
+    return commit
 
 
 def vocabulary(model: ModelConfig, cache_dir: Path | None = None) -> dict[str, int]:

@@ -28,6 +28,7 @@ class ModelInfo:
 
     identity: changes whenever the checkpoint does; part of every fingerprint.
     n_parameters: 0 where it is not known before the download.
+    revision: commit of a published model's weights; None for a local folder, and until the commit is known.
     """
 
     family: str
@@ -39,6 +40,7 @@ class ModelInfo:
     n_parameters: int
     identity: str
     hooks: tuple[str, ...] = HOOKS
+    revision: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Attention on CPUs with AVX-512, in float32 and, where they multiply it, in bfloat16: one head of one cell at a time.
+"""Attention on x86-64 CPUs, in float32 and, where AVX-512 multiplies it, in bfloat16: one head of one cell at a time.
 
 torch's attention reaches half of the rate that its matrix products have here, and it has no product that takes bfloat16
 and gives float32, although scores must not be rounded to eight bits. Here six queries at a time go through all steps,
@@ -8,11 +8,11 @@ and their scores stay in the first cache:
     shares [6, keys] = 2^(scores factor - the largest)      float32, and so is their sum; then rounded to the dtype
     mixed [6, d_head] = shares x values / the shares' sum   summed in float32, then rounded to the dtype
 
-Both products are `avx512.multiply`, whose right matrix is packed, once a head, so that what 64 columns need at a time
-lies side by side. A word is one float32, or two bfloat16 as int32:
+Both products are `simd.multiply`, whose right matrix is packed, once a head, so that what C columns need at a time
+lies side by side; C is 64 with AVX-512 and 16 with AVX2. A word is one float32, or two bfloat16 as int32:
 
-    keys    [length / 64, words of a head, 64]     word i of a key: dimension i, or 2 i and 2 i + 1
-    values  [d_head / 64, words of a column, 64]   word i of a column: that of token i, or of 2 i and 2 i + 1
+    keys    [length / C, words of a head, C]     word i of a key: dimension i, or 2 i and 2 i + 1
+    values  [d_head / C, words of a column, C]   word i of a column: that of token i, or of 2 i and 2 i + 1
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from numba import extending, types
 from torch import Tensor
 
 from sae_genomics.compiled import each_range, exact_kernel, inner
-from sae_genomics.models import avx512
-from sae_genomics.models.avx512 import (
+from sae_genomics.models import simd
+from sae_genomics.models.simd import (
     COLUMNS,
     LANES,
     ROWS,
@@ -42,8 +42,11 @@ from sae_genomics.models.avx512 import (
     prefetch,
 )
 
-MIN_WIDTH = 16  # of a head; values are padded to 64 columns, and yet it is faster than torch's attention here
-_FEATURES = {torch.float32: ("avx512f", "avx512dq"), torch.bfloat16: ("avx512f", "avx512dq", "avx512bf16")}
+MIN_WIDTH = 16  # of a head; values are padded to whole columns, and yet it is faster than torch's attention here
+_WIDE = ("avx512f", "avx512dq")
+_FEATURES = (
+    {torch.float32: _WIDE, torch.bfloat16: (*_WIDE, "avx512bf16")} if LANES == 16 else {torch.float32: ("avx2", "fma")}
+)
 _AHEAD = 8  # rows prefetched before they are packed
 _RANGE_PRODUCTS = 1 << 24  # of queries with keys, a thread takes at a time: a fraction of a millisecond
 
@@ -81,7 +84,7 @@ def attend(qkv: Tensor, cell_ptr: npt.NDArray[np.int64], n_heads: int, kv_n_head
 @cache
 def _available(dtype: torch.dtype) -> bool:
     """Whether this CPU has the instructions, numba compiles for it, and the result is right."""
-    if dtype not in _FEATURES or not all(map(avx512.there, _FEATURES[dtype])):
+    if dtype not in _FEATURES or not all(map(simd.there, _FEATURES[dtype])):
         return False
     # a token of zeros sees both values alike; one of ones has scores 0 and 64 / 8
     rows = torch.zeros(2, 192, dtype=dtype)
@@ -94,7 +97,6 @@ def _available(dtype: torch.dtype) -> bool:
     return torch.allclose(found, expected[:, None].expand_as(found), rtol=1e-6, atol=0)
 
 
-@exact_kernel
 def _attend(words, cell_ptr, cells, n_heads, kv_n_heads, factor, start, stop, out):  # type: ignore[no-untyped-def]
     """Heads start to stop, counted through the heads of all cells.
 
@@ -117,6 +119,12 @@ def _attend(words, cell_ptr, cells, n_heads, kv_n_heads, factor, start, stop, ou
             mixed[:] = few[ROWS : ROWS + len(q)]
         else:
             _attend_head(q, keys, values, len(q), factor, mixed)
+
+
+_attend.__qualname__ += (
+    f"_{LANES}"  # numba keeps machine code by this name, and both widths may be asked for on one CPU
+)
+_attend = exact_kernel(_attend)
 
 
 @inner
@@ -155,7 +163,7 @@ def _attend_head(q, keys, values, length, factor, out):  # type: ignore[no-untyp
 
 @inner
 def _packed_keys(k):  # type: ignore[no-untyped-def]
-    """[length, words] to [length / 64, words, 64]."""
+    """[length, words] to [length / COLUMNS, words, COLUMNS]."""
     length, width = k.shape
     packed = _aligned((-(-length // COLUMNS), width, COLUMNS), k.dtype)
     for key in range(length):
@@ -166,7 +174,7 @@ def _packed_keys(k):  # type: ignore[no-untyped-def]
 
 
 def _packed_values(v: Any) -> Any:
-    """Compiled kernels only. [length, words of a head] to [d_head / 64, words of a column, 64]."""
+    """Compiled kernels only. [length, words of a head] to [d_head / COLUMNS, words of a column, COLUMNS]."""
     raise NotImplementedError
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import inspect
+import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.tx1_config import FILES, describe_folder, read_release
 from sae_genomics.progress import say
+from sae_genomics.revisions import is_commit
 
 REPOSITORY = "tahoebio/Tahoe-x1"
 _LOG_SECONDS = 15.0
@@ -26,7 +29,11 @@ _LOG_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class KnownRelease:
-    """What the release's own documentation says; its config files are read once they are there."""
+    """What the release's own documentation says; its config files are read once they are there.
+
+    revision: the commit that is used unless `model.revision` names another. A branch where nobody has verified a commit: then
+        each run pins the commit that the branch names when the run first uses the weights (`models/pins.py`).
+    """
 
     folder: str
     n_layers: int
@@ -34,6 +41,7 @@ class KnownRelease:
     n_heads: int
     max_length: int
     n_parameters: int
+    revision: str = "main"
 
 
 RELEASES = {
@@ -43,17 +51,20 @@ RELEASES = {
 }
 
 
-def describe_release(name: str, cache_dir: Path | None = None) -> ModelInfo:
+def describe_release(name: str, cache_dir: Path | None = None, revision: str | None = None) -> ModelInfo:
     """A published model, without network or download: from its files where they are in the cache, else from RELEASES.
 
-    Its identity is its place on the hub, so that a run's fingerprints are the same before and after the download; the
-    files themselves stay what they are for as long as they are in the cache.
+    revision: branch, tag or commit; default: the release's own. Its identity is its address on the hub and the commit, so
+    that a run's fingerprints are the same before and after the download. Where neither `revision` nor the cache tells the commit,
+    the revision stands in its place.
     """
     known = known_release(name)
-    identity = f"hub:{REPOSITORY}/{known.folder}"
-    folder = cached_folder(name, cache_dir)
+    commit = find_commit(name, cache_dir, revision, ask_hub=False)
+    identity = f"hub:{REPOSITORY}/{known.folder}@{commit or revision or known.revision}"
+    folder = cached_folder(name, cache_dir, commit) if commit else None
     if folder is not None:
-        return replace(describe_folder(read_release(folder, with_drugs=False), name), identity=identity)
+        described = describe_folder(read_release(folder, with_drugs=False), name)
+        return replace(described, identity=identity, revision=commit)
     return ModelInfo(
         family="tx1",
         name=name,
@@ -63,6 +74,7 @@ def describe_release(name: str, cache_dir: Path | None = None) -> ModelInfo:
         max_length=known.max_length,
         n_parameters=known.n_parameters,
         identity=identity,
+        revision=commit,
     )
 
 
@@ -75,45 +87,93 @@ def known_release(name: str) -> KnownRelease:
     return RELEASES[name]
 
 
-def download(name: str, cache_dir: Path | None = None) -> Path:
+def find_commit(name: str, cache_dir: Path | None = None, revision: str | None = None, *, ask_hub: bool) -> str | None:
+    """The commit that a revision of a published model stands for: the revision itself, else as the cache notes it, else as the
+    hub says, which the cache then notes.
+
+    Returns None where only the hub could tell and `ask_hub` is False. Raises UserError when the hub is asked in vain.
+    """
+    known = known_release(name)
+    revision = revision or known.revision
+    commit = revision if is_commit(revision) else _noted_commit(revision, cache_dir)
+    if commit is None and ask_hub:
+        with _readable_errors(name, cache_dir, revision):
+            commit = _ask_commit(known, revision, cache_dir)
+    return commit
+
+
+def download(name: str, cache_dir: Path | None = None, revision: str | None = None) -> Path:
     """The folder of a published model, downloaded into the hub's cache where it is not there yet.
 
     cache_dir: the hub cache to use; default: HF_HOME's, else ~/.cache/huggingface/hub. A download that was cut off goes
     on where it stopped. What is complete in the cache is used without asking the hub, so compute nodes need no network.
+    revision: branch, tag or commit; default: the release's own. All files are of the one commit that it stands for.
 
     Raises UserError when the hub cannot be reached, refuses, or lacks a file, and when the disk is full.
     """
     known = known_release(name)
-    cached = cached_folder(name, cache_dir)
+    revision = revision or known.revision
+    commit = find_commit(name, cache_dir, revision, ask_hub=False)
+    cached = cached_folder(name, cache_dir, commit) if commit else None
     if cached is not None:
         return cached
-    say(f"downloading {name} from {REPOSITORY}")
-    with _readable_errors(name, cache_dir):
-        for _ in range(
-            2
-        ):  # should the hub's main branch move on meanwhile, the second round takes what the first lacks
-            folders = {_fetch(f"{known.folder}/{file}", cache_dir).parent for file in FILES}
-            if len(folders) == 1:
-                folder = folders.pop()
-                _fetch_drug_table(folder, known, cache_dir)
-                return folder
-    raise UserError(f"{REPOSITORY} changes while {name} is being downloaded; try again")
+    say(f"downloading {name} from {REPOSITORY}, revision {commit or revision}")
+    with _readable_errors(name, cache_dir, commit or revision):
+        commit = commit or _ask_commit(known, revision, cache_dir)
+        paths = [_fetch(f"{known.folder}/{file}", commit, cache_dir) for file in FILES]
+        folder = paths[0].parent
+        _fetch_drug_table(folder, known, commit, cache_dir)
+    return folder
 
 
-def cached_folder(name: str, cache_dir: Path | None = None) -> Path | None:
-    """The model's folder in the cache when all its files are there, else None. Uses no network."""
+def cached_folder(name: str, cache_dir: Path | None = None, revision: str | None = None) -> Path | None:
+    """The model's folder in the cache when all its files of that revision are there, else None. Uses no network."""
     from huggingface_hub import try_to_load_from_cache
 
     known = known_release(name)
+    commit = find_commit(name, cache_dir, revision, ask_hub=False)
+    if commit is None:
+        return None
     found = [
-        try_to_load_from_cache(REPOSITORY, f"{known.folder}/{file}", cache_dir=cache_dir, revision="main")
+        try_to_load_from_cache(REPOSITORY, f"{known.folder}/{file}", cache_dir=cache_dir, revision=commit)
         for file in FILES
     ]
-    folders = {Path(path).parent for path in found if isinstance(path, str)}
-    return folders.pop() if all(isinstance(path, str) for path in found) and len(folders) == 1 else None
+    return Path(str(found[0])).parent if all(isinstance(path, str) for path in found) else None
 
 
-def _fetch_drug_table(folder: Path, known: KnownRelease, cache_dir: Path | None) -> None:
+def _noted_commit(revision: str, cache_dir: Path | None) -> str | None:
+    """The commit that a branch or tag stood for when the cache last asked the hub."""
+    try:
+        noted = (_repository_folder(cache_dir) / "refs" / revision).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return noted if is_commit(noted) else None
+
+
+def _ask_commit(known: KnownRelease, revision: str, cache_dir: Path | None) -> str:
+    """Fetch one small file of the revision: the client notes in the cache which commit it is of."""
+    file = f"{known.folder}/{FILES[0]}"
+    commit = _fetch(file, revision, cache_dir).parents[file.count("/")].name
+    if not is_commit(commit):
+        raise UserError(
+            f"the hub does not say which commit {REPOSITORY} has at {revision}; set model.revision to a commit"
+        )
+    return commit
+
+
+def _repository_folder(cache_dir: Path | None) -> Path:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(cache_dir or constants.HF_HUB_CACHE) / repo_folder_name(repo_id=REPOSITORY, repo_type="model")
+
+
+def _token() -> str | bool:
+    """What opens the hub. It is taken from the environment alone; False keeps the client from looking elsewhere."""
+    return os.environ.get("HF_TOKEN", "").strip() or False
+
+
+def _fetch_drug_table(folder: Path, known: KnownRelease, commit: str, cache_dir: Path | None) -> None:
     """The table of drugs that the collator's config names, where the release has one; only model.drug_key needs it."""
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -121,19 +181,19 @@ def _fetch_drug_table(folder: Path, known: KnownRelease, cache_dir: Path | None)
     place = collator.get("drug_to_id_path") if isinstance(collator, dict) else None
     if isinstance(place, dict) and isinstance(place.get("local"), str):
         try:
-            _fetch(f"{known.folder}/{Path(place['local']).name}", cache_dir)
+            _fetch(f"{known.folder}/{Path(place['local']).name}", commit, cache_dir)
         except EntryNotFoundError:
             say(f"{REPOSITORY} has no {Path(place['local']).name}: without it model.drug_key cannot be used")
 
 
-def _fetch(file: str, cache_dir: Path | None) -> Path:
+def _fetch(file: str, revision: str, cache_dir: Path | None) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         if file.endswith(".safetensors"):
-            _fetch_blob(file, cache_dir)
-        path: str = hf_hub_download(REPOSITORY, file, revision="main", cache_dir=cache_dir)
+            _fetch_blob(file, revision, cache_dir)
+        path: str = hf_hub_download(REPOSITORY, file, revision=revision, cache_dir=cache_dir, token=_token())
     except EntryNotFoundError as error:
         if isinstance(error, LocalEntryNotFoundError):  # which here means that the hub could not be asked
             raise
@@ -141,24 +201,22 @@ def _fetch(file: str, cache_dir: Path | None) -> Path:
     return Path(path)
 
 
-def _fetch_blob(file: str, cache_dir: Path | None) -> None:
+def _fetch_blob(file: str, revision: str, cache_dir: Path | None) -> None:
     """Put a big file's content where the hub's cache expects it, going on with what an earlier attempt left.
 
     The client's own download starts from nothing after a kill. In the cache's layout a file's content is
     `blobs/<etag>`; with that in place the client only adds the link from the snapshot.
     """
     from filelock import FileLock
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.file_download import http_get, repo_folder_name
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    url = hf_hub_url(REPOSITORY, file, revision="main")
-    metadata = get_hf_file_metadata(url)
+    url = hf_hub_url(REPOSITORY, file, revision=revision)
+    metadata = get_hf_file_metadata(url, token=_token())
     if metadata.etag is None or metadata.size is None:
         return
-    blobs = (
-        Path(cache_dir or constants.HF_HUB_CACHE) / repo_folder_name(repo_id=REPOSITORY, repo_type="model") / "blobs"
-    )
+    blobs = _repository_folder(cache_dir) / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
     blob, partial = blobs / metadata.etag, blobs / f"{metadata.etag}.part"
     same_host = urlsplit(metadata.location).netloc == urlsplit(url).netloc
@@ -173,7 +231,9 @@ def _fetch_blob(file: str, cache_dir: Path | None) -> None:
                 metadata.location,
                 target,
                 resume_size=have,
-                headers=build_hf_headers() if same_host else {},  # signed addresses elsewhere take no token
+                headers=build_hf_headers(token=_token())
+                if same_host
+                else {},  # signed addresses elsewhere take no token
                 expected_size=metadata.size,
                 displayed_filename=file,
                 **_progress_bar(http_get),
@@ -214,8 +274,8 @@ def _progress_bar(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _readable_errors(name: str, cache_dir: Path | None) -> Iterator[None]:
-    """Turn what the hub's client raises into one line that says what to do."""
+def _readable_errors(name: str, cache_dir: Path | None, revision: str) -> Iterator[None]:
+    """Turn what the hub's client raises into one line that says what to do. revision: what it is asked for."""
     from huggingface_hub import logging
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -224,25 +284,33 @@ def _readable_errors(name: str, cache_dir: Path | None) -> Iterator[None]:
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
 
     logging.set_verbosity_error()  # it retries for half a minute; only the outcome is news
-    where = f" --cache {cache_dir}" if cache_dir is not None else ""
+    options = f" --revision {revision}" if revision != known_release(name).revision else ""
+    options += f" --cache {shlex.quote(str(cache_dir))}" if cache_dir is not None else ""
+    what = f"{name} at revision {revision}"
     advice = (
-        f"on a machine with network (a login node) run: python scripts/download_model.py {name}{where}; "
+        f"on a machine with network (a login node) run: python scripts/download_model.py {name}{options}; "
         "or give model.path a folder"
     )
     try:
         yield
     except (OfflineModeIsEnabled, LocalEntryNotFoundError):
-        raise UserError(f"{name} is not in the cache and the model hub cannot be reached; {advice}") from None
+        raise UserError(f"{what} is not in the cache and the model hub cannot be reached; {advice}") from None
     except GatedRepoError:
         raise UserError(f"{REPOSITORY} asks for a login; accept its terms on the hub and set HF_TOKEN") from None
     except RepositoryNotFoundError:
         raise UserError(f"the hub has no {REPOSITORY}, or HF_TOKEN does not open it; {advice}") from None
+    except RevisionNotFoundError:
+        raise UserError(
+            f"the hub has no revision {revision} of {REPOSITORY}; set model.revision to one of its branches, tags or commits, "
+            "or give model.path a folder"
+        ) from None
     except EntryNotFoundError as error:
         raise UserError(
-            f"{REPOSITORY} has no {error}; has the release been rearranged? model.path takes a folder"
+            f"{REPOSITORY} has no {error} at revision {revision}; has the release been rearranged? model.path takes a folder"
         ) from None
     except HfHubHTTPError as error:
         raise UserError(f"the model hub refused {name}: {_first_line(error)}; try again later, or {advice}") from None
@@ -258,7 +326,7 @@ def _readable_errors(name: str, cache_dir: Path | None) -> Iterator[None]:
         if not type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3")):
             raise
         raise UserError(
-            f"{name} is not in the cache and the model hub cannot be reached ({_first_line(error)}); {advice}"
+            f"{what} is not in the cache and the model hub cannot be reached ({_first_line(error)}); {advice}"
         ) from None
 
 

@@ -86,12 +86,32 @@ class Release:
 
 def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
     """See `sae_genomics.models.describe`."""
-    if model.path is None and model.name not in (None, "demo"):
+    if _is_published(model):
         from sae_genomics.models.hub import describe_release
 
-        return describe_release(str(model.name), cache_dir)
+        return describe_release(str(model.name), cache_dir, model.revision)
     folder = find_folder(model, cache_dir)
     return describe_folder(read_release(folder, with_drugs=model.drug_key is not None), model_name(model))
+
+
+def asked_revision(model: ModelConfig) -> str | None:
+    """See `sae_genomics.models.asked_revision`."""
+    if not _is_published(model):
+        return None
+    from sae_genomics.models.hub import known_release
+
+    return model.revision or known_release(str(model.name)).revision
+
+
+def find_commit(model: ModelConfig, cache_dir: Path | None, *, ask_hub: bool) -> str | None:
+    """See `sae_genomics.models.find_commit`."""
+    from sae_genomics.models.hub import find_commit as find
+
+    return find(str(model.name), cache_dir, model.revision, ask_hub=ask_hub)
+
+
+def _is_published(model: ModelConfig) -> bool:
+    return model.path is None and model.name not in (None, "demo")
 
 
 def small_files(model: ModelConfig, cache_dir: Path | None = None) -> Release:
@@ -107,7 +127,7 @@ def find_folder(model: ModelConfig, cache_dir: Path | None) -> Path:
         return DEMO_FOLDER
     from sae_genomics.models.hub import download
 
-    return download(str(model.name), cache_dir)
+    return download(str(model.name), cache_dir, model.revision)
 
 
 def model_name(model: ModelConfig) -> str:

@@ -9,7 +9,18 @@ import pandas as pd
 from sae_genomics.report import nothing_heldout
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.findings import FEW_CELLS
-from sae_genomics.report.markdown import NONE, count, decimal, details, escape, is_number, percent, probability, table
+from sae_genomics.report.markdown import (
+    NONE,
+    code,
+    count,
+    decimal,
+    details,
+    escape,
+    is_number,
+    percent,
+    probability,
+    table,
+)
 from sae_genomics.report.summary import LayerSummary
 from sae_genomics.sae.compare import STABLE_COSINE
 from sae_genomics.sae.quality import doubts
@@ -31,6 +42,7 @@ def reconstruction(contents: Contents) -> str:
     else:
         parts += _reconstruction(known)
     parts.append(_doubts(known))
+    parts.append(_weights(known))
     parts.append(_figure(contents, "reconstruction", "FVU, L0 and dead share by layer"))
     parts.append(_figure(contents, "firing_rates", "Histogram of firing rates by layer"))
     return "\n\n".join(part for part in parts if part)
@@ -40,6 +52,16 @@ def _doubts(known: list[LayerSummary]) -> str:
     """What a reader must know before believing a layer's features."""
     lines = [f"- **Layer {each.layer}.** {escape(text)}." for each in known for text in doubts(each.metrics)]
     return "Read these layers with care:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _weights(known: list[LayerSummary]) -> str:
+    """Which weights each layer's numbers, features and tables describe."""
+    rows = [(str(each.layer), code(each.metrics["weights"])) for each in known if each.metrics.get("weights")]
+    if not rows:
+        return ""
+    said = "The content hash of `sae_weights.safetensors`. `cfg.json` beside it, `features.h5ad` and the layer's tables hold the same one."
+    header = ("Layer", "Weights (BLAKE2b)")
+    return details("Which weights this describes", f"{said}\n\n{table(header, rows, right=(0,))}")
 
 
 def _reconstruction(known: list[LayerSummary]) -> list[str]:

@@ -26,7 +26,7 @@ from sae_genomics.report.collect import LayerResults, Prepared, Problems, read_l
 from sae_genomics.report.contents import Contents, Example
 from sae_genomics.report.dashboard import Dashboard
 from sae_genomics.report.document import compose
-from sae_genomics.report.markdown import count, escape, is_number
+from sae_genomics.report.markdown import code, count, escape, is_number
 from sae_genomics.report.summary import GENES_SHOWN, LayerSummary, best_over_layers, side_by_side, summarise
 from sae_genomics.run import Run
 from sae_genomics.sae.quality import doubts
@@ -271,7 +271,10 @@ def _model(run: Run) -> list[tuple[str, str]]:
     info = run.model_info
     size = f", {info.n_parameters / 1e6:.1f} M parameters" if info.n_parameters else ""
     return [
-        ("Model", escape(info.name)),
+        (
+            "Model",
+            escape(info.name) + (f", published weights of commit {code(info.revision)}" if info.revision else ""),
+        ),
         ("Architecture", f"{info.family}: {info.n_layers} layers, d_model {info.d_model}, {info.n_heads} heads{size}"),
         ("Where", f"`{run.config.model.hook}` of layers {', '.join(map(str, run.layers))}"),
     ]

@@ -83,6 +83,7 @@ def _metrics(
         "layer": training.layer,
         "hook": run.config.model.hook,
         "architecture": spec.architecture,
+        "weights": encoder.weights,
         "d_in": spec.d_in,
         "d_sae": spec.d_sae,
         "k": spec.k,

@@ -182,6 +182,7 @@ def _metadata(run: Run, training: Training, fitted: Fitted) -> dict[str, Any]:
         "training_tokens": fitted.tokens,
         "sae_genomics": {
             "version": __version__, "run": run.name, "fingerprint": training.fingerprint, "model_identity": header.model_identity,
+            **({"model_revision": run.model_info.revision} if run.model_info.revision else {}),
             "hook": header.hook, "layer": training.layer, "activation_scale": fitted.scale, "training": training.spec.to_dict(),
         },
     }  # fmt: skip

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from sae_genomics.content import content_hash
 from sae_genomics.errors import DamagedArtifact, UserError
 from sae_genomics.sae.product import linear, pieces
 from sae_genomics.sae.select import above, top_k
@@ -34,6 +35,7 @@ class Encoder:
 
     architecture: topk | jumprelu. W_enc: float32 [d_in, d_sae]. b_enc: float32 [d_sae]. W_dec: float32 [d_sae, d_in].
     b_dec: float32 [d_in]. k: active latents (topk). threshold: float32 [d_sae] (jumprelu). center: subtract b_dec first.
+    weights: content hash of the file that it was loaded from; empty where it comes from none.
     """
 
     architecture: str
@@ -44,6 +46,7 @@ class Encoder:
     k: int = 0
     threshold: torch.Tensor | None = None
     center: bool = True
+    weights: str = ""
 
     @property
     def d_in(self) -> int:
@@ -137,19 +140,24 @@ class Encoder:
 def load_encoder(folder: Path, device: str | torch.device = "cpu") -> Encoder:
     """The SAE saved in `folder` in SAELens' format (architectures topk and jumprelu).
 
-    Raises UserError for an architecture or option that is not supported, DamagedArtifact when a file cannot be read.
+    Raises UserError for an architecture or option that is not supported, DamagedArtifact when a file cannot be read or the
+    weights are not those that cfg.json names (SAEs of other programs name none).
     """
     folder = Path(folder)
     path = folder / CFG_FILE
     try:
         cfg = json.loads(path.read_text(encoding="utf-8"))
         path = folder / WEIGHTS_FILE
+        weights = content_hash(path)
         tensors = load_file(path)
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no SAE: {Path(error.filename or folder).name} is not there") from None
     except (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DamagedArtifact(f"{path} cannot be read: {error}", path) from None
-    return encoder_from(cfg, tensors, str(folder)).to(device)
+    named = cfg.get("metadata", {}).get("sae_genomics", {}).get("weights", weights)
+    if named != weights:
+        raise DamagedArtifact(f"{path} is damaged: its content is not what {CFG_FILE} beside it names", path)
+    return replace(encoder_from(cfg, tensors, str(folder)).to(device), weights=weights)
 
 
 def encoder_from(cfg: dict[str, Any], tensors: dict[str, torch.Tensor], where: str) -> Encoder:

@@ -34,12 +34,13 @@ def run_task(run: Run, task: int) -> None:
     slots = read_slots(run)
     folder = run.layer_results(layer)
     seen = slots.gene_symbol[slots.counts > 0]
+    weights = FEATURE_GENES.weights(folder / FEATURE_GENES.file)
     try:
         members = membership(collections, seen, settings.min_set_size, settings.max_set_size)
     except NoSetFits as nothing:
         say(f"validate layer {layer}: nothing to test: {nothing}")
         for table in (FEATURE_TERMS, ANNOTATION_NULLS):
-            table.write(folder / table.file, table.schema.empty_table().to_pandas(), note=str(nothing))
+            table.write(folder / table.file, table.schema.empty_table().to_pandas(), note=str(nothing), weights=weights)
         return
     progress = Progress(
         f"validate layer {layer}", settings.shuffles + 2, "passes", run.heartbeat_file(stage_named("validate"), task)
@@ -58,8 +59,8 @@ def run_task(run: Run, task: int) -> None:
     neuron_lists = top_genes(neurons, members, settings.rank_by, settings.top_genes)
     rows.append(null_row("neurons", 0, neuron_lists, enrich(neuron_lists, members.matrix), settings.fdr))
     progress.advance(1)
-    FEATURE_TERMS.write(folder / "feature_terms.parquet", terms)
-    ANNOTATION_NULLS.write(folder / "annotation_nulls.parquet", pd.DataFrame(rows))
+    FEATURE_TERMS.write(folder / "feature_terms.parquet", terms, weights=weights)
+    ANNOTATION_NULLS.write(folder / "annotation_nulls.parquet", pd.DataFrame(rows), weights=weights)
     progress.finish(f"{rows[0]['n_annotated']} of {rows[0]['n_units']} features annotated")
 
 

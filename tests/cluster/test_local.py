@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sae_genomics import cli
 from sae_genomics.cluster import attempts
 from sae_genomics.cluster.local import run_locally
 from sae_genomics.cluster.lock import _remove, locked, refuse_if_locked
@@ -158,6 +159,40 @@ def test_a_stage_by_hand_does_not_run_beside_a_local_run(make_run):
         refuse_beside_others(run, stage_named("train"), [0])
     refuse_beside_others(run, stage_named("train"), [0])
     assert not run.logs.exists()
+
+
+@pytest.fixture
+def by_hand(make_run, stages_write_files, monkeypatch):
+    """by_hand(stage, *arguments): the exit code of scripts/0N_STAGE.py on a run of three shards and three layers."""
+    run = make_run(layers=3)
+    monkeypatch.setattr(Run, "check", lambda self, overwrite=False: None)
+    monkeypatch.setattr(cli, "load_config", lambda *arguments: run.config)
+    monkeypatch.setattr(cli, "Run", lambda *arguments: run)
+    return lambda stage, *arguments: cli.stage_main(stage, ["--config", str(run.config_file), *arguments])
+
+
+def test_a_bug_in_one_layer_stops_that_layer_alone_also_by_hand(by_hand, stages_write_files, capsys):
+    assert by_hand("prepare") == by_hand("extract") == 0
+    stages_write_files.fail["train", 1] = TypeError("unsupported operand")
+    assert by_hand("train") == 1
+    assert stages_write_files[-3:] == [("train", 0), ("train", 1), ("train", 2)]
+    error = capsys.readouterr().err
+    assert "train layer_01 failed with a bug: TypeError: unsupported operand" in error
+    assert "train layer_02: done" in error
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [("train", "stage train of run t has 3 tasks, 0 to 2"), ("prepare", "stage prepare of run t has 1 task, 0 alone")],
+)
+def test_a_task_that_the_stage_does_not_have(by_hand, stages_write_files, tmp_path, capsys, stage, words):
+    before = sorted(tmp_path.rglob("*"))
+    assert by_hand(stage, "--task", "17") == 2
+    assert [line for line in capsys.readouterr().err.splitlines() if line] == [
+        f"error: --task 17: {words}; leave --task out to run all that are not done"
+    ]
+    assert stages_write_files == []
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_slurm_without_sbatch_is_refused(tmp_path: Path, monkeypatch):

@@ -99,7 +99,10 @@ def test_training_cut_three_times_and_extraction_cut_for_good(template, tmp_path
 
 
 def second_shard_takes_long(run: TinyRun, cells: int = 30_000) -> None:
-    """Cells of one gene, then as many with all: the first shard takes seconds, the second minutes."""
+    """Cells of one gene, then as many with all: the first shard takes seconds, the second minutes.
+
+    Compressed, because an interrupted shard then keeps nothing: otherwise it comes to its end in several attempts.
+    """
     path = run.folder / "cells.h5ad"
     write_cells(path, 2 * cells)
     table = anndata.read_h5ad(path)
@@ -108,6 +111,6 @@ def second_shard_takes_long(run: TinyRun, cells: int = 30_000) -> None:
     counts += counts * np.arange(table.shape[1], dtype=np.float32)
     table.X = sp.csr_matrix(counts)
     table.write_h5ad(path)
-    run.values["activations"].update(cells_per_shard=cells, batch_tokens=128)
+    run.values["activations"].update(cells_per_shard=cells, batch_tokens=128, compression="lz4")
     run.values["sae"]["k"] = 4
     run.write()

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 
 from sae_genomics.atomic import read_json
+from sae_genomics.cluster import sweep_jobs
 from sae_genomics.cluster.lock import process_start
 from sae_genomics.cluster.sweep import make_sweep, parse_axis
 from sae_genomics.cluster.sweep_figure import frontier
@@ -132,13 +133,13 @@ def test_further_options_of_the_profile_reach_sbatch_as_they_were_typed(template
     run = shared_run(template, tmp_path / "run")
     run.environment["PATH"] = fake_slurm("echo 7")
     run.profile.update(signal_seconds=33, max_requeues=4, environment={"kind": "conda", "conda": "mine"})
-    run.profile["defaults"]["extra"] = ["-p", "shared", "--export=NONE"]
+    run.profile["defaults"]["extra"] = ["-p", "shared", "--expo=NONE"]
     run.write()
     done = finish(sweep_command(run, "--grid", "sae.k=2,4", "--layers", "1", "--name", "s", "--detach"))
     assert done.returncode == 0, done.stderr
     words = (tmp_path / "called").read_text().splitlines()
     place = words.index("-p")
-    assert words[place : place + 3] == ["-p", "shared", "--export=NONE"]
+    assert words[place : place + 3] == ["-p", "shared", "--expo=NONE"]
     assert "--export=ALL" not in words
     assert {"--signal=B:USR1@33", "--requeue", "--array=0-1%20", "--time=00:30:00"} <= set(words)
     assert words[-2].endswith("slurm/sweep.sh")
@@ -196,6 +197,59 @@ def test_mistakes(template, tmp_path, shared_run):
     assert "k = 64 is more than" in refused("sae.k=64")
     run.run.tokens_file(0).unlink()
     assert "1 of 2 shards are not done" in refused("sae.k=2")
+
+
+@pytest.mark.parametrize(
+    ("variables", "environment", "words"),
+    [
+        ({"SBATCH_WAIT": "1"}, {}, "type: unset SBATCH_WAIT"),
+        ({}, {"kind": "conda", "conda": "/nowhere/env"}, "there is no Python in /nowhere/env"),
+    ],
+)
+def test_what_every_job_would_fail_with_is_told_before_anything_is_submitted(
+    template, tmp_path, shared_run, fake_slurm, variables, environment, words
+):
+    run = shared_run(template, tmp_path / "run")
+    run.environment.update(variables, PATH=fake_slurm("echo 7"))
+    run.profile["environment"] = environment
+    run.write()
+    before = sorted(run.folder.rglob("*"))
+    done = finish(sweep_command(run, "--grid", "sae.k=2,4", "--name", "s", "--detach"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert words in done.stderr
+    assert sorted(run.folder.rglob("*")) == before
+    assert not (tmp_path / "called").exists()
+
+
+@pytest.mark.parametrize("key", ["logs", "results", "checkpoints"])
+@pytest.mark.parametrize("in_the_way", ["sweeps", "sweeps/s"])
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_submitted(
+    template, tmp_path, shared_run, fake_slurm, key, in_the_way
+):
+    run = shared_run(template, tmp_path / "run")
+    run.environment["PATH"] = fake_slurm("echo 7")
+    file = getattr(run.run, key) / in_the_way
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("somebody's")
+    before = sorted(run.folder.rglob("*"))
+    done = finish(sweep_command(run, "--grid", "sae.k=2,4", "--name", "s", "--detach"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert f"{file} is not a folder; set paths.{key} to a folder that you can write to" in done.stderr
+    assert sorted(run.folder.rglob("*")) == before
+    assert not (tmp_path / "called").exists()
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"), [("1", "1 SAE was not trained: k=2 layer 1;"), ("0,1", "2 SAEs were not trained: k=2 layer 0")]
+)
+def test_one_sae_is_no_plural(template, tmp_path, shared_run, monkeypatch, capsys, layers, words):
+    run = shared_run(template, tmp_path / "run")
+    monkeypatch.setattr(sweep_jobs, "_submit", lambda *arguments: [])
+    sweep = make_sweep(run.config, [], ["sae.k=2"], layers, "s")
+    assert sweep_jobs.run_sweep(sweep, local=True, dry_run=True) == 0
+    assert f"{words.partition(' w')[0]} to train" in capsys.readouterr().err
+    assert sweep_jobs.run_sweep(sweep, local=True) == 2
+    assert f"error: {words}" in capsys.readouterr().err
 
 
 def test_axis_values_are_read_as_yaml():

@@ -76,6 +76,23 @@ def test_a_changed_key_makes_exactly_its_stages_stale(
         assert f"{section}.{key}" in changed.state(stage_named(stale[0]), 0).why
 
 
+def test_what_was_made_from_a_file_that_is_made_anew_is_stale_unless_it_came_out_the_same(tmp_path: Path) -> None:
+    finish(make_run(tmp_path))
+    run = make_run(tmp_path)
+    train = stage_named("train")
+    file = run.sae_dir(run.layers[0]) / "sae_weights.safetensors"
+    file.write_bytes(b"x")
+    run.write_manifest(train, 0, {})
+    assert not_done(make_run(tmp_path)) == {}, "bit for bit the same"
+    file.write_bytes(b"y")
+    run.write_manifest(train, 0, {})
+    after = make_run(tmp_path)
+    associate = after.states(stage_named("associate"))
+    assert (associate[0].status, associate[0].why) == ("stale", "train came out different since")
+    assert all(state.done for state in associate[1:]), "other layers read other SAEs"
+    assert set(not_done(after)) == {"associate", "report"}
+
+
 def test_adding_a_layer_leaves_the_others_done(tmp_path: Path) -> None:
     finish(make_run(tmp_path))
     more = make_run(tmp_path, model={"layers": [0, 1, 2]})

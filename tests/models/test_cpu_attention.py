@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_genomics import compiled, onednn
-from sae_genomics.models import avx512, cpu_attention
+from sae_genomics.models import cpu_attention, simd
 from sae_genomics.models.cpu_products import DotProductAttention, use_onednn
 from sae_genomics.models.tx1_config import read_release
 from sae_genomics.models.tx1_network import Attention, Layout
@@ -178,11 +178,12 @@ def test_heads_it_does_not_take_are_left_alone(dtype):
 @in_each_dtype
 def test_it_is_not_there_where_it_cannot_be(dtype, trouble, monkeypatch):
     if trouble == "features":
-        monkeypatch.setattr(avx512.binding, "get_host_cpu_features", lambda: {"avx2": True})
+        monkeypatch.setattr(simd.binding, "get_host_cpu_features", lambda: {"avx2": True})
     elif trouble == "one feature":
-        monkeypatch.setattr(avx512.binding, "get_host_cpu_features", lambda: {"avx512f": True, "avx512bf16": True})
+        monkeypatch.setattr(simd.binding, "get_host_cpu_features", lambda: {"avx512f": True, "avx512bf16": True})
     elif trouble == "setting":
-        monkeypatch.setattr(avx512.numba.config, "CPU_NAME", "generic")
+        monkeypatch.setattr(simd.numba.config, "CPU_NAME", "generic")
+        monkeypatch.setattr(simd.numba.config, "CPU_FEATURES", None)
     elif trouble == "wrong":
         monkeypatch.setattr(cpu_attention, "attend", lambda qkv, *shape: qkv[:, :64] + 1)
     else:

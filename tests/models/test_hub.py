@@ -1,141 +1,12 @@
 """The download against a local server that speaks the hub's protocol, with the real client."""
 
 import hashlib
-import json
-import subprocess
-import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-RELEASE = ROOT / "tests" / "fixtures" / "tx1_parity" / "relu_70m_style"
-COMMIT = "a" * 40
-
-
-class Hub(ThreadingHTTPServer):
-    """Serves a repository's files as the hub does: listing, metadata in headers, byte ranges, a commit hash."""
-
-    def __init__(self, files: dict[str, bytes]):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.requests, self.hold_after = files, [], None
-        self.closing = threading.Event()
-        self.daemon_threads = True
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Hub
-
-    def log_message(self, *args):
-        pass
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def answer(self, body: bool):
-        path = unquote(urlsplit(self.path).path)
-        self.server.requests.append((self.command, path, self.headers.get("Range")))
-        repository = "tahoebio/Tahoe-x1"
-        if path.startswith(f"/api/models/{repository}/tree/"):
-            self.send_json([self.entry(name, data) for name, data in self.server.files.items()])
-        elif path.startswith(f"/api/models/{repository}"):
-            self.send_json(
-                {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.server.files]}
-            )
-        elif path.startswith(f"/{repository}/resolve/"):
-            name = path.split("/resolve/")[1].split("/", 1)[1]
-            if name not in self.server.files:
-                self.send_error_code(404, "EntryNotFound")
-            else:
-                self.send_file(self.server.files[name], body)
-        else:
-            self.send_error_code(404, "RepoNotFound")
-
-    @staticmethod
-    def entry(name, data):
-        return {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-
-    def send_json(self, value):
-        data = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def send_error_code(self, status, code):
-        self.send_response(status)
-        self.send_header("X-Error-Code", code)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def send_file(self, data, body):
-        start = 0
-        if self.headers.get("Range"):
-            start = int(self.headers["Range"].removeprefix("bytes=").split("-")[0])
-        self.send_response(206 if start else 200)
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(len(data) - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.end_headers()
-        if body:
-            hold = self.server.hold_after
-            if hold is not None and len(data) > hold and not start:
-                self.wfile.write(data[:hold])
-                self.wfile.flush()
-                self.server.closing.wait(60)
-                return
-            self.wfile.write(data[start:])
-
-
-def release_files(folder: str) -> dict[str, bytes]:
-    names = ("model_config.yml", "collator_config.yml", "vocab.json", "model.safetensors")
-    return {f"{folder}/{name}": (RELEASE / name).read_bytes() for name in names}
-
-
-@pytest.fixture
-def hub():
-    server = Hub({**release_files("70m-model"), **release_files("1.3b-model"), "README.md": b"hello"})
-    yield server
-    server.closing.set()
-    server.shutdown()
-    server.server_close()
-
-
-def start(code_or_args, hub_url, home, **environment):
-    """A process of its own: the hub's client reads its settings from the environment when it is imported."""
-    command = [sys.executable, "-c", code_or_args] if isinstance(code_or_args, str) else [sys.executable, *code_or_args]
-    env = {
-        "PATH": "/usr/bin:/bin",
-        "HF_ENDPOINT": hub_url,
-        "HF_HOME": str(home),
-        "PYTHONPATH": str(ROOT),
-        "HF_HUB_DISABLE_XET": "1",
-        **environment,
-    }
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-
-
-def run(code_or_args, hub_url, home, **environment):
-    process = start(code_or_args, hub_url, home, **environment)
-    out, err = process.communicate(timeout=120)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
+from tests.hub_server import COMMIT, RELEASE, addresses, run, start
 
 SCRIPT = "scripts/download_model.py"
 LOAD = """
@@ -239,3 +110,71 @@ def test_an_unknown_name(tmp_path):
     done = run([SCRIPT, "tahoe-x2"], "http://127.0.0.1:9", tmp_path)
     assert done.returncode == 2
     assert "tahoe-x1-1.3b" in done.stderr
+
+
+OTHER = "b" * 40
+
+
+def test_all_files_are_of_one_commit_though_the_branch_moves_on(hub, tmp_path):
+    hub.publish(OTHER, {**hub.files, "70m-model/vocab.json": b"{}"}, branch="next")
+    assert run([SCRIPT, "tahoe-x1-70m"], hub.url, tmp_path).returncode == 0
+    assert addresses(hub) == {"main", COMMIT}
+    assert [path for _, path, _ in hub.requests if "/main/" in path] == [
+        "/tahoebio/Tahoe-x1/resolve/main/70m-model/model_config.yml"
+    ] * 2, "the branch is looked up with one file (its metadata, its content)"
+
+
+@pytest.mark.parametrize("revision", ["next", OTHER, OTHER.upper()])
+def test_another_revision(hub, tmp_path, revision):
+    hub.publish(OTHER, dict(hub.files), branch="next")
+    done = run([SCRIPT, "tahoe-x1-70m", "--revision", revision], hub.url, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"/snapshots/{OTHER}/70m-model" in done.stdout
+    assert addresses(hub) <= {"next", OTHER}
+    listed = run([SCRIPT, "--list", "--revision", revision], "http://127.0.0.1:9", tmp_path)
+    assert f"/snapshots/{OTHER}/70m-model" in listed.stdout
+    assert "tahoe-x1-70m: 12 layers, d_model 512, not downloaded" in run([SCRIPT, "--list"], hub.url, tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("revision", "says"),
+    [
+        ("gone", "has no revision gone of tahoebio/Tahoe-x1; set model.revision"),
+        ("c" * 40, f"has no revision {'c' * 40}"),
+        ("abc1234", "write all 40 digits"),
+        ("../main", "a branch, a tag"),
+    ],
+)
+def test_one_line_for_a_revision_that_is_not_there(hub, tmp_path, revision, says):
+    done = run([SCRIPT, "tahoe-x1-70m", "--revision", revision], hub.url, tmp_path)
+    assert done.returncode == 2
+    assert says in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+KNOWN_COMMIT = f"""
+from dataclasses import replace
+from sae_genomics.config import ModelConfig
+from sae_genomics.models import describe, hub, load_model
+hub.RELEASES["tahoe-x1-70m"] = replace(hub.RELEASES["tahoe-x1-70m"], revision={OTHER!r})
+before = describe(ModelConfig(name="tahoe-x1-70m"))
+assert before.identity == "hub:tahoebio/Tahoe-x1/70m-model@" + {OTHER!r}, before.identity
+loaded = load_model(ModelConfig(name="tahoe-x1-70m", device="cpu")).info
+assert (loaded.identity, loaded.revision, before.revision) == (before.identity, {OTHER!r}, {OTHER!r})
+"""
+
+
+def test_a_release_whose_commit_is_known_is_never_looked_up(hub, tmp_path):
+    hub.publish(OTHER, dict(hub.files), branch="next")
+    done = run(KNOWN_COMMIT, hub.url, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert addresses(hub) == {OTHER}
+
+
+def test_the_token_is_taken_from_the_environment_alone(hub, tmp_path):
+    tmp_path.joinpath("token").write_text("hf_of_a_file")  # where the client keeps that of a login
+    assert run([SCRIPT, "tahoe-x1-70m"], hub.url, tmp_path).returncode == 0
+    assert set(hub.tokens) == {None}
+    done = run([SCRIPT, "tahoe-x1-1.3b"], hub.url, tmp_path, HF_TOKEN="hf_of_the_environment")
+    assert set(hub.tokens) == {None, "Bearer hf_of_the_environment"}
+    assert "hf_of" not in done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Parts of compiled kernels that have to be said in LLVM's own terms: AVX-512, in float32 and in bfloat16.
+"""Parts of compiled kernels that have to be said in LLVM's own terms: AVX-512 in float32 and in bfloat16, AVX2 in float32.
 
 In bfloat16 the instruction for products takes words of two numbers: each of 16 lanes adds a0 b0 + a1 b1 to its float32.
 Such words are passed as int32.
@@ -15,8 +15,6 @@ from numba.core import cgutils
 
 from sae_genomics import cpu
 
-ROWS, LANES, COLUMNS = 6, 16, 64  # of `multiply`; lanes of a vector
-
 # Polynomials for 2^x from 0 to 1, the highest power first: of least relative error (Remez' algorithm), which is 7.5e-8, and
 # 7.5e-5 where the result is rounded to eight bits, to within 2e-3
 _EXP2 = (1.87757668e-3, 8.98934009e-3, 5.58263181e-2, 2.40153617e-1, 6.93153073e-1, 9.99999925e-1)
@@ -24,15 +22,27 @@ _EXP2_BF16 = (7.80245226e-2, 2.26067155e-1, 6.9583354e-1, 9.99925219e-1)
 
 
 def there(feature: str) -> bool:
-    """Whether this CPU has a feature, such as avx512f or avx512bf16, it may be used, and numba compiles for this CPU."""
-    if not cpu.allowed(feature):
-        return False
-    if numba.config.CPU_NAME or numba.config.CPU_FEATURES or numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+    """Whether this CPU has a feature, such as avx2, avx512f or avx512bf16, it may be used, and numba compiles for it."""
+    settings: Any = numba.config
+    if not cpu.allowed(feature) or settings.DISABLE_JIT:
         return False
     try:
-        return bool(binding.get_host_cpu_features().get(feature))
+        if not binding.get_host_cpu_features().get(feature):
+            return False
     except RuntimeError:  # LLVM does not know
         return False
+    if settings.CPU_FEATURES is None:
+        return not settings.CPU_NAME
+    return f"+{feature}" in settings.CPU_FEATURES.split(",")
+
+
+def _wide() -> bool:
+    return there("avx512f") and there("avx512dq")
+
+
+# Of `multiply`. AVX-512 has 32 registers of 16 lanes, AVX2 has 16 of 8: six rows of sums of two vectors leave four of these to load into.
+LANES, COLUMNS = (16, 64) if _wide() else (8, 16)  # lanes: of a vector
+ROWS = 6
 
 
 _intrinsic: Any = extending.intrinsic  # whose types leave out that it takes the first argument away
@@ -54,6 +64,11 @@ class _BFloat(ir.Type):
 _BYTES, _WORD, _FLOAT = ir.IntType(8).as_pointer(), ir.IntType(32), ir.FloatType()
 _WORDS, _FLOATS = ir.VectorType(_WORD, LANES), ir.VectorType(_FLOAT, LANES)
 _ALL = ir.IntType(16)(-1)  # lanes
+_LEAST, _EXPONENT_BIAS, _MANTISSA_BITS = (
+    -127.0,
+    127,
+    23,
+)  # of float32: 2^-127 is 0 here, as numbers below 2^-126 would be slow
 _BELOW, _ROUNDING_AS_SET = 0b1001, 4  # the instructions' own codes
 _HALVES, _PAIRS = ir.VectorType(_BFloat(), LANES), ir.VectorType(_BFloat(), 2 * LANES)
 
@@ -61,6 +76,10 @@ _HALVES, _PAIRS = ir.VectorType(_BFloat(), LANES), ir.VectorType(_BFloat(), 2 * 
 def _call(builder: Any, name: str, result: Any, *operands: Any, **flags: Any) -> Any:
     kind = ir.FunctionType(result, [operand.type for operand in operands])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), operands, **flags)
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    return _call(builder, f"llvm.fma.v{LANES}f32", _FLOATS, a, b, c)
 
 
 def _in_every_lane(builder: Any, scalar: Any) -> Any:
@@ -84,9 +103,9 @@ def _store(builder: Any, value: Any, base: Any, offset: Any) -> None:
 
 @_intrinsic
 def multiply(typing, a, b, c):  # type: ignore[no-untyped-def]
-    """c = a b, summed in float32. a: [6, >= n]; b: [n, 64], contiguous; c: float32 [6, 64], written.
+    """c = a b, summed in float32. a: [6, >= n]; b: [n, COLUMNS], contiguous; c: float32 [6, COLUMNS], written.
 
-    a and b are both float32 or both int32, words of two bfloat16. Six rows by 64 columns are 24 registers of sums, which
+    a and b are both float32 or both int32, words of two bfloat16. With AVX-512 six rows by 64 columns are 24 registers of sums, which
     leaves eight to load into; a number, or a word, of a goes to all lanes as it lies in memory.
     """
     return types.void(a, b, c), _multiply(COLUMNS)
@@ -94,7 +113,7 @@ def multiply(typing, a, b, c):  # type: ignore[no-untyped-def]
 
 @_intrinsic
 def multiply_narrow(typing, a, b, c):  # type: ignore[no-untyped-def]
-    """The same for 16 of 64 columns: b [n, 16], of rows that lie 64 apart; c [6, 16]."""
+    """The same for one vector of columns: b [n, LANES], of rows that lie COLUMNS apart; c [6, LANES]."""
     return types.void(a, b, c), _multiply(LANES)
 
 
@@ -140,7 +159,7 @@ def _define_multiply(function: Any, single: bool, columns: int) -> None:
             for i in vectors:
                 before = builder.load(sums[row][i])
                 if single:
-                    after = _call(builder, "llvm.fma.v16f32", _FLOATS, left, right[i], before)
+                    after = _fma(builder, left, right[i], before)
                 else:
                     words = builder.bitcast(left, _PAIRS)
                     after = _call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, before, words, right[i])
@@ -157,7 +176,7 @@ def _every(number: float) -> Any:
 
 
 def _vector(builder: Any, base: Any, number: Any) -> Any:
-    """The floats 16 number to 16 number + 15 behind `base`."""
+    """The vector at position `number` behind `base`."""
     return _load(builder, base, builder.mul(number, number.type(4 * LANES)), _FLOATS)
 
 
@@ -179,7 +198,44 @@ def _largest(builder: Any, base: Any, n: Any) -> Any:
         raise_to(tops[0], _vector(builder, base, number))
     for top in tops[1:]:
         raise_to(tops[0], builder.load(top))
-    return _call(builder, "llvm.vector.reduce.fmax.v16f32", _FLOAT, builder.load(tops[0]), fastmath=("nnan",))
+    return _call(builder, f"llvm.vector.reduce.fmax.v{LANES}f32", _FLOAT, builder.load(tops[0]), fastmath=("nnan",))
+
+
+def _power(builder: Any, fraction: Any, coefficients: tuple[float, ...]) -> Any:
+    """2^fraction, 0 to 1."""
+    first, *others = coefficients
+    power = _every(first)
+    for coefficient in others:
+        power = _fma(builder, power, fraction, _every(coefficient))
+    return power
+
+
+def _exp2(builder: Any, x: Any, coefficients: tuple[float, ...]) -> Any:
+    """2^x of x <= 0."""
+    # x less the whole number below it, 0 for minus infinity
+    fraction = _call(
+        builder, "llvm.x86.avx512.mask.reduce.ps.512", _FLOATS,
+        x, _WORD(_BELOW), _every(0), _ALL, _WORD(_ROUNDING_AS_SET),
+    )  # fmt: skip
+    power = _power(builder, fraction, coefficients)
+    # power 2^(the whole number below x)
+    return _call(
+        builder, "llvm.x86.avx512.mask.scalef.ps.512", _FLOATS,
+        power, x, _every(0), _ALL, _WORD(_ROUNDING_AS_SET),
+    )  # fmt: skip
+
+
+def _exp2_avx2(builder: Any, x: Any, coefficients: tuple[float, ...]) -> Any:
+    """The same without instructions for it: the whole number becomes the exponent of a float32. NaN stays NaN."""
+    least = _every(_LEAST)
+    x = builder.select(builder.fcmp_ordered("<", x, least), least, x)
+    whole = _call(builder, f"llvm.floor.v{LANES}f32", _FLOATS, x)
+    power = _power(builder, builder.fsub(x, whole), coefficients)
+    # LLVM's own conversion promises nothing for NaN
+    exponent = _call(builder, "llvm.x86.avx.cvt.ps2dq.256", _WORDS, whole)
+    biased = builder.add(exponent, ir.Constant(_WORDS, [_EXPONENT_BIAS] * LANES))
+    scale = builder.shl(biased, ir.Constant(_WORDS, [_MANTISSA_BITS] * LANES))
+    return builder.fmul(power, builder.bitcast(scale, _FLOATS))
 
 
 def _rounded(builder: Any, numbers: Any, single: bool) -> Any:
@@ -190,8 +246,8 @@ def _rounded(builder: Any, numbers: Any, single: bool) -> Any:
 def exponentials(typing, scores, factor, shares):  # type: ignore[no-untyped-def]
     """Write 2^(factor score - the largest) and return the sum of what was not yet rounded.
 
-    scores: float32 [16 n], contiguous. factor: float32, positive. shares: contiguous, written: float32 [>= 16 n], may be
-    `scores` itself; or int32 [>= 8 n], words of two bfloat16.
+    scores: float32 [n LANES], contiguous. factor: float32, positive. shares: contiguous, written: float32 [>= n LANES], may be
+    `scores` itself; or int32 [>= n LANES / 2], words of two bfloat16.
     """
     signature = types.float32(scores, types.float32, shares)
 
@@ -207,26 +263,18 @@ def exponentials(typing, scores, factor, shares):  # type: ignore[no-untyped-def
 
         total = cgutils.alloca_once_value(builder, _every(0))
         with cgutils.for_range(builder, n) as loop:
-            x = _call(builder, "llvm.fma.v16f32", _FLOATS, _vector(builder, scores.data, loop.index), factor, shift)
-            # x less the whole number below it, 0 for minus infinity
-            fraction = _call(
-                builder, "llvm.x86.avx512.mask.reduce.ps.512", _FLOATS,
-                x, _WORD(_BELOW), _every(0), _ALL, _WORD(_ROUNDING_AS_SET),
-            )  # fmt: skip
-            first, *others = _EXP2 if single else _EXP2_BF16
-            power = _every(first)
-            for coefficient in others:
-                power = _call(builder, "llvm.fma.v16f32", _FLOATS, power, fraction, _every(coefficient))
-            # power 2^(the whole number below x)
-            share = _call(
-                builder, "llvm.x86.avx512.mask.scalef.ps.512", _FLOATS,
-                power, x, _every(0), _ALL, _WORD(_ROUNDING_AS_SET),
-            )  # fmt: skip
+            x = _fma(builder, _vector(builder, scores.data, loop.index), factor, shift)
+            share = (_exp2 if LANES == 16 else _exp2_avx2)(builder, x, _EXP2 if single else _EXP2_BF16)
             builder.store(builder.fadd(builder.load(total), share), total)
             place = builder.mul(loop.index, size((4 if single else 2) * LANES))
             _store(builder, _rounded(builder, share, single), shares.data, place)
         return _call(
-            builder, "llvm.vector.reduce.fadd.v16f32", _FLOAT, _FLOAT(0), builder.load(total), fastmath=("reassoc",)
+            builder,
+            f"llvm.vector.reduce.fadd.v{LANES}f32",
+            _FLOAT,
+            _FLOAT(0),
+            builder.load(total),
+            fastmath=("reassoc",),
         )
 
     return signature, generate
@@ -236,7 +284,7 @@ def exponentials(typing, scores, factor, shares):  # type: ignore[no-untyped-def
 def divide(typing, numbers, divisor, out):  # type: ignore[no-untyped-def]
     """Write numbers / divisor, unless out is not of whole vectors: then write nothing and return False.
 
-    numbers: float32, as many as out takes. out: contiguous, float32 [16 n], or int32 [8 n], words of two bfloat16.
+    numbers: float32, as many as out takes. out: contiguous, float32 [n LANES], or int32 [n LANES / 2], words of two bfloat16.
     """
     signature = types.boolean(numbers, types.float32, out)
 

@@ -1,0 +1,122 @@
+"""A local server that speaks the hub's protocol, and processes that are pointed at it."""
+
+import hashlib
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+ROOT = Path(__file__).parents[1]
+RELEASE = ROOT / "tests" / "fixtures" / "tx1_parity" / "relu_70m_style"
+COMMIT = "a" * 40
+
+
+class Hub(ThreadingHTTPServer):
+    """Serves a repository's files as the hub does: branches and commits, metadata in headers, byte ranges."""
+
+    def __init__(self, files: dict[str, bytes]):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files, self.requests, self.tokens, self.hold_after = files, [], [], None
+        self.branches, self.commits = {"main": COMMIT}, {COMMIT: files}
+        self.closing = threading.Event()
+        self.daemon_threads = True
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def publish(self, commit: str, files: dict[str, bytes], branch: str = "main") -> None:
+        """Move a branch on to a new commit; the older ones stay."""
+        self.commits[commit], self.branches[branch] = files, commit
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def log_message(self, *args):
+        pass
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, body: bool):
+        path = unquote(urlsplit(self.path).path)
+        self.server.requests.append((self.command, path, self.headers.get("Range")))
+        self.server.tokens.append(self.headers.get("Authorization"))
+        repository = "tahoebio/Tahoe-x1"
+        if path.startswith(f"/{repository}/resolve/"):
+            revision, name = path.split("/resolve/")[1].split("/", 1)
+            commit = self.server.branches.get(revision, revision)
+            if commit not in self.server.commits:
+                self.send_error_code(404, "RevisionNotFound")
+            elif name not in self.server.commits[commit]:
+                self.send_error_code(404, "EntryNotFound", commit)
+            else:
+                self.send_file(self.server.commits[commit][name], body, commit)
+        else:
+            self.send_error_code(404, "RepoNotFound")
+
+    def send_error_code(self, status, code, commit=None):
+        self.send_response(status)
+        if commit:
+            self.send_header("X-Repo-Commit", commit)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def send_file(self, data, body, commit):
+        start = 0
+        if self.headers.get("Range"):
+            start = int(self.headers["Range"].removeprefix("bytes=").split("-")[0])
+        self.send_response(206 if start else 200)
+        self.send_header("X-Repo-Commit", commit)
+        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(data) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.end_headers()
+        if body:
+            hold = self.server.hold_after
+            if hold is not None and len(data) > hold and not start:
+                self.wfile.write(data[:hold])
+                self.wfile.flush()
+                self.server.closing.wait(60)
+                return
+            self.wfile.write(data[start:])
+
+
+def release_files(folder: str) -> dict[str, bytes]:
+    names = ("model_config.yml", "collator_config.yml", "vocab.json", "model.safetensors")
+    return {f"{folder}/{name}": (RELEASE / name).read_bytes() for name in names}
+
+
+def start(code_or_args, hub_url, home, **environment):
+    """A process of its own: the hub's client reads its settings from the environment when it is imported."""
+    command = [sys.executable, "-c", code_or_args] if isinstance(code_or_args, str) else [sys.executable, *code_or_args]
+    env = {
+        "PATH": "/usr/bin:/bin",
+        "HF_ENDPOINT": hub_url,
+        "HF_HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_DISABLE_XET": "1",
+        **environment,
+    }
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def run(code_or_args, hub_url, home, **environment):
+    process = start(code_or_args, hub_url, home, **environment)
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def addresses(hub: Hub) -> set[str]:
+    """Revisions that files were asked for by."""
+    return {path.split("/resolve/")[1].split("/")[0] for _, path, _ in hub.requests if "/resolve/" in path}
