@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +47,19 @@ def save_checkpoint(path: Path, state: SaeState, facts: dict[str, Any]) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors().items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: header, _DIGEST_KEY: _digest(header, tensors)})
-        with suppress(FileNotFoundError):
-            os.replace(path, earlier_checkpoint(path))
+        _keep(path)
+
+
+def _keep(path: Path) -> None:
+    """Let what stands at `path` be the checkpoint before; it stands at both until the next one takes its place."""
+    before = earlier_checkpoint(path)
+    if not path.exists():
+        return
+    before.unlink(missing_ok=True)
+    try:
+        os.link(path, before)
+    except OSError:  # a file system without hard links
+        os.replace(path, before)
 
 
 def load_checkpoint(path: Path, fingerprint: str) -> tuple[SaeState, dict[str, Any]] | None:
