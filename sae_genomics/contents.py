@@ -105,7 +105,7 @@ def _manifests(folder: Path) -> list[tuple[str, tuple[int, int, int]]]:
 
 def _digests(manifest: Any) -> Digests | None:
     files = manifest.get("files") if isinstance(manifest, dict) else None
-    if not files or not isinstance(files, dict):
+    if not files or not isinstance(files, dict) or manifest.get("unfinished"):  # some files are made again
         return None
     by_layer: dict[int | None, list[tuple[str, str]]] = defaultdict(list)
     everything = []

@@ -359,7 +359,7 @@ class Run:
                 ):
                     kept[name] = entry
         if kept:
-            write_checked_json(self.manifest_file(stage, task), {**manifest, "files": kept})
+            write_checked_json(self.manifest_file(stage, task), {**manifest, "files": kept, "unfinished": True})
         else:
             self.manifest_file(stage, task).unlink(missing_ok=True)
 
