@@ -100,8 +100,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically, readable by eye; NaN is refused because JSON has none."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=False, allow_nan=False, default=_plain) + "\n")
+    """Write a JSON file atomically."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """JSON that is readable by eye; NaN is refused because JSON has none."""
+    return json.dumps(value, indent=1, sort_keys=False, allow_nan=False, default=_plain) + "\n"
 
 
 def read_json(path: Path) -> Any | None:

@@ -1,7 +1,7 @@
 """What a finished file holds, as hashes: recorded when it is written, compared when it is read again.
 
-A file's *content hash* is BLAKE2b of its bytes. Activations are an exception. A layer's files can be terabytes, and each of their chunks
-has a Fletcher-32 checksum already. From `WHOLE_FILE_BYTES` on, their content hash is therefore taken over those checksums and over all bytes that
+A file's *content hash* is BLAKE2b of its bytes. Activations, and the row-wise copy of the counts, are an exception. A layer's files can be
+terabytes, and each of their chunks has a Fletcher-32 checksum already. From `WHOLE_FILE_BYTES` on, their content hash is therefore taken over those checksums and over all bytes that
 are outside chunks: every byte counts, and no chunk is read. The *structure hash* is over the bytes outside chunks alone. They
 hold the attributes and the index that says where each chunk is. Reading verifies the chunks; `check` verifies the structure before
 that, because nothing else would.
@@ -20,6 +20,10 @@ from sae_genomics.errors import DamagedArtifact
 WHOLE_FILE_BYTES = 16 << 20  # up to here activations are hashed like any other file
 _BLOCK = 1 << 22
 _CHECKSUM_BYTES = 4
+_VERIFIED_ON_READING = (
+    "activations",
+    "X/indptr",
+)  # in files whose chunks have checksums, and whose readers act on damage
 
 
 class _Hash(Protocol):
@@ -81,7 +85,7 @@ def is_whole(path: Path, entry: dict[str, Any]) -> bool:
 
 
 def _store_hashes(path: Path, with_checksums: bool = True, with_chunks: bool = False) -> tuple[str, str] | None:
-    """(content hash, structure hash) of an activations file; None where it is not one, or cannot be read.
+    """(content hash, structure hash) of a file whose chunks have checksums; None where it is not one, or cannot be read.
 
     with_checksums: without them only the structure hash means something. with_chunks: read every chunk too; None where one is damaged.
     """
@@ -91,7 +95,7 @@ def _store_hashes(path: Path, with_checksums: bool = True, with_chunks: bool = F
         with h5py.File(path, "r", locking=False) as file:
             datasets: list[h5py.Dataset] = []
             file.visititems(lambda _, item: datasets.append(item) if isinstance(item, h5py.Dataset) else None)
-            if "activations" not in file or any(not each.fletcher32 for each in datasets):
+            if not any(name in file for name in _VERIFIED_ON_READING) or any(not each.fletcher32 for each in datasets):
                 return None
             chunks: list[tuple[int, int]] = []  # offset, size
             for each in datasets:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_genomics.atomic import read_json
+from sae_genomics.checked_json import read_if_whole
 from sae_genomics.identity import hash_values
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ class Contents:
         before, now = self._digests[stage.name], {}
         for name, mark in _manifests(folder):
             known = before.get(name)
-            now[name] = known if known and known[0] == mark else (mark, _digests(read_json(folder / f"{name}.json")))
+            now[name] = (
+                known if known and known[0] == mark else (mark, _digests(read_if_whole(folder / f"{name}.json")))
+            )
         if now != before:
             self._digests[stage.name] = now
             self._tokens = {key: token for key, token in self._tokens.items() if key[0] != stage.name}
@@ -103,7 +105,7 @@ def _manifests(folder: Path) -> list[tuple[str, tuple[int, int, int]]]:
 
 def _digests(manifest: Any) -> Digests | None:
     files = manifest.get("files") if isinstance(manifest, dict) else None
-    if not files or not isinstance(files, dict):
+    if not files or not isinstance(files, dict) or manifest.get("unfinished"):  # some files are made again
         return None
     by_layer: dict[int | None, list[tuple[str, str]]] = defaultdict(list)
     everything = []

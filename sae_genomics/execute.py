@@ -125,13 +125,10 @@ def _make_again(run: Run, owner: tuple[Stage, int], damaged: Path, what: str, su
         return
     try:
         entry = run.recorded(*owner, damaged) or {}
-        if (
-            not surely
-            and run.state(*owner).done
-            and "hash" in entry
-            and damaged.exists()
-            and content.is_whole(damaged, entry)
-        ):
+        is_whole = damaged == run.manifest_file(*owner) or (
+            "hash" in entry and damaged.exists() and content.is_whole(damaged, entry)
+        )
+        if not surely and run.state(*owner).done and is_whole:
             return  # another process was first
         say(f"{what}; it is made again")
         damaged.unlink(missing_ok=True)
@@ -145,10 +142,10 @@ def _claim_file(run: Run, stage: Stage, task: int) -> Path:
 
 
 def _maker(run: Run, stage: Stage, path: Path) -> tuple[Stage, int] | None:
-    """The task of an earlier stage that leaves `path`."""
+    """The task of an earlier stage that leaves `path`, a file or its manifest."""
     for earlier in STAGES[: STAGES.index(stage)] if stage in STAGES else ():
         for task in range(run.n_tasks(earlier)):
-            if path in earlier.files(run, task):
+            if path == run.manifest_file(earlier, task) or path in earlier.files(run, task):
                 return earlier, task
     return None
 

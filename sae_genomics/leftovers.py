@@ -14,10 +14,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_genomics.atomic import PREFIX, Partial, partial_named, read_json, remove_leftovers
+from sae_genomics.atomic import PREFIX, Partial, partial_named, read_json, remove_leftovers, temporary_folder
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run
@@ -31,12 +32,26 @@ def attempts_file(run: Run, stage: Stage, task: int) -> Path:
     return run.logs / "attempts" / f"{stage.name}_{run.unit_key(stage, task)}.json"
 
 
+def scratch_path(run: Run, stage: Stage, task: int) -> Path:
+    """What names a task's scratch folders; each attempt adds its process (`scratch_folder`)."""
+    return run.checkpoints / "scratch" / f"{stage.name}_{run.unit_key(stage, task)}"
+
+
+@contextmanager
+def scratch_folder(run: Run, stage: Stage, task: int) -> Iterator[Path]:
+    """An empty folder for one attempt's scratch data, on the disk that is for large files; it is removed in the end."""
+    path = scratch_path(run, stage, task)
+    with temporary_folder(path.parent, path.name) as folder:
+        yield folder
+
+
 def remove_leftovers_of(run: Run, stage: Stage, task: int) -> None:
     """Remove what killed attempts at this task left. Call while working on it.
 
-    The task's are the files that it must leave, its notes, and whatever stands in a folder that bears its unit's name.
+    The task's are the files that it must leave, its notes, its scratch folders, and whatever stands in a folder that bears its unit's name.
     """
     files = [*stage.files(run, task), run.manifest_file(stage, task), run.heartbeat_file(stage, task)]
+    files.append(scratch_path(run, stage, task))
     names = {path.name for path in [*files, attempts_file(run, stage, task)]}
     unit = run.unit_key(stage, task)
     folders = {path.parent for path in [*files, run.report_file]}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sae_genomics import content
-from sae_genomics.atomic import read_json, write_json
+from sae_genomics.checked_json import is_damaged, read_checked_json, read_if_whole, write_checked_json
 from sae_genomics.config import RunConfig
 from sae_genomics.contents import Contents
 from sae_genomics.errors import DamagedArtifact, UserError
@@ -236,12 +236,8 @@ class Run:
         """The data file's hash; remembered beside the results so that a status need not read the file again."""
         stat = os.stat(self.data_file)
         key = {"path": str(self.data_file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-        remembered = read_json(self.results / "run.json") or {}
-        if (
-            isinstance(remembered, dict)
-            and remembered.get("data_file") == key
-            and remembered.get("identities", {}).get("data")
-        ):
+        remembered = read_if_whole(self._owner_file) or {}
+        if remembered.get("data_file") == key and remembered.get("identities", {}).get("data"):
             return str(remembered["identities"]["data"])
         return hash_file(self.data_file)
 
@@ -287,6 +283,9 @@ class Run:
         manifest = self._manifest(stage, task)
         recorded = manifest.get("files", {})
         if not recorded:
+            kept = self.manifest_file(stage, task)
+            if is_damaged(kept):
+                return State("missing", f"{kept.name} is damaged: its content is not what was written", damaged=kept)
             return State("missing", "not finished yet")
         # A file's fingerprint follows from the stage's and from which file it is; only a partial stage's parts may vary.
         same_base = not stage.partial and not stage.varying and manifest.get("base") == self.base_fingerprint(stage)
@@ -314,9 +313,11 @@ class Run:
         remade = self._remade_inputs(stage, task, manifest)
         return State("stale", f"{' and '.join(remade)} came out different since") if remade else State("done")
 
-    def _manifest(self, stage: Stage, task: int) -> dict[str, Any]:
-        manifest = read_json(self.manifest_file(stage, task))
-        return manifest if isinstance(manifest, dict) and isinstance(manifest.get("files", {}), dict) else {}
+    def _manifest(self, stage: Stage, task: int, strict: bool = False) -> dict[str, Any]:
+        """What a manifest holds, or nothing. strict: raise DamagedArtifact where it is damaged."""
+        read = read_checked_json if strict else read_if_whole
+        manifest = read(self.manifest_file(stage, task)) or {}
+        return manifest if isinstance(manifest.get("files", {}), dict) else {}
 
     def _is_whole(self, path: Path, file: os.stat_result, entry: dict[str, Any]) -> bool:
         """Whether a file that was touched, copied or changed since it was recorded still holds what was written.
@@ -358,7 +359,7 @@ class Run:
                 ):
                     kept[name] = entry
         if kept:
-            write_json(self.manifest_file(stage, task), {**manifest, "files": kept})
+            write_checked_json(self.manifest_file(stage, task), {**manifest, "files": kept, "unfinished": True})
         else:
             self.manifest_file(stage, task).unlink(missing_ok=True)
 
@@ -374,8 +375,11 @@ class Run:
         return found
 
     def verify_inputs(self, stage: Stage, task: int) -> None:
-        """Compare the files that a task reads with what was recorded of them. Raises DamagedArtifact naming the first that differs."""
-        for _, _, path, entry in self._inputs(stage, task):
+        """Compare the files that a task reads with what was recorded of them.
+
+        Raises DamagedArtifact naming the first that differs, or the manifest that recorded it.
+        """
+        for _, _, path, entry in self._inputs(stage, task, strict=True):
             content.check(path, entry)
 
     def distrust_damaged(self, stage: Stage, task: int) -> list[Path]:
@@ -394,16 +398,18 @@ class Run:
         """Have every later look at a file compare its content: its time of writing is forgotten."""
         manifest = self._manifest(stage, task)
         manifest["files"][path.relative_to(self._root(stage)).as_posix()]["mtime_ns"] = 0
-        write_json(self.manifest_file(stage, task), manifest)
+        write_checked_json(self.manifest_file(stage, task), manifest)
 
-    def _inputs(self, stage: Stage, task: int) -> Iterator[tuple[Stage, int, Path, dict[str, Any]]]:
+    def _inputs(
+        self, stage: Stage, task: int, strict: bool = False
+    ) -> Iterator[tuple[Stage, int, Path, dict[str, Any]]]:
         """(stage, task, file, what was recorded of it) of each file that a task reads."""
         from sae_genomics.stages import read_tasks
 
         layer = self.layers[task] if stage.unit == "layer" else None
         for source, each in read_tasks(self, stage, task):
             root = self._root(source)
-            for name, entry in self._manifest(source, each).get("files", {}).items():
+            for name, entry in self._manifest(source, each, strict).get("files", {}).items():
                 # What only the report reads may be large, and is left to it.
                 is_read = stage.partial or not entry.get("side") or entry["size"] <= content.WHOLE_FILE_BYTES
                 if is_read and (layer is None or entry.get("layer", layer) == layer):
@@ -440,7 +446,7 @@ class Run:
                 **({"side": True} if stage.side_files & {path.name, path.parent.name} else {}),
             }
         self._record_owner()
-        write_json(
+        write_checked_json(
             self.manifest_file(stage, task),
             {
                 "stage": stage.name,
@@ -501,10 +507,14 @@ class Run:
         from sae_genomics.validation.settings import check_settings
 
         check_settings(self.config)
+        known = read_if_whole(self._owner_file)
+        if known is None and self._owner_file.exists():
+            say(
+                f"{self._owner_file} is damaged: its content is not what was written; the next task that ends writes it again"
+            )
         if ask_hub:
             self.pin_model()
-        known = read_json(self._owner_file)
-        if isinstance(known, dict) and not overwrite and (other := _other_owner(known, self._owner())):
+        if known is not None and not overwrite and (other := _other_owner(known, self._owner())):
             raise UserError(
                 f"run name {self.name!r} is used already {other}; "
                 f"give this one its own with --set run.name={self.name}_2, or pass --overwrite to take the name over"
@@ -539,14 +549,14 @@ class Run:
     def _recorded_pin(self) -> Pin | None:
         from sae_genomics.models.pins import Pin
 
-        known = read_json(self._owner_file)
-        return Pin.from_record(known.get("weights")) if isinstance(known, dict) else None
+        known = read_if_whole(self._owner_file)
+        return Pin.from_record(known.get("weights")) if known is not None else None
 
     def _record_owner(self) -> None:
         """Note whose run this is, with the first thing that is written."""
         owner = self._owner()
-        if read_json(self._owner_file) != owner:
-            write_json(self._owner_file, owner)
+        if read_if_whole(self._owner_file) != owner:
+            write_checked_json(self._owner_file, owner)
 
 
 def _is_there(path: Path, entry: dict[str, Any]) -> bool:

@@ -22,7 +22,7 @@ _BUCKETS = 32
 class ColumnStore:
     """A sparse float32 matrix [rows, columns], filled by rows in any order and read by columns.
 
-    folder: where the temporary files stand; they have no names, so nothing is left when the process is killed.
+    folder: where the temporary files stand, a scratch folder; they have no names, so the system takes them back when the process is killed.
     """
 
     def __init__(self, n_rows: int, n_columns: int, folder: Path):

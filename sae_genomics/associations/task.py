@@ -42,6 +42,7 @@ from sae_genomics.associations.stream import (
 from sae_genomics.associations.triples import TokenBlock, Triples
 from sae_genomics.atomic import atomic_path
 from sae_genomics.data.h5ad import CellTable
+from sae_genomics.leftovers import scratch_folder
 from sae_genomics.models import pick_device
 from sae_genomics.progress import Progress, stop_point
 from sae_genomics.run import Run
@@ -105,7 +106,7 @@ def _facts(run: Run, layer: int, encoder: Encoder) -> dict[str, object]:
 class LayerPass:
     """Everything one pass over a layer's activations accumulates.
 
-    writer: takes features.h5ad's rows. stack: closes the temporary files.
+    writer: takes features.h5ad's rows. stack: closes the temporary files and removes their folder.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class LayerPass:
         self.genes = GeneSums(encoder.d_sae, len(slots), self.n_threads, gene_token_counts(run, slots))
         self.totals = FeatureTotals(encoder.d_sae)
         self.neurons = self._neurons()
-        folder = run.layer_results(layer)
+        folder = stack.enter_context(scratch_folder(run, stage_named("associate"), run.layers.index(layer)))
         self.feature_cells = stack.enter_context(ColumnStore(len(sample), encoder.d_sae, folder))
         self.neuron_cells = stack.enter_context(ColumnStore(len(sample), encoder.d_in, folder))
         self.gene_cells = stack.enter_context(ColumnStore(len(sample), len(slots), folder))

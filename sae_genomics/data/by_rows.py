@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
+from sae_genomics import content
 from sae_genomics.atomic import atomic_path, remove_leftovers
-from sae_genomics.data.disk import check_disk
-from sae_genomics.data.matrix import CscMatrix, CsrMatrix, Rows, StoredMatrix, pointers
-from sae_genomics.errors import DamagedArtifact
+from sae_genomics.checked_json import write_checked_json
+from sae_genomics.data.matrix import CscMatrix, Rows, pointers
 from sae_genomics.progress import Progress, stop_point
-from sae_genomics.stages import stage_named
-
-if TYPE_CHECKING:
-    from sae_genomics.data.h5ad import CellTable
-    from sae_genomics.run import Run
 
 BAND_VALUES = 1 << 22
+_CHUNK_VALUES = 1 << 17  # 1 MB at most, which HDF5 keeps while neighbours are written or read
 
 
 def copy_bytes(source: CscMatrix) -> int:
@@ -36,7 +31,7 @@ def copy_by_rows(source: CscMatrix, rows: Rows, path: Path, key: str, band_value
     """Write some rows of a column-wise matrix row-wise, atomically, to `path`.
 
     rows: int64 [n], ascending and distinct; row i of the copy is rows[i] of the source.
-    key: what the copy was made from; `open_copy` asks for it.
+    key: what the copy was made from; `row_copy.open_copy` asks for it.
     band_values: values held in memory at once (about 40 bytes each).
 
     An external bucket sort: the first pass counts each row's values and cuts the rows into bands of bounded size, the
@@ -63,66 +58,28 @@ def copy_by_rows(source: CscMatrix, rows: Rows, path: Path, key: str, band_value
             group = file.create_group("X")
             group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
             group.attrs["shape"] = (len(rows), source.shape[1])
-            group["indptr"] = indptr
-            data = group.create_dataset("data", (indptr[-1],), dtype=source.dtype)
-            indices = group.create_dataset("indices", (indptr[-1],), dtype=np.int32)
+            _with_checksums(group, "indptr", len(indptr), indptr.dtype)[:] = indptr
+            data = _with_checksums(group, "data", int(indptr[-1]), source.dtype)
+            indices = _with_checksums(group, "indices", int(indptr[-1]), np.dtype(np.int32))
             for begin, end in itertools.pairwise(edges):
                 low, high = int(indptr[begin]), int(indptr[end])
                 band = _read_band(buckets, low, high, source.dtype)
                 band = band[np.argsort(band["row"], kind="stable")]  # columns ascend already
                 data[low:high], indices[low:high] = band["value"], band["column"]
                 stop_point()
-            file.attrs["key"] = key
+    write_checked_json(record_file(path), {"key": key, **content.record(path)})
 
 
-def open_copy(path: Path, key: str, where: str) -> CsrMatrix | None:
-    """The copy at `path`, or None when it is not there or was made from something else. Close it after use."""
-    if not path.exists():
-        return None
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except OSError:
-        return None
-    if file.attrs.get("key") != key:
-        file.close()
-        return None
-    shape = file["X"].attrs["shape"]
-    return CsrMatrix(where, file["X"], (int(shape[0]), int(shape[1])))
+def record_file(path: Path) -> Path:
+    """Where it stands what a copy was made from and what it holds."""
+    return path.with_suffix(".json")
 
 
-@contextmanager
-def open_by_rows(
-    run: Run, table: CellTable, where: str, used_rows: Callable[[], Rows]
-) -> Iterator[tuple[StoredMatrix, bool]]:
-    """A matrix of the run's input that can be read by rows, and whether it is a copy whose row i is the i-th cell used.
-
-    used_rows: gives all rows that the run uses; asked for only when a copy must be made.
-
-    A copy is kept in the run's checkpoints for the stages that follow and made again when it is not there. Raises
-    UserError when the disk cannot hold it.
-    """
-    matrix = table.matrix(where)
-    if not isinstance(matrix, CscMatrix):
-        yield matrix, False
-        return
-    path = copy_file(run)
-    key = f"{run.base_fingerprint(stage_named('prepare'))} {where}"
-    copy = open_copy(path, key, where)
-    if copy is None:
-        check_disk({path.parent: copy_bytes(matrix)}, f"a row-wise copy of {where}", "lower data.max_cells")
-        copy_by_rows(matrix, used_rows(), path, key)
-        copy = open_copy(path, key, where)
-        if copy is None:
-            raise DamagedArtifact(f"{path} cannot be read back", path)
-    try:
-        yield copy, True
-    finally:
-        copy.close()
-
-
-def copy_file(run: Run) -> Path:
-    """Where the copy of a run's counts stands, where one is needed."""
-    return run.checkpoints / "counts_by_row.h5"
+def _with_checksums(group: h5py.Group, name: str, length: int, dtype: np.dtype) -> h5py.Dataset:
+    """An array whose chunks are verified when they are read; HDF5 has no chunks for one without values."""
+    if not length:
+        return group.create_dataset(name, (0,), dtype)
+    return group.create_dataset(name, (length,), dtype, chunks=(min(length, _CHUNK_VALUES),), fletcher32=True)
 
 
 def _record(dtype: np.dtype) -> np.dtype:

@@ -36,7 +36,9 @@ _BASE_MEMORY = 750 << 20  # an interpreter with torch, numba and pandas
 _WINDOW_MEMORY = 2 * (256 << 20)  # activations waiting to be written
 _BATCH_MEMORY = 3 << 30  # activations waiting to be trained on, at most, and
 _BATCH_ROWS = 3 << 18  # so many rows of them
+_CHECKPOINTS = 3  # of one training: the last, the one before it, and the next one while it is written
 _HIDDEN_MEMORY = 3 * (64 << 20)  # latents before the k largest are taken
+_SCRATCH_ENTRY = 12  # bytes of one value of one sampled cell, among the scratch data of `associate`
 _PAIR_MEMORY = 2 << 30  # dense sums a (feature, gene) pair; rarer genes go to hash tables
 
 
@@ -45,7 +47,8 @@ class Workload:
     """What the estimates depend on.
 
     n_tokens: tokens the model reads, special ones included. shard_stored: int64 [shards], those that are stored.
-    max_shard_tokens: tokens read of the largest shard. n_slots: distinct matched genes. n_layers: layers requested.
+    max_shard_tokens: tokens read of the largest shard. n_slots: distinct matched genes. n_gene_values: counts above zero of such a
+    gene in a cell. sampled_cells: that `associate` ranks, at most. n_layers: layers requested.
     layers_at_once: layers that one process trains at once, as far as the config says so.
     deepest: layers the model runs through. train_tokens: tokens that one SAE sees. seeds: SAEs trained a layer.
     item_bytes: of a stored activation.
@@ -57,6 +60,8 @@ class Workload:
     shard_stored: npt.NDArray[np.int64]
     max_shard_tokens: int
     n_slots: int
+    n_gene_values: int
+    sampled_cells: int
     n_layers: int
     layers_at_once: int
     deepest: int
@@ -84,13 +89,14 @@ class Workload:
 @dataclass(frozen=True)
 class Estimate:
     """One stage. tasks: how many. disk_bytes: all of them together, when done. memory_bytes: one task. seconds: all
-    tasks one after the other on one device, rough."""
+    tasks one after the other on one device, rough. scratch_bytes: temporary files in checkpoints while all of them run side by side."""
 
     stage: str
     tasks: int
     disk_bytes: int
     memory_bytes: int
     seconds: float
+    scratch_bytes: int = 0
 
 
 def workload(
@@ -100,6 +106,7 @@ def workload(
     shard_stored: npt.NDArray[np.int64],
     max_shard_tokens: int,
     n_slots: int,
+    n_gene_values: int,
     n_cell_types: int,
     train_tokens: int,
 ) -> Workload:
@@ -119,6 +126,8 @@ def workload(
         shard_stored=shard_stored,
         max_shard_tokens=max_shard_tokens,
         n_slots=n_slots,
+        n_gene_values=n_gene_values,
+        sampled_cells=min(run.n_cells, 2 * config.associations.max_auroc_cells) if n_cell_types else 0,
         n_layers=len(run.layers),
         layers_at_once=min(config.sae.layers_at_once or 1, len(run.layers)),
         deepest=max(run.layers) + 1,
@@ -149,15 +158,17 @@ def estimate(run: Run, work: Workload) -> list[Estimate]:
     for stage in STAGES:
         tasks = run.n_tasks(stage)
         disk, memory, seconds = known.get(stage.name, _other)(work)
-        estimates.append(Estimate(stage.name, tasks, int(disk), int(memory), round(float(seconds), 1)))
+        scratch = int(_associate_scratch(work)) if stage.name == "associate" else 0
+        estimates.append(Estimate(stage.name, tasks, int(disk), int(memory), round(float(seconds), 1), scratch))
     return estimates
 
 
 def disk_needs(run: Run, estimates: list[Estimate]) -> dict[Path, int]:
-    """Bytes that go to each root of the run."""
+    """Bytes that go to each root of the run, scratch data included."""
     needs = {run.checkpoints: 0, run.results: 0}
     for each, stage in zip(estimates, STAGES, strict=True):
         needs[run.checkpoints if stage.root == "checkpoints" else run.results] += each.disk_bytes
+        needs[run.checkpoints] += each.scratch_bytes
     return needs
 
 
@@ -231,9 +242,9 @@ def _sae_parameters(work: Workload) -> int:
 
 
 def _train(work: Workload) -> Costs:
-    # a layer's checkpoints (weights and two moments, and one's successor while that is written) go when it is done
+    # a layer's checkpoints (weights and two moments each) go when it is done
     weights = 4 * _sae_parameters(work)
-    disk = work.n_layers * (weights + 100_000) + work.layers_at_once * 3 * (work.seeds + 1) * weights
+    disk = work.n_layers * (weights + 100_000) + work.layers_at_once * 3 * _CHECKPOINTS * weights
     activations = min(_BATCH_MEMORY, min(_BATCH_ROWS, 2 * work.n_stored) * work.d_model * work.item_bytes)
     memory = _BASE_MEMORY + work.layers_at_once * (5 * weights + activations + _HIDDEN_MEMORY)
     # a step costs little more than its encoder's product; training and held-out rows are evaluated
@@ -241,11 +252,22 @@ def _train(work: Workload) -> Costs:
     return disk, memory, work.n_layers * (5 + work.seeds * flops / work.train_rate)
 
 
-def _associate(work: Workload) -> Costs:
+def _active_features(work: Workload) -> float:
+    """Distinct features a cell, if they were drawn at random."""
     tokens = work.n_stored / max(work.n_cells, 1)
-    active = work.d_sae * -math.expm1(-tokens * work.k / work.d_sae)  # distinct features a cell, if drawn at random
+    return work.d_sae * -math.expm1(-tokens * work.k / work.d_sae)
+
+
+def _associate_scratch(work: Workload) -> float:
+    """A sampled cell leaves one value for each neuron, for each gene that it has and for each feature that it has."""
+    genes = work.n_gene_values / max(work.n_cells, 1)
+    values = work.sampled_cells * (work.d_model + genes + _active_features(work))
+    return work.n_layers * values * _SCRATCH_ENTRY
+
+
+def _associate(work: Workload) -> Costs:
     disk = work.n_layers * (
-        work.n_cells * active * 10 + work.d_sae * (2 * work.top_genes * 25 + 60 * work.n_cell_types)
+        work.n_cells * _active_features(work) * 10 + work.d_sae * (2 * work.top_genes * 25 + 60 * work.n_cell_types)
     )
     pairs = 24 * work.d_sae * work.n_slots
     memory = _BASE_MEMORY + 2 * 4 * _sae_parameters(work) + min(pairs, _PAIR_MEMORY) + 200 * work.n_cells

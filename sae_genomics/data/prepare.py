@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 from sae_genomics.artifacts import CELLS, GENES
 from sae_genomics.atomic import atomic_path, write_json
 from sae_genomics.data import plan
-from sae_genomics.data.by_rows import copy_file, open_by_rows
+from sae_genomics.data.by_rows import record_file
 from sae_genomics.data.disk import bytes_under, check_disk, free_bytes, nearest_existing, size_text
 from sae_genomics.data.genes import match_genes
 from sae_genomics.data.h5ad import CellTable
 from sae_genomics.data.matrix import Rows, StoredMatrix
 from sae_genomics.data.read import PLAN_VERSION
+from sae_genomics.data.row_copy import copy_file, open_by_rows
 from sae_genomics.data.scan import Candidate, Scan, candidate_names, find_counts
 from sae_genomics.data.split import choose_cells, split_cells
 from sae_genomics.errors import UserError
@@ -65,7 +66,8 @@ def run_task(run: Run, task: int) -> None:
             n_cell_types = 0 if labels is None else int(pd.Series(labels).nunique())
             work = plan.workload(
                 run, n_tokens=tokens.read, shard_stored=tokens.shard_stored, max_shard_tokens=tokens.largest_shard,
-                n_slots=len(scan.candidate.match.tokens), n_cell_types=n_cell_types, train_tokens=int(scan.n_genes[~heldout].sum()),
+                n_slots=len(scan.candidate.match.tokens), n_gene_values=int(scan.n_genes.sum()), n_cell_types=n_cell_types,
+                train_tokens=int(scan.n_genes[~heldout].sum()),
             )  # fmt: skip
             estimates = plan.estimate(run, work)
             _check_room(run, work, estimates, tokens)
@@ -122,7 +124,7 @@ def _opener(run: Run, table: CellTable, where: str, rows: Rows) -> Callable[[], 
 @contextmanager
 def _nothing_left_on_failure(run: Run) -> Iterator[None]:
     """When the input is refused, a row-wise copy made for nothing and the heartbeat go, and the folders made for them."""
-    made = [path for path in (copy_file(run), _heartbeat(run)) if not path.exists()]
+    made = [path for path in (copy_file(run), record_file(copy_file(run)), _heartbeat(run)) if not path.exists()]
     above = [nearest_existing(path.parent) for path in made]
     try:
         yield
@@ -269,7 +271,7 @@ def _plan(
 def _tell(content: dict[str, Any], work: plan.Workload) -> None:
     """The plan in a few lines."""
     counts = {"counts": "counts", "recovered": "counts recovered", "normalised": "normalised values"}
-    disk = sum(each["disk_bytes"] for each in content["estimates"])
+    disk = sum(each["disk_bytes"] + each["scratch_bytes"] for each in content["estimates"])
     seconds = sum(each["seconds"] for each in content["estimates"])
     memory = max(each["memory_bytes"] for each in content["estimates"])
     say(

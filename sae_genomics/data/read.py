@@ -12,11 +12,11 @@ from scipy.sparse import csr_matrix
 
 from sae_genomics.artifacts import GENES
 from sae_genomics.atomic import read_json
-from sae_genomics.data.by_rows import open_by_rows
 from sae_genomics.data.counts import CountsForm, NotCounts, to_counts
 from sae_genomics.data.genes import to_slots
 from sae_genomics.data.h5ad import CellTable
 from sae_genomics.data.matrix import Rows, pointers
+from sae_genomics.data.row_copy import open_by_rows
 from sae_genomics.errors import DamagedArtifact, UserError
 
 if TYPE_CHECKING:

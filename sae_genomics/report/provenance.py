@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_genomics import __version__
-from sae_genomics.atomic import read_json
+from sae_genomics.checked_json import read_if_whole
 from sae_genomics.run import Run
 from sae_genomics.stages import STAGES
 
@@ -45,8 +45,8 @@ def gather(run: Run, unfinished: Collection[tuple[str, str]]) -> Provenance:
         for task in range(run.n_tasks(stage)):
             if (stage.name, run.unit_key(stage, task)) in unfinished:
                 continue
-            manifest = read_json(run.manifest_file(stage, task))
-            if isinstance(manifest, dict):
+            manifest = read_if_whole(run.manifest_file(stage, task))
+            if manifest is not None:
                 _add(cost, versions, manifest)
         if cost.seconds:
             costs.append(cost)

@@ -19,9 +19,9 @@ from sae_genomics.activations.batches import ShuffledBatches
 from sae_genomics.activations.heldout import heldout_blocks, spread_blocks
 from sae_genomics.activations.rows import RowSet
 from sae_genomics.activations.store import open_activations
-from sae_genomics.atomic import read_json, write_json
+from sae_genomics.checked_json import read_checked_json, write_checked_json
 from sae_genomics.content import content_hash
-from sae_genomics.errors import UserError
+from sae_genomics.errors import DamagedArtifact, UserError
 from sae_genomics.progress import Progress, say
 from sae_genomics.run import Run
 from sae_genomics.sae.evaluate import EVALUATE_ROWS, Evaluation, evaluate
@@ -100,8 +100,12 @@ def train_sae(
 
 def finished(training: Training) -> Fitted | None:
     """The facts of the training that lies in the folder; None where it is not this one, not complete, or damaged."""
-    known = read_json(training.folder / TRAINING_FILE)
-    if not isinstance(known, dict) or known.get("format_version") != FORMAT_VERSION:
+    try:
+        known = read_checked_json(training.folder / TRAINING_FILE)
+    except DamagedArtifact as damage:
+        say(f"train {training.label}: {damage}; the SAE is trained again")
+        return None
+    if known is None or known.get("format_version") != FORMAT_VERSION:
         return None
     if any(known.get(name) != value for name, value in training.made_from.items()):
         return None
@@ -131,7 +135,7 @@ def _train(
     fitted = Fitted(trained.tokens, round(trained.seconds, 3), trained.scale, float(silent.double().mean()))
     hashes = save_sae(training.folder, encoder, _metadata(run, training, fitted))
     facts = {"format_version": FORMAT_VERSION, **training.made_from, "files": hashes, **asdict(fitted)}
-    write_json(training.folder / TRAINING_FILE, facts)
+    write_checked_json(training.folder / TRAINING_FILE, facts)
     return fitted
 
 

@@ -77,7 +77,21 @@ def test_manifests_are_read_once(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(module, "_SETTLED_NS", 0)
     time.sleep(0.01)
     fresh, reads = Run(run.config), []
-    monkeypatch.setattr(module, "read_json", lambda path: reads.append(path) or json.loads(path.read_text()))
+    monkeypatch.setattr(module, "read_if_whole", lambda path: reads.append(path) or json.loads(path.read_text()))
     for _ in range(3):
         assert not stale(fresh)
     assert len(reads) == len(set(reads))
+
+
+def test_what_was_made_from_a_task_is_not_stale_while_that_is_done_again(tmp_path: Path) -> None:
+    """Another process makes one damaged file again: nothing is known to be different yet."""
+    run = made_anew(tmp_path)
+    extract = stage_named("extract")
+    damaged = run.tokens_file(0)
+    whole = damaged.read_bytes()
+    damaged.unlink()
+    run.keep_finished(extract, 0)
+    assert run.finished_files(extract, 0), "the other files stay"
+    damaged.write_bytes(whole)
+    assert stale(Run(run.config)).keys() <= {"report"}
+    assert not Run(run.config).state(extract, 0).done

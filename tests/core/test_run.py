@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -113,6 +114,60 @@ def test_damage_is_noticed_and_named(tmp_path: Path) -> None:
     damaged.unlink()
     assert run.state(stage_named("extract"), 1).status == "missing"
     assert run.state(stage_named("extract"), 0).done
+
+
+def flip(file: Path, at: int) -> None:
+    """Change a byte as a failing disk does it: neither size nor time tell."""
+    before, content = file.stat(), bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("name", ["extract", "train"])
+def test_every_byte_of_a_manifest_counts(tmp_path: Path, name: str) -> None:
+    run, stage = make_run(tmp_path), stage_named(name)
+    finish(run)
+    file = run.manifest_file(stage, 0)
+    sound = file.read_bytes()
+    for at in range(len(sound)):
+        flip(file, at)
+        state = run.state(stage, 0)
+        assert state.status == "missing", sound[at - 20 : at + 20]
+        assert state.damaged == file
+        assert f"{file.name} is damaged" in state.why
+        file.write_bytes(sound)
+    assert not_done(run) == {}
+
+
+def test_a_manifest_of_an_earlier_version_is_believed(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    finish(run)
+    for file in [*tmp_path.rglob("manifests/*/*.json"), run.results / "run.json"]:
+        value = json.loads(file.read_text())
+        assert value.pop("check")
+        file.write_text(json.dumps(value))
+    assert not_done(make_run(tmp_path)) == {}
+
+
+def test_a_damaged_record_of_the_owner_is_named_and_not_believed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path)
+    finish(run)
+    file = run.results / "run.json"
+    sound = file.read_bytes()
+    for at in range(0, len(sound), 7):
+        flip(file, at)
+        again = make_run(tmp_path)
+        assert again.identities == run.identities
+        again.check()
+        assert f"{file} is damaged" in capsys.readouterr().err
+        file.write_bytes(sound)
+    flip(file, sound.index(b'"identities"') + 3)
+    assert not_done(make_run(tmp_path)) == {}
+    make_run(tmp_path).write_manifest(stage_named("prepare"), 0, {})
+    assert file.read_bytes() == sound
 
 
 def test_a_file_without_its_manifest_is_not_done(tmp_path: Path) -> None:

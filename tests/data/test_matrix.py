@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from sae_genomics.data.by_rows import copy_by_rows, open_copy
+from sae_genomics.data.by_rows import copy_by_rows
 from sae_genomics.data.matrix import open_matrix, read_rows
+from sae_genomics.data.row_copy import open_copy
 from sae_genomics.errors import UserError
 from tests.data.conftest import random_counts
 
@@ -63,14 +64,14 @@ def test_columns_are_copied_to_rows(tmp_path_factory, shape, chosen, band, densi
     with h5py.File(folder / "m.h5", "w") as file:
         matrix = open_matrix("X", write_matrix(file, values, "csc"))
         copy_by_rows(matrix, rows, folder / "copy.h5", "key", band_values=band)
-    copy = open_copy(folder / "copy.h5", "key", "X")
-    assert copy is not None
-    taken = copy.take(np.arange(len(rows)))
+    file = open_copy(folder / "copy.h5", "key")
+    assert file is not None
+    taken = open_matrix("X", file["X"]).take(np.arange(len(rows)))
     assert taken.has_sorted_indices
     np.testing.assert_array_equal(taken.toarray(), values[rows])
-    copy.close()
-    assert open_copy(folder / "copy.h5", "another key", "X") is None
-    assert sorted(path.name for path in folder.iterdir()) == ["copy.h5", "m.h5"]
+    file.close()
+    assert open_copy(folder / "copy.h5", "another key") is None
+    assert sorted(path.name for path in folder.iterdir()) == ["copy.h5", "copy.json", "m.h5"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -102,7 +103,7 @@ def test_every_type_of_number(tmp_path, dtype, storage):
         matrix = open_matrix("X", group)
         if storage == "csc":
             copy_by_rows(matrix, np.arange(20), tmp_path / "copy.h5", "key")
-            matrix = open_copy(tmp_path / "copy.h5", "key", "X")
+            matrix = open_matrix("X", open_copy(tmp_path / "copy.h5", "key")["X"])
         np.testing.assert_array_equal(matrix.take(np.arange(20)).toarray().astype(np.float32), values)
 
 

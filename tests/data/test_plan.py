@@ -19,6 +19,7 @@ from tests.data.conftest import random_counts, write_cells
 def workload(run, **changed):
     values = {
         "n_tokens": 700_000, "shard_stored": np.full(run.n_shards, 20_000), "max_shard_tokens": 25_000, "n_slots": 120,
+        "n_gene_values": 2_400,
         "n_cell_types": 3, "train_tokens": 500_000,
     }  # fmt: skip
     return plan.workload(run, **{**values, **changed})
@@ -144,3 +145,16 @@ def test_sizes_read_well(tmp_path):
     ]  # fmt: skip
     assert nearest_existing(tmp_path / "a" / "b") == tmp_path
     assert bytes_under(tmp_path / "a") == 0
+
+
+def test_scratch_of_associate_is_room_in_checkpoints(run, make_run):
+    needs = plan.disk_needs(run, plan.estimate(run, workload(run, n_cell_types=0)))
+    typed = plan.estimate(run, workload(run))
+    scratch = next(each for each in typed if each.stage == "associate").scratch_bytes
+    neurons = len(run.layers) * run.n_cells * run.model_info.d_model * 12
+    assert scratch > neurons
+    with_types = plan.disk_needs(run, typed)
+    assert with_types[run.checkpoints] == needs[run.checkpoints] + scratch, "without cell types no cell is ranked"
+    sampled = make_run(run.data_file, model={"device": "cpu"}, associations={"max_auroc_cells": 10})
+    fewer = next(each for each in plan.estimate(sampled, workload(sampled)) if each.stage == "associate")
+    assert fewer.scratch_bytes == pytest.approx(scratch * 20 / run.n_cells, abs=1)

@@ -1,15 +1,22 @@
 import json
+import os
 import shutil
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 
+from sae_genomics import content
 from sae_genomics.artifacts import CELLS, GENES
+from sae_genomics.data import row_copy
+from sae_genomics.data.by_rows import record_file
+from sae_genomics.data.h5ad import CellTable
 from sae_genomics.data.prepare import run_task
 from sae_genomics.data.read import gene_tokens, read_plan, shard_counts, used_rows
+from sae_genomics.data.row_copy import copy_file
 from sae_genomics.data.split import split_cells
 from sae_genomics.errors import DamagedArtifact, UserError
 from sae_genomics.execute import execute
@@ -238,6 +245,53 @@ def test_a_lost_copy_of_columns_is_made_again(tmp_path, make_run):
     expected = all_counts(run)[0]
     copies[0].unlink()
     np.testing.assert_array_equal(all_counts(run)[0], expected)
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("part", ["data", "indices", "indptr", "structure", "record"])
+def test_a_damaged_copy_of_columns_is_named_and_made_again(tmp_path, make_run, monkeypatch, capsys, part, large):
+    if large:  # too large to be hashed whole at every opening
+        monkeypatch.setattr(content, "WHOLE_FILE_BYTES", 0)
+    run = make_run(write_cells(tmp_path / "a.h5ad", random_counts(), storage="csc"), data={"max_cells": 40})
+    run_task(run, 0)
+    copy, expected = copy_file(run), all_counts(run)[0]
+    sound, record = copy.read_bytes(), record_file(copy).read_bytes()
+    damaged = record_file(copy) if part == "record" else copy
+    if part in ("structure", "record"):
+        at = damaged.read_bytes().index(b"shape" if part == "structure" else b'"hash": "') + 9
+    else:
+        with h5py.File(copy) as file:
+            at = file["X"][part].id.get_chunk_info(0).byte_offset + 2
+    before, changed = damaged.stat(), bytearray(damaged.read_bytes())
+    changed[at] ^= 1
+    damaged.write_bytes(changed)
+    os.utime(damaged, ns=(before.st_atime_ns, before.st_mtime_ns))
+    row_copy._verified.clear()  # as in another process
+    capsys.readouterr()
+    np.testing.assert_array_equal(all_counts(run)[0], expected)
+    said = capsys.readouterr().err
+    assert said.count(f"{damaged} is damaged: its content is not what was written; it is made again") == 1
+    assert copy.read_bytes() == sound
+    assert len(record_file(copy).read_bytes()) == len(record)
+    assert ("structure" in json.loads(record)) == large
+
+
+def test_a_copy_that_another_process_made_again_is_used(tmp_path, make_run, capsys):
+    run = make_run(write_cells(tmp_path / "a.h5ad", random_counts(), storage="csc"))
+    run_task(run, 0)
+    copy, other = copy_file(run), tmp_path / "other.h5"
+    with h5py.File(copy) as file:
+        at = file["X/data"].id.get_chunk_info(0).byte_offset + 2
+    with CellTable(run.data_file) as table, row_copy.open_by_rows(run, table, "X", lambda: None) as (matrix, _):
+        other.write_bytes(copy.read_bytes())
+        with open(copy, "r+b") as file:  # what is open here is damaged; what stands there then is not
+            file.seek(at)
+            file.write(b"\xff")
+        os.replace(other, copy)
+        inode = copy.stat().st_ino
+        np.testing.assert_array_equal(matrix.take(np.arange(60)).toarray(), random_counts())
+    assert copy.stat().st_ino == inode
+    assert "made again" not in capsys.readouterr().err
 
 
 def test_damaged_plan(tmp_path, make_run):

@@ -197,7 +197,7 @@ def test_weights_of_unrecorded_commit_are_not_taken_for_todays(tmp_path: Path) -
     made = Run(load_config(config, [f"paths.cache={tmp_path / 'cache'}"]), config)
     made.record_pin()
     old = record(tmp_path)
-    del old["weights"]
+    del old["weights"], old["check"]
     old["identities"]["model"] = "hub:tahoebio/Tahoe-x1/70m-model"
     (tmp_path / "results/pins/run.json").write_text(json.dumps(old))
     with pytest.raises(UserError, match="at a commit that was not recorded"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from sae_genomics.cli import main
+from sae_genomics.stages import ASSOCIATE_FILES
 from tests.pipeline.conftest import small_values
 from tests.pipeline.test_resume import manifests, same_results
 
@@ -77,6 +79,70 @@ def test_damage_is_found_in_a_file_that_nobody_reads_any_more(
     assert main(["pipeline", config, "--local"]) == 0
     assert f"{file.name} is damaged" in capsys.readouterr().err
     assert file.read_bytes() == sound
+
+
+def overwrite(path: Path, at: int, n_bytes: int = 64) -> None:
+    """Change bytes as a failing disk does it: neither size nor time tell."""
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[at : at + n_bytes] = bytes(byte ^ 1 for byte in content[at : at + n_bytes])
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "n_bytes"),
+    [
+        ("checkpoints/small/saes/layer_00/sae_weights.safetensors", 64),
+        ("checkpoints/small/saes/layer_00/cfg.json", 1),
+        ("checkpoints/small/saes/layer_00/metrics.json", 1),
+        ("checkpoints/small/activations/tokens/shard_0001.h5", 64),
+        ("results/small/prepare/plan.json", 1),
+        ("results/small/prepare/cells.parquet", 64),
+        ("results/small/prepare/genes.parquet", 64),
+        ("checkpoints/small/manifests/train/layer_00.json", 1),
+        ("results/small/manifests/prepare/run.json", 1),
+    ],
+)
+def test_damage_is_found_by_the_stage_that_reads_the_file(
+    name: str, n_bytes: int, finished: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, config = finished
+    file, results = folder / name, folder / "results" / "small"
+    sound = file.read_bytes()
+    tables = {path: path.read_bytes() for path in (results / "layer_00").glob("*.parquet")}
+    (results / "manifests" / "associate" / "layer_00.json").unlink()
+    for path in (results / "layer_00" / each for each in ASSOCIATE_FILES):
+        path.unlink()
+    overwrite(file, len(sound) // 2, n_bytes)
+    capsys.readouterr()
+    assert main(["stage", "associate", "--config", config]) == 0
+    error = capsys.readouterr().err
+    assert f"{file} is damaged: its content is not what was written; it is made again" in error
+    if "manifests" not in name:  # which hold times
+        assert file.read_bytes() == sound
+    assert len(tables) > 4
+    assert all(path.read_bytes() == content for path, content in tables.items())
+
+
+@pytest.mark.slow
+def test_a_damaged_record_of_a_training_is_not_believed(
+    finished: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, config = finished
+    sae = folder / "checkpoints" / "small" / "saes" / "layer_00"
+    record, weights = sae / "training.json", (sae / "sae_weights.safetensors").read_bytes()
+    scale = json.loads(record.read_text())["scale"]
+    overwrite(record, record.read_bytes().index(b'"scale": ') + 9, 1)
+    assert json.loads(record.read_text())["scale"] != scale, "it is valid JSON still"
+    (sae / "metrics.json").unlink()
+    capsys.readouterr()
+    assert main(["stage", "train", "--config", config]) == 0
+    assert (
+        f"{record} is damaged: its content is not what was written; the SAE is trained again" in capsys.readouterr().err
+    )
+    assert (sae / "sae_weights.safetensors").read_bytes() == weights
+    assert json.loads((sae / "metrics.json").read_text())["activation_scale"] == scale
 
 
 @pytest.fixture(scope="module")

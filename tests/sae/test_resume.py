@@ -20,7 +20,7 @@ from sae_genomics import progress
 from sae_genomics.errors import Interrupted
 from sae_genomics.progress import Progress
 from sae_genomics.run import Run
-from sae_genomics.sae.checkpoint import load_checkpoint, save_checkpoint
+from sae_genomics.sae.checkpoint import earlier_checkpoint, load_checkpoint, save_checkpoint
 from sae_genomics.sae.log import JsonLines, Logger
 from sae_genomics.sae.spec import Spec
 from sae_genomics.sae.state import initial_state
@@ -97,6 +97,57 @@ def test_a_checkpoint_of_another_config_is_left_alone(tmp_path: Path) -> None:
     assert load_checkpoint(file, "a") is None
     file.write_bytes(b"")
     assert load_checkpoint(file, "a") is None
+
+
+def flip(path: Path, at: int) -> None:
+    """Change a byte as a failing disk does it: neither size nor time tell."""
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_every_byte_of_a_checkpoint_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, copy = tmp_path / "c.safetensors", tmp_path / "copy.safetensors"
+    save_checkpoint(file, initial_state(spec_of(4, d_sae=8, k=2), torch.ones(4), 0), {"fingerprint": "a", "tokens": 7})
+    size = file.stat().st_size
+    header = int.from_bytes(file.read_bytes()[:8], "little")
+    for at in [*range(8 + header), *range(8 + header, size, 37), size - 1]:
+        copy.write_bytes(file.read_bytes())
+        flip(copy, at)
+        assert load_checkpoint(copy, "a") is None, at
+        assert str(copy) in capsys.readouterr().err, at
+        assert not copy.exists()
+    assert load_checkpoint(file, "a") is not None
+
+
+@pytest.mark.parametrize("damaged", ["last", "both"])
+@pytest.mark.parametrize("part", ["header", "weights"])
+def test_a_damaged_checkpoint_is_named_and_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], damaged: str, part: str
+) -> None:
+    rows, _ = planted_rows(700, 40, 24, 4, seed=2)
+    spec = spec_of(24, d_sae=40, k=4, steps=20, batch_tokens=64, lr=3e-3)
+    whole = train(spec, MemoryBatches(rows, 64), tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(spec, StopAfter(rows, 64, 20, monkeypatch), tmp_path / "cut", every_seconds=0.0)  # 11 are for the scale
+    monkeypatch.setattr(progress, "_stop_signal", None)
+    last = tmp_path / "cut" / "checkpoint" / "c.safetensors"
+    before = earlier_checkpoint(last)
+    for file in [last] if damaged == "last" else [last, before]:
+        at = file.read_bytes().index(b'\\"tokens\\": ') + 13 if part == "header" else file.stat().st_size - 1000
+        flip(file, at)
+    capsys.readouterr()
+    cut = train(spec, MemoryBatches(rows, 64), tmp_path / "cut")
+    said = capsys.readouterr().err
+    assert f"{last} cannot be used: its content is not what was written" in said
+    assert (f"{before} cannot be used" in said) == (damaged == "both")
+    assert ("goes on from step" in said) == (damaged == "last")
+    assert (cut.state.step, cut.tokens) == (whole.state.step, whole.tokens)
+    for name, tensor in whole.state.tensors().items():
+        assert torch.equal(tensor, cut.state.tensors()[name]), name
+    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
+    assert not before.exists() or load_checkpoint(before, "f") is not None, "no damaged one is kept"
 
 
 def test_lines_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:

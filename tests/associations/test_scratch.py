@@ -1,0 +1,84 @@
+"""What a layer's task writes on its way: scratch data goes to checkpoints, and results get nothing but their own files."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sae_genomics.associations import task as associate
+from sae_genomics.atomic import partial_named
+from sae_genomics.data.read import read_plan
+from sae_genomics.leftovers import bytes_of, find_leftovers, remove_leftovers_of, scratch_path
+from sae_genomics.run import Run
+from sae_genomics.stages import ASSOCIATE_FILES, stage_named
+
+ASSOCIATE = stage_named("associate")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to see files without a name")
+
+
+def files_being_written(folder: Path) -> dict[Path, int]:
+    """Files below `folder`: those with a name, and those that this process holds open without one; with their sizes."""
+    found = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            target, size = Path(os.readlink(descriptor)), os.stat(descriptor).st_size
+        except OSError:
+            continue
+        if target.is_relative_to(folder):
+            found[target] = size
+    return found
+
+
+def test_scratch_data_never_goes_to_results(make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(n_cells=60)
+    in_results: set[str] = set()
+    scratch: dict[Path, int] = {}
+    compare, before = associate.compare_units, files_being_written(run.results)
+
+    def watched(*arguments: Any) -> Any:
+        in_results.update(path.name for path in files_being_written(run.results) if path not in before)
+        result = compare(*arguments)
+        scratch.update(files_being_written(run.checkpoints / "scratch"))  # of the columns just read, all is on disk
+        return result
+
+    monkeypatch.setattr(associate, "compare_units", watched)
+    associate.run_task(run, 0)
+    for name in in_results:
+        partial = partial_named(Path(name))
+        assert (partial.final if partial else name) in ASSOCIATE_FILES
+    assert list((run.checkpoints / "scratch").rglob("*")) == []
+
+    written = sum(scratch.values())
+    assert written > 12 * 60 * 48, "every sampled cell has a value of every neuron"
+    expected = next(each for each in read_plan(run)["estimates"] if each["stage"] == "associate")["scratch_bytes"]
+    assert written <= expected < 1.5 * written
+
+
+def test_a_dead_attempts_scratch_is_shown_and_removed_by_the_next(make_run: Callable[..., Run]) -> None:
+    run = make_run(n_cells=20)
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    long_ago = time.time() - 3600
+    left = []
+    for process in (f"{socket.gethostname()}-{child.pid}.1", "gpu-7-4711.1"):
+        path = scratch_path(run, ASSOCIATE, 0)
+        folder = path.parent / f".partial-{process}-0-{path.name}"
+        folder.mkdir(parents=True)
+        (folder / "bucket").write_bytes(bytes(5000))
+        os.utime(folder, (long_ago, long_ago))
+        left.append(folder)
+    other = path.parent / ".partial-gpu-7-4711.1-0-associate_layer_07"
+    other.mkdir()
+    os.utime(other, (long_ago, long_ago))
+    assert sum(map(bytes_of, find_leftovers(run))) == 10000
+    remove_leftovers_of(run, ASSOCIATE, 0)
+    assert not any(folder.exists() for folder in left)
+    assert other.exists(), "another task's, of a process that may be alive"
