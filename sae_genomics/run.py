@@ -17,13 +17,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sae_genomics import content
+from sae_genomics import content, owner
 from sae_genomics.checked_json import is_damaged, read_checked_json, read_if_whole, write_checked_json
 from sae_genomics.config import RunConfig
 from sae_genomics.contents import Contents
 from sae_genomics.errors import DamagedArtifact, UserError
 from sae_genomics.file_keys import FILE_KEYS, change, contents
 from sae_genomics.identity import hash_file, hash_values
+from sae_genomics.owner import IGNORED_KEYS
 from sae_genomics.progress import say
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Run:
         """
         from sae_genomics.models.pins import find_pin
 
-        return find_pin(self.config.model, self.config.paths.cache, self._recorded_pin(), ask_hub=False)
+        return find_pin(self.config.model, self.config.paths.cache, owner.recorded_pin(self), ask_hub=False)
 
     def pin_model(self) -> None:
         """Have the commit of a published model told, by the hub where nothing here tells it. Raises UserError when it is asked in vain."""
@@ -160,7 +161,7 @@ class Run:
 
         if self.pin is not None:
             return
-        pin = find_pin(self.config.model, self.config.paths.cache, self._recorded_pin(), ask_hub=True)
+        pin = find_pin(self.config.model, self.config.paths.cache, owner.recorded_pin(self), ask_hub=True)
         if pin is not None:
             say(f"{pin.model}: {pin.asked_as[-1]} is commit {pin.commit}; this run keeps to it")
             for name in ("model_info", "layers", "identities", "_bases"):  # they were told without the commit
@@ -236,7 +237,7 @@ class Run:
         """The data file's hash; remembered beside the results so that a status need not read the file again."""
         stat = os.stat(self.data_file)
         key = {"path": str(self.data_file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-        remembered = read_if_whole(self._owner_file) or {}
+        remembered = owner.recorded(self)
         if remembered.get("data_file") == key and remembered.get("identities", {}).get("data"):
             return str(remembered["identities"]["data"])
         return hash_file(self.data_file)
@@ -507,56 +508,25 @@ class Run:
         from sae_genomics.validation.settings import check_settings
 
         check_settings(self.config)
-        known = read_if_whole(self._owner_file)
-        if known is None and self._owner_file.exists():
-            say(
-                f"{self._owner_file} is damaged: its content is not what was written; the next task that ends writes it again"
-            )
+        owner.say_if_damaged(self)
         if ask_hub:
             self.pin_model()
-        if known is not None and not overwrite and (other := _other_owner(known, self._owner())):
-            raise UserError(
-                f"run name {self.name!r} is used already {other}; "
-                f"give this one its own with --set run.name={self.name}_2, or pass --overwrite to take the name over"
-            )
+        if not overwrite:
+            owner.refuse_another(self)
 
     @property
     def d_sae(self) -> int:
         """Number of latents of each SAE."""
         return self.config.sae.d_sae or max(1, round(self.config.sae.expansion * self.model_info.d_model))
 
-    @property
-    def _owner_file(self) -> Path:
-        return self.results / "run.json"
-
-    def _owner(self) -> dict[str, Any]:
-        stat = os.stat(self.data_file)
-        return {
-            "name": self.name,
-            "config_file": str(self.config_file) if self.config_file else None,
-            "data_file": {"path": str(self.data_file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns},
-            "model": self.model_info.name,
-            "identities": self.identities,
-            **({"weights": self.pin.to_record()} if self.pin is not None else {}),
-            "values": _deciding_values(self.config),
-        }
-
     def record_pin(self) -> None:
         """Before other nodes work on this run: note the commit of a published model's weights, so that all take the same."""
-        if self.pin is not None and self.pin != self._recorded_pin():
+        if self.pin is not None and self.pin != owner.recorded_pin(self):
             self._record_owner()
-
-    def _recorded_pin(self) -> Pin | None:
-        from sae_genomics.models.pins import Pin
-
-        known = read_if_whole(self._owner_file)
-        return Pin.from_record(known.get("weights")) if known is not None else None
 
     def _record_owner(self) -> None:
         """Note whose run this is, with the first thing that is written."""
-        owner = self._owner()
-        if read_if_whole(self._owner_file) != owner:
-            write_checked_json(self._owner_file, owner)
+        owner.record(self)
 
 
 def _is_there(path: Path, entry: dict[str, Any]) -> bool:
@@ -568,52 +538,3 @@ def _is_there(path: Path, entry: dict[str, Any]) -> bool:
         )
     except OSError:
         return False
-
-
-# Keys that decide where and how fast a run goes, never what comes out.
-IGNORED_KEYS = frozenset(
-    {
-        "model.device", "model.compile", "model.path", "model.name", "model.revision", "model.layers", "data.path",
-        "activations.batch_tokens", "sae.device", "sae.checkpoint_every_seconds", "sae.log_every", "sae.layers_per_task", "sae.layers_at_once",
-        "sae.gpus_per_task", "sae.loggers", "associations.batch_tokens",
-    }
-)  # fmt: skip
-
-
-def _deciding_values(config: RunConfig) -> dict[str, Any]:
-    values = config.model_dump(mode="json")
-    deciding = {
-        f"{section}.{key}": value
-        for section, keys in values.items()
-        if section not in ("run", "paths", "cluster")
-        for key, value in keys.items()
-        if f"{section}.{key}" not in IGNORED_KEYS
-    }
-    return dict(json.loads(json.dumps(deciding)))  # as it reads back from the record
-
-
-def _other_owner(known: dict[str, Any], record: dict[str, Any]) -> str | None:
-    """Why the recorded owner of a name is not this one; None when it is."""
-    if words := _other_weights(known, record):
-        return words
-    for kind, where in (("data", "data_file"), ("model", "model")):
-        if known["identities"][kind] != record["identities"][kind] and known[where] != record[where]:
-            then = known[where]["path"] if kind == "data" else known[where]
-            if kind == "model" or then != record[where]["path"]:
-                return f"with other {'cells' if kind == 'data' else 'model'}: {then}"
-    changed = _changed(known["values"], record["values"])
-    if known["config_file"] != record["config_file"] and changed:
-        return f"by {known['config_file'] or 'another config'}, which differs in {', '.join(changed[:3])}"
-    return None
-
-
-def _other_weights(known: dict[str, Any], record: dict[str, Any]) -> str | None:
-    """Why the recorded owner used other weights of the same published model; None when it did not, and where today's are not known."""
-    then, now = (each.get("weights", {}).get("commit") for each in (known, record))
-    if known["model"] != record["model"] or now is None or then == now:
-        return None
-    return f"with other model weights: {known['model']} at {f'commit {then}' if then else 'a commit that was not recorded'}"
-
-
-def _changed(then: dict[str, Any], now: dict[str, Any]) -> Sequence[str]:
-    return [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]

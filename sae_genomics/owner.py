@@ -1,0 +1,121 @@
+"""Whose run a name is: the record beside the results (`run.json`), and why another config, data set or model is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae_genomics.checked_json import read_if_whole, write_checked_json
+from sae_genomics.config import RunConfig
+from sae_genomics.errors import UserError
+from sae_genomics.progress import say
+
+if TYPE_CHECKING:
+    from sae_genomics.models.pins import Pin
+    from sae_genomics.run import Run
+
+
+def recorded(run: Run) -> dict[str, Any]:
+    """The record of the run; empty when there is none, or a damaged one."""
+    return read_if_whole(_file(run)) or {}
+
+
+def recorded_pin(run: Run) -> Pin | None:
+    """The commit of a published model that the run recorded."""
+    from sae_genomics.models.pins import Pin
+
+    return Pin.from_record(recorded(run).get("weights"))
+
+
+def say_if_damaged(run: Run) -> None:
+    """One line where the record is there and cannot be believed."""
+    file = _file(run)
+    if file.exists() and read_if_whole(file) is None:
+        say(f"{file} is damaged: its content is not what was written; the next task that ends writes it again")
+
+
+def refuse_another(run: Run) -> None:
+    """Raises UserError when the recorded run of this name has another config, data set or model."""
+    known = recorded(run)
+    if known and (other := _other_owner(known, _record(run))):
+        raise UserError(
+            f"run name {run.name!r} is used already {other}; "
+            f"give this one its own with --set run.name={run.name}_2, or pass --overwrite to take the name over"
+        )
+
+
+def record(run: Run) -> None:
+    """Write the record, unless it says just this."""
+    today = _record(run)
+    if recorded(run) != today:
+        write_checked_json(_file(run), today)
+
+
+def _file(run: Run) -> Path:
+    return run.results / "run.json"
+
+
+def _record(run: Run) -> dict[str, Any]:
+    stat = os.stat(run.data_file)
+    return {
+        "name": run.name,
+        "config_file": str(run.config_file) if run.config_file else None,
+        "data_file": {"path": str(run.data_file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns},
+        "model": run.model_info.name,
+        "identities": run.identities,
+        **({"weights": run.pin.to_record()} if run.pin is not None else {}),
+        "values": _deciding_values(run.config),
+    }
+
+
+# Keys that decide where and how fast a run goes, never what comes out.
+IGNORED_KEYS = frozenset(
+    {
+        "model.device", "model.compile", "model.path", "model.name", "model.revision", "model.layers", "data.path",
+        "activations.batch_tokens", "sae.device", "sae.checkpoint_every_seconds", "sae.log_every", "sae.layers_per_task", "sae.layers_at_once",
+        "sae.gpus_per_task", "sae.loggers", "associations.batch_tokens",
+    }
+)  # fmt: skip
+
+
+def _deciding_values(config: RunConfig) -> dict[str, Any]:
+    """Settings that decide what comes out."""
+    values = config.model_dump(mode="json")
+    deciding = {
+        f"{section}.{key}": value
+        for section, keys in values.items()
+        if section not in ("run", "paths", "cluster")
+        for key, value in keys.items()
+        if f"{section}.{key}" not in IGNORED_KEYS
+    }
+    return dict(json.loads(json.dumps(deciding)))  # as it reads back from the record
+
+
+def _other_owner(known: dict[str, Any], record: dict[str, Any]) -> str | None:
+    """Why the recorded owner of a name is not this one; None when it is."""
+    if words := _other_weights(known, record):
+        return words
+    for kind, where in (("data", "data_file"), ("model", "model")):
+        if known["identities"][kind] != record["identities"][kind] and known[where] != record[where]:
+            then = known[where]["path"] if kind == "data" else known[where]
+            if kind == "model" or then != record[where]["path"]:
+                return f"with other {'cells' if kind == 'data' else 'model'}: {then}"
+    changed = _changed(known["values"], record["values"])
+    if known["config_file"] != record["config_file"] and changed:
+        return f"by {known['config_file'] or 'another config'}, which differs in {', '.join(changed[:3])}"
+    return None
+
+
+def _other_weights(known: dict[str, Any], record: dict[str, Any]) -> str | None:
+    """Why the recorded owner used other weights of the same published model; None when it did not, and where today's are not known."""
+    then, now = (each.get("weights", {}).get("commit") for each in (known, record))
+    if known["model"] != record["model"] or now is None or then == now:
+        return None
+    return f"with other model weights: {known['model']} at {f'commit {then}' if then else 'a commit that was not recorded'}"
+
+
+def _changed(then: dict[str, Any], now: dict[str, Any]) -> Sequence[str]:
+    return [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
