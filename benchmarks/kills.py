@@ -54,7 +54,12 @@ sys.exit(main(["pipeline", sys.argv[1], "--local"]))
 STARTED = re.compile(r"^(\w+)(?: \w+)?: started$", re.MULTILINE)
 COMPARED = (".h5", ".h5ad", ".safetensors", ".parquet", ".json")
 TEMPORARY = (".partial-", ".unfinished-")
-TIMES = {"seconds", "tokens_per_s", "estimates"}  # of JSON files: what is measured anew
+TIMES = {
+    "seconds",
+    "tokens_per_s",
+    "estimates",
+    "check",
+}  # of JSON files: what is measured anew, and the check value over it
 SHOWN = 20
 LIMIT_SECONDS = 900
 
