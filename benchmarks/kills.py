@@ -263,6 +263,8 @@ def check_end(undisturbed: Run, run: Run, tally: Tally, code: int | None, said: 
     problems += compare(undisturbed, run)
     tally.compared += 1
     tally.problems += problems
+    for problem in problems[:SHOWN]:
+        print(f"after {tally.kills.total()} kills: {problem}", file=sys.stderr, flush=True)
     return not problems
 
 
