@@ -297,17 +297,19 @@ def trial(folder: Path, arguments: argparse.Namespace) -> Tally:
             tally.kills[process.kill()] += 1
             if not arguments.json and tally.kills.total() % 10 == 0:
                 print(f"{tally.kills.total()} kills, {len(tally.problems)} problems", flush=True)
-        elif not check_end(undisturbed, run, tally, code, process.said) or dice.random() < 0.3:
-            _begin_anew(run, folder, tally)
+        else:
+            well = check_end(undisturbed, run, tally, code, process.said)
+            if not well and not (folder / "first_problem").exists():  # to be looked at
+                shutil.copytree(folder / "killed", folder / "first_problem")
+            if not well or dice.random() < 0.3:
+                _begin_anew(run)
     process = Process(run, log)
     check_end(undisturbed, run, tally, process.wait(), process.said)
     return tally
 
 
-def _begin_anew(run: Run, folder: Path, tally: Tally) -> None:
-    """A run without a past. What went wrong is kept to be looked at."""
-    if tally.problems:
-        shutil.copytree(folder / "killed", folder / "first_problem", dirs_exist_ok=True)
+def _begin_anew(run: Run) -> None:
+    """A run without a past."""
     for root in (run.checkpoints, run.results, run.logs):
         shutil.rmtree(root, ignore_errors=True)
 
