@@ -100,6 +100,7 @@ def _extract(run: Run, task: int) -> None:
                 device,
                 progress,
                 run.config.model.hook,
+                len(run.layers),
                 keeper,
             )
             _check_finite(run, task, summaries)
@@ -229,15 +230,18 @@ def capture(
     device: torch.device,
     progress: Progress,
     hook: str,
+    n_layers: int,
     keeper: Keeper | None = None,
 ) -> dict[int, Summary]:
     """Run a shard through the model once and write each layer's stored rows. Returns what each layer adds up to.
 
+    n_layers: of the run. Windows are cut for so many, though some may be there already: where windows end decides which rows
+    are added up together, and a layer that is made again alone must come out as it did beside the others, bit for bit.
     keeper: has the windows that an earlier attempt finished, and keeps those of this one; None: nothing is kept.
     """
     tokens = shard.tokens
     header = next(iter(writers.values())).header
-    row_bytes = header.d_model * item_bytes(header.dtype) * len(writers)
+    row_bytes = header.d_model * item_bytes(header.dtype) * n_layers
     stored_ptr = shard.stored_ptr
     stored_lengths = np.diff(stored_ptr)
     n_lanes = _lanes(model, len(tokens), batch_tokens, row_bytes)

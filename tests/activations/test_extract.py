@@ -427,6 +427,20 @@ def test_a_damaged_layer_is_made_again_when_removed_and_nothing_else(prepared):
 # --- reading it back ---
 
 
+@pytest.mark.parametrize("removed", [[0], [2], [0, 1]])
+def test_layers_made_again_alone_are_those_of_before_bit_for_bit(prepared, monkeypatch, removed):
+    """What they add up to as well, whose rounding depends on where windows end."""
+    monkeypatch.setitem(extract.WINDOW_BYTES, "cpu", 1 << 16)
+    run = prepared()
+    extract_all(run)
+    files = [run.activations_file(layer, 1) for layer in removed]
+    before = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    assert extract_all(run) == [False, True, False]
+    assert [file.read_bytes() for file in files] == before
+
+
 def test_training_and_heldout_rows_are_those_of_their_cells(prepared):
     run = prepared(data__heldout_fraction=0.3)
     extract_all(run)
