@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_genomics.atomic import json_text, write_text
-from sae_genomics.errors import DamagedArtifact
+from sae_genomics.errors import DamagedArtifact, not_as_written
 
 _KEY = "check"
 _NAME = f'"{_KEY}"'.encode()
@@ -53,15 +53,6 @@ def read_checked_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
-def is_damaged(path: Path) -> bool:
-    """Whether the file is there and is not as it was written."""
-    try:
-        read_checked_json(path)
-    except DamagedArtifact:
-        return True
-    return False
-
-
 def read_if_whole(path: Path) -> dict[str, Any] | None:
     """The object; None when it is not there or damaged."""
     try:
@@ -77,4 +68,4 @@ def _digest(content: bytes) -> str:
 
 
 def _damaged(path: Path) -> DamagedArtifact:
-    return DamagedArtifact(f"{path} is damaged: its content is not what was written", path)
+    return DamagedArtifact(not_as_written(path), path)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from sae_genomics.errors import DamagedArtifact
+from sae_genomics.errors import DamagedArtifact, not_as_written
 
 WHOLE_FILE_BYTES = 16 << 20  # up to here activations are hashed like any other file
 _BLOCK = 1 << 22
@@ -73,7 +73,7 @@ def check(path: Path, entry: dict[str, Any]) -> None:
     except OSError as error:
         raise DamagedArtifact(f"{path} cannot be read: {error.strerror or error}", path) from None
     if found != wanted:
-        raise DamagedArtifact(f"{path} is damaged: its content is not what was written", path)
+        raise DamagedArtifact(not_as_written(path), path)
 
 
 def is_whole(path: Path, entry: dict[str, Any]) -> bool:

@@ -33,6 +33,11 @@ class DamagedArtifact(Exception):
         self.path = path
 
 
+def not_as_written(file: Path | str) -> str:
+    """What is said of a file whose content hash, or check value, differs from what was recorded. file: its path or name."""
+    return f"{file} is damaged: its content is not what was written"
+
+
 # A disk that is full, read-only or not ours is the reader's to mend; other operating system errors are bugs.
 DISK_ERRORS = {
     errno.ENOSPC: "the disk is full",

@@ -21,7 +21,7 @@ from sae_genomics.at_once import beside_others, out_of_memory, wait_until_alone
 from sae_genomics.atomic import remove_empty_folders
 from sae_genomics.claims import claim, release, wait_for
 from sae_genomics.commands import stage_command
-from sae_genomics.errors import EXIT_BUG, EXIT_USER, DamagedArtifact, UserError, one_line
+from sae_genomics.errors import EXIT_BUG, EXIT_USER, DamagedArtifact, UserError, not_as_written, one_line
 from sae_genomics.leftovers import remove_leftovers_of
 from sae_genomics.progress import duration, say, stop_point
 from sae_genomics.run import Run
@@ -89,7 +89,7 @@ def _call(run: Run, stage: Stage, task: int) -> dict[str, str | None]:
             made_from = run.contents.read_by(stage, task)
             if stage.partial:
                 for path in run.distrust_damaged(stage, task):
-                    say(f"{path} is damaged: its content is not what was written; the same command makes it again")
+                    say(f"{not_as_written(path)}; the same command makes it again")
             else:
                 run.verify_inputs(stage, task)
             stage.call(run, task)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_genomics.checked_json import read_if_whole, write_checked_json
 from sae_genomics.config import RunConfig
-from sae_genomics.errors import UserError
+from sae_genomics.errors import UserError, not_as_written
 from sae_genomics.progress import say
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def say_if_damaged(run: Run) -> None:
     """One line where the record is there and cannot be believed."""
     file = _file(run)
     if file.exists() and read_if_whole(file) is None:
-        say(f"{file} is damaged: its content is not what was written; the next task that ends writes it again")
+        say(f"{not_as_written(file)}; the next task that ends writes it again")
 
 
 def refuse_another(run: Run) -> None:

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sae_genomics import content, owner
-from sae_genomics.checked_json import is_damaged, read_checked_json, read_if_whole, write_checked_json
+from sae_genomics.checked_json import read_checked_json, read_if_whole, write_checked_json
 from sae_genomics.config import RunConfig
 from sae_genomics.contents import Contents
-from sae_genomics.errors import DamagedArtifact, UserError
+from sae_genomics.errors import DamagedArtifact, UserError, not_as_written
 from sae_genomics.file_keys import FILE_KEYS, change, contents
 from sae_genomics.identity import hash_file, hash_values
-from sae_genomics.owner import IGNORED_KEYS
 from sae_genomics.progress import say
 
 if TYPE_CHECKING:
@@ -251,7 +250,7 @@ class Run:
             names = [name] if name else list(values[section])
             for each in names:
                 full = f"{section}.{each}"
-                if full not in stage.ignores and full not in IGNORED_KEYS:
+                if full not in stage.ignores and full not in owner.IGNORED_KEYS:
                     value = values[section][each]
                     chosen[full] = contents(full, value) if full in FILE_KEYS else value
         return chosen
@@ -281,12 +280,12 @@ class Run:
 
         layer: look only at the files of this layer and at those that belong to none; default: all of them.
         """
-        manifest = self._manifest(stage, task)
+        try:
+            manifest = self._manifest(stage, task, strict=True)
+        except DamagedArtifact as damage:
+            return State("missing", not_as_written(damage.path.name), damaged=damage.path)
         recorded = manifest.get("files", {})
         if not recorded:
-            kept = self.manifest_file(stage, task)
-            if is_damaged(kept):
-                return State("missing", f"{kept.name} is damaged: its content is not what was written", damaged=kept)
             return State("missing", "not finished yet")
         # A file's fingerprint follows from the stage's and from which file it is; only a partial stage's parts may vary.
         same_base = not stage.partial and not stage.varying and manifest.get("base") == self.base_fingerprint(stage)
@@ -307,7 +306,7 @@ class Run:
                 size = f"{file.st_size:,} bytes instead of {entry['size']:,}"
                 return State("missing", f"{path.name} is damaged: {size}", damaged=path)
             if entry.get("mtime_ns", file.st_mtime_ns) != file.st_mtime_ns and not self._is_whole(path, file, entry):
-                return State("missing", f"{path.name} is damaged: its content is not what was written", damaged=path)
+                return State("missing", not_as_written(path.name), damaged=path)
             stale = stale or not (same_base or entry["fingerprint"] == self.fingerprint(stage, **parts))
         if stale:
             return State("stale", self._why_stale(stage, manifest))

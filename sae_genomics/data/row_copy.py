@@ -21,7 +21,7 @@ from sae_genomics.claims import claim, release
 from sae_genomics.data.by_rows import copy_by_rows, copy_bytes, record_file
 from sae_genomics.data.disk import check_disk
 from sae_genomics.data.matrix import CscMatrix, CsrMatrix, Rows, StoredMatrix
-from sae_genomics.errors import DamagedArtifact, UserError
+from sae_genomics.errors import DamagedArtifact, UserError, not_as_written
 from sae_genomics.progress import say
 from sae_genomics.stages import stage_named
 
@@ -72,7 +72,7 @@ class RowCopy(CsrMatrix):
         mine = os.fstat(self._data.file.id.get_vfd_handle())
         self.close()
         if self._path.exists() and os.path.samestat(mine, os.stat(self._path)):  # nobody else made it again yet
-            _discard(f"{self._path} is damaged: its content is not what was written", self._path)
+            _discard(not_as_written(self._path), self._path)
         self._use(self.where, self._open_file())
 
 
