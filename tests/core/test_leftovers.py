@@ -20,7 +20,7 @@ from sae_genomics.errors import UserError
 from sae_genomics.execute import execute
 from sae_genomics.leftovers import attempts_file, find_leftovers, remove_leftovers_of
 from sae_genomics.run import Run
-from sae_genomics.stages import stage_named
+from sae_genomics.stages import Stage, stage_named
 from tests.pipeline.conftest import small_values
 
 EXTRACT, TRAIN = stage_named("extract"), stage_named("train")
@@ -118,7 +118,14 @@ def test_checkpoints_and_folders_of_a_layer_are_its_tasks(run: Run) -> None:
 def test_a_task_removes_what_seemed_alive_when_it_began(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert execute(run, stage_named("prepare"), 0)
     left = leave(run.activations_file(0, 1), "gpu-7", 4711)
-    monkeypatch.setattr("sae_genomics.leftovers.SILENT_AFTER", 0.2)
+    work = type(EXTRACT).call
+
+    def long_work(stage: Stage, run: Run, task: int) -> None:
+        assert left.exists(), "it seems alive"
+        work(stage, run, task)
+        os.utime(left, (LONG_AGO, LONG_AGO))  # as after a task that took longer than the silence
+
+    monkeypatch.setattr(type(EXTRACT), "call", long_work)
     assert execute(run, EXTRACT, 1)
     assert not left.exists()
 
