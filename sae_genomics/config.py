@@ -149,6 +149,9 @@ class SaeConfig(Section):
     lr_decay_fraction: float = Field(0.2, ge=0, le=1, description="last share of the steps, over which lr falls to 0")
     normalise: bool = Field(True, description="train on activations scaled to mean norm sqrt(d_model)")
     include_cls: bool = Field(False, description="train on the <cls> rows too")
+    centre: Literal["none", "unit"] = Field(
+        "none", description="unit: subtract each gene's mean activation over the training cells before the SAE"
+    )
     auxk_coefficient: float = Field(1 / 32, ge=0, description="weight of the dead-latent loss; 0 turns it off")
     dead_after_tokens: int = Field(500_000, ge=1, description="a latent silent this long is dead")
     compute_dtype: Literal["float32", "bfloat16"] = "float32"

@@ -83,6 +83,7 @@ def _extract_files(run: Run, shard: int) -> Files:
 
 TRAINED_FILES = ("cfg.json", "sae_weights.safetensors")
 EVALUATED_FILES = ("sparsity.safetensors", "metrics.json")
+MEANS_FILES = ("unit_means.safetensors",)  # with sae.centre: unit
 SAE_FILES = TRAINED_FILES + EVALUATED_FILES
 SECOND_SEED = "second_seed"  # folder of the SAE that sae.stability compares with
 EVALUATION_KEYS = ("sae.stability", "sae.evaluate_tokens", "sae.loss_recovered_cells")
@@ -97,10 +98,11 @@ def _train_files(run: Run, task: int) -> Files:
     """Only what the evaluation leaves depends on its settings."""
     layer = run.layers[task]
     folder, evaluation = run.sae_dir(layer), run.values(EVALUATION_KEYS)
-    files: Files = {folder / name: {"layer": layer} for name in TRAINED_FILES}
+    trained = TRAINED_FILES + (MEANS_FILES if run.config.sae.centre == "unit" else ())
+    files: Files = {folder / name: {"layer": layer} for name in trained}
     files |= {folder / name: {"layer": layer, "evaluation": evaluation} for name in EVALUATED_FILES}
     if run.config.sae.stability:
-        files |= {folder / SECOND_SEED / name: {"layer": layer} for name in TRAINED_FILES}
+        files |= {folder / SECOND_SEED / name: {"layer": layer} for name in trained}
     return files
 
 
@@ -140,7 +142,7 @@ _WORK: tuple[Stage, ...] = (
     ),
     Stage(
         name="train", number=3, unit="layer", needs=("extract",), reads=("prepare", "extract"), root="checkpoints",
-        keys=("run.seed", "sae"), ignores=frozenset(EVALUATION_KEYS), varying=EVALUATION_KEYS, version=2,
+        keys=("run.seed", "sae"), ignores=frozenset(EVALUATION_KEYS), varying=EVALUATION_KEYS, version=3,
         function="sae_genomics.sae.task:run_task", fitting="sae_genomics.sae.memory:layers_at_once", files=_train_files, gpu=True,
         side_files=frozenset({*EVALUATED_FILES, SECOND_SEED}),
     ),

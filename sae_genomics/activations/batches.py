@@ -6,7 +6,7 @@ import atexit
 import queue
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle, islice, pairwise
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ POOL_ROWS = 1 << 19
 MEMORY_BYTES = 2 << 30  # and no more than that
 _BLOCKS_AHEAD = 16
 _PURPOSE = zlib.crc32(b"activations.batches")
+Centre = Callable[[npt.NDArray[np.float32], npt.NDArray[np.int32]], None]
 
 
 class ShuffledBatches:
@@ -37,6 +38,7 @@ class ShuffledBatches:
 
     rows: what to draw from. seed: sets the order. prefetch: batches made ahead; makes no difference to what comes.
     pin_memory: allocate batches in page-locked memory, for asynchronous copies to CUDA.
+    centre: changes each batch in place, given its rows and their units (vocabulary ids), such as `UnitMeans.subtract`.
 
     Not for use from several threads at once. Raises DamagedArtifact, from `next`, where a file cannot be read.
     """
@@ -50,6 +52,7 @@ class ShuffledBatches:
         memory_bytes: int | None = None,
         prefetch: int = 4,
         pin_memory: bool = False,
+        centre: Centre | None = None,
     ):
         self.rows, self.batch_rows, self.seed = rows, batch_rows, seed
         self.n_rows, self.d_model = rows.n_rows, rows.d_model
@@ -57,7 +60,7 @@ class ShuffledBatches:
             memory_bytes = min(POOL_ROWS * rows.row_bytes, MEMORY_BYTES)
         self.in_memory = rows.n_bytes <= memory_bytes
         self._group_rows = rows.n_rows if self.in_memory else max(memory_bytes // 2 // rows.row_bytes, 1)
-        self._prefetch, self._pin = max(prefetch, 1), pin_memory
+        self._prefetch, self._pin, self._centre = max(prefetch, 1), pin_memory, centre
         self._position = 0
         self._producer: _Producer | None = None
 
@@ -112,11 +115,14 @@ class ShuffledBatches:
 
     def _batches(self, position: int) -> Iterator[torch.Tensor]:
         batch, filled = self._empty_batch(), 0
-        for stored, order in self._groups(position):
+        for (stored, units), order in self._groups(position):
             taken = 0
             while taken < len(order):
                 n = min(self.batch_rows - filled, len(order) - taken)
-                _gather(stored, order[taken : taken + n], self.rows.dtype, batch[filled : filled + n])
+                part, chosen = batch[filled : filled + n], order[taken : taken + n]
+                _gather(stored, chosen, self.rows.dtype, part)
+                if self._centre is not None:
+                    self._centre(part.numpy(), units[chosen])
                 taken, filled = taken + n, filled + n
                 if filled == self.batch_rows:
                     yield batch
@@ -125,19 +131,20 @@ class ShuffledBatches:
     def _empty_batch(self) -> torch.Tensor:
         return torch.empty(self.batch_rows, self.d_model, dtype=torch.float32, pin_memory=self._pin)
 
-    def _groups(self, position: int) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.int64]]]:
+    def _groups(self, position: int) -> Iterator[tuple[_Pool, npt.NDArray[np.int64]]]:
         """Each group's stored rows, and the order to take them in, from `position` on and without end."""
         plan = pairwise(self._plan(position))
         buffers = cycle([self._buffer()] if self.in_memory else [self._buffer(), self._buffer()])
         with OpenFiles(self.rows) as files, ThreadPoolExecutor(1, "activation reader") as reader:
             group, following = next(plan)
-            reading: Future[npt.NDArray[Any]] = reader.submit(self._read, files, group, following, next(buffers))
+            reading: Future[_Pool] = reader.submit(self._read, files, group, following, next(buffers))
             while True:
                 stored = reading.result()
                 given, (group, following) = group, next(plan)
                 if not self.in_memory:  # the other buffer's group is used up by now
                     reading = reader.submit(self._read, files, group, following, next(buffers))
-                yield stored, self._generator(given.epoch, given.number + 1).permutation(len(stored))[given.skip :]
+                n_rows = len(stored.rows)
+                yield stored, self._generator(given.epoch, given.number + 1).permutation(n_rows)[given.skip :]
 
     def _plan(self, position: int) -> Iterator[_Group]:
         """The groups of each epoch, from the one that holds `position` on."""
@@ -157,13 +164,14 @@ class ShuffledBatches:
     def _generator(self, epoch: int, purpose: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence([self.seed, _PURPOSE, epoch, purpose]))
 
-    def _buffer(self) -> npt.NDArray[Any]:
+    def _buffer(self) -> _Pool:
         """Room for the largest group, kept from group to group: fresh memory costs as much as reading into it."""
         most = max(self._group_rows, int(self.rows.block_rows.max()))
-        return np.empty((most, self.d_model), dtype=DISK_DTYPES[self.rows.dtype])
+        units = np.empty(most if self._centre is not None else 0, dtype=np.int32)
+        return _Pool(np.empty((most, self.d_model), dtype=DISK_DTYPES[self.rows.dtype]), units)
 
-    def _read(self, files: OpenFiles, group: _Group, following: _Group, buffer: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The chosen rows of a group, as stored; a view of `buffer`. The disk goes on with the group that follows."""
+    def _read(self, files: OpenFiles, group: _Group, following: _Group, buffer: _Pool) -> _Pool:
+        """The chosen rows of a group, as stored; views of `buffer`. The disk goes on with the group that follows."""
         rows = self.rows
         columns = (rows.block_shard, rows.block_start, rows.block_stop, rows.block_rows)
         blocks = np.concatenate([group.blocks, following.blocks[:_BLOCKS_AHEAD]])
@@ -175,11 +183,14 @@ class ShuffledBatches:
                 files.open(shard).expect(start, stop)
 
         announce(_BLOCKS_AHEAD)
-        whole = np.empty((max(stop - start for _, start, stop, _ in places), self.d_model), dtype=buffer.dtype)
+        whole = np.empty((max(stop - start for _, start, stop, _ in places), self.d_model), dtype=buffer.rows.dtype)
         at = 0
         for shard, start, stop, n in places[: len(group.blocks)]:
             announce(1)
-            target = buffer[at : at + n]
+            target = buffer.rows[at : at + n]
+            if self._centre is not None:
+                genes = files.genes(shard, start, stop)
+                buffer.units[at : at + n] = genes if n == stop - start else genes[rows.shards[shard].mask(start, stop)]
             if n == stop - start:
                 files.open(shard).stored_rows(start, stop, out=target)
             else:
@@ -187,7 +198,14 @@ class ShuffledBatches:
                 stored = files.open(shard).stored_rows(start, stop, out=whole[: stop - start])
                 np.take(stored, chosen, axis=0, out=target, mode="clip")
             at += n
-        return buffer[:at]
+        return _Pool(buffer.rows[:at], buffer.units[:at])
+
+
+class _Pool(NamedTuple):
+    """Rows as stored, and their units: int32 [rows], empty where nobody asks."""
+
+    rows: npt.NDArray[Any]
+    units: npt.NDArray[np.int32]
 
 
 class _Group(NamedTuple):

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.activations.store import CHUNK_BYTES, ActivationFile, open_activations, read_cell_ptr
+from sae_genomics.activations.store import (
+    CHUNK_BYTES,
+    ActivationFile,
+    TokenGenes,
+    open_activations,
+    read_cell_ptr,
+)
 from sae_genomics.artifacts import CELLS
 from sae_genomics.errors import DamagedArtifact, UserError
 
@@ -28,6 +34,7 @@ class ShardRows:
     path: activations file. cell_ptr: int64 [cells + 1]. cell_chosen: bool [cells].
     n_special: special tokens a cell; include_cls: whether the first of them is chosen; `<drug>` never is.
     left_out: int64, rows that are not finite. chunk_rows: rows of an HDF5 chunk.
+    tokens: tokens file of the same rows, which says what unit each is; None where nobody asks.
     """
 
     path: Path
@@ -37,6 +44,7 @@ class ShardRows:
     include_cls: bool
     left_out: npt.NDArray[np.int64]
     chunk_rows: int
+    tokens: Path | None = None
 
     @property
     def n_rows(self) -> int:
@@ -93,24 +101,37 @@ class OpenFiles:
 
     def __init__(self, rows: RowSet, most_open: int = _MOST_OPEN):
         self._most_open = most_open
-        self._paths = [shard.path for shard in rows.shards]
+        self._shards = rows.shards
         self._open: OrderedDict[int, ActivationFile] = OrderedDict()
+        self._tokens: OrderedDict[int, TokenGenes] = OrderedDict()
 
     def open(self, shard: int) -> ActivationFile:
         """The file of a shard, by its place in `rows.shards`. Raises DamagedArtifact."""
         if shard not in self._open:
             if len(self._open) >= self._most_open:
                 self._open.popitem(last=False)[1].close()
-            self._open[shard] = open_activations(self._paths[shard])
+            self._open[shard] = open_activations(self._shards[shard].path)
         self._open.move_to_end(shard)
         return self._open[shard]
+
+    def genes(self, shard: int, start: int, stop: int) -> npt.NDArray[np.int32]:
+        """int32 [stop - start], vocabulary ids of rows start to stop of a shard. Raises DamagedArtifact."""
+        if shard not in self._tokens:
+            if len(self._tokens) >= self._most_open:
+                self._tokens.popitem(last=False)[1].close()
+            path = self._shards[shard].tokens
+            assert path is not None, "these rows were chosen without their tokens files"
+            self._tokens[shard] = TokenGenes(path)
+        self._tokens.move_to_end(shard)
+        return self._tokens[shard].rows(start, stop)
 
     def __enter__(self) -> OpenFiles:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        while self._open:
-            self._open.popitem()[1].close()
+        for files in (self._open, self._tokens):
+            while files:
+                files.popitem()[1].close()
 
 
 def chosen_rows(run: Run, layer: int, cells: Cells, include_cls: bool = False) -> RowSet:
@@ -131,9 +152,8 @@ def chosen_rows(run: Run, layer: int, cells: Cells, include_cls: bool = False) -
                 raise DamagedArtifact(f"{path} and {run.tokens_file(number)} are not of the same cells", path)
             d_model, dtype, row_bytes = file.d_model, file.dtype, file.row_bytes
             chosen = {"train": ~part, "heldout": part, "all": np.ones_like(part)}[cells]
-            shards.append(
-                ShardRows(path, cell_ptr, chosen, n_special, include_cls, file.nonfinite_rows, file.chunk_rows)
-            )
+            of_file = (file.nonfinite_rows, file.chunk_rows, run.tokens_file(number))
+            shards.append(ShardRows(path, cell_ptr, chosen, n_special, include_cls, *of_file))
     rows = RowSet(shards, d_model, dtype, row_bytes)
     if not rows.n_rows:
         raise UserError(_nothing(run, layer, cells, heldout))

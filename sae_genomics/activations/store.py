@@ -151,6 +151,23 @@ def read_cell_ptr(path: Path) -> tuple[npt.NDArray[np.int64], int]:
         return file["cell_ptr"][:], int(file.attrs["n_special"])
 
 
+class TokenGenes:
+    """The vocabulary ids of a shard's stored tokens, to be read a part at a time. Closes like a file."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self._file = _open(self.path)
+
+    def rows(self, start: int, stop: int) -> npt.NDArray[np.int32]:
+        """int32 [stop - start]. Raises DamagedArtifact naming the file."""
+        with _damage(self.path, "its tokens cannot be read"):
+            genes: npt.NDArray[np.int32] = self._file["gene"][start:stop]
+            return genes
+
+    def close(self) -> None:
+        self._file.close()
+
+
 def stored_fingerprint(path: Path) -> str | None:
     """The fingerprint in a tokens or activations file, or None when it is not there, unreadable or another format."""
     try:

@@ -16,6 +16,7 @@ from sae_genomics.activations.store import TokenShard, open_activations, read_to
 from sae_genomics.artifacts import CELLS, GENES
 from sae_genomics.associations.triples import TokenBlock
 from sae_genomics.run import Run
+from sae_genomics.sae.load import Encoder
 
 Item = TypeVar("Item")
 
@@ -46,6 +47,12 @@ class Slots:
             first["gene_symbol"].to_numpy(object),
             matched.groupby("slot")["counts"].sum().to_numpy(np.float64),
         )
+
+    def tokens_of(self, slot: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """The vocabulary id of each slot; -1 for -1."""
+        if not len(self.token):
+            return np.full(len(slot), -1, dtype=np.int32)
+        return np.where(slot >= 0, self.token[slot], -1).astype(np.int32)
 
     def lookup(self) -> npt.NDArray[np.int32]:
         """int32 [largest token + 1], slot of each token; -1 for tokens that are no gene of this run."""
@@ -132,9 +139,9 @@ def _slots_of(tokens: TokenShard, lookup: npt.NDArray[np.int32]) -> npt.NDArray[
 
 
 def training_rows(
-    run: Run, layer: int, heldout: npt.NDArray[np.bool_], n_rows: int
+    run: Run, layer: int, heldout: npt.NDArray[np.bool_], n_rows: int, encoder: Encoder
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """About `n_rows` gene-token rows of training cells, spread evenly over the shards, whole cells at a time.
+    """About `n_rows` gene-token rows of training cells as the SAE reads them, spread evenly over the shards, whole cells at a time.
 
     Of each shard, cells at even distances; all of them when the layer has no more rows. Rows that are not finite are left out.
     Yields float32 [n, d_model].
@@ -151,4 +158,5 @@ def training_rows(
             usable[file.nonfinite_rows] = False
             for cell in cells[::stride]:
                 first, last = int(tokens.cell_ptr[cell]), int(tokens.cell_ptr[cell + 1])
-                yield file.rows(first, last)[usable[first:last]]
+                kept = usable[first:last]
+                yield encoder.input(file.rows(first, last)[kept], tokens.gene[first:last][kept])

@@ -100,6 +100,7 @@ def _facts(run: Run, layer: int, encoder: Encoder) -> dict[str, object]:
         "model": run.model_info.name,
         "run": run.name,
         "weights": encoder.weights,
+        **({} if encoder.means is None else {"centre": "unit", "unit_means": encoder.means.content}),
     }
 
 
@@ -136,7 +137,7 @@ class LayerPass:
         """Standardised over training cells; over all cells where none is a training cell."""
         moments = Moments(self.encoder.d_in)
         heldout = self.heldout if not self.heldout.all() else np.zeros_like(self.heldout)
-        for rows in training_rows(self.run, self.layer, heldout, MOMENT_ROWS):
+        for rows in training_rows(self.run, self.layer, heldout, MOMENT_ROWS, self.encoder):
             stop_point()
             moments.add(rows)
         return NeuronSums(moments.mean, moments.std, len(self.slots))
@@ -148,6 +149,7 @@ class LayerPass:
             pending: Future[None] | None = None
             for block, x in layer_blocks(self.run, self.layer, self.slots, self.heldout, batch_tokens):
                 stop_point()
+                x = self.encoder.input(x, self.slots.tokens_of(block.slot))  # what follows reads what the SAE reads
                 triples = encode_block(self.encoder, x)
                 if pending is not None:
                     pending.result()

@@ -30,7 +30,7 @@ class Evaluation:
     tokens: rows. fvu, explained_variance: NaN when the rows do not vary. l0: mean active latents a row.
     firing_rate: float64 [d_sae], share of the rows a latent is active on.
     varies: whether the rows vary. relative_error: sum of squared errors / sum of squared activations, which rows that do
-    not vary have too.
+    not vary have too. squared_error: sum of squared errors; error_variance: the same about the mean error.
     """
 
     tokens: int
@@ -40,6 +40,8 @@ class Evaluation:
     firing_rate: npt.NDArray[np.float64]
     varies: bool = True
     relative_error: float = 0.0
+    squared_error: float = 0.0
+    error_variance: float = 0.0
 
     @property
     def dead_share(self) -> float:
@@ -83,6 +85,8 @@ def evaluate(encoder: Encoder, rows: Iterable[npt.NDArray[np.float32] | torch.Te
         firing_rate=fired / tokens,
         varies=varies,
         relative_error=squared_error / squared if squared > 0 else squared_error,
+        squared_error=squared_error,
+        error_variance=error_variance,
     )
 
 

@@ -7,19 +7,23 @@ from typing import Any
 
 import torch
 
-from sae_genomics.activations.heldout import heldout_blocks, spread_blocks
+from sae_genomics.activations.heldout import heldout_rows, spread_units
+from sae_genomics.activations.rows import RowSet
 from sae_genomics.artifacts import FORMAT_VERSION
 from sae_genomics.atomic import write_json
 from sae_genomics.errors import UserError
 from sae_genomics.progress import say, stop_point
 from sae_genomics.run import Run
-from sae_genomics.sae.evaluate import EVALUATE_ROWS, Evaluation, evaluate, firing_rate_histogram, mean_abs_cosine
+from sae_genomics.sae.evaluate import EVALUATE_ROWS, firing_rate_histogram, mean_abs_cosine
 from sae_genomics.sae.export import save_sparsity
 from sae_genomics.sae.fit_layer import Fitted, Training, refuse_failed
 from sae_genomics.sae.load import Encoder, load_encoder
 from sae_genomics.sae.loss_recovered import loss_recovered
+from sae_genomics.sae.measure_means import measure_means
 from sae_genomics.sae.quality import doubts
 from sae_genomics.sae.stability import stability
+from sae_genomics.sae.unit_means import UnitMeans
+from sae_genomics.sae.unit_variance import Measured, measure
 
 METRICS_FILE = "metrics.json"
 
@@ -30,50 +34,52 @@ def evaluate_sae(
     """Leave sparsity.safetensors and metrics.json in the training's folder. Returns what metrics.json holds.
 
     Everything is measured on held-out rows where there are any, else on training rows; which rows these are follows from the
-    files and the settings alone. second: the finished training of another seed, for `sae.stability`.
-    Raises UserError when the reconstruction is no better than the mean activation.
+    files and the settings alone. second: the finished training of another seed, for `sae.stability`. The units' means are measured for
+    every SAE, so that those with and without `sae.centre: unit` can be compared.
+    Raises UserError when the reconstruction is no better than the mean of what the SAE reads.
     """
     layer = training.layer
     encoder = load_encoder(training.folder, device)
-    on_train = _on_training_rows(run, training, encoder)
-    held_out, note = _on_heldout_rows(run, layer, encoder)
+    means = encoder.means or measure_means(training.rows)
+    held_out_rows, note = _heldout_rows(run, layer)
+    on_train = _measured(run, encoder, means, training.rows)
+    held_out = _measured(run, encoder, means, held_out_rows) if held_out_rows is not None else None
     measured = held_out or on_train
-    refuse_failed(training, measured)
+    refuse_failed(training, measured.seen)
     stop_point()
     metrics = _metrics(run, training, fitted, encoder, on_train, held_out)
     if second is not None:
         other = load_encoder(second.folder, device)
-        on_same_rows = _on_heldout_rows(run, layer, other)[0] if held_out else _on_training_rows(run, second, other)
-        assert on_same_rows is not None
-        found = stability(encoder, measured, other, on_same_rows)
+        same_rows = held_out_rows if held_out_rows is not None else training.rows
+        found = stability(encoder, measured.seen, other, _measured(run, other, means, same_rows).seen)
         metrics |= {"stability": found.share, "stability_mmcs": found.mmcs}
         del other
-    metrics |= _worth(run, layer, encoder)
+    metrics |= _worth(run, layer, encoder, means)
     notes = ([note] if note else []) + doubts(metrics)
     for each in notes:
         say(f"train layer {layer}: {each}")
     metrics["note"] = "; ".join(notes) or None
-    save_sparsity(training.folder, measured.firing_rate)
+    save_sparsity(training.folder, measured.seen.firing_rate)
     write_json(training.folder / METRICS_FILE, metrics)
     return metrics
 
 
-def _on_training_rows(run: Run, training: Training, encoder: Encoder) -> Evaluation:
-    found = evaluate(encoder, spread_blocks(training.rows, run.config.sae.evaluate_tokens, EVALUATE_ROWS))
+def _measured(run: Run, encoder: Encoder, means: UnitMeans, rows: RowSet) -> Measured:
+    found = measure(encoder, means, spread_units(rows, run.config.sae.evaluate_tokens, EVALUATE_ROWS))
     assert found is not None
     return found
 
 
-def _on_heldout_rows(run: Run, layer: int, encoder: Encoder) -> tuple[Evaluation | None, str | None]:
-    """The evaluation, or None and why there is none."""
+def _heldout_rows(run: Run, layer: int) -> tuple[RowSet | None, str | None]:
+    """The rows, or None and why there are none."""
     try:
-        return evaluate(encoder, heldout_blocks(run, layer, run.config.sae.evaluate_tokens, EVALUATE_ROWS)), None
+        return heldout_rows(run, layer), None
     except UserError as error:
         return None, f"not measured on held-out cells: {error}"
 
 
 def _metrics(
-    run: Run, training: Training, fitted: Fitted, encoder: Encoder, on_train: Evaluation, held_out: Evaluation | None
+    run: Run, training: Training, fitted: Fitted, encoder: Encoder, on_train: Measured, held_out: Measured | None
 ) -> dict[str, Any]:
     """metrics.json: held-out where not said otherwise, null where there are no held-out cells."""
     spec = training.spec
@@ -84,6 +90,8 @@ def _metrics(
         "hook": run.config.model.hook,
         "architecture": spec.architecture,
         "weights": encoder.weights,
+        "centre": run.config.sae.centre,
+        "unit_means": encoder.means.content if encoder.means is not None else None,
         "d_in": spec.d_in,
         "d_sae": spec.d_sae,
         "k": spec.k,
@@ -94,18 +102,22 @@ def _metrics(
         "activation_scale": fitted.scale,
         "fvu": _number(held_out and held_out.fvu),
         "explained_variance": _number(held_out and held_out.explained_variance),
-        "l0": _number(held_out and held_out.l0),
-        "dead_share": _number(held_out and held_out.dead_share),
-        "heldout_tokens": held_out.tokens if held_out else 0,
+        "fvu_centred": _number(held_out and held_out.fvu_centred),
+        "identity_variance": _number(held_out and held_out.identity_variance),
+        "l0": _number(held_out and held_out.seen.l0),
+        "dead_share": _number(held_out and held_out.seen.dead_share),
+        "heldout_tokens": held_out.seen.tokens if held_out else 0,
         "train_fvu": _number(on_train.fvu),
-        "train_l0": _number(on_train.l0),
-        "train_tokens": on_train.tokens,
+        "train_fvu_centred": _number(on_train.fvu_centred),
+        "train_identity_variance": _number(on_train.identity_variance),
+        "train_l0": _number(on_train.seen.l0),
+        "train_tokens": on_train.seen.tokens,
         "train_dead_share": fitted.silent_share,
         "mean_abs_decoder_cosine": mean_cosine,
         "mean_max_decoder_cosine": mean_max_cosine,
         "stability": None,
         "stability_mmcs": None,
-        "firing_rate_histogram": firing_rate_histogram((held_out or on_train).firing_rate),
+        "firing_rate_histogram": firing_rate_histogram((held_out or on_train).seen.firing_rate),
         "firing_rate_from": "heldout" if held_out else "train",
         "seconds": fitted.seconds,
         "tokens_per_s": round(fitted.tokens / max(fitted.seconds, 1e-9), 1),
@@ -113,7 +125,7 @@ def _metrics(
     }
 
 
-def _worth(run: Run, layer: int, encoder: Encoder) -> dict[str, Any]:
+def _worth(run: Run, layer: int, encoder: Encoder, means: UnitMeans) -> dict[str, Any]:
     """What the reconstruction is worth to the model; nulls where no cell is held out or it is not asked for."""
     n_cells = run.config.sae.loss_recovered_cells
     found = loss_recovered(run, layer, encoder, n_cells) if n_cells else None

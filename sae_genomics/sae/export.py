@@ -25,6 +25,7 @@ from sae_genomics.content import content_hash
 from sae_genomics.sae.load import CFG_FILE, SPARSITY_FILE, WEIGHTS_FILE, Encoder
 from sae_genomics.sae.spec import Spec
 from sae_genomics.sae.state import SaeState
+from sae_genomics.sae.unit_means import MEANS_FILE, save_means
 
 SPARSITY_EPSILON = 1e-10  # SAELens' own: log10(firing rate + 1e-10)
 
@@ -49,10 +50,12 @@ def fold(state: SaeState, spec: Spec, scale: float) -> Encoder:
 
 
 def save_sae(folder: Path, encoder: Encoder, metadata: dict[str, Any]) -> dict[str, str]:
-    """Write sae_weights.safetensors and cfg.json, each atomically. Returns the content hash of each, by file name.
+    """Write sae_weights.safetensors and cfg.json, each atomically, and the encoder's means where it has some.
+
+    Returns the content hash of each, by file name.
 
     metadata: what SAELens keeps in cfg.json beside the weights (model_name, hook_name, ...); JSON values. Its `sae_genomics` gets
-    the content hash of the weights, so that whoever holds cfg.json can tell which weights it belongs to.
+    the content hash of the weights, and of the means, so that whoever holds cfg.json can tell which files it belongs to.
     """
     import sae_lens
 
@@ -66,17 +69,23 @@ def save_sae(folder: Path, encoder: Encoder, metadata: dict[str, Any]) -> dict[s
         tensors["threshold"] = encoder.threshold.cpu()  # type: ignore[union-attr]
     sae.load_state_dict(tensors)
     folder.mkdir(parents=True, exist_ok=True)
+    means = {} if encoder.means is None else {MEANS_FILE: save_means(folder / MEANS_FILE, encoder.means)}
     with temporary_folder(folder, "sae") as staging:
         sae.save_model(str(staging))
         weights, cfg_file = staging / WEIGHTS_FILE, staging / CFG_FILE
         cfg = json.loads(cfg_file.read_text(encoding="utf-8"))
-        cfg["metadata"].setdefault("sae_genomics", {})["weights"] = content_hash(weights)
+        ours = cfg["metadata"].setdefault("sae_genomics", {})
+        ours["weights"] = content_hash(weights)
+        if means:
+            ours |= {"centre": "unit", "unit_means": means[MEANS_FILE]}
         cfg_file.write_text(json.dumps(cfg), encoding="utf-8")
         hashes = {path.name: content_hash(path) for path in (weights, cfg_file)}
         for path in (weights, cfg_file):
             with atomic_path(folder / path.name) as temporary:
                 shutil.move(path, temporary)
-    return hashes
+    if encoder.means is None:
+        (folder / MEANS_FILE).unlink(missing_ok=True)  # of an SAE with other settings that stood here
+    return hashes | means
 
 
 def save_sparsity(folder: Path, firing_rate: npt.NDArray[np.floating]) -> None:

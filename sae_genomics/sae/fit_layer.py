@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 
 from sae_genomics import __version__
 from sae_genomics.activations.batches import ShuffledBatches
-from sae_genomics.activations.heldout import heldout_blocks, spread_blocks
+from sae_genomics.activations.heldout import heldout_rows, spread_units
 from sae_genomics.activations.rows import RowSet
 from sae_genomics.activations.store import open_activations
 from sae_genomics.checked_json import read_checked_json, write_checked_json
@@ -26,11 +26,13 @@ from sae_genomics.progress import Progress, say
 from sae_genomics.run import Run
 from sae_genomics.sae.evaluate import EVALUATE_ROWS, Evaluation, evaluate
 from sae_genomics.sae.export import fold, save_sae
-from sae_genomics.sae.load import CFG_FILE, WEIGHTS_FILE, Encoder
+from sae_genomics.sae.load import CFG_FILE, WEIGHTS_FILE, Encoder, load_encoder
 from sae_genomics.sae.log import Logger
+from sae_genomics.sae.measure_means import measure_means
 from sae_genomics.sae.quality import failed
 from sae_genomics.sae.spec import Spec, lower_lr
 from sae_genomics.sae.train import fit
+from sae_genomics.sae.unit_means import MEANS_FILE, UnitMeans
 
 TRAINING_FILE = "training.json"
 CHECKPOINT_FILE = "training.safetensors"
@@ -44,6 +46,7 @@ class Training:
 
     folder: where it goes. rows: training rows. order: seed of the order they come in.
     fingerprint: of the settings. inputs: of what the activations hold. second: whether it is the one that `sae.stability` compares with.
+    centred: whether the SAE reads activations minus their units' means.
     """
 
     layer: int
@@ -54,6 +57,7 @@ class Training:
     fingerprint: str
     inputs: str
     second: bool = False
+    centred: bool = False
 
     @property
     def made_from(self) -> dict[str, Any]:
@@ -86,6 +90,8 @@ def train_sae(
 ) -> Fitted:
     """Leave cfg.json, sae_weights.safetensors and training.json in the training's folder, unless they lie there.
 
+    With `sae.centre: unit`, unit_means.safetensors too.
+
     Raises UserError when what came out is no better than the mean activation, Interrupted when a signal asked to stop.
     """
     fitted = finished(training)
@@ -109,7 +115,7 @@ def finished(training: Training) -> Fitted | None:
         return None
     if any(known.get(name) != value for name, value in training.made_from.items()):
         return None
-    for name in (WEIGHTS_FILE, CFG_FILE):
+    for name in (WEIGHTS_FILE, CFG_FILE, *([MEANS_FILE] if training.centred else [])):
         path = training.folder / name
         if not path.exists():
             return None
@@ -123,13 +129,17 @@ def _train(
     run: Run, training: Training, device: torch.device, progress: Progress, open_loggers: Callable[[int], list[Logger]]
 ) -> Fitted:
     config, spec = run.config.sae, training.spec
-    with ShuffledBatches(training.rows, spec.batch_rows, training.order, pin_memory=device.type == "cuda") as batches:
+    means = _unit_means(training) if training.centred else None
+    subtract = means.subtract if means is not None else None
+    with ShuffledBatches(
+        training.rows, spec.batch_rows, training.order, pin_memory=device.type == "cuda", centre=subtract
+    ) as batches:
         trained = fit(
             spec, batches, layer=training.layer, normalise=config.normalise, checkpoint=training.checkpoint,
             fingerprint=f"{training.fingerprint}-{training.inputs}-{training.order}", open_loggers=open_loggers, progress=progress,
             log_every=config.log_every, checkpoint_every_seconds=config.checkpoint_every_seconds, device=device,
         )  # fmt: skip
-    encoder = fold(trained.state, spec, trained.scale)
+    encoder = replace(fold(trained.state, spec, trained.scale), means=means)
     _look_at(run, training, encoder)
     silent = trained.state.tokens_since_fired.cpu() > spec.dead_after_tokens
     fitted = Fitted(trained.tokens, round(trained.seconds, 3), trained.scale, float(silent.double().mean()))
@@ -139,19 +149,30 @@ def _train(
     return fitted
 
 
+def _unit_means(training: Training) -> UnitMeans:
+    """Measured on the training rows. The second seed takes those of the first, which is trained by now."""
+    if training.second:
+        means = load_encoder(training.folder.parent).means
+        assert means is not None
+        return means
+    say(f"train {training.label}: measures the mean activation of each unit (sae.centre: unit)")
+    return measure_means(training.rows)
+
+
 def _look_at(run: Run, training: Training, encoder: Encoder) -> None:
     """Raise UserError, before anything is saved, when training failed."""
     try:
-        rows = heldout_blocks(run, training.layer, _CHECKED_ROWS, EVALUATE_ROWS)
+        rows = heldout_rows(run, training.layer)
     except UserError:  # no such rows
-        rows = spread_blocks(training.rows, _CHECKED_ROWS, EVALUATE_ROWS)
-    measured = evaluate(encoder, rows)
+        rows = training.rows
+    blocks = spread_units(rows, _CHECKED_ROWS, EVALUATE_ROWS)
+    measured = evaluate(encoder, (encoder.input(x, units) for x, units in blocks))
     assert measured is not None
     refuse_failed(training, measured)
 
 
 def refuse_failed(training: Training, measured: Evaluation) -> None:
-    """Raise UserError when the reconstruction is no better than the mean activation.
+    """Raise UserError when the reconstruction is no better than the mean of what the SAE reads.
 
     Rows that do not vary have no FVU: there the error must be less than the activations themselves.
     """

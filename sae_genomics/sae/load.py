@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from sae_genomics.content import content_hash
 from sae_genomics.errors import DamagedArtifact, UserError
 from sae_genomics.sae.product import linear, pieces
 from sae_genomics.sae.select import above, top_k
+from sae_genomics.sae.unit_means import MEANS_FILE, UnitMeans, Units, load_means
 
 CFG_FILE, WEIGHTS_FILE, SPARSITY_FILE = "cfg.json", "sae_weights.safetensors", "sparsity.safetensors"
 HIDDEN_ELEMENTS = 1 << 26  # pre-activations at once on a GPU
@@ -36,6 +38,9 @@ class Encoder:
     architecture: topk | jumprelu. W_enc: float32 [d_in, d_sae]. b_enc: float32 [d_sae]. W_dec: float32 [d_sae, d_in].
     b_dec: float32 [d_in]. k: active latents (topk). threshold: float32 [d_sae] (jumprelu). center: subtract b_dec first.
     weights: content hash of the file that it was loaded from; empty where it comes from none.
+    means: what is subtracted from an activation before it is encoded (`sae.centre: unit`); None where nothing is.
+
+    `encode_sparse` and `decode_sparse` are the SAE alone: with means, their x is `input(activations, units)`.
     """
 
     architecture: str
@@ -47,6 +52,7 @@ class Encoder:
     threshold: torch.Tensor | None = None
     center: bool = True
     weights: str = ""
+    means: UnitMeans | None = None
 
     @property
     def d_in(self) -> int:
@@ -59,6 +65,24 @@ class Encoder:
     @property
     def device(self) -> torch.device:
         return self.W_enc.device
+
+    def input(self, x: npt.NDArray[np.float32], units: Units) -> npt.NDArray[np.float32]:
+        """What the SAE reads of activations x, float32 [tokens, d_in]: x - means[unit], or x itself.
+
+        units: vocabulary id of each token, integers [tokens]; -1 where it is not known.
+        """
+        return x if self.means is None else self.means.centred(x, units)
+
+    def reconstruct(self, x: torch.Tensor, units: Units) -> torch.Tensor:
+        """The activations that the features stand for: float32 [tokens, d_in], means[unit] + decode(encode(x - means[unit])).
+
+        x: activations [tokens, d_in] on any device. units: as for `input`.
+        """
+        x = x.float()
+        if self.means is None:
+            return self.decode_sparse(*self.encode_sparse(x), len(x))
+        means = self.means.tensor(units, x.device)
+        return means + self.decode_sparse(*self.encode_sparse(x - means), len(x)).to(x.device)
 
     def encode_sparse(self, x: npt.NDArray[np.float32] | torch.Tensor) -> Triples:
         """Active features of x, float32 [tokens, d_in].
@@ -140,24 +164,76 @@ class Encoder:
 def load_encoder(folder: Path, device: str | torch.device = "cpu") -> Encoder:
     """The SAE saved in `folder` in SAELens' format (architectures topk and jumprelu).
 
-    Raises UserError for an architecture or option that is not supported, DamagedArtifact when a file cannot be read or the
-    weights are not those that cfg.json names (SAEs of other programs name none).
+    With `sae.centre: unit` its `means` are those of the file beside it. Raises UserError for an architecture or option that is
+    not supported, DamagedArtifact when a file cannot be read or the weights or the means are not those that cfg.json names (SAEs of
+    other programs name none).
     """
     folder = Path(folder)
-    path = folder / CFG_FILE
-    try:
-        cfg = json.loads(path.read_text(encoding="utf-8"))
-        path = folder / WEIGHTS_FILE
+    cfg = _read_cfg(folder)
+    path = folder / WEIGHTS_FILE
+    with _readable(path):
         weights = content_hash(path)
         tensors = load_file(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no SAE: {Path(error.filename or folder).name} is not there") from None
+    known = cfg.get("metadata", {}).get("sae_genomics", {})
+    _check_named(path, weights, known.get("weights"))
+    means = _means(folder, known.get("unit_means"))
+    return replace(encoder_from(cfg, tensors, str(folder)).to(device), weights=weights, means=means)
+
+
+def _read_cfg(folder: Path) -> dict[str, Any]:
+    path = folder / CFG_FILE
+    with _readable(path):
+        cfg: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return cfg
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raises UserError where a file of an SAE is not there, DamagedArtifact where it cannot be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path.parent} holds no SAE: {path.name} is not there") from None
     except (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DamagedArtifact(f"{path} cannot be read: {error}", path) from None
-    named = cfg.get("metadata", {}).get("sae_genomics", {}).get("weights", weights)
-    if named != weights:
+
+
+def centre(x: npt.NDArray[np.float32], unit_ids: Units, folder: str | Path) -> npt.NDArray[np.float32]:
+    """What the SAE in `folder` reads of stored activations: the input of `sae_lens.SAE.load_from_disk(folder).encode`.
+
+    With `sae.centre: unit` that is x - means[unit], else x as it is, so that the same line serves every SAE.
+
+    x: float32 [tokens, d_model], as `read_activations` gives them. unit_ids: integers [tokens], their vocabulary ids, as
+    `read_units` gives them. folder: `checkpoints/<run>/saes/layer_LL`.
+
+    Raises UserError when the folder holds no SAE, or not its means; DamagedArtifact when a file cannot be read.
+    """
+    folder = Path(folder)
+    means = _means(folder, _read_cfg(folder).get("metadata", {}).get("sae_genomics", {}).get("unit_means"))
+    if len(x) != len(unit_ids):
+        raise ValueError(f"{len(x)} rows of activations and {len(unit_ids)} unit_ids; there must be one for each row")
+    return x if means is None else means.centred(x, np.asarray(unit_ids))
+
+
+def _means(folder: Path, named: str | None) -> UnitMeans | None:
+    """The means that cfg.json names by their content hash; None where it names none."""
+    if named is None:
+        return None
+    path = folder / MEANS_FILE
+    try:
+        means = load_means(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder} holds no whole SAE: {MEANS_FILE} is not there, and this SAE reads activations minus these means; "
+            "copy it from the folder that the SAE comes from"
+        ) from None
+    _check_named(path, means.content, named)
+    return means
+
+
+def _check_named(path: Path, content: str, named: str | None) -> None:
+    if named not in (None, content):
         raise DamagedArtifact(f"{path} is damaged: its content is not what {CFG_FILE} beside it names", path)
-    return replace(encoder_from(cfg, tensors, str(folder)).to(device), weights=weights)
 
 
 def encoder_from(cfg: dict[str, Any], tensors: dict[str, torch.Tensor], where: str) -> Encoder:

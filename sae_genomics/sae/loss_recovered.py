@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 HIDDEN_SHARE = 0.5
 _model_in_use = threading.Lock()  # there is one in memory, whatever number of layers is trained at once
-Replace = Callable[[torch.Tensor], torch.Tensor]
+Units = npt.NDArray[np.int32]
+Replace = Callable[[torch.Tensor, Units], torch.Tensor]  # activations and their units -> what takes their place
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,9 @@ def measure(
     hidden = is_gene & (np.random.default_rng([seed, zlib.crc32(b"sae.hidden")]).random(len(tokens)) < HIDDEN_SHARE)
     total = torch.zeros(model.info.d_model, dtype=torch.float64)
 
-    def add_up(x: torch.Tensor) -> torch.Tensor:
+    def add_up(x: torch.Tensor, units: Units) -> torch.Tensor:
         total.add_(x.double().sum(dim=0).cpu())
         return x
-
-    def reconstruct(x: torch.Tensor) -> torch.Tensor:
-        triples = encoder.encode_sparse(x.float())
-        return encoder.decode_sparse(*triples, len(x)).to(x)
 
     def loss(replace: Replace) -> float:
         return _loss(model, tokens, is_gene, hidden, layer, hook, replace, batch_tokens)
@@ -111,8 +108,8 @@ def measure(
         cells=len(starts),
         hidden_tokens=int(hidden.sum()),
         loss_unchanged=unchanged,
-        loss_reconstructed=loss(reconstruct),
-        loss_mean_ablated=loss(lambda x: mean.to(x).expand_as(x)),
+        loss_reconstructed=loss(lambda x, units: encoder.reconstruct(x, units).to(x)),
+        loss_mean_ablated=loss(lambda x, units: mean.to(x).expand_as(x)),
     )
 
 
@@ -131,11 +128,12 @@ def _loss(
     for cells in cut_batches(tokens.lengths, batch_tokens):
         batch = tokens.take(cells)
         rows = ranges(tokens.cell_ptr[cells], tokens.lengths[cells])
-        genes = torch.from_numpy(np.flatnonzero(is_gene[rows]))
+        genes = np.flatnonzero(is_gene[rows])
+        units = batch.gene[genes]
 
-        def change(x: torch.Tensor, genes: torch.Tensor = genes) -> torch.Tensor:
-            at = genes.to(x.device)
-            return x.index_copy(0, at, replace(x[at]).to(x.dtype))
+        def change(x: torch.Tensor, genes: npt.NDArray[np.int64] = genes, units: Units = units) -> torch.Tensor:
+            at = torch.from_numpy(genes).to(x.device)
+            return x.index_copy(0, at, replace(x[at], units).to(x.dtype))
 
         with torch.inference_mode():
             predicted = model.outputs(batch, masked=hidden[rows], hook=hook, interventions={layer: change}).expr_preds

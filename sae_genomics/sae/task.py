@@ -92,6 +92,7 @@ def _training(run: Run, stage: Stage, task: int) -> Training:
         order=run.config.run.seed,
         fingerprint=run.fingerprint(stage, layer=layer),
         inputs=hash_values(run.contents.read_by(stage, task)),
+        centred=config.centre == "unit",
     )
 
 

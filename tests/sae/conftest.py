@@ -62,7 +62,8 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
 
     def make(
         n_cells: int = 40, genes: int = 30, d_in: int = 16, heldout: float = 0.25, shards: int = 2,
-        rows: torch.Tensor | None = None, layers: tuple[int, ...] = (1,), name: str = "planted", **sae: Any,
+        rows: torch.Tensor | None = None, layers: tuple[int, ...] = (1,), name: str = "planted",
+        units: np.ndarray | None = None, **sae: Any,
     ) -> Run:  # fmt: skip
         per_shard = -(-n_cells // shards)
         settings = {
@@ -102,17 +103,20 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         tokens_per_cell = genes + 1
         if rows is None:
             rows = planted_rows(n_cells * tokens_per_cell, 24, d_in, 4, seed=3)[0] * 3 + 0.5
+        if units is None:
+            units = np.zeros(len(rows), np.int32)
         for shard in range(run.n_shards):
             first, last = run.shard_cells(shard)
+            here = slice(first * tokens_per_cell, last * tokens_per_cell)
             n = (last - first) * tokens_per_cell
             tokens = TokenShard(
-                cell=np.repeat(np.arange(first, last), tokens_per_cell), gene=np.zeros(n, np.int32),
+                cell=np.repeat(np.arange(first, last), tokens_per_cell), gene=units[here].astype(np.int32),
                 expression=np.ones(n, np.float32), value=np.ones(n, np.float32),
                 cell_ptr=np.arange(0, n + 1, tokens_per_cell), n_special=1, fingerprint="f", shard=shard,
             )  # fmt: skip
             run.tokens_file(shard).parent.mkdir(parents=True, exist_ok=True)
             write_tokens(run.tokens_file(shard), tokens)
-            part = rows[first * tokens_per_cell : last * tokens_per_cell].numpy()
+            part = rows[here].numpy()
             for layer in layers:
                 path = run.activations_file(layer, shard)
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from sae_genomics import progress
 from sae_genomics.activations.heldout import heldout_blocks
 from sae_genomics.errors import Interrupted, UserError
 from sae_genomics.run import Run
-from sae_genomics.sae import evaluate_layer, fit_layer
+from sae_genomics.sae import fit_layer, unit_variance
 from sae_genomics.sae.fit_layer import TRAINING_FILE
 from sae_genomics.sae.load import load_encoder
 from sae_genomics.sae.stability import stability
@@ -141,13 +141,13 @@ def test_the_second_seed_is_evaluated_on_the_rows_of_the_first(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, heldout: float
 ) -> None:
     seen: list[list[np.ndarray]] = []
-    real = evaluate_layer.evaluate
+    real = unit_variance.evaluate
 
     def noted(encoder: Any, rows: Any) -> Any:
         seen.append(list(rows))
         return real(encoder, seen[-1])
 
-    monkeypatch.setattr(evaluate_layer, "evaluate", noted)
+    monkeypatch.setattr(unit_variance, "evaluate", noted)
     run = make_run(heldout=heldout, stability=True)
     run_task(run, 0)
     on_train, compared = np.concatenate(seen[0]), np.concatenate(seen[-1])
