@@ -153,6 +153,20 @@ NEURON_GENES = Table(
     FEATURE_GENES.columns,
 )
 
+GENE_TOKENS = Table(
+    "gene_tokens.parquet",
+    "One row per gene of the run: how often the layer's tables met it. Decides which genes can enter a list of top genes.",
+    (
+        Column("gene_id", _str, "vocabulary key"),
+        Column("gene_symbol", _str, "symbol for people"),
+        Column("n_tokens_stored", _i64, "gene tokens that entered the layer's sums"),
+        Column("mean_expression", _f64, "mean count over those tokens; null where there are none"),
+    ),
+)
+
+# Whose top genes stand beside those of the features: name in validation.baselines -> its table.
+BASELINE_GENES: dict[str, Table] = {"neurons": NEURON_GENES}
+
 FEATURE_CELL_TYPES = Table(
     "feature_cell_types.parquet",
     "Each feature's maximum activation a cell against each annotated cell type, on held-out cells.",
@@ -197,7 +211,7 @@ FEATURE_TERMS = Table(
         Column("n_overlap", _i32, "shared genes"),
         Column("n_term", _i32, "genes of the set within the background"),
         Column("n_top", _i32, "genes of the feature that were tested"),
-        Column("n_background", _i32, "genes the model saw"),
+        Column("n_background", _i32, "genes that could have entered the list"),
         Column("odds_ratio", _f64, "sample odds ratio, 0.5 added to every cell (Haldane-Anscombe)"),
         Column("p_value", _f64, "exact one-sided hypergeometric"),
         Column("q_value", _f64, "Benjamini-Hochberg over every test made, overlapping or not"),
@@ -207,18 +221,26 @@ FEATURE_TERMS = Table(
 
 ANNOTATION_NULLS = Table(
     "annotation_nulls.parquet",
-    "How many units are annotated at validation.fdr, by the same procedure on other material.",
+    "How many units are annotated at validation.fdr, and with how many terms: features, each baseline, and two nulls of each.",
     (
-        Column("source", _str, "features | shuffled_genes | neurons"),
+        Column(
+            "source",
+            _str,
+            "features or a name of validation.baselines: the lists as they are. shuffled_genes: gene names shuffled among all genes "
+            "that can be listed. matched_genes: among genes of similar token number and mean expression",
+        ),
+        Column("units", _str, "whose gene lists: features, or a name of validation.baselines"),
         Column("repeat", _i32, "number of the shuffle; 0 elsewhere"),
         Column("n_units", _i64, "units with at least one gene to test"),
         Column("n_annotated", _i64, "units with a term at q < validation.fdr"),
         Column("share", _f64, "n_annotated / n_units"),
         Column("n_tests", _i64, "tests made"),
-        Column("n_terms", _i64, "distinct terms found"),
+        Column("n_terms", _i64, "different terms found"),
+        Column("terms_per_100_units", _f64, "100 x n_terms / n_units; null without units"),
     ),
 )
 
 LAYER_TABLES = (
-    FEATURES, FEATURE_GENES, FEATURE_CELL_TYPES, NEURON_GENES, CELL_TYPE_BASELINES, FEATURE_TERMS, ANNOTATION_NULLS,
+    FEATURES, FEATURE_GENES, FEATURE_CELL_TYPES, NEURON_GENES, GENE_TOKENS, CELL_TYPE_BASELINES, FEATURE_TERMS,
+    ANNOTATION_NULLS,
 )  # fmt: skip

@@ -89,7 +89,7 @@ SECOND_SEED = "second_seed"  # folder of the SAE that sae.stability compares wit
 EVALUATION_KEYS = ("sae.stability", "sae.evaluate_tokens", "sae.loss_recovered_cells")
 ASSOCIATE_FILES = (
     "features.parquet", "feature_genes.parquet", "feature_cell_types.parquet", "neuron_genes.parquet",
-    "cell_type_baselines.parquet", "features.h5ad",
+    "gene_tokens.parquet", "cell_type_baselines.parquet", "features.h5ad",
 )  # fmt: skip
 VALIDATE_FILES = ("feature_terms.parquet", "annotation_nulls.parquet")
 
@@ -148,13 +148,13 @@ _WORK: tuple[Stage, ...] = (
     ),
     Stage(
         name="associate", number=4, unit="layer", needs=("train",), reads=("prepare", "extract", "train"), root="results",
-        keys=("run.seed", "associations"),
+        keys=("run.seed", "associations"), version=2,
         function="sae_genomics.associations.task:run_task", files=_associate_files, gpu=True,
         side_files=frozenset({"features.h5ad"}),
     ),
     Stage(
-        name="validate", number=5, unit="layer", needs=("associate",), reads=("prepare", "associate"), root="results",
-        keys=("run.seed", "validation"),
+        name="validate", number=5, unit="layer", needs=("associate",), reads=("associate",), root="results",
+        keys=("run.seed", "validation"), version=2,
         function="sae_genomics.validation.task:run_task", files=_validate_files,
     ),
 )  # fmt: skip

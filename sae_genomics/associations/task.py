@@ -30,6 +30,7 @@ from sae_genomics.associations.cell_types import (
 from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.gene_ranking import RankedGenes, rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
+from sae_genomics.associations.gene_tokens import GeneTokens
 from sae_genomics.associations.neurons import Moments, NeuronSums, cell_maxima
 from sae_genomics.associations.stream import (
     Slots,
@@ -126,6 +127,7 @@ class LayerPass:
         self.heldout = cells["heldout"].to_numpy(bool)
         self.n_threads = torch.get_num_threads()
         self.genes = GeneSums(encoder.d_sae, len(slots), self.n_threads, gene_token_counts(run, slots))
+        self.gene_tokens = GeneTokens(len(slots))
         self.totals = FeatureTotals(encoder.d_sae)
         self.neurons = self._neurons()
         folder = stack.enter_context(scratch_folder(run, stage_named("associate"), run.layers.index(layer)))
@@ -163,6 +165,7 @@ class LayerPass:
     ) -> None:
         rows = threads.submit(self.totals.add, block, triples)
         neurons = threads.submit(self.neurons.add, block, x)
+        self.gene_tokens.add(block)
         self.genes.add(block, triples, threads)
         self.writer.append(rows.result())
         if len(self.sample):
@@ -197,6 +200,7 @@ def _write_tables(run: Run, layer: int, done: LayerPass, folder: Path) -> pd.Dat
     artifacts.FEATURE_GENES.write(folder / "feature_genes.parquet", ranked.table, weights=weights)
     neurons = rank_genes(done.neurons.by_neuron(), done.neurons.tokens, *names)
     artifacts.NEURON_GENES.write(folder / "neuron_genes.parquet", neurons.table, weights=weights)
+    artifacts.GENE_TOKENS.write(folder / "gene_tokens.parquet", done.gene_tokens.table(slots), weights=weights)
     stop_point()
     tests = compare_units(done.feature_cells, done.sample) if len(done.sample) else None
     cell_types = feature_cell_types(tests) if tests else empty_cell_types()

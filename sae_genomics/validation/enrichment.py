@@ -62,7 +62,7 @@ class Enrichment:
 def top_genes(genes: pd.DataFrame, members: Membership, rank_by: str, n_top: int) -> GeneLists:
     """Each unit's first `n_top` genes.
 
-    genes: feature_genes.parquet or neuron_genes.parquet. rank_by: specificity | score.
+    genes: feature_genes.parquet or a baseline's table of the same columns. rank_by: specificity | score.
 
     Genes need a score above zero and, ranked by specificity, a specificity. Genes outside the background are passed
     over; of several genes with one symbol the first stands for all.

@@ -1,4 +1,4 @@
-"""Gene-set collections, and their membership among the genes that a model saw."""
+"""Gene-set collections, and their membership among the genes that can enter a list."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def membership(
 ) -> Membership:
     """Sets with min_size to max_size genes of the background, as a matrix.
 
-    symbols: genes that the model saw; upper and lower case are one, and so are several genes of one symbol.
+    symbols: genes that can enter a list; upper and lower case are one, and so are several genes of one symbol.
     Raises NoSetFits, which says what to set, when no set is left.
     """
     upper = np.array([str(symbol).upper() for symbol in symbols], dtype=object)
@@ -168,7 +168,7 @@ def membership(
         seen = ", ".join(str(symbol) for symbol in symbols[:3]) or "none"
         sizes = f", or set validation.min_set_size to {largest} or less" if 0 < largest < min_size else ""
         raise NoSetFits(
-            f"no gene set has {min_size} to {max_size} of the {len(background):,} genes that the model saw (the largest has "
+            f"no gene set has {min_size} to {max_size} of the {len(background):,} genes that can be listed (the largest has "
             f"{largest}); the sets name genes like {example}, the data like {seen}: set data.symbol_key to the var column "
             f"of gene symbols, or validation.gmt to sets that name genes as the data does{sizes}"
         )

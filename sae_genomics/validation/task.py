@@ -1,6 +1,9 @@
-"""Stage validate: a layer's features against gene sets, beside shuffled genes and raw neurons."""
+"""Stage validate: a layer's features and its baselines against gene sets, each beside two nulls."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -8,16 +11,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_GENES, FEATURE_TERMS, NEURON_GENES
-from sae_genomics.associations.stream import read_slots
+from sae_genomics.artifacts import ANNOTATION_NULLS, BASELINE_GENES, FEATURE_GENES, FEATURE_TERMS, GENE_TOKENS, Table
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
+from sae_genomics.validation.background import Background, background_of, token_column
 from sae_genomics.validation.enrichment import Enrichment, GeneLists, enrich, top_genes
-from sae_genomics.validation.gene_sets import Membership, NoSetFits, membership
-from sae_genomics.validation.nulls import null_row, shuffled_genes
+from sae_genomics.validation.gene_sets import Membership, NoSetFits
+from sae_genomics.validation.nulls import MATCHED, SHUFFLED, null_row, null_tests, untested_row
 from sae_genomics.validation.settings import check_settings
 
+FEATURES = "features"
 _COLUMNS = ["feature", "gene_symbol", "score", "specificity", "rank_score", "rank_specificity"]
 
 
@@ -31,37 +35,61 @@ def run_task(run: Run, task: int) -> None:
     """
     layer, settings = run.layers[task], run.config.validation
     collections = check_settings(run.config)
-    slots = read_slots(run)
     folder = run.layer_results(layer)
-    seen = slots.gene_symbol[slots.counts > 0]
     weights = FEATURE_GENES.weights(folder / FEATURE_GENES.file)
+    genes = GENE_TOKENS.read(folder / GENE_TOKENS.file)
     try:
-        members = membership(collections, seen, settings.min_set_size, settings.max_set_size)
+        background = background_of(FEATURES, genes, collections, run.config)
     except NoSetFits as nothing:
         say(f"validate layer {layer}: nothing to test: {nothing}")
         for table in (FEATURE_TERMS, ANNOTATION_NULLS):
             table.write(folder / table.file, table.schema.empty_table().to_pandas(), note=str(nothing), weights=weights)
         return
-    progress = Progress(
-        f"validate layer {layer}", settings.shuffles + 2, "passes", run.heartbeat_file(stage_named("validate"), task)
-    )
-    genes = FEATURE_GENES.read(folder / "feature_genes.parquet", _COLUMNS)
-    lists = top_genes(genes, members, settings.rank_by, settings.top_genes)
-    tests = enrich(lists, members.matrix)
-    terms = feature_terms(lists, tests, members)
-    rows = [null_row("features", 0, lists, tests, settings.fdr)]
-    progress.advance(1)
-    for repeat, shuffled in enumerate(shuffled_genes(lists, members, run.config.run.seed, layer, settings.shuffles)):
-        stop_point()
-        rows.append(null_row("shuffled_genes", repeat, lists, shuffled, settings.fdr))
+    n_passes = (1 + len(settings.baselines)) * (1 + 2 * settings.shuffles)
+    heartbeat = run.heartbeat_file(stage_named("validate"), task)
+    progress = Progress(f"validate layer {layer}", n_passes, "passes", heartbeat)
+    lists = _read_lists(run, folder, FEATURE_GENES, background.members)
+    tests = enrich(lists, background.members.matrix)
+    terms = feature_terms(lists, tests, background.members)
+    rows = []
+    for row in beside_nulls(run, layer, FEATURES, lists, tests, background):
+        rows.append(row)
         progress.advance(1)
-    neurons = NEURON_GENES.read(folder / "neuron_genes.parquet", _COLUMNS)
-    neuron_lists = top_genes(neurons, members, settings.rank_by, settings.top_genes)
-    rows.append(null_row("neurons", 0, neuron_lists, enrich(neuron_lists, members.matrix), settings.fdr))
-    progress.advance(1)
+    known = {token_column(FEATURES, genes): background}
+    for name in settings.baselines:
+        column = token_column(name, genes)
+        try:
+            background = known[column] if column in known else background_of(name, genes, collections, run.config)
+        except NoSetFits as nothing:
+            say(f"validate layer {layer}: {name}: nothing to test: {nothing}")
+            rows.append(untested_row(name))
+            continue
+        others = _read_lists(run, folder, BASELINE_GENES[name], background.members)
+        tests = enrich(others, background.members.matrix)
+        for row in beside_nulls(run, layer, name, others, tests, background):
+            rows.append(row)
+            progress.advance(1)
     FEATURE_TERMS.write(folder / "feature_terms.parquet", terms, weights=weights)
     ANNOTATION_NULLS.write(folder / "annotation_nulls.parquet", pd.DataFrame(rows), weights=weights)
     progress.finish(f"{rows[0]['n_annotated']} of {rows[0]['n_units']} features annotated")
+
+
+def _read_lists(run: Run, folder: Path, table: Table, members: Membership) -> GeneLists:
+    settings = run.config.validation
+    return top_genes(table.read(folder / table.file, _COLUMNS), members, settings.rank_by, settings.top_genes)
+
+
+def beside_nulls(
+    run: Run, layer: int, units: str, lists: GeneLists, tests: Enrichment, background: Background
+) -> Iterator[dict[str, object]]:
+    """The rows of annotation_nulls.parquet for one kind of units: the lists as they are, then each repeat of both nulls."""
+    settings, seed = run.config.validation, run.config.run.seed
+    yield null_row(units, units, 0, lists, tests, settings.fdr)
+    for null in (SHUFFLED, MATCHED):
+        repeats = null_tests(null, lists, background.members, background.bins, seed, layer, settings.shuffles)
+        for repeat, shuffled in enumerate(repeats):
+            stop_point()
+            yield null_row(null, units, repeat, lists, shuffled, settings.fdr)
 
 
 def feature_terms(lists: GeneLists, tests: Enrichment, members: Membership) -> pd.DataFrame:

@@ -86,6 +86,15 @@ def test_everything_is_what_saelens_and_pandas_say(make_run):
         np.testing.assert_array_equal(mine["n_tokens"], active[mine.index])
         assert (np.diff(mine["score"]) <= 0).all()
 
+    met = tokens.groupby("gene")["expression"].agg(["size", "mean"])
+    genes = read(run, artifacts.GENE_TOKENS).set_index("gene_id")
+    assert genes.index.is_unique
+    np.testing.assert_array_equal(genes["n_tokens_stored"], met["size"].reindex(genes.index, fill_value=0))
+    np.testing.assert_allclose(genes["mean_expression"], met["mean"].reindex(genes.index), rtol=1e-12)
+    assert set(table.loc[table["rank_specificity"].notna(), "gene_id"]) == set(
+        genes.index[genes["n_tokens_stored"] >= 3]
+    )
+
     features = read(run, artifacts.FEATURES)
     fired = activation > 0
     heldout = cells["heldout"].to_numpy()[tokens["cell"]]

@@ -7,7 +7,7 @@ from scipy import sparse, stats
 
 from sae_genomics.validation.enrichment import GeneLists, _kinds, enrich, hypergeometric_tail, top_genes
 from sae_genomics.validation.gene_sets import Collection, GeneSet, membership
-from sae_genomics.validation.nulls import null_row, shuffled_genes
+from sae_genomics.validation.nulls import MATCHED, SHUFFLED, null_row, null_tests, shuffled_within
 
 
 @settings(deadline=None)
@@ -119,13 +119,14 @@ def test_lists_take_ranks_as_they_are_and_symbols_once(dtype):
     assert lists("score", 3) == {3: {"A", "B", "C"}, 7: {"D"}, 8: {"A"}}
 
 
-def test_shuffling_keeps_sizes_and_breaks_the_tie():
+@pytest.mark.parametrize("null", [SHUFFLED, MATCHED])
+def test_shuffling_keeps_sizes_and_breaks_the_tie(null):
     symbols = [f"G{i}" for i in range(200)]
     planted = Collection("c", tuple(GeneSet(f"s{i}", "", tuple(symbols[10 * i : 10 * i + 10])) for i in range(20)))
     members = membership([planted], np.array(symbols, object), 1, 1000)
     rows = [(u, f"G{10 * u + i}", 10.0 - i, 1.0, i + 1, i + 1) for u in range(20) for i in range(10)]
     lists = top_genes(genes_table(rows), members, "specificity", 10)
-    real = null_row("features", 0, lists, enrich(lists, members.matrix), 0.05)
+    real = null_row("features", "features", 0, lists, enrich(lists, members.matrix), 0.05)
     assert (real["n_units"], real["n_annotated"], real["share"], real["n_tests"], real["n_terms"]) == (
         20,
         20,
@@ -133,22 +134,52 @@ def test_shuffling_keeps_sizes_and_breaks_the_tie():
         400,
         20,
     )
-    shuffled = list(shuffled_genes(lists, members, 0, 1, 5))
-    again = list(shuffled_genes(lists, members, 0, 1, 5))
-    other = next(shuffled_genes(lists, members, 1, 1, 1))
+    bins = np.arange(200) % 8
+    shuffled = list(null_tests(null, lists, members, bins, 0, 1, 5))
+    again = list(null_tests(null, lists, members, bins, 0, 1, 5))
+    other = next(null_tests(null, lists, members, bins, 1, 1, 1))
     for tests, same in zip(shuffled, again, strict=True):
         np.testing.assert_array_equal(tests.p_value, same.p_value)
         assert set(tests.n_top) == {10}
         assert set(tests.n_term) == {10}
         assert tests.n_overlap.sum() == 200  # every listed gene is in one set, whatever it is called
-        assert null_row("shuffled_genes", 0, lists, tests, 0.05)["n_annotated"] <= 3
+        assert null_row(null, "features", 0, lists, tests, 0.05)["n_annotated"] <= 3
     assert not np.array_equal(shuffled[0].term, shuffled[1].term)
     assert not np.array_equal(shuffled[0].term, other.term)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.integers(1, 5))
+def test_names_stay_within_their_bin(seed, n_genes, n_bins):
+    rng = np.random.default_rng(seed)
+    bins = rng.integers(0, n_bins, n_genes)
+    permutation = shuffled_within(bins, rng)
+    np.testing.assert_array_equal(np.sort(permutation), np.arange(n_genes))
+    np.testing.assert_array_equal(bins[permutation], bins)
+
+
+def test_every_order_within_a_bin_is_as_likely():
+    bins, rng = np.array([0, 1, 0, 1, 0]), np.random.default_rng(0)
+    drawn = pd.Series([tuple(shuffled_within(bins, rng)) for _ in range(6000)]).value_counts()
+    assert len(drawn) == 12  # 3! x 2!
+    assert stats.chisquare(drawn).pvalue > 0.001
+
+
+def test_a_term_that_many_units_find_is_one_term():
+    symbols = [f"G{i}" for i in range(200)]
+    members = membership(
+        [Collection("c", (GeneSet("s", "", tuple(symbols[:10])),))], np.array(symbols, object), 1, 1000
+    )
+    rows = [(u, f"G{i}", 10.0 - i, 1.0, i + 1, i + 1) for u in range(8) for i in range(10)]
+    lists = top_genes(genes_table(rows), members, "specificity", 10)
+    row = null_row("features", "features", 0, lists, enrich(lists, members.matrix), 0.05)
+    assert (row["n_annotated"], row["n_terms"], row["terms_per_100_units"]) == (8, 1, 12.5)
 
 
 def test_no_units_at_all():
     members = members_of(["A", "B"])
     lists = top_genes(genes_table([]), members, "specificity", 5)
-    row = null_row("features", 0, lists, enrich(lists, members.matrix), 0.05)
+    row = null_row("features", "features", 0, lists, enrich(lists, members.matrix), 0.05)
     assert row["n_units"] == row["n_tests"] == 0
     assert np.isnan(row["share"])
+    assert np.isnan(row["terms_per_100_units"])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_GENES, FEATURE_TERMS, GENES, NEURON_GENES
+from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_GENES, FEATURE_TERMS, GENE_TOKENS, NEURON_GENES
 from sae_genomics.config import parse_config
 from sae_genomics.errors import UserError
 from sae_genomics.run import Run
@@ -43,20 +43,22 @@ def make_run(tmp_path):
             "run": {"name": "r"},
             "paths": {name: str(tmp_path / name) for name in ("checkpoints", "results", "logs")},
             "data": {"path": "unused.h5ad"},
+            "associations": {"min_gene_tokens": 10},
             "validation": {"builtin": False, "gmt": [str(tmp_path / "planted.gmt")], "shuffles": 3, **validation},
         }
         run = Run(parse_config(values, "test"))
         run.__dict__.update(layers=[2], model_info=SimpleNamespace(name="toy", identity="m", n_layers=3))
         rng = np.random.default_rng(0)
-        counts = np.ones(N_GENES)
-        counts[-10:] = 0  # matched, but in no cell: not of the background
+        tokens = np.arange(N_GENES) % 30 + 10
+        tokens[-10:] = 9  # one token too few to be listed: not of the background
         order = np.arange(N_GENES)
-        GENES.write(
-            run.genes_file,
+        folder = run.layer_results(2)
+        GENE_TOKENS.write(
+            folder / "gene_tokens.parquet",
             pd.DataFrame(
                 {
-                    "column": order, "gene_id": [f"ENSG{g}" for g in order], "gene_symbol": [f"SYM{g}" for g in order],
-                    "token": order, "slot": order, "counts": counts,
+                    "gene_id": [f"ENSG{g}" for g in order], "gene_symbol": [f"SYM{g}" for g in order],
+                    "n_tokens_stored": tokens, "mean_expression": 1.0 + order % 7,
                 }
             ),
         )  # fmt: skip
@@ -70,7 +72,6 @@ def make_run(tmp_path):
             for f in range(N_FEATURES)
         ]
         neurons = [gene_rows(n, rng.choice(seen, 25, replace=False)) for n in range(8)]
-        folder = run.layer_results(2)
         FEATURE_GENES.write(folder / "feature_genes.parquet", pd.concat(features))
         NEURON_GENES.write(folder / "neuron_genes.parquet", pd.concat(neurons))
         return run
@@ -99,12 +100,42 @@ def test_planted_programs_are_found_and_nulls_stay_low(make_run):
     first = terms[terms["feature"] == 3]
     assert first["p_value"].is_monotonic_increasing
 
-    assert nulls["source"].tolist() == ["features"] + ["shuffled_genes"] * 3 + ["neurons"]
-    assert nulls["repeat"].tolist() == [0, 0, 1, 2, 0]
-    assert nulls["n_units"].tolist() == [30, 30, 30, 30, 8]
-    assert nulls["n_tests"].tolist() == [450, 450, 450, 450, 120]
+    both = ["shuffled_genes"] * 3 + ["matched_genes"] * 3
+    assert nulls["source"].tolist() == ["features", *both, "neurons", *both]
+    assert nulls["units"].tolist() == ["features"] * 7 + ["neurons"] * 7
+    assert nulls["repeat"].tolist() == [0, 0, 1, 2, 0, 1, 2] * 2
+    assert nulls["n_units"].tolist() == [30] * 7 + [8] * 7
+    assert nulls["n_tests"].tolist() == [450] * 7 + [120] * 7
     assert nulls["n_annotated"].iloc[0] >= 10
     assert nulls["n_annotated"].iloc[1:].max() <= 3
+    own = nulls.iloc[0]
+    assert own["n_terms"] == found["term"].nunique()  # different terms, however many features have one
+    np.testing.assert_allclose(nulls["terms_per_100_units"], 100 * nulls["n_terms"] / nulls["n_units"])
+
+
+def test_baselines_are_those_that_the_settings_name(make_run):
+    run = make_run(baselines=[])
+    run_task(run, 0)
+    nulls = ANNOTATION_NULLS.read(run.layer_results(2) / "annotation_nulls.parquet")
+    assert set(nulls["units"]) == {"features"}
+    with pytest.raises(UserError, match=r"validation\.baselines"):
+        make_run(baselines=["astrology"])
+
+
+def test_ranked_by_score_every_gene_with_a_token_is_background(make_run):
+    run = make_run(rank_by="score")
+    run_task(run, 0)
+    terms = FEATURE_TERMS.read(run.layer_results(2) / "feature_terms.parquet")
+    assert (terms["n_background"] == N_GENES).all()
+
+
+def test_where_no_gene_can_be_listed_the_note_says_what_to_set(make_run):
+    run = make_run()
+    folder = run.layer_results(2)
+    genes = GENE_TOKENS.read(folder / "gene_tokens.parquet").assign(n_tokens_stored=9)
+    GENE_TOKENS.write(folder / "gene_tokens.parquet", genes)
+    run_task(run, 0)
+    assert "set associations.min_gene_tokens lower" in ANNOTATION_NULLS.note(folder / "annotation_nulls.parquet")
 
 
 def test_shared_genes_of_every_row_are_right(make_run):

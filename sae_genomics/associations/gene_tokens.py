@@ -1,0 +1,40 @@
+"""How often a layer's sums met each gene, and how strongly it was expressed there."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sae_genomics.associations.stream import Slots
+from sae_genomics.associations.triples import TokenBlock
+
+
+class GeneTokens:
+    """Counts stored gene tokens and sums their expression; tokens with slot -1 do not count.
+
+    tokens: int64 [slots]. expression: float64 [slots], summed token by token, so that the block size changes nothing.
+    """
+
+    def __init__(self, n_slots: int):
+        self.tokens: npt.NDArray[np.int64] = np.zeros(n_slots, dtype=np.int64)
+        self.expression: npt.NDArray[np.float64] = np.zeros(n_slots)
+
+    def add(self, block: TokenBlock) -> None:
+        counted = block.slot >= 0
+        slot = block.slot[counted]
+        self.tokens += np.bincount(slot, minlength=len(self.tokens))
+        np.add.at(self.expression, slot, block.expression[counted].astype(np.float64))
+
+    def table(self, slots: Slots) -> pd.DataFrame:
+        """The rows of gene_tokens.parquet, one per slot."""
+        with np.errstate(invalid="ignore"):
+            mean = np.where(self.tokens > 0, self.expression / self.tokens, np.nan)
+        return pd.DataFrame(
+            {
+                "gene_id": slots.gene_id,
+                "gene_symbol": slots.gene_symbol,
+                "n_tokens_stored": self.tokens,
+                "mean_expression": mean,
+            }
+        )
