@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from sae_genomics.atomic import read_json, write_json, write_text
+from sae_genomics.cluster.sweep_ranking import best_lines, rank
 from sae_genomics.commands import command
 from sae_genomics.config import apply_override, dump_config, load_config, parse_config
 from sae_genomics.errors import UserError
 from sae_genomics.folders import check_folders
 from sae_genomics.identity import hash_values
-from sae_genomics.progress import duration
+from sae_genomics.progress import duration, say
 from sae_genomics.run import Run
 from sae_genomics.stages import Stage, stage_named
 
+TERMS = ("n_annotated", "n_terms")  # of `validation.trial`, counted on training cells
 METRICS = (
     "fvu",
     "l0",
@@ -99,10 +101,15 @@ class Sweep:
         return SweepRun(self.run, self.name, point)
 
     def open(self) -> list[tuple[Point, int]]:
-        """(point, task) of every SAE that is not trained yet."""
+        """(point, task) of every SAE that is not trained yet, or whose terms are not counted."""
         train = stage_named("train")
         runs = [(point, self.at(point)) for point in self.points]
-        return [(point, task) for point, run in runs for task in self.tasks if not run.state(train, task).done]
+        return [
+            (point, task)
+            for point, run in runs
+            for task in self.tasks
+            if not run.state(train, task).done or counted_terms(run, task) is None
+        ]
 
 
 def make_sweep(
@@ -177,8 +184,30 @@ def _tasks(run: Run, layers: str | None) -> tuple[int, ...]:
 # --- what came of it ---
 
 
+def terms_file(run: SweepRun, task: int) -> Path:
+    return run.sae_dir(run.layers[task]) / "terms.json"
+
+
+def counted_terms(run: SweepRun, task: int) -> dict[str, Any] | None:
+    """What `validation.trial` counted for the SAE that lies there, by today's settings; None where it has to count."""
+    noted, metrics = read_json(terms_file(run, task)), read_json(run.sae_dir(run.layers[task]) / "metrics.json")
+    if not isinstance(noted, dict) or not isinstance(metrics, dict):
+        return None
+    is_todays = noted.get("weights") == metrics.get("weights") and noted.get("settings") == _terms_settings(run)
+    return noted if is_todays else None
+
+
+def note_terms(run: SweepRun, task: int, counted: dict[str, Any]) -> None:
+    """Keep what `validation.trial` counted, with what it was counted by."""
+    write_json(terms_file(run, task), {**counted, "settings": _terms_settings(run)})
+
+
+def _terms_settings(run: SweepRun) -> str:
+    return run.base_fingerprint(stage_named("validate"))
+
+
 def collect(sweep: Sweep) -> list[dict[str, Any]]:
-    """One row for every SAE that is trained: layer, the grid's values, and METRICS."""
+    """One row for every SAE that is done: layer, the grid's values, METRICS, TERMS, and what `sweep_ranking` makes of them."""
     rows = []
     train = stage_named("train")
     for point in sweep.points:
@@ -186,15 +215,16 @@ def collect(sweep: Sweep) -> list[dict[str, Any]]:
         for task in sweep.tasks:
             if run.state(train, task).done:
                 metrics = read_json(run.sae_dir(run.layers[task]) / "metrics.json") or {}
-                grid = {key.partition(".")[2]: value for key, value in point.values}
-                rows.append(
-                    {
-                        "layer": run.layers[task],
-                        **grid,
-                        **{f"measured_{key}" if key in grid else key: metrics.get(key) for key in METRICS},
-                    }
-                )
-    return rows
+                grid = grid_values(point)
+                counted = counted_terms(run, task) or {}
+                measured = {f"measured_{key}" if key in grid else key: metrics.get(key) for key in METRICS}
+                rows.append({"layer": run.layers[task], **grid, **measured, **{key: counted.get(key) for key in TERMS}})
+    return [{**row, **ranked} for row, ranked in zip(rows, rank(rows), strict=True)]
+
+
+def grid_values(point: Point) -> dict[str, Any]:
+    """The point's values by the keys' names without their section."""
+    return {key.partition(".")[2]: value for key, value in point.values}
 
 
 def write_results(sweep: Sweep) -> Path:
@@ -210,9 +240,10 @@ def write_results(sweep: Sweep) -> Path:
     if rows:
         from sae_genomics.cluster.sweep_figure import draw_frontier
 
-        draw_frontier(
-            sweep.results / "frontier.png", rows, [key.partition(".")[2] for key, _ in sweep.points[0].values]
-        )
+        names = list(grid_values(sweep.points[0]))
+        draw_frontier(sweep.results / "frontier.png", rows, names)
+        for line in best_lines(rows, names):
+            say(line)
     return table
 
 

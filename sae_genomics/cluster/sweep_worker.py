@@ -18,12 +18,14 @@ from typing import Any
 from sae_genomics.atomic import read_json, write_json
 from sae_genomics.cli import guarded
 from sae_genomics.cluster import attempts
-from sae_genomics.cluster.sweep import Point, SweepRun
+from sae_genomics.cluster.sweep import Point, SweepRun, counted_terms, note_terms
 from sae_genomics.config import load_config
-from sae_genomics.errors import EXIT_BUG, EXIT_DONE, UserError
+from sae_genomics.errors import EXIT_BUG, EXIT_DONE, Interrupted, UserError
+from sae_genomics.execute import report_failure
 from sae_genomics.progress import catch_stop_signals, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
+from sae_genomics.validation.trial import count_terms
 
 Work = list[tuple[dict[str, Any], int]]
 
@@ -75,8 +77,23 @@ def train_share(submission: Submission, index: int) -> int:
         stop_point()
         point = Point(tuple(values.items()))
         say(f"sweep {submission.sweep}: {point.name}, layer {run.layers[task]}")
-        codes.add(attempts.run_task(SweepRun(run, submission.sweep, point), train, task, noted=False))
+        at = SweepRun(run, submission.sweep, point)
+        code = attempts.run_task(at, train, task, noted=False)
+        codes.add(code)
+        if code == EXIT_DONE and counted_terms(at, task) is None:
+            codes.add(_count_terms(at, task))
     return EXIT_BUG if EXIT_BUG in codes else max(codes)
+
+
+def _count_terms(run: SweepRun, task: int) -> int:
+    """Count and note the terms of a trained SAE; returns an exit code. A failing count stops only itself. Raises Interrupted."""
+    try:
+        note_terms(run, task, count_terms(run, run.layers[task], run.sae_dir(run.layers[task])))
+    except Interrupted:
+        raise
+    except Exception as error:
+        return report_failure(run, stage_named("train"), task, error)
+    return EXIT_DONE
 
 
 if __name__ == "__main__":

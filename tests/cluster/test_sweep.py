@@ -46,6 +46,7 @@ def check_table(path: str, layers: set[int]) -> None:
     assert table["fvu"].between(0, 1.5).all()
     # Every SAE of the table is one of its own, where the table says.
     assert table["fvu"].nunique() == len(table)
+    assert {"stability", "n_annotated", "n_terms", "score", "beaten_by"} <= set(table)
 
 
 @pytest.mark.slow

@@ -1,0 +1,67 @@
+"""How many terms a trial SAE's features match on training cells: a number to choose settings by.
+
+What is chosen must not be scored on the same cells. So a sweep counts terms on training cells alone, and the stages associate and
+validate measure what was chosen on all of them.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sae_genomics.associations.gene_ranking import rank_genes
+from sae_genomics.associations.gene_sums import GeneSums
+from sae_genomics.associations.stream import gene_token_counts, layer_blocks, read_cells, read_slots
+from sae_genomics.associations.task import encode_block
+from sae_genomics.models import pick_device
+from sae_genomics.progress import stop_point
+from sae_genomics.run import Run
+from sae_genomics.sae.load import load_encoder
+from sae_genomics.validation.enrichment import enrich, top_genes
+from sae_genomics.validation.gene_sets import NoSetFits, membership
+from sae_genomics.validation.settings import check_settings
+
+
+def count_terms(run: Run, layer: int, folder: Path) -> dict[str, Any]:
+    """Test the gene lists of the SAE in `folder` against the run's gene sets, by the rules of the stage validate.
+
+    Returns n_units (features with a gene list), n_annotated (those that match a set at validation.fdr), n_terms (different sets matched)
+    and weights (content hash of the SAE's weights). The three numbers are None where no set fits the data.
+    Raises DamagedArtifact when an input cannot be read.
+    """
+    associations, settings = run.config.associations, run.config.validation
+    slots = read_slots(run)
+    heldout = read_cells(run)["heldout"].to_numpy(bool)
+    encoder = load_encoder(folder, pick_device(run.config.sae.device))
+    n_threads = torch.get_num_threads()
+    sums = GeneSums(encoder.d_sae, len(slots), n_threads, gene_token_counts(run, slots))
+    with ThreadPoolExecutor(n_threads, "sums") as threads:
+        for block, x in layer_blocks(run, layer, slots, heldout, associations.batch_tokens):
+            stop_point()
+            of_heldout = np.repeat(block.heldout, np.diff(block.cell_ptr))
+            training = replace(block, slot=np.where(of_heldout, -1, block.slot).astype(np.int32))
+            sums.add(training, encode_block(encoder, x), threads)
+    ranked = rank_genes(
+        sums.by_feature(), sums.tokens, slots.gene_id, slots.gene_symbol,
+        associations.top_genes, associations.min_gene_tokens,
+    )  # fmt: skip
+    least = associations.min_gene_tokens if settings.rank_by == "specificity" else 1
+    could_be_listed = slots.gene_symbol[sums.tokens >= max(least, 1)]
+    try:
+        members = membership(check_settings(run.config), could_be_listed, settings.min_set_size, settings.max_set_size)
+    except NoSetFits:
+        return {"n_units": None, "n_annotated": None, "n_terms": None, "weights": encoder.weights}
+    lists = top_genes(ranked.table, members, settings.rank_by, settings.top_genes)
+    tests = enrich(lists, members.matrix)
+    found = tests.q_value < settings.fdr
+    return {
+        "n_units": len(lists.unit),
+        "n_annotated": len(np.unique(tests.row[found])),
+        "n_terms": len(np.unique(tests.term[found])),
+        "weights": encoder.weights,
+    }
