@@ -97,6 +97,7 @@ CELLS = Table(
         Column("cell_id", _str, "obs index"),
         Column("heldout", _bool, "no SAE is trained on it"),
         Column("cell_type", _str, "annotation; null without data.cell_type_key"),
+        Column("group", _str, "donor, sample or batch, kept whole by the split; null without data.group_key"),
         Column("n_counts", _f64, "sum of counts over matched genes"),
         Column("n_genes", _i32, "matched genes with a count above zero"),
     ),
@@ -153,6 +154,18 @@ NEURON_GENES = Table(
     FEATURE_GENES.columns,
 )
 
+# Of both tables on cell types: what a row's AUROC, interval and p rest on.
+_BASIS = (
+    Column("n_groups", _i64, "held-out groups that count, each once; null without data.group_key"),
+    Column(
+        "unit_of_inference",
+        _str,
+        "cells | groups (each group one AUROC of its own cells) | group means (each group one mean: the type is all or none of a "
+        "group's cells)",
+    ),
+    Column("untested", _str, "why there is no p_value; null where there is one"),
+)
+
 FEATURE_CELL_TYPES = Table(
     "feature_cell_types.parquet",
     "Each feature's maximum activation a cell against each annotated cell type, on held-out cells.",
@@ -161,15 +174,26 @@ FEATURE_CELL_TYPES = Table(
         Column("cell_type", _str, "annotation"),
         Column("n_cells", _i64, "held-out cells of the type"),
         Column("n_rest", _i64, "other held-out cells"),
-        Column("mean_in", _f64, "mean of the cells' maximum activation within the type"),
-        Column("mean_out", _f64, "and outside it"),
-        Column("auroc", _f64, "area under the ROC curve, held-out cells; ties count half"),
-        Column("auroc_train", _f64, "the same on training cells: what to choose features by"),
-        Column("effect_size", _f64, "Hedges' g of the cells' maximum activation, held-out"),
         Column(
-            "p_value", _f64, "two-sided Mann-Whitney U; exact without ties in small groups, else tie-corrected normal"
+            "mean_in", _f64, "mean of the cells' maximum activation within the type; with groups the mean of theirs"
+        ),
+        Column("mean_out", _f64, "and outside it"),
+        Column(
+            "auroc", _f64, "area under the ROC curve, held-out cells; ties count half; with groups the mean of theirs"
+        ),
+        Column("auroc_low", _f64, "lower end of its 95 % interval, over what unit_of_inference says"),
+        Column("auroc_high", _f64, "upper end"),
+        Column("auroc_train", _f64, "the same on training cells: what to choose features by"),
+        Column(
+            "effect_size", _f64, "Hedges' g of the cells' maximum activation, held-out; with groups the mean of theirs"
+        ),
+        Column(
+            "p_value",
+            _f64,
+            "two-sided; over cells and over group means Mann-Whitney U, over groups a one-sample t-test of their AUROCs against 1/2",
         ),
         Column("q_value", _f64, "Benjamini-Hochberg over every feature x cell type test of the layer"),
+        *_BASIS,
     ),
 )
 
@@ -183,7 +207,10 @@ CELL_TYPE_BASELINES = Table(
         Column("name", _str, "gene_symbol, or the unit's number as text"),
         Column("auroc_train", _f64, "on training cells"),
         Column("auroc", _f64, "on held-out cells"),
+        Column("auroc_low", _f64, "lower end of its 95 % interval, over what unit_of_inference says"),
+        Column("auroc_high", _f64, "upper end"),
         Column("n_cells", _i64, "held-out cells of the type"),
+        *_BASIS,
     ),
 )
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sae_genomics.associations.intervals import auroc_interval
 from sae_genomics.report.collect import LayerResults
-from sae_genomics.report.intervals import auroc_interval
 
 RATE_EDGES = np.arange(-6.0, 0.01, 0.25)  # log10 of firing rates
 GENES_SHOWN = 6

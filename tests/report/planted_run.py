@@ -143,7 +143,7 @@ def _prepare(run: Run, plan: Plan, genes: list[str], label, heldout, types: list
     CELLS.write(
         run.cells_file,
         pd.DataFrame({"cell": np.arange(len(label)), "cell_id": [f"cell_{n}" for n in range(len(label))], "heldout": heldout,
-                      "cell_type": names, "n_counts": 900.0, "n_genes": 80}),
+                      "cell_type": names, "group": None, "n_counts": 900.0, "n_genes": 80}),
     )  # fmt: skip
     write_json(
         run.plan_file,
