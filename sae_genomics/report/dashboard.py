@@ -20,6 +20,7 @@ from sae_genomics.atomic import atomic_path
 from sae_genomics.report.cells import CellSample, top_cells
 from sae_genomics.report.collect import LayerResults
 from sae_genomics.report.dashboard_page import assemble
+from sae_genomics.report.groups import groups_of_types
 
 TARGET_BYTES = 25_000_000  # the page's size aimed at; tables come first, cells take what is left
 MOST_CELLS, FEWEST_CELLS = 1000, 30  # cells kept a feature
@@ -100,6 +101,7 @@ class Dashboard:
         )  # fmt: skip
         self._gene_symbol: dict[int, int] = {}
         self._term_collection: dict[int, int] = {}
+        self._type_groups: dict[str, int] = {}
         self._columns: dict[str, list[npt.NDArray[Any]]] = {}
         self._ragged = {name: _Ragged() for name in ("genes", "types", "terms")}
         self._overlaps = _Ragged()
@@ -178,6 +180,7 @@ class Dashboard:
         )
 
     def _add_types(self, types: pd.DataFrame | None, places: pd.Series) -> None:
+        self._type_groups |= groups_of_types(types)
         if types is None:
             types = _EMPTY_TYPES
         rows = types.assign(order=-types["auroc"].astype(float).fillna(-1.0))
@@ -301,6 +304,7 @@ class Dashboard:
             "gene_ids": self._genes.texts,
             "gene_symbol": symbols,
             "types": self._types.texts,
+            "type_groups": [self._type_groups.get(name) for name in self._types.texts] if self._type_groups else None,
             "terms": [text.split("\t", 1)[1] for text in self._terms.texts],
             "term_collection": [self._collections.texts[place] for place in self._collection_places()],
             "cells": {

@@ -107,11 +107,12 @@ function typesSection(row) {
     rows.push([
       finder("types", meta.types[type[entry]], view.found?.types?.[type[entry]]), decimal(auroc[entry], 3), decimal(effect[entry], 2),
       probability(log10q[entry]), count[entry].toLocaleString("en"),
+      ...(meta.type_groups ? [String(meta.type_groups[type[entry]] ?? NONE)] : []),
     ]);
   }
   return element("section", { id: "panel-types" }, element("h3", {}, "Cell types, on held-out cells"), rows.length
     ? table([{ title: "Cell type" }, { title: "AUROC", number: true }, { title: "Effect", number: true }, { title: "q", number: true },
-      { title: "Cells", number: true }], rows)
+      { title: "Cells", number: true }, ...(meta.type_groups ? [{ title: "Groups", number: true }] : [])], rows)
     : element("p", { class: "note" }, "None tested: the cells carry no annotation, or the feature was not tested."));
 }
 

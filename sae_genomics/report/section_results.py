@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from sae_genomics.report import nothing_heldout
+from sae_genomics.report import groups, nothing_heldout
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.findings import FEW_CELLS
 from sae_genomics.report.markdown import (
@@ -185,7 +185,9 @@ def cell_types(contents: Contents) -> str:
         "type scores above a cell of another: 0.5 is a coin, 1 is perfect. In brackets the 95 % interval. *q* is over every "
         "feature x cell type test of the layer. The types stand by the lower end of the feature's interval."
     )
+    parts.append(groups.how_measured(contents.prepared.plan or {}))
     parts.append(_types_table(contents.wide, contents.dashboard))
+    parts.append(_untested(contents))
     parts.append(
         _figure(contents, "cell_types", "Held-out AUROC of the best feature, gene and raw neuron of each cell type")
     )
@@ -200,8 +202,15 @@ def cell_types(contents: Contents) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def _untested(contents: Contents) -> str:
+    """Which types have no q-value for want of groups; said once, because all layers have the same cells."""
+    known = [each.baselines for each in contents.layers if each.baselines is not None]
+    return groups.reasons(known[0]) if known and groups.is_so(contents.prepared.plan or {}) else ""
+
+
 def _types_table(wide: pd.DataFrame, dashboard: str) -> str:
     rows = []
+    grouped = bool(wide[("feature", "n_groups")].notna().any())
     for name, row in wide.iterrows():
         feature, gene, neuron = row["feature"], row["gene"], row["neuron"]
         where = (
@@ -213,6 +222,7 @@ def _types_table(wide: pd.DataFrame, dashboard: str) -> str:
             (
                 escape(name),
                 _cells(feature["n_cells"] if is_number(feature["n_cells"]) else gene["n_cells"]),
+                *([count(feature["n_groups"])] if grouped else []),
                 where,
                 _auroc(feature),
                 probability(feature["q_value"]),
@@ -220,8 +230,17 @@ def _types_table(wide: pd.DataFrame, dashboard: str) -> str:
                 f"{_auroc(neuron)}, layer {int(neuron['layer'])}" if is_number(neuron["auroc"]) else NONE,
             )
         )
-    header = ("Cell type", "Held-out cells", "Best feature", "AUROC", "q", "Best single gene", "Best raw neuron")
-    return table(header, rows, right=(1, 4))
+    header = (
+        "Cell type",
+        "Held-out cells",
+        *(["Groups"] if grouped else []),
+        "Best feature",
+        "AUROC",
+        "q",
+        "Best single gene",
+        "Best raw neuron",
+    )
+    return table(header, rows, right=(1, 2, 5) if grouped else (1, 4))
 
 
 def _cells(n: Any) -> str:
@@ -230,7 +249,7 @@ def _cells(n: Any) -> str:
 
 def _auroc(row: Any) -> str:
     if not is_number(row["auroc"]):
-        return "too few held-out cells"
+        return "too few held-out groups" if is_number(row["n_groups"]) else "too few held-out cells"
     ends = f" ({decimal(row['low'])}–{decimal(row['high'])})" if is_number(row["low"]) else ""
     return f"{decimal(row['auroc'], 3)}{ends}"
 
