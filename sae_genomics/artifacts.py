@@ -25,28 +25,60 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Inference:
+    """What a table's statistics are about, in words that follow `unit of inference:`, `n:` and `null:`."""
+
+    unit: str
+    """what counts once"""
+    n: str
+    """how many there are, or the columns that say so"""
+    null: str
+    """what the statistics are compared with"""
+
+    def line(self) -> str:
+        """One line for a reader."""
+        return f"Unit of inference: {self.unit}; n: {self.n}; null: {self.null}."
+
+    def metadata(self) -> dict[str, str]:
+        """The keys that a Parquet file carries."""
+        return {"unit_of_inference": self.unit, "n": self.n, "null": self.null}
+
+
+@dataclass(frozen=True)
 class Table:
-    """A Parquet file's columns. `file` is its name within its folder."""
+    """A Parquet file's columns. `file` is its name within its folder. inference: named by every table that holds a statistic."""
 
     file: str
     meaning: str
     columns: tuple[Column, ...]
+    inference: Inference | None = None
 
     @property
     def schema(self) -> pa.Schema:
         fields = [pa.field(column.name, column.type, metadata={"meaning": column.meaning}) for column in self.columns]
-        return pa.schema(fields, metadata={"meaning": self.meaning, "format_version": str(FORMAT_VERSION)})
+        inference = self.inference.metadata() if self.inference is not None else {}
+        return pa.schema(fields, metadata={"meaning": self.meaning, "format_version": str(FORMAT_VERSION), **inference})
 
-    def write(self, path: Path, frame: pd.DataFrame, note: str | None = None, weights: str | None = None) -> None:
+    def write(
+        self,
+        path: Path,
+        frame: pd.DataFrame,
+        note: str | None = None,
+        weights: str | None = None,
+        inference: Inference | None = None,
+    ) -> None:
         """Write exactly this table's columns, atomically. Raises KeyError when one is missing.
 
         Kept in the file's metadata: note, what a reader must know of this file, such as why it has no rows; weights, the content
-        hash of the SAE weights that the table describes.
+        hash of the SAE weights that the table describes; inference, what this file's statistics are about, where that is known
+        better than the table declares it.
         """
         arrays = pa.Table.from_pandas(
             frame[[column.name for column in self.columns]], schema=self.schema, preserve_index=False
         )
-        said = {b"note": note, b"weights": weights}
+        said: dict[bytes, str | None] = {b"note": note, b"weights": weights}
+        if inference is not None:
+            said |= {key.encode(): text for key, text in inference.metadata().items()}
         metadata = {**self.schema.metadata, **{key: text.encode() for key, text in said.items() if text}}
         with atomic_path(path) as temporary:
             pq.write_table(arrays.replace_schema_metadata(metadata), temporary, compression="zstd")
@@ -65,6 +97,11 @@ class Table:
     def weights(self, path: Path) -> str | None:
         """The content hash of the SAE weights that the table describes; None where it names none."""
         return self._said(path, b"weights")
+
+    def inference_of(self, path: Path) -> Inference | None:
+        """What the file says that its statistics are about; None where it says nothing."""
+        unit, n, null = (self._said(path, key) for key in (b"unit_of_inference", b"n", b"null"))
+        return Inference(unit, n, null) if unit and n and null else None
 
     def _said(self, path: Path, key: bytes) -> str | None:
         try:
@@ -103,6 +140,17 @@ CELLS = Table(
     ),
 )
 
+OVER_CELLS = Inference(
+    "one held-out cell, all cells taken as independent",
+    "n_cells of the type and n_rest others",
+    "cells of the type and other cells do not differ (AUROC 0.5; Mann-Whitney)",
+)
+RECONSTRUCTION = Inference(
+    "none: these numbers describe, nothing is tested",
+    "held-out gene tokens, which are no replicates of each other",
+    "none; FVU 1 is what the mean activation alone would miss",
+)  # of metrics.json
+
 FEATURES = Table(
     "features.parquet",
     "One row per SAE feature of a layer; gene tokens of all cells unless said otherwise.",
@@ -124,6 +172,7 @@ FEATURES = Table(
         Column("best_cell_type_auroc", _f64, "held-out AUROC of that cell type"),
         Column("best_cell_type_q_value", _f64, "q-value of that test"),
     ),
+    OVER_CELLS,
 )
 
 FEATURE_GENES = Table(
@@ -195,6 +244,7 @@ FEATURE_CELL_TYPES = Table(
         Column("q_value", _f64, "Benjamini-Hochberg over every feature x cell type test of the layer"),
         *_BASIS,
     ),
+    OVER_CELLS,
 )
 
 CELL_TYPE_BASELINES = Table(
@@ -212,6 +262,7 @@ CELL_TYPE_BASELINES = Table(
         Column("n_cells", _i64, "held-out cells of the type"),
         *_BASIS,
     ),
+    OVER_CELLS,
 )
 
 FEATURE_TERMS = Table(
@@ -230,6 +281,11 @@ FEATURE_TERMS = Table(
         Column("q_value", _f64, "Benjamini-Hochberg over every test made, overlapping or not"),
         Column("genes", _str, "shared gene symbols, comma-separated"),
     ),
+    Inference(
+        "one gene of the background",
+        "n_top genes of the feature among n_background",
+        "the feature's genes are drawn at random from the background (hypergeometric)",
+    ),
 )
 
 ANNOTATION_NULLS = Table(
@@ -243,6 +299,11 @@ ANNOTATION_NULLS = Table(
         Column("share", _f64, "n_annotated / n_units"),
         Column("n_tests", _i64, "tests made"),
         Column("n_terms", _i64, "distinct terms found"),
+    ),
+    Inference(
+        "one unit (feature, raw neuron) with a gene to test",
+        "n_units in each row",
+        "the rows of shuffled genes: the same procedure with the genes' names dealt out anew",
     ),
 )
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from sae_genomics.artifacts import CELL_TYPE_BASELINES, FEATURE_CELL_TYPES
+from sae_genomics.artifacts import CELL_TYPE_BASELINES, FEATURE_CELL_TYPES, OVER_CELLS, Inference
 from sae_genomics.associations.by_group import Side, TypeTests, compare_by_group, constant_types
 from sae_genomics.associations.cell_sample import CellSample
 from sae_genomics.associations.column_store import ColumnStore
@@ -99,6 +99,26 @@ def _basis(sample: CellSample, side: Side | None) -> Basis:
     untested = np.full(n_types, None, dtype=object)
     untested[few] = "fewer than 2 held-out cells of the type, or of others"
     return Basis(np.full(n_types, CELLS, dtype=object), None, untested)
+
+
+def inference(tests: UnitTests, group_key: str | None) -> Inference:
+    """What the statistics of these tests are about, with n filled in. group_key: obs column of the groups."""
+    size, basis = heldout_sizes(tests.sample), tests.basis
+    if basis.n_groups is None:
+        return Inference(
+            OVER_CELLS.unit, f"{size.sum():,} held-out cells: n_cells of the type, the rest others", OVER_CELLS.null
+        )
+    null = {
+        GROUPS: "within every group the type's cells and others do not differ (mean AUROC 0.5; t-test over groups)",
+        GROUP_MEANS: "groups with the type and groups without it do not differ (AUROC 0.5; Mann-Whitney over groups)",
+    }
+    low, high = basis.n_groups.min(), basis.n_groups.max()
+    n = f"{low}" if low == high else f"{low} to {high}"
+    return Inference(
+        f"one held-out group of cells ({group_key})",
+        f"{n} groups per type (n_groups), {size.sum():,} cells",
+        "; ".join(null[unit] for unit in null if unit in basis.unit),
+    )
 
 
 def heldout_sizes(sample: CellSample) -> npt.NDArray[np.int64]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import csr_matrix
 
+from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_CELL_TYPES, FEATURE_TERMS, FEATURES, Inference
 from sae_genomics.atomic import atomic_path
 from sae_genomics.report.cells import CellSample, top_cells
 from sae_genomics.report.collect import LayerResults
@@ -102,6 +103,7 @@ class Dashboard:
         self._gene_symbol: dict[int, int] = {}
         self._term_collection: dict[int, int] = {}
         self._type_groups: dict[str, int] = {}
+        self._inference: dict[str, Inference] = {}
         self._columns: dict[str, list[npt.NDArray[Any]]] = {}
         self._ragged = {name: _Ragged() for name in ("genes", "types", "terms")}
         self._overlaps = _Ragged()
@@ -123,6 +125,7 @@ class Dashboard:
             self._add_types(results.cell_types, places)
             self._add_terms(results.terms, places)
             self._add_cells(results, table, activations)
+            self._inference = {**results.inference, **self._inference}
         except Exception:
             self._take_back()
             raise
@@ -305,6 +308,11 @@ class Dashboard:
             "gene_symbol": symbols,
             "types": self._types.texts,
             "type_groups": [self._type_groups.get(name) for name in self._types.texts] if self._type_groups else None,
+            "inference": {
+                Path(table.file).stem: self._inference[table.file].line()
+                for table in (FEATURES, FEATURE_CELL_TYPES, FEATURE_TERMS, ANNOTATION_NULLS)
+                if table.file in self._inference
+            },
             "terms": [text.split("\t", 1)[1] for text in self._terms.texts],
             "term_collection": [self._collections.texts[place] for place in self._collection_places()],
             "cells": {

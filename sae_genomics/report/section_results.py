@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from sae_genomics.report import groups, nothing_heldout
+from sae_genomics.artifacts import ANNOTATION_NULLS, CELL_TYPE_BASELINES, FEATURE_TERMS, FEATURES, RECONSTRUCTION
+from sae_genomics.report import groups, inference, nothing_heldout
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.findings import FEW_CELLS
 from sae_genomics.report.markdown import (
@@ -106,7 +107,7 @@ def _reconstruction(known: list[LayerSummary]) -> list[str]:
         "Features",
         "Held-out tokens",
     )
-    return [*parts, table(header, rows, right=range(len(header)))]
+    return [*parts, table(header, rows, right=range(len(header))), inference.written(RECONSTRUCTION)]
 
 
 def annotation(contents: Contents) -> str:
@@ -150,6 +151,7 @@ def annotation(contents: Contents) -> str:
         "Gene sets found (by neurons)",
     )  # fmt: skip
     parts.append(table(header, rows, right=(0, 1, 2, 3, 4, 5, 6)))
+    parts.append(inference.line(contents.layers, ANNOTATION_NULLS))
     parts.append(
         _figure(contents, "annotation", "Share of annotated features by layer, against shuffled genes and raw neurons")
     )
@@ -187,6 +189,7 @@ def cell_types(contents: Contents) -> str:
     )
     parts.append(groups.how_measured(contents.prepared.plan or {}))
     parts.append(_types_table(contents.wide, contents.dashboard))
+    parts.append(inference.line(contents.layers, CELL_TYPE_BASELINES))
     parts.append(_untested(contents))
     parts.append(
         _figure(contents, "cell_types", "Held-out AUROC of the best feature, gene and raw neuron of each cell type")
@@ -198,6 +201,7 @@ def cell_types(contents: Contents) -> str:
         if each.baselines is not None:
             body = _layer_types(each, contents.dashboard)
             if body:
+                body += f"\n\n{inference.line([each], CELL_TYPE_BASELINES)}"
                 parts.append(details(f"Layer {each.layer}, every cell type", body))
     return "\n\n".join(part for part in parts if part)
 
@@ -313,7 +317,11 @@ def best_features(contents: Contents) -> str:
         parts.append(_figure(contents, "embedding", "Best features of the deepest layer on the embedding of the cells"))
     for place, each in enumerate(known):
         assert each.best is not None
-        body = _features_table(each.best, each.layer, contents.dashboard)
+        said = [
+            inference.line([each], FEATURES, "Cell types"),
+            inference.line([each], FEATURE_TERMS, "Gene sets"),
+        ]
+        body = "\n\n".join([_features_table(each.best, each.layer, contents.dashboard), *filter(None, said)])
         title, text = f"Layer {each.layer}", _layer_words(each)
         parts.append(f"### {title}\n\n{text}\n\n{body}" if place == 0 else details(f"{title}: {text}", body))
     return "\n\n".join(parts)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sae_genomics.artifacts import Inference
 from sae_genomics.report.collect import LayerResults
 
 RATE_EDGES = np.arange(-6.0, 0.01, 0.25)  # log10 of firing rates
@@ -61,6 +62,7 @@ class LayerSummary:
     baselines: cell_type_baselines with q_value (features); low and high are its 95 % interval of auroc.
     nothing_tested: why no gene set could be tested; None where some were, or where the stage is not done.
     rates: features per bin of RATE_EDGES by firing rate; n_silent: those that never fire.
+    inference: see LayerResults.
     """
 
     layer: int
@@ -72,11 +74,13 @@ class LayerSummary:
     nothing_tested: str | None = None
     baselines: pd.DataFrame | None = None
     best: pd.DataFrame | None = None
+    inference: dict[str, Inference] = field(default_factory=dict)
 
 
 def summarise(results: LayerResults, fdr: float, n_best: int) -> LayerSummary:
     """The layer's summary from what there is of its results."""
     found = LayerSummary(results.layer, results.metrics or {}, nothing_tested=results.nothing_tested)
+    found.inference = results.inference
     if results.nulls is not None:
         found.annotation = annotation(results.nulls)
     if results.features is not None:

@@ -186,6 +186,16 @@ def test_a_disease_of_few_donors_is_not_found_by_counting_cells(tmp_path):
     assert (without["q_value"] < FDR).mean() > 0.5
 
 
+def test_the_files_say_how_many_cells_are_counted_without_the_key(make_run):
+    run = make_run()
+    run_task(run, 0)
+    n = artifacts.CELLS.read(run.cells_file)["heldout"].sum()
+    for table in (artifacts.FEATURES, artifacts.FEATURE_CELL_TYPES, artifacts.CELL_TYPE_BASELINES):
+        said = table.inference_of(run.layer_results(1) / table.file)
+        assert said.unit == "one held-out cell, all cells taken as independent"
+        assert said.n.startswith(f"{n} held-out cells")
+
+
 def test_too_few_groups_give_no_p_and_the_reason(tmp_path):
     cells, values = donors_without_signal(0, n_donors=4)
     table = feature_cell_types(compared(cells, values, tmp_path))
@@ -225,6 +235,11 @@ def test_the_whole_stage_counts_groups(make_run):
     for table in (tests, baselines):
         assert set(table["unit_of_inference"]) == {"groups"}
         assert table["n_groups"].notna().all()
+    for table in (artifacts.FEATURES, artifacts.FEATURE_CELL_TYPES, artifacts.CELL_TYPE_BASELINES):
+        said = table.inference_of(run.layer_results(1) / table.file)
+        assert said.unit == "one held-out group of cells (donor)"
+        assert said.n.endswith(f"groups per type (n_groups), {cells['heldout'].sum()} cells")
+        assert "t-test over groups" in said.null
     genes = baselines[baselines["kind"] == "gene"]
     assert (genes["auroc"] > 0.9).all()  # planted
     assert (genes["auroc_low"] > 0.5).all()

@@ -118,7 +118,7 @@ def test_top_cells_are_those_of_a_plain_sort(n_cells: int, d_sae: int, n_kept: i
 def test_best_over_layers_is_chosen_on_training_cells() -> None:
     def layer(number: int, train: float, heldout: float) -> LayerSummary:
         rows = pd.DataFrame([{"cell_type": "B", "kind": "feature", "unit": number, "name": str(number), "auroc_train": train,
-                              "auroc": heldout, "n_cells": 30}])  # fmt: skip
+                              "auroc": heldout, "auroc_low": heldout - 0.1, "auroc_high": 1.0, "n_cells": 30}])  # fmt: skip
         return LayerSummary(number, baselines=with_certainty(rows, None))
 
     best = best_over_layers([layer(0, 0.90, 0.99), layer(1, 0.95, 0.80), layer(2, 0.95, 0.97)])
