@@ -25,28 +25,60 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Inference:
+    """What a table's statistics are about, in words that follow `unit of inference:`, `n:` and `null:`."""
+
+    unit: str
+    """what counts once"""
+    n: str
+    """how many there are, or the columns that say so"""
+    null: str
+    """what the statistics are compared with"""
+
+    def line(self) -> str:
+        """One line for a reader."""
+        return f"Unit of inference: {self.unit}; n: {self.n}; null: {self.null}."
+
+    def metadata(self) -> dict[str, str]:
+        """The keys that a Parquet file carries."""
+        return {"unit_of_inference": self.unit, "n": self.n, "null": self.null}
+
+
+@dataclass(frozen=True)
 class Table:
-    """A Parquet file's columns. `file` is its name within its folder."""
+    """A Parquet file's columns. `file` is its name within its folder. inference: named by every table that holds a statistic."""
 
     file: str
     meaning: str
     columns: tuple[Column, ...]
+    inference: Inference | None = None
 
     @property
     def schema(self) -> pa.Schema:
         fields = [pa.field(column.name, column.type, metadata={"meaning": column.meaning}) for column in self.columns]
-        return pa.schema(fields, metadata={"meaning": self.meaning, "format_version": str(FORMAT_VERSION)})
+        inference = self.inference.metadata() if self.inference is not None else {}
+        return pa.schema(fields, metadata={"meaning": self.meaning, "format_version": str(FORMAT_VERSION), **inference})
 
-    def write(self, path: Path, frame: pd.DataFrame, note: str | None = None, weights: str | None = None) -> None:
+    def write(
+        self,
+        path: Path,
+        frame: pd.DataFrame,
+        note: str | None = None,
+        weights: str | None = None,
+        inference: Inference | None = None,
+    ) -> None:
         """Write exactly this table's columns, atomically. Raises KeyError when one is missing.
 
         Kept in the file's metadata: note, what a reader must know of this file, such as why it has no rows; weights, the content
-        hash of the SAE weights that the table describes.
+        hash of the SAE weights that the table describes; inference, what this file's statistics are about, where that is known
+        better than the table declares it.
         """
         arrays = pa.Table.from_pandas(
             frame[[column.name for column in self.columns]], schema=self.schema, preserve_index=False
         )
-        said = {b"note": note, b"weights": weights}
+        said: dict[bytes, str | None] = {b"note": note, b"weights": weights}
+        if inference is not None:
+            said |= {key.encode(): text for key, text in inference.metadata().items()}
         metadata = {**self.schema.metadata, **{key: text.encode() for key, text in said.items() if text}}
         with atomic_path(path) as temporary:
             pq.write_table(arrays.replace_schema_metadata(metadata), temporary, compression="zstd")
@@ -65,6 +97,11 @@ class Table:
     def weights(self, path: Path) -> str | None:
         """The content hash of the SAE weights that the table describes; None where it names none."""
         return self._said(path, b"weights")
+
+    def inference_of(self, path: Path) -> Inference | None:
+        """What the file says that its statistics are about; None where it says nothing."""
+        unit, n, null = (self._said(path, key) for key in (b"unit_of_inference", b"n", b"null"))
+        return Inference(unit, n, null) if unit and n and null else None
 
     def _said(self, path: Path, key: bytes) -> str | None:
         try:
@@ -97,10 +134,22 @@ CELLS = Table(
         Column("cell_id", _str, "obs index"),
         Column("heldout", _bool, "no SAE is trained on it"),
         Column("cell_type", _str, "annotation; null without data.cell_type_key"),
+        Column("group", _str, "donor, sample or batch, kept whole by the split; null without data.group_key"),
         Column("n_counts", _f64, "sum of counts over matched genes"),
         Column("n_genes", _i32, "matched genes with a count above zero"),
     ),
 )
+
+OVER_CELLS = Inference(
+    "one held-out cell, all cells taken as independent",
+    "n_cells of the type and n_rest others",
+    "cells of the type and other cells do not differ (AUROC 0.5; Mann-Whitney)",
+)
+RECONSTRUCTION = Inference(
+    "none: these numbers describe, nothing is tested",
+    "held-out gene tokens, which are no replicates of each other",
+    "none; FVU 1 is what the mean activation alone would miss",
+)  # of metrics.json
 
 FEATURES = Table(
     "features.parquet",
@@ -123,6 +172,7 @@ FEATURES = Table(
         Column("best_cell_type_auroc", _f64, "held-out AUROC of that cell type"),
         Column("best_cell_type_q_value", _f64, "q-value of that test"),
     ),
+    OVER_CELLS,
 )
 
 FEATURE_GENES = Table(
@@ -167,6 +217,18 @@ GENE_TOKENS = Table(
 # Whose top genes stand beside those of the features: name in validation.baselines -> its table.
 BASELINE_GENES: dict[str, Table] = {"neurons": NEURON_GENES}
 
+# Of both tables on cell types: what a row's AUROC, interval and p rest on.
+_BASIS = (
+    Column("n_groups", _i64, "held-out groups that count, each once; null without data.group_key"),
+    Column(
+        "unit_of_inference",
+        _str,
+        "cells | groups (each group one AUROC of its own cells) | group means (each group one mean: the type is all or none of a "
+        "group's cells)",
+    ),
+    Column("untested", _str, "why there is no p_value; null where there is one"),
+)
+
 FEATURE_CELL_TYPES = Table(
     "feature_cell_types.parquet",
     "Each feature's maximum activation a cell against each annotated cell type, on held-out cells.",
@@ -175,16 +237,28 @@ FEATURE_CELL_TYPES = Table(
         Column("cell_type", _str, "annotation"),
         Column("n_cells", _i64, "held-out cells of the type"),
         Column("n_rest", _i64, "other held-out cells"),
-        Column("mean_in", _f64, "mean of the cells' maximum activation within the type"),
-        Column("mean_out", _f64, "and outside it"),
-        Column("auroc", _f64, "area under the ROC curve, held-out cells; ties count half"),
-        Column("auroc_train", _f64, "the same on training cells: what to choose features by"),
-        Column("effect_size", _f64, "Hedges' g of the cells' maximum activation, held-out"),
         Column(
-            "p_value", _f64, "two-sided Mann-Whitney U; exact without ties in small groups, else tie-corrected normal"
+            "mean_in", _f64, "mean of the cells' maximum activation within the type; with groups the mean of theirs"
+        ),
+        Column("mean_out", _f64, "and outside it"),
+        Column(
+            "auroc", _f64, "area under the ROC curve, held-out cells; ties count half; with groups the mean of theirs"
+        ),
+        Column("auroc_low", _f64, "lower end of its 95 % interval, over what unit_of_inference says"),
+        Column("auroc_high", _f64, "upper end"),
+        Column("auroc_train", _f64, "the same on training cells: what to choose features by"),
+        Column(
+            "effect_size", _f64, "Hedges' g of the cells' maximum activation, held-out; with groups the mean of theirs"
+        ),
+        Column(
+            "p_value",
+            _f64,
+            "two-sided; over cells and over group means Mann-Whitney U, over groups a one-sample t-test of their AUROCs against 1/2",
         ),
         Column("q_value", _f64, "Benjamini-Hochberg over every feature x cell type test of the layer"),
+        *_BASIS,
     ),
+    OVER_CELLS,
 )
 
 CELL_TYPE_BASELINES = Table(
@@ -197,8 +271,12 @@ CELL_TYPE_BASELINES = Table(
         Column("name", _str, "gene_symbol, or the unit's number as text"),
         Column("auroc_train", _f64, "on training cells"),
         Column("auroc", _f64, "on held-out cells"),
+        Column("auroc_low", _f64, "lower end of its 95 % interval, over what unit_of_inference says"),
+        Column("auroc_high", _f64, "upper end"),
         Column("n_cells", _i64, "held-out cells of the type"),
+        *_BASIS,
     ),
+    OVER_CELLS,
 )
 
 FEATURE_TERMS = Table(
@@ -216,6 +294,11 @@ FEATURE_TERMS = Table(
         Column("p_value", _f64, "exact one-sided hypergeometric"),
         Column("q_value", _f64, "Benjamini-Hochberg over every test made, overlapping or not"),
         Column("genes", _str, "shared gene symbols, comma-separated"),
+    ),
+    Inference(
+        "one gene of the background",
+        "n_top genes of the feature among n_background",
+        "the feature's genes are drawn at random from the background (hypergeometric)",
     ),
 )
 
@@ -237,6 +320,11 @@ ANNOTATION_NULLS = Table(
         Column("n_tests", _i64, "tests made"),
         Column("n_terms", _i64, "different terms found"),
         Column("terms_per_100_units", _f64, "100 x n_terms / n_units; null without units"),
+    ),
+    Inference(
+        "one unit (feature, raw neuron) with a gene to test",
+        "n_units in each row",
+        "the rows of shuffled genes: the same procedure with the genes' names dealt out anew",
     ),
 )
 

@@ -78,6 +78,9 @@ class DataConfig(Section):
     cell_type_key: str | None = Field(
         None, description="obs column of annotations; default: cell_type where there is one"
     )
+    group_key: str | None = Field(
+        None, description="obs column of what cells have in common: donor, sample or batch; kept whole by the split"
+    )
     max_cells: int | None = Field(None, ge=1, description="a random subset of this many cells")
     heldout_fraction: float = Field(0.2, ge=0.0, lt=1.0, description="share of cells that no SAE is trained on")
 

@@ -133,7 +133,7 @@ _WORK: tuple[Stage, ...] = (
     Stage(
         name="prepare", number=1, unit="run", needs=(), reads=(), root="results",
         keys=("run.seed", "data", "model.family", "activations.cells_per_shard", "activations.tokens_per_cell"),
-        function="sae_genomics.data.prepare:run_task", files=_prepare_files, side_files=frozenset({"plan.json"}),
+        function="sae_genomics.data.prepare:run_task", files=_prepare_files, side_files=frozenset({"plan.json"}), version=2,
     ),
     Stage(
         name="extract", number=2, unit="shard", needs=("prepare",), reads=("prepare",), root="checkpoints",

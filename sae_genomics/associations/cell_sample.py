@@ -21,6 +21,7 @@ class CellSample:
     group: int64 [n], place in `types`.
     n_train: how many are training cells.
     row: int64 [cells of the run], place in this sample; -1 for cells outside.
+    donor: int64 [n], number of the cell's donor, sample or batch (`data.group_key`); None without the key.
     """
 
     types: list[str]
@@ -28,6 +29,7 @@ class CellSample:
     group: npt.NDArray[np.int64]
     n_train: int
     row: npt.NDArray[np.int64]
+    donor: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.cell)
@@ -58,7 +60,13 @@ def sample_cells(cells: pd.DataFrame, max_cells: int, seed: int) -> CellSample:
     cell = np.concatenate(chosen)
     row = np.full(len(cells), -1, dtype=np.int64)
     row[cell] = np.arange(len(cell))
-    return CellSample([str(name) for name in types], cell, groups[cell], len(chosen[0]), row)
+    return CellSample([str(name) for name in types], cell, groups[cell], len(chosen[0]), row, _donors(cells, cell))
+
+
+def _donors(cells: pd.DataFrame, cell: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+    if "group" not in cells or cells["group"].isna().all():
+        return None
+    return np.unique(cells["group"].to_numpy(object)[cell].astype(str), return_inverse=True)[1].astype(np.int64)
 
 
 def _stratified(

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import sparse
 
-from sae_genomics.artifacts import CELL_TYPE_BASELINES, FEATURE_CELL_TYPES
+from sae_genomics.artifacts import CELL_TYPE_BASELINES, FEATURE_CELL_TYPES, OVER_CELLS, Inference
+from sae_genomics.associations.by_group import Side, TypeTests, compare_by_group, constant_types
 from sae_genomics.associations.cell_sample import CellSample
 from sae_genomics.associations.column_store import ColumnStore
-from sae_genomics.associations.mann_whitney import GroupTests, group_tests
+from sae_genomics.associations.intervals import auroc_interval
+from sae_genomics.associations.mann_whitney import group_tests
 from sae_genomics.associations.multiple_testing import benjamini_hochberg
+
+CELLS, GROUPS, GROUP_MEANS = "cells", "groups", "group means"  # units of inference
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What the numbers of each type rest on, by the annotation alone; one entry per type.
+
+    unit: CELLS; GROUPS, each group one AUROC; or GROUP_MEANS, each group one mean.
+    n_groups: held-out groups that could be used; None where cells are the unit.
+    untested: why there is no p-value; None where there is one.
+    """
+
+    unit: npt.NDArray[np.object_]
+    n_groups: npt.NDArray[np.int64] | None
+    untested: npt.NDArray[np.object_]
+
+    def columns(self) -> dict[str, object]:
+        """Columns of both tables, one row per type."""
+        n_groups = pd.array([pd.NA] * len(self.unit) if self.n_groups is None else self.n_groups, dtype="Int64")
+        return {"n_groups": n_groups, "unit_of_inference": self.unit, "untested": self.untested}
 
 
 @dataclass(frozen=True)
@@ -20,35 +44,99 @@ class UnitTests:
     """Tests of every unit against every type. heldout: [units, types]; auroc_train: float64 [units, types]."""
 
     sample: CellSample
-    heldout: GroupTests
+    heldout: TypeTests
     auroc_train: npt.NDArray[np.float64]
+    basis: Basis
 
 
 def compare_units(store: ColumnStore, sample: CellSample) -> UnitTests:
-    """Every column of the store against every type.
+    """Every column of the store against every type: over cells, or over groups where the sample has them.
 
     store: [cells of the sample, units]; implicit zeros below every stored value.
     """
     heldout, train = [], []
-    n_types = len(sample.types)
+    sides = _sides(sample)
     for _, rows in store.columns():
-        train.append(group_tests(rows[: sample.n_train].tocsc(), sample.group[: sample.n_train], n_types).auroc)
-        heldout.append(group_tests(rows[sample.n_train :].tocsc(), sample.group[sample.n_train :], n_types))
-    names = ("auroc", "p_value", "mean_in", "mean_out", "effect_size")
-    joined = GroupTests(*(np.concatenate([getattr(part, name) for part in heldout]) for name in names))
-    return UnitTests(sample, joined, np.concatenate(train))
+        first, last = rows[: sample.n_train], rows[sample.n_train :]
+        over_cells = group_tests(first.tocsc(), sample.group[: sample.n_train], len(sample.types)).auroc
+        if sides is None:
+            train.append(over_cells)
+            heldout.append(_over_cells(last, sample))
+        else:
+            by_group = compare_by_group(first, sides[0]).auroc
+            train.append(np.where(np.isnan(by_group), over_cells, by_group))
+            heldout.append(compare_by_group(last, sides[1]))
+    joined = TypeTests(*(np.concatenate([getattr(part, each.name) for part in heldout]) for each in fields(TypeTests)))
+    return UnitTests(sample, joined, np.concatenate(train), _basis(sample, None if sides is None else sides[1]))
+
+
+def _sides(sample: CellSample) -> tuple[Side, Side] | None:
+    """Training and held-out cells by group; None without groups."""
+    if sample.donor is None:
+        return None
+    constant = constant_types(sample.group, sample.donor, len(sample.types))
+    cut = sample.n_train
+    return (
+        Side(sample.group[:cut], sample.donor[:cut], constant),
+        Side(sample.group[cut:], sample.donor[cut:], constant),
+    )
+
+
+def _over_cells(rows: sparse.csr_matrix, sample: CellSample) -> TypeTests:
+    found = group_tests(rows.tocsc(), sample.group[sample.n_train :], len(sample.types))
+    size = heldout_sizes(sample)
+    low, high = auroc_interval(found.auroc, size, size.sum() - size)
+    return TypeTests(found.auroc, low, high, found.p_value, found.mean_in, found.mean_out, found.effect_size)
+
+
+def _basis(sample: CellSample, side: Side | None) -> Basis:
+    n_types = len(sample.types)
+    if side is not None:
+        unit = np.where(side.constant, GROUP_MEANS, GROUPS).astype(object)
+        return Basis(unit, side.n_groups(), np.array(side.untested(), dtype=object))
+    size = heldout_sizes(sample)
+    few = (size < 2) | (size.sum() - size < 2)
+    untested = np.full(n_types, None, dtype=object)
+    untested[few] = "fewer than 2 held-out cells of the type, or of others"
+    return Basis(np.full(n_types, CELLS, dtype=object), None, untested)
+
+
+def inference(tests: UnitTests, group_key: str | None) -> Inference:
+    """What the statistics of these tests are about, with n filled in. group_key: obs column of the groups."""
+    size, basis = heldout_sizes(tests.sample), tests.basis
+    if basis.n_groups is None:
+        return Inference(
+            OVER_CELLS.unit, f"{size.sum():,} held-out cells: n_cells of the type, the rest others", OVER_CELLS.null
+        )
+    null = {
+        GROUPS: "within every group the type's cells and others do not differ (mean AUROC 0.5; t-test over groups)",
+        GROUP_MEANS: "groups with the type and groups without it do not differ (AUROC 0.5; Mann-Whitney over groups)",
+    }
+    low, high = basis.n_groups.min(), basis.n_groups.max()
+    n = f"{low}" if low == high else f"{low} to {high}"
+    return Inference(
+        f"one held-out group of cells ({group_key})",
+        f"{n} groups per type (n_groups), {size.sum():,} cells",
+        "; ".join(null[unit] for unit in null if unit in basis.unit),
+    )
+
+
+def heldout_sizes(sample: CellSample) -> npt.NDArray[np.int64]:
+    """Held-out cells of each type: int64 [types]."""
+    return np.bincount(sample.group[sample.n_train :], minlength=len(sample.types))
 
 
 def feature_cell_types(tests: UnitTests) -> pd.DataFrame:
     """The rows of feature_cell_types.parquet, by feature, then type.
 
-    A type with fewer than two held-out cells, inside or outside it, keeps its row with NaN: no test was made, and it
-    does not count among the tests of the q-values.
+    A type with too few held-out cells, or groups, keeps its row with NaN: no test was made, and it does not count among the
+    tests of the q-values. `untested` says why.
     """
     sample, heldout = tests.sample, tests.heldout
     n_features, n_types = tests.auroc_train.shape
-    size = np.bincount(sample.group[sample.n_train :], minlength=n_types)
+    size = heldout_sizes(sample)
     p = heldout.p_value.ravel()
+    basis = pd.DataFrame(tests.basis.columns())
     return pd.DataFrame(
         {
             "feature": np.repeat(np.arange(n_features, dtype=np.int32), n_types),
@@ -58,12 +146,14 @@ def feature_cell_types(tests: UnitTests) -> pd.DataFrame:
             "mean_in": heldout.mean_in.ravel(),
             "mean_out": heldout.mean_out.ravel(),
             "auroc": heldout.auroc.ravel(),
+            "auroc_low": heldout.auroc_low.ravel(),
+            "auroc_high": heldout.auroc_high.ravel(),
             "auroc_train": tests.auroc_train.ravel(),
             "effect_size": heldout.effect_size.ravel(),
             "p_value": p,
             "q_value": benjamini_hochberg(p),
         }
-    )
+    ).join(basis.iloc[np.tile(np.arange(n_types), n_features)].reset_index(drop=True))
 
 
 def best_types(tests: UnitTests, q_value: npt.NDArray[np.float64]) -> pd.DataFrame:
@@ -98,7 +188,6 @@ def best_units(
         return empty_baselines()
     best = train.argmax(axis=0)
     types = np.arange(train.shape[1])
-    size = np.bincount(tests.sample.group[tests.sample.n_train :], minlength=len(types))
     frame = pd.DataFrame(
         {
             "cell_type": np.array(tests.sample.types, dtype=object),
@@ -107,7 +196,10 @@ def best_units(
             "name": names[best],
             "auroc_train": train[best, types],
             "auroc": tests.heldout.auroc[best, types],
-            "n_cells": size,
+            "auroc_low": tests.heldout.auroc_low[best, types],
+            "auroc_high": tests.heldout.auroc_high[best, types],
+            "n_cells": heldout_sizes(tests.sample),
+            **tests.basis.columns(),
         }
     )
     return frame[np.isfinite(train[best, types])].reset_index(drop=True)

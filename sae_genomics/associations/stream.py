@@ -68,7 +68,7 @@ def read_slots(run: Run) -> Slots:
 
 def read_cells(run: Run) -> pd.DataFrame:
     """What the stage needs of cells.parquet, row i = i-th cell in shard order. Raises DamagedArtifact."""
-    return CELLS.read(run.cells_file, ["cell", "heldout", "cell_type", "n_counts"])
+    return CELLS.read(run.cells_file, ["cell", "heldout", "cell_type", "group", "n_counts"])
 
 
 def layer_blocks(

@@ -26,6 +26,7 @@ from sae_genomics.associations.cell_types import (
     empty_baselines,
     empty_cell_types,
     feature_cell_types,
+    inference,
 )
 from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.gene_ranking import RankedGenes, rank_genes
@@ -203,12 +204,17 @@ def _write_tables(run: Run, layer: int, done: LayerPass, folder: Path) -> pd.Dat
     artifacts.GENE_TOKENS.write(folder / "gene_tokens.parquet", done.gene_tokens.table(slots), weights=weights)
     stop_point()
     tests = compare_units(done.feature_cells, done.sample) if len(done.sample) else None
+    said = inference(tests, run.config.data.group_key) if tests else None
     cell_types = feature_cell_types(tests) if tests else empty_cell_types()
-    artifacts.FEATURE_CELL_TYPES.write(folder / "feature_cell_types.parquet", cell_types, weights=weights)
+    artifacts.FEATURE_CELL_TYPES.write(
+        folder / "feature_cell_types.parquet", cell_types, weights=weights, inference=said
+    )
     baselines = _baselines(run, done, tests) if tests else empty_baselines()
-    artifacts.CELL_TYPE_BASELINES.write(folder / "cell_type_baselines.parquet", baselines, weights=weights)
+    artifacts.CELL_TYPE_BASELINES.write(
+        folder / "cell_type_baselines.parquet", baselines, weights=weights, inference=said
+    )
     features = _features(done, ranked, tests, cell_types)
-    artifacts.FEATURES.write(folder / "features.parquet", features, weights=weights)
+    artifacts.FEATURES.write(folder / "features.parquet", features, weights=weights, inference=said)
     return features
 
 

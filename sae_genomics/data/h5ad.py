@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -109,7 +110,9 @@ class CellTable:
         """
         if key not in self.obs_columns:
             columns = ", ".join(self.obs_columns[:40]) or "none"
-            raise UserError(f"{setting}: {self.path} has no obs column {key!r}; there are: {columns}")
+            near = difflib.get_close_matches(key, self.obs_columns, n=3)
+            meant = f"did you mean {' or '.join(near)}? " if near else ""
+            raise UserError(f"{setting}: {self.path} has no obs column {key!r}; {meant}there are: {columns}")
         values = _column(self._file, "obs", key)
         if isinstance(values, pd.Categorical):
             return values.rename_categories([str(category) for category in values.categories])

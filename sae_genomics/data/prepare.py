@@ -19,6 +19,7 @@ from sae_genomics.data import plan
 from sae_genomics.data.by_rows import record_file
 from sae_genomics.data.disk import bytes_under, check_disk, free_bytes, nearest_existing, size_text
 from sae_genomics.data.genes import match_genes
+from sae_genomics.data.groups import Groups, group_notes, read_groups
 from sae_genomics.data.h5ad import CellTable
 from sae_genomics.data.matrix import Rows, StoredMatrix
 from sae_genomics.data.read import PLAN_VERSION
@@ -53,7 +54,11 @@ def run_task(run: Run, task: int) -> None:
             table.column(run.config.model.drug_key, "model.drug_key")
         rows = choose_cells(table.n_cells, data.max_cells, run.config.run.seed)
         labels = None if cell_type_key is None else table.column(cell_type_key, "data.cell_type_key")[rows]
-        heldout = split_cells(len(rows), labels, data.heldout_fraction, run.config.run.seed)
+        groups = read_groups(data, table, rows, cell_type_key)
+        heldout = split_cells(
+            len(rows), labels, data.heldout_fraction, run.config.run.seed, None if groups is None else groups.name
+        )
+        notes += group_notes(groups, heldout, data, table.obs_columns)
         candidate_names(data.counts, table)  # faults of the file show before a model is downloaded
         check_model(run.pinned_model, run.config.paths.cache)
         words = vocabulary(run.pinned_model, run.config.paths.cache)
@@ -73,8 +78,10 @@ def run_task(run: Run, task: int) -> None:
             _check_room(run, work, estimates, tokens)
         notes = [*count_notes, *scan.candidate.match.notes, *notes, *_cell_notes(scan)]
         GENES.write(run.genes_file, _genes(scan))
-        _write_cells(run, table, rows, heldout, labels, scan)
+        _write_cells(run, table, rows, heldout, labels, groups, scan)
         content = _plan(run, table, scan, heldout, cell_type_key, tokens, estimates, notes)
+        if groups is not None:
+            content |= {"group_key": groups.key, **groups.numbers(heldout)}
         write_json(run.plan_file, content)
     _tell(content, work)
     _tell_sampling(run, tokens, work)
@@ -201,6 +208,7 @@ def _write_cells(
     rows: Rows,
     heldout: npt.NDArray[np.bool_],
     labels: npt.NDArray[np.object_] | pd.Categorical | None,
+    groups: Groups | None,
     scan: Scan,
 ) -> None:
     """cells.parquet, a part at a time: the names of an atlas's cells would not fit in memory."""
@@ -216,6 +224,7 @@ def _write_cells(
                     "cell_id": table.cell_ids(rows[some]),
                     "heldout": heldout[some],
                     "cell_type": None if labels is None else np.asarray(labels[some], dtype=object),
+                    "group": None if groups is None else np.asarray(groups.name[some], dtype=object),
                     "n_counts": scan.n_counts[some],
                     "n_genes": scan.n_genes[some],
                 }
@@ -278,6 +287,10 @@ def _tell(content: dict[str, Any], work: plan.Workload) -> None:
         f"prepare: {content['n_cells']:,} cells, {content['n_heldout']:,} of them held out; "
         f"{counts[content['counts']['kind']]} from {content['counts']['where']}"
     )
+    if "group_key" in content:
+        say(
+            f"prepare: {content['n_groups']:,} groups ({content['group_key']}), {content['n_heldout_groups']:,} of them held out whole"
+        )
     say(
         f"prepare: {content['n_genes_matched']:,} of {content['n_genes_input']:,} genes matched "
         f"({content['share_genes_matched']:.1%}), {content['share_counts_matched']:.1%} of the counts"

@@ -8,14 +8,25 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+_STARTS = 8
+_STEPS = 200
+_CANDIDATES = 256
+_SAME = 1e-12  # sums differ by less between machines
+
 
 def split_cells(
-    n_cells: int, labels: npt.ArrayLike | pd.Categorical | None, heldout_fraction: float, seed: int
+    n_cells: int,
+    labels: npt.ArrayLike | pd.Categorical | None,
+    heldout_fraction: float,
+    seed: int,
+    groups: npt.ArrayLike | pd.Categorical | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Held-out cells: bool [n_cells], True for held-out.
 
     labels: [n_cells], the annotation to stratify by, or None; missing values (NaN, None) count as one more label.
     heldout_fraction: share of cells held out, 0 (none) up to but not including 1.
+    groups: [n_cells], donors, samples or batches that are not to be cut, at least two of them; see `split_groups`. None: every
+        cell stands for itself.
 
     Systematic sampling: with the cells in random order within each label and the labels one after the other, every
     (1 / heldout_fraction)-th cell is held out, from a random start. Each label thus gives its share to within one cell,
@@ -29,6 +40,8 @@ def split_cells(
     group = np.zeros(n_cells, dtype=np.int64) if labels is None else _groups(labels)
     if len(group) != n_cells:
         raise ValueError(f"{len(group)} labels for {n_cells} cells")
+    if groups is not None:
+        return _by_groups(_groups(groups), group, heldout_fraction, generator)
     shuffled = shuffled[np.argsort(group[shuffled], kind="stable")]
     passed = np.floor(np.arange(n_cells + 1) * heldout_fraction + generator.random())
     heldout[shuffled[np.diff(passed) > 0]] = True
@@ -43,6 +56,84 @@ def split_cells(
     elif heldout.all():
         heldout[first[0]] = False
     return heldout
+
+
+def _by_groups(
+    owner: npt.NDArray[np.int64], label: npt.NDArray[np.int64], heldout_fraction: float, generator: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    n_groups, n_labels = int(owner.max()) + 1, int(label.max()) + 1
+    cells = np.bincount(owner * n_labels + label, minlength=n_groups * n_labels).reshape(n_groups, n_labels)
+    return split_groups(cells, heldout_fraction, generator)[owner]
+
+
+def split_groups(
+    cells: npt.NDArray[np.integer], heldout_fraction: float, generator: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """Which groups are held out, each of them whole: bool [groups], at least one True and one False.
+
+    cells: [groups, labels], cells of each label in each group, at least two groups.
+
+    With s_t the share of label t's cells that is held out, s that of all cells, and f the heldout_fraction, the choice makes
+
+        (s - f)^2 + mean over t of (s_t - f)^2
+
+    small. From each of a few random choices one group changes sides, or two change places, for as long as that helps; the best
+    end is taken. Of very many groups random ones are tried at each step.
+    """
+    n_groups = len(cells)
+    if n_groups < 2:
+        raise ValueError("one group cannot be held out whole and trained on")
+    totals = cells.sum(axis=0)
+    rows = np.column_stack([cells / totals / np.sqrt(len(totals)), cells.sum(axis=1) / totals.sum()])
+    target = heldout_fraction * rows.sum(axis=0)
+    sizes = cells.sum(axis=1)
+    best, least = np.zeros(n_groups, dtype=bool), np.inf
+    for _ in range(_STARTS):
+        order = generator.permutation(n_groups)
+        far = np.abs(np.cumsum(sizes[order])[:-1] - heldout_fraction * sizes.sum())
+        chosen = np.zeros(n_groups, dtype=bool)
+        chosen[order[: int(far.argmin()) + 1]] = True
+        cost = _improve(chosen, rows, target, generator)
+        if cost < least - _SAME:
+            best, least = chosen, cost
+    return best
+
+
+def _improve(
+    chosen: npt.NDArray[np.bool_],
+    rows: npt.NDArray[np.float64],
+    target: npt.NDArray[np.float64],
+    generator: np.random.Generator,
+) -> float:
+    """Change `chosen` while the squared distance of its rows' sum from the target falls; returns that distance."""
+    for _ in range(_STEPS):
+        inside, outside = _some(np.flatnonzero(chosen), generator), _some(np.flatnonzero(~chosen), generator)
+        missed = rows[chosen].sum(axis=0) - target
+        leaving = np.square(rows[inside]).sum(axis=1) - 2 * rows[inside] @ missed
+        coming = np.square(rows[outside]).sum(axis=1) + 2 * rows[outside] @ missed
+        # changes[i, j]: inside[i] leaves and outside[j] comes; the last row and column: nobody does
+        changes = np.zeros((len(inside) + 1, len(outside) + 1))
+        changes[:-1, :-1] = leaving[:, None] + coming - 2 * rows[inside] @ rows[outside].T
+        changes[:-1, -1], changes[-1, :-1] = leaving, coming
+        if chosen.sum() == 1:
+            changes[:-1, -1] = np.inf
+        if chosen.sum() == len(chosen) - 1:
+            changes[-1, :-1] = np.inf
+        if changes.min() >= -_SAME:
+            break
+        first = int(np.flatnonzero(changes.ravel() <= changes.min() + _SAME)[0])
+        i, j = divmod(first, len(outside) + 1)
+        if i < len(inside):
+            chosen[inside[i]] = False
+        if j < len(outside):
+            chosen[outside[j]] = True
+    return float(np.square(rows[chosen].sum(axis=0) - target).sum())
+
+
+def _some(candidates: npt.NDArray[np.int64], generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    if len(candidates) <= _CANDIDATES:
+        return candidates
+    return np.sort(generator.choice(candidates, _CANDIDATES, replace=False))
 
 
 def _groups(labels: npt.ArrayLike | pd.Categorical) -> npt.NDArray[np.int64]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sae_genomics.artifacts import FEATURE_CELL_TYPES
 from sae_genomics.atomic import write_text
 from sae_genomics.report.cells import CellSample, TopCells
 from sae_genomics.report.collect import LayerResults
@@ -37,6 +38,8 @@ def write_cells(path: Path, results: LayerResults, sample: CellSample | None, to
     types = results.cell_types.sort_values(["feature", "auroc"], ascending=[True, False], kind="stable")
     of_types = _arrays(types[types.groupby("feature").cumcount() < CELLS_LISTED], columns)
     about, of_cells = f"cell types by held-out AUROC, at most {CELLS_LISTED}", {}
+    if FEATURE_CELL_TYPES.file in results.inference:
+        about += f" ({results.inference[FEATURE_CELL_TYPES.file].line().rstrip('.')})"
     if sample is not None and top is not None:
         about += f"; the {CELLS_LISTED} cells of highest activation among {len(sample.rows)} of {sample.n_all} cells"
         cells = pd.DataFrame(

@@ -22,6 +22,7 @@ from sae_genomics.artifacts import (
     FEATURE_TERMS,
     FEATURES,
     GENES,
+    Inference,
     Table,
 )
 from sae_genomics.atomic import read_json
@@ -82,6 +83,7 @@ class LayerResults:
     terms: the TERMS_KEPT terms of each feature with the smallest p, by feature and p.
     nothing_tested: why no gene set could be tested; None where some were.
     features_file: features.h5ad, when done.
+    inference: file name of a table -> what its statistics are about, of the tables above that say so.
     """
 
     layer: int
@@ -94,6 +96,7 @@ class LayerResults:
     nulls: pd.DataFrame | None = None
     nothing_tested: str | None = None
     features_file: Path | None = None
+    inference: dict[str, Inference] = field(default_factory=dict)
 
 
 def read_prepared(run: Run, problems: Problems) -> Prepared:
@@ -118,7 +121,11 @@ def read_layer(run: Run, task: int, problems: Problems, n_genes: int) -> LayerRe
 
     def read(table: Table, reader: Callable[[Path], pd.DataFrame]) -> pd.DataFrame | None:
         path = folder / table.file
-        return problems.attempt(path, lambda: _complete(table, reader(path)))
+        frame = problems.attempt(path, lambda: _complete(table, reader(path)))
+        named = problems.attempt(path, table.inference_of, path) if frame is not None else None
+        if named is not None:
+            found.inference[table.file] = named
+        return frame
 
     if run.state(stage_named("associate"), task).done:
         found.features = read(FEATURES, FEATURES.read)

@@ -100,6 +100,8 @@ function buildOverview() {
     percent(value(layer.neurons)),
   ]);
   at("layers").replaceWith(Object.assign(table(titles, rows), { id: "layers" }));
+  at("layers-inference").replaceChildren(
+    ...inferenceNote("annotation_nulls", "Annotated"), ...inferenceNote("features", "AUROC and q (type)"), ...inferenceNote("feature_terms", "q (set)"));
   const notes = [...(meta.notes || [])];
   if (meta.cells.without) {
     notes.push("The cells of " + meta.cells.without.toLocaleString("en") + " features were left out to keep this page small or are not there; the rest show at most " +

@@ -16,10 +16,12 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import csr_matrix
 
+from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_CELL_TYPES, FEATURE_TERMS, FEATURES, Inference
 from sae_genomics.atomic import atomic_path
 from sae_genomics.report.cells import CellSample, top_cells
 from sae_genomics.report.collect import LayerResults
 from sae_genomics.report.dashboard_page import assemble
+from sae_genomics.report.groups import groups_of_types
 
 TARGET_BYTES = 25_000_000  # the page's size aimed at; tables come first, cells take what is left
 MOST_CELLS, FEWEST_CELLS = 1000, 30  # cells kept a feature
@@ -100,6 +102,8 @@ class Dashboard:
         )  # fmt: skip
         self._gene_symbol: dict[int, int] = {}
         self._term_collection: dict[int, int] = {}
+        self._type_groups: dict[str, int] = {}
+        self._inference: dict[str, Inference] = {}
         self._columns: dict[str, list[npt.NDArray[Any]]] = {}
         self._ragged = {name: _Ragged() for name in ("genes", "types", "terms")}
         self._overlaps = _Ragged()
@@ -121,6 +125,7 @@ class Dashboard:
             self._add_types(results.cell_types, places)
             self._add_terms(results.terms, places)
             self._add_cells(results, table, activations)
+            self._inference = {**results.inference, **self._inference}
         except Exception:
             self._take_back()
             raise
@@ -178,6 +183,7 @@ class Dashboard:
         )
 
     def _add_types(self, types: pd.DataFrame | None, places: pd.Series) -> None:
+        self._type_groups |= groups_of_types(types)
         if types is None:
             types = _EMPTY_TYPES
         rows = types.assign(order=-types["auroc"].astype(float).fillna(-1.0))
@@ -301,6 +307,12 @@ class Dashboard:
             "gene_ids": self._genes.texts,
             "gene_symbol": symbols,
             "types": self._types.texts,
+            "type_groups": [self._type_groups.get(name) for name in self._types.texts] if self._type_groups else None,
+            "inference": {
+                Path(table.file).stem: self._inference[table.file].line()
+                for table in (FEATURES, FEATURE_CELL_TYPES, FEATURE_TERMS, ANNOTATION_NULLS)
+                if table.file in self._inference
+            },
             "terms": [text.split("\t", 1)[1] for text in self._terms.texts],
             "term_collection": [self._collections.texts[place] for place in self._collection_places()],
             "cells": {

@@ -20,12 +20,12 @@ const COLUMNS = [
   { key: "feature", title: "Feature", number: true, show: (row) => String(data.columns.feature[row]) },
   { title: "Most specific genes", show: (row) => geneCell(row) },
   { title: "Best cell type", show: (row) => typeCell(row) },
-  { key: "auroc", title: "AUROC", number: true, descending: true, hint: "of the best cell type, on held-out cells",
+  { key: "auroc", title: "AUROC", number: true, descending: true, hint: "of the best cell type, on held-out cells", table: "features",
     show: (row) => decimal(data.columns.auroc[row], 3) },
-  { key: "type_log10q", title: "q (type)", number: true, hint: "q-value of the best cell type, on held-out cells",
+  { key: "type_log10q", title: "q (type)", number: true, hint: "q-value of the best cell type, on held-out cells", table: "features",
     show: (row) => probability(data.columns.type_log10q[row]) },
   { title: "Best gene set", show: (row) => termCell(row) },
-  { key: "term_log10q", title: "q (set)", number: true, hint: "q-value of the best gene set",
+  { key: "term_log10q", title: "q (set)", number: true, hint: "q-value of the best gene set", table: "feature_terms",
     show: (row) => probability(data.columns.term_log10q[row]) },
   { key: "firing_rate", title: "Fires in", number: true, descending: true, hint: "firing rate: share of gene tokens in which the feature is active",
     show: (row) => percent(data.columns.firing_rate[row]) },
@@ -83,7 +83,9 @@ function termCell(row) {
 
 function buildHead() {
   at("head").replaceChildren(...COLUMNS.map((column) => {
-    const cell = element("div", { role: "columnheader", class: column.number ? "number" : "", title: column.hint, "data-key": column.key });
+    const about = column.table && meta.inference[column.table];
+    const title = about ? column.hint + ". " + about : column.hint;
+    const cell = element("div", { role: "columnheader", class: column.number ? "number" : "", title, "data-key": column.key });
     if (column.key) cell.append(element("button", { type: "button", onclick: () => sortBy(column) }, column.title));
     else cell.append(element("span", { class: "plain" }, column.title));
     return cell;

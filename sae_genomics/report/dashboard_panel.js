@@ -24,6 +24,12 @@ function table(titles, rows) {
       element("td", { class: numeric(titles[place]) }, ...(Array.isArray(cell) ? cell : [cell])))))));
 }
 
+// What the statistics above it are about: unit of inference, n, null.
+function inferenceNote(table, about) {
+  const text = meta.inference[table];
+  return text ? [element("p", { class: "note inference" }, about ? about + ": " + text : text)] : [];
+}
+
 // A name that, pressed, searches for exactly itself.
 function finder(scope, name, match) {
   return element("button", { type: "button", class: "find", title: "Find the features of " + name, onclick: () => searchFor(scope, name) }, marked(name, match));
@@ -107,12 +113,14 @@ function typesSection(row) {
     rows.push([
       finder("types", meta.types[type[entry]], view.found?.types?.[type[entry]]), decimal(auroc[entry], 3), decimal(effect[entry], 2),
       probability(log10q[entry]), count[entry].toLocaleString("en"),
+      ...(meta.type_groups ? [String(meta.type_groups[type[entry]] ?? NONE)] : []),
     ]);
   }
   return element("section", { id: "panel-types" }, element("h3", {}, "Cell types, on held-out cells"), rows.length
     ? table([{ title: "Cell type" }, { title: "AUROC", number: true }, { title: "Effect", number: true }, { title: "q", number: true },
-      { title: "Cells", number: true }], rows)
-    : element("p", { class: "note" }, "None tested: the cells carry no annotation, or the feature was not tested."));
+      { title: "Cells", number: true }, ...(meta.type_groups ? [{ title: "Groups", number: true }] : [])], rows)
+    : element("p", { class: "note" }, "None tested: the cells carry no annotation, or the feature was not tested."),
+  ...(rows.length ? inferenceNote("feature_cell_types") : []));
 }
 
 function termsSection(row) {
@@ -134,7 +142,8 @@ function termsSection(row) {
   return element("section", { id: "panel-terms" }, element("h3", {}, "Gene sets"), rows.length
     ? table([{ title: "Gene set, shared genes" }, { title: "Overlap", number: true }, { title: "Odds ratio", number: true }, { title: "q", number: true }], rows)
     : element("p", { class: "note" }, "Its top genes share no gene with any set, or it was not tested."),
-  rows.length ? element("p", { class: "note" }, "Grey: q ≥ " + meta.fdr + ", what chance gives too.") : "");
+  rows.length ? element("p", { class: "note" }, "Grey: q ≥ " + meta.fdr + ", what chance gives too.") : "",
+  ...(rows.length ? inferenceNote("feature_terms") : []));
 }
 
 // --- cells ---

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from sae_genomics.report import groups
 from sae_genomics.report.markdown import (
     count,
     decimal,
@@ -101,11 +102,13 @@ def cell_types(wide: pd.DataFrame | None, fdr: float) -> str:
     tested = wide[wide[("feature", "auroc")].notna()]
     if tested.empty:
         return ""
-    good = tested[(tested[("feature", "auroc")] >= 0.9) & (tested[("feature", "q_value")] < fdr)]
+    any_q = tested[("feature", "q_value")].notna().any()
+    sure = f"q < {fdr:g}" if any_q else "not tested: too few held-out groups"
+    good = tested[(tested[("feature", "auroc")] >= 0.9) & ((tested[("feature", "q_value")] < fdr) | (not any_q))]
     best = tested.iloc[0]
     text = (
         f"**Cell types.** {len(good)} of {len(tested)} cell types have a single feature that tells them from all other "
-        f"cells with an AUROC of 0.90 or more on held-out cells (q < {fdr:g}). The clearest is {escape(str(tested.index[0]))}: "
+        f"cells with an AUROC of 0.90 or more on held-out cells ({sure}). The clearest is {escape(str(tested.index[0]))}: "
         f"feature {int(best['feature', 'unit'])} of layer {int(best['feature', 'layer'])} reaches "
         f"{decimal(best['feature', 'auroc'], 3)} (95 % interval {interval(best['feature'])})"
     )
@@ -129,9 +132,12 @@ def certainty(layers: list[LayerSummary], wide: pd.DataFrame | None, plan: dict[
     parts = []
     if plan.get("n_heldout"):
         parts.append(
-            f"Every statement about cells comes from {count(plan['n_heldout'])} held-out cells, which no autoencoder was trained "
-            "on; which feature to look at was chosen on the other cells."
+            f"Every statement about cells comes from {count(plan['n_heldout'])} held-out cells{groups.heldout(plan)}, which no "
+            "autoencoder was trained on; which feature to look at was chosen on the other cells."
         )
+    counted = groups.behind(wide, plan)
+    if counted:
+        parts.append(counted)
     if wide is not None:
         n_cells = wide[("feature", "n_cells")]
         few = wide.index[(n_cells < FEW_CELLS) & wide[("feature", "auroc")].notna()]

@@ -6,7 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from sae_genomics.artifacts import RECONSTRUCTION, Inference
 from sae_genomics.report.contents import Contents
+from sae_genomics.report.inference import TRAINING_CELLS, written
 from sae_genomics.report.markdown import NONE, count, decimal, escape, is_number, percent, span, table
 from sae_genomics.report.summary import LayerSummary
 
@@ -14,6 +16,9 @@ CERTAINTY = (
     "**No cell is held out.** Every number here comes from cells that the autoencoders were trained "
     "on. So this report cannot say how faithful the features are on other cells, nor how well a feature tells a cell type from "
     "others. Run again with `data.heldout_fraction: 0.2` to know both."
+)
+RECONSTRUCTION_OF_TRAINING = Inference(
+    RECONSTRUCTION.unit, "training gene tokens, which are no replicates of each other", RECONSTRUCTION.null
 )
 DASHBOARD_NOTE = (
     "No cell is held out: FVU and L0 are of training cells, and no AUROC is known. Set data.heldout_fraction to 0.2."
@@ -73,7 +78,7 @@ def reconstruction(known: list[LayerSummary]) -> list[str]:
         )
         for each in known
     ]  # fmt: skip
-    return [text, table(header, rows, right=range(len(header)))]
+    return [text, table(header, rows, right=range(len(header))), written(RECONSTRUCTION_OF_TRAINING)]
 
 
 def cell_types(contents: Contents) -> list[str]:
@@ -102,7 +107,7 @@ def cell_types(contents: Contents) -> list[str]:
             )
         )
     header = ("Cell type", "Training cells", "Feature", "Training AUROC", "Gene", "Raw neuron")
-    return [text, table(header, rows, right=(1, 3))]
+    return [text, table(header, rows, right=(1, 3)), written(TRAINING_CELLS)]
 
 
 def _named(name: str, row: pd.Series) -> str:

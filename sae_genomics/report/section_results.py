@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from sae_genomics.report import nothing_heldout
+from sae_genomics.artifacts import ANNOTATION_NULLS, CELL_TYPE_BASELINES, FEATURE_TERMS, FEATURES, RECONSTRUCTION
+from sae_genomics.report import groups, inference, nothing_heldout
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.findings import FEW_CELLS
 from sae_genomics.report.markdown import (
@@ -106,7 +107,7 @@ def _reconstruction(known: list[LayerSummary]) -> list[str]:
         "Features",
         "Held-out tokens",
     )
-    return [*parts, table(header, rows, right=range(len(header)))]
+    return [*parts, table(header, rows, right=range(len(header))), inference.written(RECONSTRUCTION)]
 
 
 def annotation(contents: Contents) -> str:
@@ -150,6 +151,7 @@ def annotation(contents: Contents) -> str:
         "Gene sets found (by neurons)",
     )  # fmt: skip
     parts.append(table(header, rows, right=(0, 1, 2, 3, 4, 5, 6)))
+    parts.append(inference.line(contents.layers, ANNOTATION_NULLS))
     parts.append(
         _figure(contents, "annotation", "Share of annotated features by layer, against shuffled genes and raw neurons")
     )
@@ -185,7 +187,10 @@ def cell_types(contents: Contents) -> str:
         "type scores above a cell of another: 0.5 is a coin, 1 is perfect. In brackets the 95 % interval. *q* is over every "
         "feature x cell type test of the layer. The types stand by the lower end of the feature's interval."
     )
+    parts.append(groups.how_measured(contents.prepared.plan or {}))
     parts.append(_types_table(contents.wide, contents.dashboard))
+    parts.append(inference.line(contents.layers, CELL_TYPE_BASELINES))
+    parts.append(_untested(contents))
     parts.append(
         _figure(contents, "cell_types", "Held-out AUROC of the best feature, gene and raw neuron of each cell type")
     )
@@ -196,12 +201,20 @@ def cell_types(contents: Contents) -> str:
         if each.baselines is not None:
             body = _layer_types(each, contents.dashboard)
             if body:
+                body += f"\n\n{inference.line([each], CELL_TYPE_BASELINES)}"
                 parts.append(details(f"Layer {each.layer}, every cell type", body))
     return "\n\n".join(part for part in parts if part)
 
 
+def _untested(contents: Contents) -> str:
+    """Which types have no q-value for want of groups; said once, because all layers have the same cells."""
+    known = [each.baselines for each in contents.layers if each.baselines is not None]
+    return groups.reasons(known[0]) if known and groups.is_so(contents.prepared.plan or {}) else ""
+
+
 def _types_table(wide: pd.DataFrame, dashboard: str) -> str:
     rows = []
+    grouped = bool(wide[("feature", "n_groups")].notna().any())
     for name, row in wide.iterrows():
         feature, gene, neuron = row["feature"], row["gene"], row["neuron"]
         where = (
@@ -213,6 +226,7 @@ def _types_table(wide: pd.DataFrame, dashboard: str) -> str:
             (
                 escape(name),
                 _cells(feature["n_cells"] if is_number(feature["n_cells"]) else gene["n_cells"]),
+                *([count(feature["n_groups"])] if grouped else []),
                 where,
                 _auroc(feature),
                 probability(feature["q_value"]),
@@ -220,8 +234,17 @@ def _types_table(wide: pd.DataFrame, dashboard: str) -> str:
                 f"{_auroc(neuron)}, layer {int(neuron['layer'])}" if is_number(neuron["auroc"]) else NONE,
             )
         )
-    header = ("Cell type", "Held-out cells", "Best feature", "AUROC", "q", "Best single gene", "Best raw neuron")
-    return table(header, rows, right=(1, 4))
+    header = (
+        "Cell type",
+        "Held-out cells",
+        *(["Groups"] if grouped else []),
+        "Best feature",
+        "AUROC",
+        "q",
+        "Best single gene",
+        "Best raw neuron",
+    )
+    return table(header, rows, right=(1, 2, 5) if grouped else (1, 4))
 
 
 def _cells(n: Any) -> str:
@@ -230,7 +253,7 @@ def _cells(n: Any) -> str:
 
 def _auroc(row: Any) -> str:
     if not is_number(row["auroc"]):
-        return "too few held-out cells"
+        return "too few held-out groups" if is_number(row["n_groups"]) else "too few held-out cells"
     ends = f" ({decimal(row['low'])}–{decimal(row['high'])})" if is_number(row["low"]) else ""
     return f"{decimal(row['auroc'], 3)}{ends}"
 
@@ -294,7 +317,11 @@ def best_features(contents: Contents) -> str:
         parts.append(_figure(contents, "embedding", "Best features of the deepest layer on the embedding of the cells"))
     for place, each in enumerate(known):
         assert each.best is not None
-        body = _features_table(each.best, each.layer, contents.dashboard)
+        said = [
+            inference.line([each], FEATURES, "Cell types"),
+            inference.line([each], FEATURE_TERMS, "Gene sets"),
+        ]
+        body = "\n\n".join([_features_table(each.best, each.layer, contents.dashboard), *filter(None, said)])
         title, text = f"Layer {each.layer}", _layer_words(each)
         parts.append(f"### {title}\n\n{text}\n\n{body}" if place == 0 else details(f"{title}: {text}", body))
     return "\n\n".join(parts)

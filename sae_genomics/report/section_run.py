@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_genomics.progress import duration
+from sae_genomics.report import groups
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.markdown import NONE, code, count, escape, is_number, listing, memory, percent, table
 from sae_genomics.report.provenance import Provenance
@@ -32,6 +33,8 @@ def _data_rows(contents: Contents) -> list[tuple[str, str]]:
                 f"{count(plan['n_cells'])}, of which {count(plan.get('n_heldout')) if plan.get('n_heldout') else 'none are'} held out from training",
             )
         )
+    if groups.is_so(plan):
+        rows.append(("Groups", groups.fact(plan)))
     if plan.get("n_genes_matched") is not None:
         rows.append(
             (

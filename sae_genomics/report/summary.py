@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sae_genomics.artifacts import Inference
 from sae_genomics.report.collect import LayerResults
-from sae_genomics.report.intervals import auroc_interval
 
 RATE_EDGES = np.arange(-6.0, 0.01, 0.25)  # log10 of firing rates
 GENES_SHOWN = 6
@@ -59,9 +59,10 @@ class LayerSummary:
     """One layer in numbers.
 
     best: rows of the features worth showing, see `best_features`.
-    baselines: cell_type_baselines with q_value (features), low and high (95 % interval of auroc) and n_rest.
+    baselines: cell_type_baselines with q_value (features); low and high are its 95 % interval of auroc.
     nothing_tested: why no gene set could be tested; None where some were, or where the stage is not done.
     rates: features per bin of RATE_EDGES by firing rate; n_silent: those that never fire.
+    inference: see LayerResults.
     """
 
     layer: int
@@ -73,11 +74,13 @@ class LayerSummary:
     nothing_tested: str | None = None
     baselines: pd.DataFrame | None = None
     best: pd.DataFrame | None = None
+    inference: dict[str, Inference] = field(default_factory=dict)
 
 
 def summarise(results: LayerResults, fdr: float, n_best: int) -> LayerSummary:
     """The layer's summary from what there is of its results."""
     found = LayerSummary(results.layer, results.metrics or {}, nothing_tested=results.nothing_tested)
+    found.inference = results.inference
     if results.nulls is not None:
         found.annotation = annotation(results.nulls)
     if results.features is not None:
@@ -114,18 +117,15 @@ def annotation(nulls: pd.DataFrame) -> Annotation | None:
 
 
 def with_certainty(baselines: pd.DataFrame, cell_types: pd.DataFrame | None) -> pd.DataFrame:
-    """The table with q_value of the feature's own test, n_rest, and the 95 % interval of the held-out AUROC."""
-    table = baselines.copy()
-    table["q_value"], table["n_rest"] = np.nan, np.nan
+    """The table with q_value of the feature's own test, and the ends of the AUROC's interval as low and high."""
+    table = baselines.rename(columns={"auroc_low": "low", "auroc_high": "high"})
+    table["q_value"] = np.nan
     if cell_types is not None and len(cell_types):
         tests = cell_types.set_index(["feature", "cell_type"])["q_value"]
         tests = tests[~tests.index.duplicated()]
         own = table["kind"] == "feature"
         wanted = pd.MultiIndex.from_frame(table.loc[own, ["unit", "cell_type"]])
         table.loc[own, "q_value"] = tests.reindex(wanted).to_numpy()
-        rest = cell_types.drop_duplicates("cell_type").set_index("cell_type")["n_rest"]
-        table["n_rest"] = table["cell_type"].map(rest).astype(float)
-    table["low"], table["high"] = auroc_interval(table["auroc"], table["n_cells"], table["n_rest"])
     return table
 
 

@@ -20,7 +20,7 @@ from sae_genomics.atomic import remove_leftovers, write_text
 from sae_genomics.commands import command, config_path, path_words
 from sae_genomics.config import dump_config
 from sae_genomics.progress import Progress, say, stop_point
-from sae_genomics.report import associations_json, figures, missing, nothing_heldout, provenance
+from sae_genomics.report import associations_json, figures, groups, missing, nothing_heldout, provenance
 from sae_genomics.report.cells import CellSample, read_activations, read_embedding, sample_cells, top_cells
 from sae_genomics.report.collect import LayerResults, Prepared, Problems, read_layer, read_prepared
 from sae_genomics.report.contents import Contents, Example
@@ -232,12 +232,18 @@ def _about(run: Run, prepared: Prepared, layers: list[LayerSummary], n_unfinishe
     facts = [run.model_info.name, f"{run.config.model.hook}, layers {', '.join(map(str, run.layers))}"]
     if plan.get("n_cells") is not None:
         facts.append(f"{count(plan['n_cells'])} cells, {count(plan.get('n_heldout'))} held out")
+    if groups.is_so(plan):
+        facts.append(
+            f"{count(plan.get('n_groups'))} groups ({plan['group_key']}), {count(plan.get('n_heldout_groups'))} held out whole"
+        )
     facts.append(f"{sae.architecture}, k = {sae.k}")
     notes = []
     if n_unfinished:
         notes.append(f"{n_unfinished} tasks of the run are not done: report.md beside this page says which and why.")
     if nothing_heldout.is_so(plan):
         notes.append(nothing_heldout.DASHBOARD_NOTE)
+    elif not groups.is_so(plan) and any(each.baselines is not None for each in layers):
+        notes.append(groups.DASHBOARD_CELLS_COUNTED)
     notes += [f"Layer {each.layer}: {text}." for each in layers if each.metrics for text in doubts(each.metrics)]
     return {
         "title": f"SAE features: {run.name}",

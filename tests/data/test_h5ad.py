@@ -51,7 +51,8 @@ def test_cells_genes_and_embeddings(file):
         assert list(table.column("score", "k")[:3]) == ["0.5", None, "1.0"]
         assert list(table.column("whole", "k")[:3]) == ["1", None, "3"]
         with pytest.raises(
-            UserError, match=r"data.cell_type_key: .* no obs column 'celltype'; there are: cell_type, plain"
+            UserError,
+            match=r"data.cell_type_key: .* no obs column 'celltype'; did you mean cell_type\? there are: cell_type, plain",
         ):
             table.column("celltype", "data.cell_type_key")
         with pytest.raises(UserError, match="no layers:counts; there is raw, X"):

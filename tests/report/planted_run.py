@@ -25,6 +25,7 @@ from sae_genomics.artifacts import (
     GENES,
     NEURON_GENES,
 )
+from sae_genomics.associations.intervals import auroc_interval
 from sae_genomics.atomic import write_json, write_text
 from sae_genomics.config import RunConfig, dump_config, parse_config
 from sae_genomics.models.base import ModelInfo
@@ -50,7 +51,7 @@ MARKUP = ("<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", 
 
 @dataclass
 class Plan:
-    """What to plant. odd_names: genes, a type and a term whose names hold markup."""
+    """What to plant. odd_names: genes, a type and a term whose names hold markup. groups: donors of the cells, a fifth held out."""
 
     name: str = "planted"
     layers: int = 3
@@ -60,6 +61,7 @@ class Plan:
     embedding: bool = True
     odd_names: bool = False
     terms: bool = True
+    groups: int = 0
     seed: int = 5
 
 
@@ -140,10 +142,11 @@ def _prepare(run: Run, plan: Plan, genes: list[str], label, heldout, types: list
                       "slot": slots, "counts": rng.random(len(genes)) * 1000}),
     )  # fmt: skip
     names = np.array(types, dtype=object)[label] if plan.annotated else np.full(len(label), None, dtype=object)
+    group = [f"donor{n % plan.groups}" for n in range(len(label))] if plan.groups else None
     CELLS.write(
         run.cells_file,
         pd.DataFrame({"cell": np.arange(len(label)), "cell_id": [f"cell_{n}" for n in range(len(label))], "heldout": heldout,
-                      "cell_type": names, "n_counts": 900.0, "n_genes": 80}),
+                      "cell_type": names, "group": group, "n_counts": 900.0, "n_genes": 80}),
     )  # fmt: skip
     write_json(
         run.plan_file,
@@ -155,6 +158,7 @@ def _prepare(run: Run, plan: Plan, genes: list[str], label, heldout, types: list
             "shards": [], "n_tokens": 80 * len(label), "estimates": [],
             "notes": ["raw.X holds log1p of normalised counts; counts were recovered from it"],
             "obsm": ["X_umap"] if plan.embedding else [],
+            **({"group_key": "donor", "n_groups": plan.groups, "n_heldout_groups": plan.groups // 5} if plan.groups else {}),
         },
     )  # fmt: skip
     _finish(run, "prepare", 0)
@@ -191,7 +195,7 @@ def _layer(run: Run, task: int, plan: Plan, genes: list[str], label, heldout, ty
     folder = run.layer_results(layer)
     FEATURE_GENES.write(folder / FEATURE_GENES.file, gene_rows)
     NEURON_GENES.write(folder / NEURON_GENES.file, gene_rows.head(0))
-    tests, best = _feature_types(values, label, heldout, types, dead, plan.annotated)
+    tests, best = _feature_types(values, label, heldout, types, dead, plan.annotated, plan.groups // 5)
     FEATURE_CELL_TYPES.write(folder / FEATURE_CELL_TYPES.file, tests)
     CELL_TYPE_BASELINES.write(folder / CELL_TYPE_BASELINES.file, _baselines(tests, types, rng))
     rate = np.where(dead, 0, 10 ** rng.uniform(-4, -0.5, d_sae))
@@ -258,12 +262,23 @@ def _feature_genes(programs: dict, names: list[str], kind, dead, genes: list[str
     })  # fmt: skip
 
 
-def _feature_types(values, label, heldout, types: list[str], dead, annotated: bool):
+def _basis(name: str, types: list[str], auroc, n_in: int, n_rest: int, n_groups: int) -> dict:
+    """What stands beside an AUROC: of groups, the last type has too few."""
+    low, high = auroc_interval(auroc, n_in, n_rest)
+    few = bool(n_groups) and name == types[-1]
+    return {
+        "auroc_low": np.nan if few else low, "auroc_high": np.nan if few else high, "n_groups": 2 if few else n_groups or None,
+        "unit_of_inference": "groups" if n_groups else "cells",
+        "untested": "held-out groups with at least 5 cells of the type and 5 others: 2; a test needs 3" if few else None,
+    }  # fmt: skip
+
+
+def _feature_types(values, label, heldout, types: list[str], dead, annotated: bool, n_groups: int):
     d_sae = values.shape[1]
     if not annotated:
         empty = pd.DataFrame(
             {
-                column.name: pd.Series(dtype=object if column.name == "cell_type" else float)
+                column.name: pd.Series(dtype=object if column.type == "string" else float)
                 for column in FEATURE_CELL_TYPES.columns
             }
         )
@@ -284,9 +299,10 @@ def _feature_types(values, label, heldout, types: list[str], dead, annotated: bo
             "feature": np.arange(d_sae), "cell_type": name, "n_cells": int(inside.sum()), "n_rest": int((~inside).sum()),
             "mean_in": values[heldout][inside].mean(0), "mean_out": values[heldout][~inside].mean(0), "auroc": auroc,
             "auroc_train": np.clip(area["auroc_train", place], 0, 1), "effect_size": 4 * (auroc - 0.5), "p_value": p_value,
-            "q_value": np.minimum(p_value * 50, 1),
+            "q_value": np.minimum(p_value * 50, 1), **_basis(name, types, auroc, inside.sum(), (~inside).sum(), n_groups),
         })[~dead])  # fmt: skip
     tests = pd.concat(parts, ignore_index=True)
+    tests.loc[tests["untested"].notna(), ["p_value", "q_value"]] = np.nan
     order = tests.sort_values("auroc_train", ascending=False).drop_duplicates("feature").set_index("feature")
     order = order.reindex(np.arange(d_sae))
     best = pd.DataFrame({
@@ -300,12 +316,15 @@ def _baselines(tests: pd.DataFrame, types: list[str], rng) -> pd.DataFrame:
     rows = []
     for name in types if len(tests) else []:
         own = tests[tests["cell_type"] == name].sort_values("auroc_train", ascending=False).iloc[0]
-        both = {"cell_type": name, "n_cells": int(own["n_cells"])}
+        basis = {key: own[key] for key in ("n_groups", "unit_of_inference", "untested", "auroc_low", "auroc_high")}
+        both = {"cell_type": name, "n_cells": int(own["n_cells"]), **basis}
         rows.append({**both, "kind": "feature", "unit": int(own["feature"]), "name": str(int(own["feature"])),
                      "auroc_train": own["auroc_train"], "auroc": own["auroc"]})  # fmt: skip
         for kind, unit, text, high in (("gene", 5, MARKERS[name][0], 0.93), ("neuron", 17, "17", 0.8)):
             auroc = high + rng.uniform(-0.05, 0.05)
-            rows.append({**both, "kind": kind, "unit": unit, "name": text, "auroc_train": auroc + 0.01, "auroc": auroc})
+            low, high = (np.nan, np.nan) if own["untested"] else auroc_interval(auroc, own["n_cells"], own["n_rest"])
+            rows.append({**both, "kind": kind, "unit": unit, "name": text, "auroc_train": auroc + 0.01, "auroc": auroc,
+                         "auroc_low": float(low), "auroc_high": float(high)})  # fmt: skip
     return pd.DataFrame(rows, columns=[column.name for column in CELL_TYPE_BASELINES.columns])
 
 

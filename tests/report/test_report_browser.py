@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from planted_run import MARKERS, MARKUP, Plan, PlantedRun, planted_run
 
+from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_CELL_TYPES, FEATURE_TERMS, FEATURES
 from sae_genomics.execute import execute
 from sae_genomics.stages import stage_named
 
@@ -185,6 +186,44 @@ def test_finds_by_cell_type_and_by_term(page: Browser) -> None:
     assert page.one("#empty").is_displayed()
     page.one("#reset").click()
     assert page.count() == "600 features"
+
+
+def test_unit_n_and_null_stand_beside_every_statistic(page: Browser) -> None:
+    def texts(selector: str) -> list[str]:
+        return page.js("return [...document.querySelectorAll(arguments[0])].map(each => each.textContent)", selector)
+
+    lines = {
+        table.file: table.inference.line() for table in (ANNOTATION_NULLS, FEATURES, FEATURE_CELL_TYPES, FEATURE_TERMS)
+    }
+    overview = texts("#layers-inference .inference")
+    assert overview == [
+        "Annotated: " + lines[ANNOTATION_NULLS.file],
+        "AUROC and q (type): " + lines[FEATURES.file],
+        "q (set): " + lines[FEATURE_TERMS.file],
+    ]
+    for key, file in (("auroc", FEATURES.file), ("type_log10q", FEATURES.file), ("term_log10q", FEATURE_TERMS.file)):
+        assert page.js("return document.querySelector(`[data-key=${arguments[0]}]`).title", key).endswith(lines[file])
+    page.type('"nkg7"')
+    page.click_row()
+    page.until(lambda: page.all("#panel-terms table"))
+    assert texts("#panel-types .inference") == [lines[FEATURE_CELL_TYPES.file]]
+    assert texts("#panel-terms .inference") == [lines[FEATURE_TERMS.file]]
+    assert "Groups" not in page.one("#panel-types thead").text
+
+
+def test_groups_stand_beside_cell_types(browser: Browser, tmp_path: Path) -> None:
+    run = planted_run(tmp_path, Plan(layers=1, groups=20))
+    execute(run, stage_named("report"), 0)
+    browser.open(run.dashboard_file)
+    browser.type('"nkg7"')
+    browser.click_row()
+    browser.until(lambda: browser.all("#panel-types table"))
+    rows = browser.js(
+        "return [...document.querySelectorAll('#panel-types tr')].map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    assert rows[0][-2:] == ["Cells", "Groups"]
+    assert {row[0]: row[-1] for row in rows[1:]}["Dendritic"] == "2"
+    assert {row[-1] for row in rows[1:] if row[0] != "Dendritic"} == {"4"}
 
 
 def test_filters(page: Browser) -> None:

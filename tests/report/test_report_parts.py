@@ -17,9 +17,9 @@ from scipy.optimize import brentq
 from scipy.sparse import csr_matrix
 
 from sae_genomics.artifacts import CELLS, FEATURE_TERMS
+from sae_genomics.associations.intervals import auroc_interval
 from sae_genomics.report import collect, markdown, missing, provenance
 from sae_genomics.report.cells import read_activations, read_embedding, sample_cells, top_cells
-from sae_genomics.report.intervals import auroc_interval
 from sae_genomics.report.summary import LayerSummary, best_over_layers, side_by_side, with_certainty
 
 # --- text ---
@@ -118,7 +118,7 @@ def test_top_cells_are_those_of_a_plain_sort(n_cells: int, d_sae: int, n_kept: i
 def test_best_over_layers_is_chosen_on_training_cells() -> None:
     def layer(number: int, train: float, heldout: float) -> LayerSummary:
         rows = pd.DataFrame([{"cell_type": "B", "kind": "feature", "unit": number, "name": str(number), "auroc_train": train,
-                              "auroc": heldout, "n_cells": 30}])  # fmt: skip
+                              "auroc": heldout, "auroc_low": heldout - 0.1, "auroc_high": 1.0, "n_cells": 30}])  # fmt: skip
         return LayerSummary(number, baselines=with_certainty(rows, None))
 
     best = best_over_layers([layer(0, 0.90, 0.99), layer(1, 0.95, 0.80), layer(2, 0.95, 0.97)])
@@ -155,7 +155,7 @@ def test_cell_types_are_counted_whatever_the_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     monkeypatch.setattr(collect, "_BATCH_ROWS", batch)
-    frame = pd.DataFrame({"cell": range(8), "cell_id": list("abcdefgh"), "heldout": [True, False] * 4, "n_counts": 1.0, "n_genes": 1,
+    frame = pd.DataFrame({"cell": range(8), "cell_id": list("abcdefgh"), "heldout": [True, False] * 4, "n_counts": 1.0, "n_genes": 1, "group": None,
                           "cell_type": ["T", "T", "B", None, "T", "T", "T", "NK"]})  # fmt: skip
     CELLS.write(tmp_path / "cells.parquet", frame)
     counts = collect.count_cell_types(tmp_path / "cells.parquet")

@@ -30,7 +30,7 @@ def auroc_interval(
     ends = []
     for outside in (np.zeros_like(area), np.ones_like(area)):
         out, inside = outside, area.copy()
-        for _ in range(60):  # bisection: excess is positive outside the interval and negative within
+        for _ in range(40):  # bisection: excess is positive outside the interval and negative within
             middle = (out + inside) / 2
             beyond = excess(middle) > 0
             out, inside = np.where(beyond, middle, out), np.where(beyond, inside, middle)
