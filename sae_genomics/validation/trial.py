@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from sae_genomics.associations.gene_ranking import rank_genes
@@ -22,6 +23,7 @@ from sae_genomics.models import pick_device
 from sae_genomics.progress import stop_point
 from sae_genomics.run import Run
 from sae_genomics.sae.load import load_encoder
+from sae_genomics.validation.background import listable
 from sae_genomics.validation.enrichment import enrich, top_genes
 from sae_genomics.validation.gene_sets import NoSetFits, membership
 from sae_genomics.validation.settings import check_settings
@@ -45,15 +47,17 @@ def count_terms(run: Run, layer: int, folder: Path) -> dict[str, Any]:
             stop_point()
             of_heldout = np.repeat(block.heldout, np.diff(block.cell_ptr))
             training = replace(block, slot=np.where(of_heldout, -1, block.slot).astype(np.int32))
-            sums.add(training, encode_block(encoder, x), threads)
+            sums.add(training, encode_block(encoder, encoder.input(x, slots.tokens_of(block.slot))), threads)
     ranked = rank_genes(
         sums.by_feature(), sums.tokens, slots.gene_id, slots.gene_symbol,
         associations.top_genes, associations.min_gene_tokens,
     )  # fmt: skip
-    least = associations.min_gene_tokens if settings.rank_by == "specificity" else 1
-    could_be_listed = slots.gene_symbol[sums.tokens >= max(least, 1)]
+    counts = pd.DataFrame({"gene_symbol": slots.gene_symbol, "n_tokens_stored": sums.tokens})
+    could_be_listed = listable(counts, "features", settings.rank_by, associations.min_gene_tokens)["gene_symbol"]
     try:
-        members = membership(check_settings(run.config), could_be_listed, settings.min_set_size, settings.max_set_size)
+        members = membership(
+            check_settings(run.config), could_be_listed.to_numpy(object), settings.min_set_size, settings.max_set_size
+        )
     except NoSetFits:
         return {"n_units": None, "n_annotated": None, "n_terms": None, "weights": encoder.weights}
     lists = top_genes(ranked.table, members, settings.rank_by, settings.top_genes)
