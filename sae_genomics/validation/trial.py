@@ -52,7 +52,7 @@ def count_terms(run: Run, layer: int, folder: Path) -> dict[str, Any]:
         sums.by_feature(), sums.tokens, slots.gene_id, slots.gene_symbol,
         associations.top_genes, associations.min_gene_tokens,
     )  # fmt: skip
-    counts = pd.DataFrame({"gene_symbol": slots.gene_symbol, "n_tokens_stored": sums.tokens})
+    counts = pd.DataFrame({"gene_symbol": slots.gene_symbol, "n_tokens_stored": sums.tokens, "mean_expression": np.nan})
     could_be_listed = listable(counts, "features", settings.rank_by, associations.min_gene_tokens)["gene_symbol"]
     try:
         members = membership(
