@@ -40,13 +40,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--layers", metavar="L1,L2,...", help="default: all")
     parser.add_argument("--gmt", action="append", default=[], help="gene sets to count besides the built-in ones")
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="SAEs trained at once (default: 1)")
+    parser.add_argument("--name", default="search", help="of the sweep (default: search)")
     arguments = parser.parse_args(argv)
     config = training_config(arguments.folder, arguments.gmt)
     run = Run(load_config(config), config)
     for name in ("prepare", "extract"):
         for task in range(run.n_tasks(stage_named(name))):
             execute(run, stage_named(name), task)
-    sweep = make_sweep(config, [], arguments.grid or GRID, arguments.layers, "search")
+    sweep = make_sweep(config, [], arguments.grid or GRID, arguments.layers, arguments.name)
     return run_sweep(sweep, local=True, parallel=arguments.parallel)
 
 
