@@ -195,9 +195,9 @@ class ValidationConfig(Section):
     top_genes: int = Field(30, ge=1, description="genes of a feature that are tested")
     rank_by: Literal["specificity", "score"] = "specificity"
     fdr: float = Field(0.05, gt=0, lt=1, description="q-value under which a feature counts as annotated")
-    min_set_size: int = Field(3, ge=1, description="gene sets with fewer genes that the model saw are left out")
+    min_set_size: int = Field(3, ge=1, description="gene sets with fewer genes that can be listed are left out")
     max_set_size: int = Field(2000, ge=1)
-    shuffles: int = Field(10, ge=1, description="repeats of each of the two nulls that shuffle gene names")
+    shuffles: int = Field(20, ge=1, description="repeats of each of the two nulls that shuffle gene names")
     baselines: list[Literal["neurons"]] = Field(
         ["neurons"], description="what the features stand beside, by the same procedure"
     )

@@ -85,21 +85,36 @@ function buildTools() {
   window.addEventListener("hashchange", followHash);
 }
 
+// Features and baselines of every layer, each beside what shuffled gene names give.
+function sourcesTable(layers, number, value) {
+  const titles = [
+    number("Layer"), { title: "Units" }, number("Tested"), number("Annotated"), number("by chance, same expression"), number("by chance, any gene"),
+    number("Different gene sets"), number("by chance, same expression"), number("by chance, any gene"), number("Gene sets per 100 units"), number("by chance, same expression"),
+    number("by chance, any gene"),
+  ];
+  const chance = (mean, most) => decimal(value(mean), 1) + (most === null ? "" : ", max " + most);
+  const rows = layers.flatMap((layer) => layer.sources.map((source) => [
+    String(layer.layer), source.label, source.n_units.toLocaleString("en"),
+    source.n_annotated + " (" + percent(value(source.share)) + ")",
+    ...[source.matched, source.shuffled].map((one) => chance(one.n_annotated, one.n_annotated_max)),
+    String(source.n_terms), ...[source.matched, source.shuffled].map((one) => chance(one.n_terms, one.n_terms_max)),
+    decimal(value(source.terms_per_100), 1), decimal(value(source.matched.terms_per_100), 1), decimal(value(source.shuffled.terms_per_100), 1),
+  ]));
+  return table(titles, rows);
+}
+
 function buildOverview() {
   at("layers-box").open = window.innerHeight > 700 && (meta.layers || []).length <= 6;
   at("facts").textContent = (meta.facts || []).join(" · ");
-  const titles = [
-    { title: "Layer", number: true }, { title: "FVU", number: true }, { title: "L0", number: true }, { title: "Features", number: true },
-    { title: "Annotated", number: true }, { title: "Genes shuffled: mean (highest)", number: true }, { title: "Raw neurons", number: true },
-  ];
-  const value = (number) => (number === null || number === undefined ? NaN : number);
-  const rows = (meta.layers || []).map((layer) => [
+  if (meta.above_chance) at("above-chance").textContent = meta.above_chance;
+  const layers = meta.layers || [], number = (title) => ({ title, number: true });
+  const value = (found) => (found === null || found === undefined ? NaN : found);
+  at("headlines").replaceChildren(...layers.filter((layer) => layer.headline).map((layer) => element("li", {}, layer.headline + " " + layer.beside)));
+  at("sources").replaceWith(Object.assign(sourcesTable(layers, number, value), { id: "sources" }));
+  const rows = layers.map((layer) => [
     String(layer.layer), decimal(value(layer.fvu), 3), decimal(value(layer.l0), 1), layer.n_features ? layer.n_features.toLocaleString("en") : NONE,
-    percent(value(layer.annotated)),
-    percent(value(layer.shuffled_mean)) + (layer.shuffles ? " (" + percent(value(layer.shuffled_max)) + ")" : ""),
-    percent(value(layer.neurons)),
   ]);
-  at("layers").replaceWith(Object.assign(table(titles, rows), { id: "layers" }));
+  at("layers").replaceWith(Object.assign(table(["Layer", "FVU", "L0", "Features"].map(number), rows), { id: "layers" }));
   at("layers-inference").replaceChildren(
     ...inferenceNote("annotation_nulls", "Annotated"), ...inferenceNote("features", "AUROC and q (type)"), ...inferenceNote("feature_terms", "q (set)"));
   const notes = [...(meta.notes || [])];

@@ -281,7 +281,8 @@ class Dashboard:
         """Write the page, atomically.
 
         about: what the page says of the run: `title`, `facts` (list of name, value), `layers` (list of objects with layer,
-        fvu, l0, n_features, n_units, annotated, shuffled_mean, shuffled_max, shuffles, neurons), `notes` (list of sentences).
+        fvu, l0, n_features, headline, beside, and sources: see `annotation.Annotation.facts`), `above_chance` (one sentence), `notes`
+        (list of sentences).
         """
         blocks: dict[str, npt.NDArray[Any]] = {
             f"columns.{name}": np.concatenate(parts) for name, parts in self._columns.items()

@@ -124,9 +124,9 @@ function update({ keepPlace = false } = {}) {
 function byChance() {
   const { layer, annotated } = view.choice;
   const shown = (meta.layers || []).filter((each) => layer === null || each.layer === layer);
-  if (!annotated || view.found || !shown.length || shown.some((each) => each.shuffled_mean === null)) return "";
-  const expected = shown.reduce((sum, each) => sum + each.shuffled_mean * each.n_units, 0);
-  return " (with genes shuffled: about " + short(expected) + ")";
+  const nulls = shown.map((each) => each.sources.find((source) => source.units === "features")?.matched.n_annotated ?? null);
+  if (!annotated || view.found || !shown.length || nulls.includes(null)) return "";
+  return " (with names shuffled among genes of the same expression: about " + short(nulls.reduce((sum, each) => sum + each, 0)) + ")";
 }
 
 const roomForRows = () => Math.max(at("grid").clientHeight - at("head").offsetHeight, ROW_HEIGHT);

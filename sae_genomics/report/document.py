@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from sae_genomics.report import findings, nothing_heldout, section_missing, section_next, section_results, section_run
+from sae_genomics.report import (
+    annotation_words,
+    findings,
+    nothing_heldout,
+    section_annotation,
+    section_missing,
+    section_next,
+    section_results,
+    section_run,
+)
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.markdown import count, escape, listing
 
@@ -16,7 +25,7 @@ def compose(contents: Contents) -> str:
         section_run.was_run(contents),
         section_missing.missing(contents),
         section_results.reconstruction(contents),
-        section_results.annotation(contents),
+        section_annotation.annotation(contents),
         section_results.cell_types(contents),
         section_results.best_features(contents),
         section_next.next_steps(contents),
@@ -44,9 +53,9 @@ def _opening(contents: Contents) -> str:
     unheld = nothing_heldout.is_so(plan)
     faithfulness = nothing_heldout.faithfulness if unheld else findings.reconstruction
     points = [
+        annotation_words.opening(contents.layers, contents.config.validation.fdr),  # first: what is above chance
         faithfulness(contents.layers, sae.k),
         findings.doubtful(contents.layers),
-        findings.annotation(contents.layers, contents.config.validation.fdr),
         findings.cell_types(contents.wide, contents.config.validation.fdr),
     ]
     if unheld and with_results:

@@ -32,7 +32,7 @@ KIND_STYLE: dict[Any, Any] = {
     "gene": ("single gene", ORANGE, "D"),
     "neuron": ("raw neuron", GREY, "s"),
 }
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 11,
@@ -52,27 +52,27 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", facecolor="white")
 
 
-def _new(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, npt.NDArray[np.object_]]:
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, npt.NDArray[np.object_]]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, axes
 
 
-def _layer_axis(axis: Axes, layers: Sequence[int]) -> None:
+def layer_axis(axis: Axes, layers: Sequence[int]) -> None:
     axis.set_xlabel("layer")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
     axis.set_xlim(min(layers) - 0.5, max(layers) + 0.5)
     axis.margins(y=0.12)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def reconstruction(layers: list[LayerSummary]) -> Figure | None:
     """FVU, L0 and dead share by layer, on held-out cells."""
     shown = [each for each in layers if each.metrics]
@@ -84,14 +84,14 @@ def reconstruction(layers: list[LayerSummary]) -> Figure | None:
     panels = tuple(panel for panel in offered if any(is_number(each.metrics.get(panel[0])) for each in shown))
     if not shown or not panels:
         return None
-    figure, axes = _new(3.4 * len(panels) + 0.4, 3.1, 1, len(panels))
+    figure, axes = new_figure(3.4 * len(panels) + 0.4, 3.1, 1, len(panels))
     numbers = [each.layer for each in shown]
     for axis, (key, title, label, colour) in zip(axes[0], panels, strict=True):
         values = [float(each.metrics[key]) if is_number(each.metrics.get(key)) else np.nan for each in shown]
         axis.plot(numbers, values, "o-", color=colour)
         axis.set_title(title)
         axis.set_ylabel(label)
-        _layer_axis(axis, numbers)
+        layer_axis(axis, numbers)
         top = np.nanmax(values)
         if key != "fvu":
             axis.set_ylim(0, top * 1.25 if top > 0 else 1)
@@ -102,45 +102,13 @@ def reconstruction(layers: list[LayerSummary]) -> Figure | None:
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
-def annotation(layers: list[LayerSummary], fdr: float) -> Figure | None:
-    """Share of annotated features by layer beside shuffled genes (mean and range) and raw neurons."""
-    shown = [(each.layer, each.annotation) for each in layers if each.annotation is not None]
-    if not shown:
-        return None
-    figure, axes = _new(6.6, 3.7)
-    axis = axes[0, 0]
-    numbers = np.array([layer for layer, _ in shown], float)
-    own = np.array([each.share for _, each in shown])
-    mean = np.array([each.shuffled_mean for _, each in shown])
-    low = np.array([min(each.shuffled, default=np.nan) for _, each in shown])
-    high = np.array([each.shuffled_max for _, each in shown])
-    neurons = np.array([each.neurons for _, each in shown])
-    axis.plot(numbers, own, "o-", color=BLUE, label="SAE features")
-    if np.isfinite(neurons).any():
-        axis.plot(numbers, neurons, "s--", color=GREY, label="raw neurons")
-    if np.isfinite(mean).any():
-        ends = np.vstack([mean - low, high - mean])
-        axis.errorbar(
-            numbers, mean, yerr=ends, fmt="D:", color=ORANGE, capsize=4, label="features, genes shuffled (mean, range)"
-        )
-    axis.set_title(f"Share with a gene set at q < {fdr:g}")
-    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    _layer_axis(axis, numbers.astype(int).tolist())
-    tops = [value for value in (*own, *high, *neurons) if is_number(value)]
-    top = max(max(tops, default=0) * 1.15, 0.02)
-    axis.set_ylim(-0.03 * top, top)
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
-    return figure
-
-
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def firing_rates(layers: list[LayerSummary]) -> Figure | None:
     """How often features fire, a line a layer; those that never fire stand at the left."""
     shown = [each for each in layers if each.rates is not None and each.n_features]
     if not shown:
         return None
-    figure, axes = _new(6.6, 3.5)
+    figure, axes = new_figure(6.6, 3.5)
     axis = axes[0, 0]
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.88, max(len(shown), 2)))
     for each, colour in zip(shown, colours, strict=False):
@@ -170,7 +138,7 @@ def _power(exponent: float) -> str:
     return f"{100 * 10**exponent:g} %"
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def cell_types(wide: pd.DataFrame) -> Figure | None:
     """Held-out AUROC of the best feature, gene and neuron of every cell type, with 95 % intervals.
 
@@ -179,7 +147,7 @@ def cell_types(wide: pd.DataFrame) -> Figure | None:
     wide = wide[wide[("feature", "auroc")].notna() | wide[("gene", "auroc")].notna()].head(40)
     if wide.empty:
         return None
-    figure, axes = _new(7.2, 1.5 + 0.42 * len(wide))
+    figure, axes = new_figure(7.2, 1.5 + 0.42 * len(wide))
     axis = axes[0, 0]
     places = np.arange(len(wide))[::-1].astype(float)
     for offset, kind in zip((0.2, 0.0, -0.2), KINDS, strict=True):
@@ -206,7 +174,7 @@ def cell_types(wide: pd.DataFrame) -> Figure | None:
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def embedding(sample: CellSample, panels: Sequence[tuple[str, npt.NDArray[np.float32]]]) -> Figure | None:
     """The cells by type, and coloured by one feature a panel.
 
@@ -219,7 +187,7 @@ def embedding(sample: CellSample, panels: Sequence[tuple[str, npt.NDArray[np.flo
         return None
     columns = min(3, total)
     rows = -(-total // columns)
-    figure, axes = _new(3.7 * columns, 3.5 * rows, rows, columns)
+    figure, axes = new_figure(3.7 * columns, 3.5 * rows, rows, columns)
     size = float(np.clip(12_000 / len(sample.rows), 1.5, 18))
     flat = axes.ravel()
     if sample.types:

@@ -48,53 +48,6 @@ def doubtful(layers: list[LayerSummary]) -> str:
     return f"**Read with care**: {listing(named)}." if named else ""
 
 
-def annotation(layers: list[LayerSummary], fdr: float) -> str:
-    """How many features match known biology, against shuffled genes and raw neurons."""
-    known = [(each.layer, each.annotation) for each in layers if each.annotation is not None]
-    if not known:
-        nothing = next((each.nothing_tested for each in layers if each.nothing_tested), None)
-        return f"**Known biology.** There was nothing to test: {escape(nothing)}." if nothing else ""
-    n_all, n_own = (sum(getattr(each, name) for _, each in known) for name in ("n_units", "n_annotated"))
-    text = (
-        f"**Known biology.** {count(n_own)} of {count(n_all)} features that could be tested "
-        f"({span((each.share for _, each in known), percent)}{' a layer' if len(known) > 1 else ''}) match at least one known gene set "
-        f"(q < {fdr:g})"
-    )
-    shuffled = [each for _, each in known if each.shuffled]
-    neurons = [each for _, each in known if is_number(each.neurons)]
-    compared = []
-    if shuffled:
-        means, highest = (
-            span((each.shuffled_mean for each in shuffled), percent),
-            max(each.shuffled_max for each in shuffled),
-        )
-        compared.append(f"{means} of them do with the genes shuffled (never more than {percent(highest)})")
-    if neurons:
-        n_known, n_neurons = (
-            sum(getattr(each, name) for each in neurons) for name in ("n_neurons_annotated", "n_neurons")
-        )
-        shares = span((each.neurons for each in neurons), percent)
-        compared.append(f"{count(n_known)} of {count(n_neurons)} raw neurons ({shares}) do")
-    text += f"; {listing(compared)}." if compared else ", but no null was measured, so this says little."
-    if shuffled:
-        above = [layer for layer, each in known if each.beats_every_shuffle]
-        text += " " + _verdict(len(above), len(known), "that of every shuffle")
-    if neurons:
-        above = [layer for layer, each in known if is_number(each.neurons) and each.share > each.neurons]
-        text += " " + _verdict(len(above), len(neurons), "that of the raw neurons")
-    return text
-
-
-def _verdict(n_true: int, n_all: int, what: str) -> str:
-    """In how many layers the features' share lies above `what`."""
-    if n_all == 1:
-        return f"The features' share is {'' if n_true else '**not** '}above {what}."
-    if n_true == 0:
-        return f"In **no** layer is the features' share above {what}."
-    where = f"all {n_all}" if n_true == n_all else f"{n_true} of {n_all}"
-    return f"In {where} layers the features' share is above {what}."
-
-
 def cell_types(wide: pd.DataFrame | None, fdr: float) -> str:
     """How well single features tell cell types apart, beside single genes and raw neurons."""
     if wide is None:
@@ -147,7 +100,7 @@ def certainty(layers: list[LayerSummary], wide: pd.DataFrame | None, plan: dict[
             parts.append(
                 f"Of {named} fewer than {FEW_CELLS} cells are held out: other cells could change their figures much."
             )
-    repeats = max((len(each.annotation.shuffled) for each in layers if each.annotation is not None), default=0)
+    repeats = max((each.annotation.n_shuffles for each in layers if each.annotation is not None), default=0)
     if repeats:
         parts.append(
             f"Beating all {repeats} shuffles happens by chance once in {repeats + 1} times a layer."

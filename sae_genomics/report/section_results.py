@@ -1,4 +1,4 @@
-"""report.md, the results: faithfulness, known biology against nulls, cell types, the best features."""
+"""report.md, the results: faithfulness, cell types, the best features."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from sae_genomics.artifacts import ANNOTATION_NULLS, CELL_TYPE_BASELINES, FEATURE_TERMS, FEATURES, RECONSTRUCTION
+from sae_genomics.artifacts import CELL_TYPE_BASELINES, FEATURE_TERMS, FEATURES, RECONSTRUCTION
 from sae_genomics.report import groups, inference, nothing_heldout
+from sae_genomics.report.annotation_words import headline
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.findings import FEW_CELLS
 from sae_genomics.report.markdown import (
@@ -108,62 +109,6 @@ def _reconstruction(known: list[LayerSummary]) -> list[str]:
         "Held-out tokens",
     )
     return [*parts, table(header, rows, right=range(len(header))), inference.written(RECONSTRUCTION)]
-
-
-def annotation(contents: Contents) -> str:
-    known = [(each.layer, each.annotation) for each in contents.layers if each.annotation is not None]
-    parts = ["## Features that match known biology"]
-    if not known:
-        nothing = next((each.nothing_tested for each in contents.layers if each.nothing_tested), None)
-        parts.append(f"Nothing to test: {escape(nothing)}." if nothing else "Not tested yet.")
-        return "\n\n".join(parts)
-    validation = contents.config.validation
-    parts.append(
-        f"A feature is *annotated* when its top {validation.top_genes} genes share more genes with some known gene set than "
-        f"chance allows (exact hypergeometric test, q < {validation.fdr:g} over every test made). The same procedure, run "
-        "with the genes shuffled between features, shows how many pass by chance; run on the layer's raw neurons, how many pass "
-        "without any autoencoder. Only a share well above both says something about the features."
-    )
-    rows = []
-    for layer, each in known:
-        shuffles = (
-            f"{percent(each.shuffled_mean)} (highest of {len(each.shuffled)}: {percent(each.shuffled_max)})"
-            if each.shuffled
-            else "not measured"
-        )
-        rows.append(
-            (
-                str(layer),
-                f"{count(each.n_annotated)} of {count(each.n_units)} ({percent(each.share)})",
-                shuffles,
-                f"{count(each.n_neurons_annotated)} of {count(each.n_neurons)} ({percent(each.neurons)})"
-                if is_number(each.neurons)
-                else "not measured",
-                _ratio(each.share, each.shuffled_mean),
-                _ratio(each.share, each.neurons),
-                f"{count(each.n_terms)} ({count(each.n_neuron_terms)})"
-                if is_number(each.neurons)
-                else count(each.n_terms),
-            )
-        )
-    header = (
-        "Layer", "Features annotated", "Genes shuffled: mean", "Raw neurons", "Features / shuffled", "Features / neurons",
-        "Gene sets found (by neurons)",
-    )  # fmt: skip
-    parts.append(table(header, rows, right=(0, 1, 2, 3, 4, 5, 6)))
-    parts.append(inference.line(contents.layers, ANNOTATION_NULLS))
-    parts.append(
-        _figure(contents, "annotation", "Share of annotated features by layer, against shuffled genes and raw neurons")
-    )
-    return "\n\n".join(part for part in parts if part)
-
-
-def _ratio(share: float, null: float) -> str:
-    if not is_number(share) or not is_number(null):
-        return NONE
-    if null == 0:
-        return "none pass by chance" if share > 0 else NONE
-    return f"{share / null:.1f} x" if share >= null or share == 0 else f"{share / null:.2g} x"
 
 
 def cell_types(contents: Contents) -> str:
@@ -332,13 +277,7 @@ def _layer_words(summary: LayerSummary) -> str:
     note, n_features = summary.annotation, count(summary.n_features)
     if note is None:
         return f"{n_features} features, {'no gene set fits' if summary.nothing_tested else 'not yet compared with gene sets'}."
-    beside = []
-    if note.shuffled:
-        beside.append(f"{decimal(note.n_by_chance, 1)} on average with genes shuffled")
-    if is_number(note.neurons):
-        beside.append(f"{count(note.n_neurons_annotated)} of {count(note.n_neurons)} raw neurons")
-    nulls = f" ({', '.join(beside)})" if beside else ""
-    return f"{count(note.n_annotated)} of {n_features} features match a gene set{nulls}."
+    return headline(summary.layer, note).split(": ", 1)[1]
 
 
 def _features_table(best: pd.DataFrame, layer: int, dashboard: str) -> str:

@@ -10,48 +10,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from sae_genomics.artifacts import Inference
+from sae_genomics.report.annotation import Annotation, annotation
 from sae_genomics.report.collect import LayerResults
 
 RATE_EDGES = np.arange(-6.0, 0.01, 0.25)  # log10 of firing rates
 GENES_SHOWN = 6
 KINDS = ("feature", "gene", "neuron")
 _SAME_TERM = 2
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """How many features are annotated, and how many of what should not be; shares are of units that could be tested.
-
-    shuffled: share of each repeat with genes shuffled. neurons: share of the layer's raw neurons; NaN when not measured.
-    n_terms, n_neuron_terms: distinct gene sets that features, and neurons, were annotated with.
-    """
-
-    n_units: int
-    n_annotated: int
-    share: float
-    shuffled: tuple[float, ...]
-    neurons: float
-    n_neurons: int
-    n_neurons_annotated: int
-    n_terms: int
-    n_neuron_terms: int
-
-    @property
-    def shuffled_mean(self) -> float:
-        return float(np.mean(self.shuffled)) if self.shuffled else float("nan")
-
-    @property
-    def shuffled_max(self) -> float:
-        return max(self.shuffled, default=float("nan"))
-
-    @property
-    def n_by_chance(self) -> float:
-        """Features annotated with the genes shuffled, on average."""
-        return self.shuffled_mean * self.n_units
-
-    @property
-    def beats_every_shuffle(self) -> bool:
-        return bool(self.shuffled) and self.share > self.shuffled_max
 
 
 @dataclass
@@ -94,26 +59,6 @@ def summarise(results: LayerResults, fdr: float, n_best: int) -> LayerSummary:
     if results.baselines is not None and len(results.baselines):
         found.baselines = with_certainty(results.baselines, results.cell_types)
     return found
-
-
-def annotation(nulls: pd.DataFrame) -> Annotation | None:
-    """The rows of annotation_nulls.parquet side by side; None when the features' own row is not there."""
-    rows = {source: nulls[nulls["source"] == source] for source in ("features", "shuffled_genes", "neurons")}
-    if rows["features"].empty:
-        return None
-    own = rows["features"].iloc[0]
-    neurons = rows["neurons"]
-    return Annotation(
-        n_units=int(own["n_units"]),
-        n_annotated=int(own["n_annotated"]),
-        share=float(own["share"]),
-        shuffled=tuple(rows["shuffled_genes"]["share"].dropna().astype(float)),
-        neurons=float(neurons["share"].iloc[0]) if len(neurons) else float("nan"),
-        n_neurons=int(neurons["n_units"].iloc[0]) if len(neurons) else 0,
-        n_neurons_annotated=int(neurons["n_annotated"].iloc[0]) if len(neurons) else 0,
-        n_terms=int(own["n_terms"]),
-        n_neuron_terms=int(neurons["n_terms"].iloc[0]) if len(neurons) else 0,
-    )
 
 
 def with_certainty(baselines: pd.DataFrame, cell_types: pd.DataFrame | None) -> pd.DataFrame:

@@ -6,7 +6,9 @@ makes it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,18 @@ from sae_genomics.atomic import remove_leftovers, write_text
 from sae_genomics.commands import command, config_path, path_words
 from sae_genomics.config import dump_config
 from sae_genomics.progress import Progress, say, stop_point
-from sae_genomics.report import associations_json, figures, groups, missing, nothing_heldout, provenance
+from sae_genomics.report import (
+    associations_json,
+    figures,
+    figures_annotation,
+    groups,
+    missing,
+    nothing_heldout,
+    provenance,
+    section_annotation,
+)
+from sae_genomics.report.annotation import known
+from sae_genomics.report.annotation_words import beside, headline, verdict
 from sae_genomics.report.cells import CellSample, read_activations, read_embedding, sample_cells, top_cells
 from sae_genomics.report.collect import LayerResults, Prepared, Problems, read_layer, read_prepared
 from sae_genomics.report.contents import Contents, Example
@@ -165,13 +178,20 @@ def _draw(
 ) -> dict[str, str]:
     """Draw every figure there is something for, remove those there is nothing for any more. name -> relative path."""
     layers, fdr = kept.summaries, run.config.validation.fdr
-    drawings = {
+    drawings: dict[str, Callable[[], Figure | None]] = {
         "reconstruction": lambda: figures.reconstruction(layers),
-        "annotation": lambda: figures.annotation(layers, fdr),
+        "annotation": lambda: figures_annotation.annotation(layers, fdr),
         "firing_rates": lambda: figures.firing_rates(layers),
         "cell_types": lambda: figures.cell_types(wide) if wide is not None else None,
         "embedding": lambda: _embedding(kept, wide, sample),
     }
+    for each in layers:
+        if each.annotation is not None:
+            draw_layer = partial(figures_annotation.layer_annotation, each.layer, each.annotation, fdr)
+            drawings[section_annotation.figure_name(each.layer)] = draw_layer
+    for old in run.figures_dir.glob(section_annotation.FIGURES):
+        if old.stem not in drawings:
+            old.unlink()
     drawn = {}
     for name, draw in drawings.items():
         path = run.figures_dir / f"{name}.png"
@@ -249,14 +269,12 @@ def _about(run: Run, prepared: Prepared, layers: list[LayerSummary], n_unfinishe
         "title": f"SAE features: {run.name}",
         "facts": facts,
         "layers": [_layer_facts(each) for each in layers],
+        "above_chance": verdict(layers),
         "notes": notes,
     }
 
 
 def _layer_facts(summary: LayerSummary) -> dict[str, Any]:
-    def known(value: Any) -> float | None:
-        return float(value) if is_number(value) else None
-
     note, metrics = summary.annotation, summary.metrics
     where = "" if metrics.get("heldout_tokens") else "train_"
     return {
@@ -264,12 +282,9 @@ def _layer_facts(summary: LayerSummary) -> dict[str, Any]:
         "fvu": known(metrics.get(f"{where}fvu")),
         "l0": known(metrics.get(f"{where}l0")),
         "n_features": summary.n_features,
-        "n_units": note.n_units if note else 0,
-        "annotated": known(note.share) if note else None,
-        "shuffled_mean": known(note.shuffled_mean) if note else None,
-        "shuffled_max": known(note.shuffled_max) if note else None,
-        "shuffles": len(note.shuffled) if note else 0,
-        "neurons": known(note.neurons) if note else None,
+        "headline": headline(summary.layer, note) if note else None,
+        "beside": beside(note) if note else None,
+        "sources": note.facts if note else [],
     }
 
 

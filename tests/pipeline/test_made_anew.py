@@ -11,6 +11,7 @@ import h5py
 import pyarrow.parquet as pq
 import pytest
 
+from sae_genomics.artifacts import LAYER_TABLES
 from sae_genomics.cli import main
 from sae_genomics.content import content_hash
 from sae_genomics.sae import task as train_task
@@ -49,7 +50,7 @@ def check_names(folder: Path) -> None:
     report = (folder / "results/small/report.md").read_text()
     for layer in LAYERS:
         named, weights = named_weights(folder, layer), weights_of(folder, layer)
-        assert len(named) == 10
+        assert len(named) == len(LAYER_TABLES) + 3  # and cfg.json, metrics.json, features.h5ad
         assert set(named.values()) == {weights}, named
         assert weights in report
 

@@ -22,6 +22,7 @@ from sae_genomics.artifacts import (
     FEATURE_GENES,
     FEATURE_TERMS,
     FEATURES,
+    GENE_TOKENS,
     GENES,
     NEURON_GENES,
 )
@@ -195,6 +196,9 @@ def _layer(run: Run, task: int, plan: Plan, genes: list[str], label, heldout, ty
     folder = run.layer_results(layer)
     FEATURE_GENES.write(folder / FEATURE_GENES.file, gene_rows)
     NEURON_GENES.write(folder / NEURON_GENES.file, gene_rows.head(0))
+    tokens = {"n_tokens_stored": 100, "mean_expression": 2.0}
+    ids = [f"ENSG{n:011d}" for n in range(len(genes))]
+    GENE_TOKENS.write(folder / GENE_TOKENS.file, pd.DataFrame({"gene_id": ids, "gene_symbol": genes}).assign(**tokens))
     tests, best = _feature_types(values, label, heldout, types, dead, plan.annotated, plan.groups // 5)
     FEATURE_CELL_TYPES.write(folder / FEATURE_CELL_TYPES.file, tests)
     CELL_TYPE_BASELINES.write(folder / CELL_TYPE_BASELINES.file, _baselines(tests, types, rng))
@@ -348,14 +352,22 @@ def _validate(
     columns = [column.name for column in FEATURE_TERMS.columns]
     FEATURE_TERMS.write(folder / FEATURE_TERMS.file, pd.DataFrame(rows, columns=columns))
     n_units, n_known = int((~dead).sum()), len(owned) if plan.terms else 0
-    nulls = (
-        [("features", 0, n_known)] + [("shuffled_genes", n, n % 3) for n in range(10)] + [("neurons", 0, n_known // 3)]
-    )
+    known = {"features": n_known, "neurons": n_known // 3}
+    nulls = [
+        row
+        for units, n in known.items()
+        for row in (
+            (units, units, 0, n),
+            *(("shuffled_genes", units, repeat, repeat % 2) for repeat in range(10)),
+            *(("matched_genes", units, repeat, min(repeat % 3, n_units)) for repeat in range(10)),
+        )
+    ]
     ANNOTATION_NULLS.write(
         folder / ANNOTATION_NULLS.file,
         pd.DataFrame([
-            {"source": source, "repeat": repeat, "n_units": n_units, "n_annotated": n, "share": n / n_units, "n_tests": 10 * n_units,
-             "n_terms": min(n, len(names))} for source, repeat, n in nulls
+            {"source": source, "units": units, "repeat": repeat, "n_units": n_units, "n_annotated": n, "share": n / n_units,
+             "n_tests": 10 * n_units, "n_terms": min(n, len(names)), "terms_per_100_units": 100 * min(n, len(names)) / n_units}
+            for source, units, repeat, n in nulls
         ]),
     )  # fmt: skip
     _finish(run, "validate", task)

@@ -137,7 +137,11 @@ def test_opens_with_every_feature(page: Browser) -> None:
     assert 10 < len(page.rows()) < MOST_ROWS
     assert page.one("#status").text == ""
     assert page.js("return document.getElementById('layers').rows.length") == 4
-    assert "Genes shuffled" in page.js("return document.getElementById('layers').textContent")
+    sources = page.js("return document.getElementById('sources').innerText")
+    assert sources.count("SAE features") == sources.count("raw neurons") == 3
+    assert sources.count("0.9, max 2") >= 6  # the planted null, of features and neurons
+    assert page.one("#above-chance").text.startswith("Above chance in layers 0, 1 and 2: more features match")
+    assert page.js("return document.getElementById('headlines').children.length") == 3
 
 
 @pytest.mark.parametrize(
@@ -234,7 +238,9 @@ def test_filters(page: Browser) -> None:
     n_annotated = int(page.count().split()[0])
     assert 0 < n_annotated < 100
     assert "–" not in page.column(7)
-    assert "with genes shuffled: about 0.9" in page.count()  # the planted null: 0.9 of the units on average
+    assert (
+        "with names shuffled among genes of the same expression: about 0.9" in page.count()
+    )  # the planted null: 0.9 of the units on average
 
 
 def test_panel_shows_a_feature(page: Browser, finished: PlantedRun) -> None:

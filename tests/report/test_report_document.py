@@ -70,7 +70,8 @@ def test_whole_report(finished: PlantedRun) -> None:
         "Features that tell cell types apart", "The best features", "What to do next", "Words",
     ]  # fmt: skip
     assert "Nothing: all 12 tasks before this report are done." in text
-    for name in ("reconstruction", "annotation", "firing_rates", "cell_types", "embedding"):
+    by_layer = [f"annotation_layer_{layer:02d}" for layer in finished.layers]
+    for name in ("reconstruction", "annotation", *by_layer, "firing_rates", "cell_types", "embedding"):
         png = finished.figures_dir / f"{name}.png"
         assert png.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
         assert f"(figures/{name}.png)" in text
@@ -98,12 +99,24 @@ def test_numbers_are_those_of_the_tables(finished: PlantedRun) -> None:
     biology = section(text, "Features that match known biology")
     for layer in finished.layers:
         nulls = ANNOTATION_NULLS.read(finished.layer_results(layer) / ANNOTATION_NULLS.file)
-        own = nulls[nulls["source"] == "features"].iloc[0]
-        shuffled = nulls[nulls["source"] == "shuffled_genes"]["share"]
-        line = next(line for line in biology.split("\n") if line.startswith(f"| {layer} |"))
-        assert f"{own['n_annotated']} of {own['n_units']} ({100 * own['share']:.1f} %)" in line
-        assert f"{100 * shuffled.mean():.1f} % (highest of 10: {100 * shuffled.max():.1f} %)" in line
-        assert f"{own['share'] / shuffled.mean():.1f} x" in line
+        part = biology.split(f"### Layer {layer}: gene sets")[1].split("\n### ")[0]
+        for units, label in (("features", "SAE features"), ("neurons", "raw neurons")):
+            mine = nulls[nulls["units"] == units].set_index("source")
+            own, line = mine.loc[units], next(line for line in part.split("\n") if line.startswith(f"| {label} |"))
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            assert cells[1] == str(own["n_units"])
+            assert cells[2] == f"{own['n_annotated']} ({100 * own['share']:.1f} %)"
+            assert cells[5] == str(own["n_terms"])
+            assert cells[8] == f"{own['terms_per_100_units']:.1f}"
+            for place, null in ((3, "matched_genes"), (4, "shuffled_genes")):
+                rows = mine.loc[null]
+                share = 100 * rows["share"].mean()
+                assert (
+                    cells[place] == f"{rows['n_annotated'].mean():.1f} ({share:.1f} %), max {rows['n_annotated'].max()}"
+                )
+                assert cells[place + 3] == f"{rows['n_terms'].mean():.1f}, max {rows['n_terms'].max()}"
+                per_100 = rows["terms_per_100_units"]
+                assert cells[place + 6] == f"{per_100.mean():.1f}, max {per_100.max():.1f}"
     tables = [
         CELL_TYPE_BASELINES.read(finished.layer_results(layer) / CELL_TYPE_BASELINES.file).assign(layer=layer)
         for layer in finished.layers
@@ -126,11 +139,36 @@ def test_numbers_are_those_of_the_tables(finished: PlantedRun) -> None:
 def test_no_share_of_annotated_features_without_its_null(finished: PlantedRun) -> None:
     n_found = 0
     for line in finished.report_file.read_text().split("\n"):
-        if re.search(r"features that could be tested|features match a gene set|Features annotated", line):
+        if re.search(r"features \([\d.]+ %\) match", line):
             n_found += 1
-            assert "shuffled" in line
-            assert "raw neurons" in line.lower()
-    assert n_found == 2 + len(finished.layers)
+            assert re.search(
+                r"names shuffled among genes of the same expression [\d.]+ \([\d.]+ %\) on average, at most \d", line
+            )
+    assert n_found == 3 * len(finished.layers)  # in the opening, above the layer's table, and beside its best features
+
+
+def test_what_is_above_chance_is_said_first(finished: PlantedRun) -> None:
+    text = finished.report_file.read_text()
+    points = [line for line in text.split("\n## ")[0].split("\n") if line.lstrip().startswith("- ")]
+    assert points[0] == (
+        "- **Known biology.** Above chance in layers 0, 1 and 2: more features match a known gene set than in any of 10 shuffles of "
+        "gene names among genes of the same expression. A match is a gene set at q < 0.05."
+    )
+    for layer, line in zip(finished.layers, points[1:], strict=False):
+        nulls = ANNOTATION_NULLS.read(finished.layer_results(layer) / ANNOTATION_NULLS.file)
+        own, neurons = (nulls[nulls["source"] == source].iloc[0] for source in ("features", "neurons"))
+        assert line == (
+            f"  - Layer {layer}: {own['n_annotated']} of {own['n_units']} features ({100 * own['share']:.1f} %) match a gene set; with "
+            f"names shuffled among genes of the same expression 0.9 ({90 / own['n_units']:.1f} %) on average, at most 2. The features "
+            f"find {own['n_terms']} different gene sets; raw neurons {neurons['n_terms']}."
+        )
+
+
+def test_both_nulls_are_explained_and_nothing_is_divided_by_chance(finished: PlantedRun) -> None:
+    biology = section(finished.report_file.read_text(), "Features that match known biology")
+    assert len(re.findall(r"^- \*Same expression\*: [^.]*this keeps [^.]*\.$", biology, flags=re.M)) == 1
+    assert len(re.findall(r"^- \*Any gene\*: [^.]*this keeps [^.]*\.$", biology, flags=re.M)) == 1
+    assert not re.search(r"\d x\b", biology)
 
 
 def test_names_with_markup_show_as_text(finished: PlantedRun) -> None:
@@ -138,8 +176,10 @@ def test_names_with_markup_show_as_text(finished: PlantedRun) -> None:
     html = rendered(text)
     assert "&lt;img src=x onerror=alert(1)&gt;" in html
     images = re.findall(r'<img src="([^"]*)"', html)
+    by_layer = [f"annotation_layer_{layer:02d}" for layer in finished.layers]
     assert images == [
-        f"figures/{name}.png" for name in ("reconstruction", "firing_rates", "annotation", "cell_types", "embedding")
+        f"figures/{name}.png"
+        for name in ("reconstruction", "firing_rates", "annotation", *by_layer, "cell_types", "embedding")
     ]
     assert "<script" not in html
 
@@ -197,8 +237,8 @@ def test_missing_tasks_are_named_with_reason_and_command(tmp_path: Path) -> None
     assert f"bash {REPOSITORY}/slurm/00_full_pipeline.sh {run.config_file}" in gap
     assert "not complete" in text.split("## ")[0]
     biology = section(text, "Features that match known biology")
-    assert re.search(r"^\| 1 \|", biology, flags=re.M)
-    assert not re.search(r"^\| 2 \|", biology, flags=re.M)
+    assert "### Layer 1: gene sets" in biology
+    assert "### Layer 2: gene sets" not in biology
 
 
 def test_the_reason_is_that_of_the_job_that_held_the_task(tmp_path: Path) -> None:
@@ -244,7 +284,7 @@ def test_stale_results_are_not_shown(tmp_path: Path) -> None:
     assert "3 of 12 tasks are not done." in gap
     assert "validation.fdr was 0.05, is 0.01" in gap
     assert section(text, "Features that match known biology").strip() == "Not tested yet."
-    assert not (run.figures_dir / "annotation.png").exists()
+    assert not list(run.figures_dir.glob("annotation*.png"))
 
 
 @pytest.mark.parametrize(
@@ -316,9 +356,12 @@ def test_poorer_runs(tmp_path: Path, plan: Plan) -> None:
     assert ("data.cell_type_key" in types) == (not plan.annotated)
     assert ("figures/embedding.png" in text) == plan.embedding
     if not plan.terms:
-        assert re.search(r"\*\* 0 of \d+ features that could be tested \(0.0 %", text)
-        assert "above that of every shuffle" in text
-        assert re.search(r"\*\*no(t)?\*\* ", text)
+        assert (
+            "In none of the 2 layers do more features match" in text
+            or "In the one layer here no more features match" in text
+        )
+        assert "nothing is above chance" in text
+        assert re.search(r"Layer 0: 0 of \d+ features \(0.0 %\) match a gene set; with names shuffled", text)
 
 
 def test_empty_tables(tmp_path: Path) -> None:

@@ -1,0 +1,109 @@
+"""report.md, known biology: per layer one table and one figure of features and baselines, each beside its two nulls."""
+
+from __future__ import annotations
+
+from sae_genomics.artifacts import ANNOTATION_NULLS
+from sae_genomics.report import inference
+from sae_genomics.report.annotation import Annotation, Null, Source, mean
+from sae_genomics.report.annotation_words import MOST_LAYERS, beside, headline
+from sae_genomics.report.contents import Contents
+from sae_genomics.report.markdown import NONE, count, decimal, details, escape, percent, table
+
+HEADER = (
+    "Units", "Tested", "Annotated", "by chance, same expression", "by chance, any gene", "Different gene sets",
+    "by chance, same expression", "by chance, any gene", "Gene sets per 100 units", "by chance, same expression", "by chance, any gene",
+)  # fmt: skip
+FIGURES = "annotation_layer_*.png"
+
+
+def figure_name(layer: int) -> str:
+    return f"annotation_layer_{layer:02d}"
+
+
+def annotation(contents: Contents) -> str:
+    tested = [(each, each.annotation) for each in contents.layers if each.annotation is not None]
+    title = "## Features that match known biology"
+    if not tested:
+        nothing = next((each.nothing_tested for each in contents.layers if each.nothing_tested), None)
+        return f"{title}\n\n{f'Nothing to test: {escape(nothing)}.' if nothing else 'Not tested yet.'}"
+    parts = [title, _method(contents), _nulls(max(found.n_shuffles for _, found in tested)), _measures()]
+    if len(tested) > 1:
+        parts.append(_figure(contents, "annotation", "Annotated share and different gene sets by layer, beside chance"))
+    for place, (summary, found) in enumerate(tested):
+        layer = summary.layer
+        said = f"{headline(layer, found)} {beside(found)}".rstrip()
+        image = _figure(contents, figure_name(layer), f"Layer {layer}: features and baselines beside chance")
+        basis = inference.line([summary], ANNOTATION_NULLS)
+        body = "\n\n".join(part for part in (said, layer_table(found), basis, image) if part)
+        folded = place > 0 and len(tested) > MOST_LAYERS
+        parts.append(
+            details(f"Layer {layer}: gene sets", body) if folded else f"### Layer {layer}: gene sets\n\n{body}"
+        )
+    return "\n\n".join(part for part in parts if part)
+
+
+def _method(contents: Contents) -> str:
+    settings = contents.config.validation
+    return (
+        f"A unit is *annotated* when its top {settings.top_genes} genes share more genes with some gene set than chance allows: exact "
+        f"hypergeometric test, q < {settings.fdr:g} over every test of its kind in the layer. The background is the genes that could "
+        "have entered a list. Units without a gene to test, dead features among them, are left out."
+    )
+
+
+def _nulls(n_shuffles: int) -> str:
+    return (
+        f"Chance is measured in two ways, {n_shuffles} times each, for the features and for each baseline:\n\n"
+        "- *Same expression*: names are shuffled among genes that are detected as often and expressed as strongly; this keeps "
+        "lists of highly expressed genes such lists, so what stands above it is more than expression.\n"
+        "- *Any gene*: names are shuffled among all genes; this keeps the lengths of lists and sets and how much lists share, "
+        "but not how often or how strongly a gene is expressed, so it is too easy to beat."
+    )
+
+
+def _measures() -> str:
+    return (
+        "More units have more chances to match. So two numbers stand beside the share: how many *different gene sets* are found, and "
+        "how many per 100 units. After a number stand the mean and the highest value by chance."
+    )
+
+
+def _figure(contents: Contents, name: str, text: str) -> str:
+    path = contents.figures.get(name)
+    return f"![{text}]({path})" if path else ""
+
+
+def layer_table(found: Annotation) -> str:
+    """One row per kind of units."""
+    return table(HEADER, [_row(source) for source in found.sources], right=range(1, len(HEADER)))
+
+
+def _row(source: Source) -> tuple[str, ...]:
+    if not source.n_units:
+        return (escape(source.label), "0", *[NONE] * (len(HEADER) - 2))
+    return (
+        escape(source.label),
+        count(source.n_units),
+        f"{count(source.n_annotated)} ({percent(source.share)})",
+        _annotated(source.matched),
+        _annotated(source.shuffled),
+        count(source.n_terms),
+        _spread(source.matched.n_terms),
+        _spread(source.shuffled.n_terms),
+        decimal(source.terms_per_100, 1),
+        _spread(source.matched.terms_per_100),
+        _spread(source.shuffled.terms_per_100),
+    )
+
+
+def _annotated(null: Null) -> str:
+    if not null.n_annotated:
+        return NONE
+    return f"{decimal(mean(null.n_annotated), 1)} ({percent(mean(null.share))}), max {count(max(null.n_annotated))}"
+
+
+def _spread(values: tuple[int, ...] | tuple[float, ...]) -> str:
+    if not values:
+        return NONE
+    highest = max(values)
+    return f"{decimal(mean(values), 1)}, max {count(highest) if isinstance(highest, int) else decimal(highest, 1)}"
