@@ -142,13 +142,13 @@ CELLS = Table(
 
 OVER_CELLS = Inference(
     "one held-out cell, all cells taken as independent",
-    "n_cells of the type and n_rest others",
+    "held-out cells of the type (n_cells) and others (n_rest)",
     "cells of the type and other cells do not differ (AUROC 0.5; Mann-Whitney)",
 )
 RECONSTRUCTION = Inference(
-    "none: these numbers describe, nothing is tested",
+    "none, these numbers describe and nothing is tested",
     "held-out gene tokens, which are no replicates of each other",
-    "none; FVU 1 is what the mean activation alone would miss",
+    "none (with nothing but the mean activation FVU is 1)",
 )  # of metrics.json
 
 FEATURES = Table(
@@ -297,7 +297,7 @@ FEATURE_TERMS = Table(
     ),
     Inference(
         "one gene of the background",
-        "n_top genes of the feature among n_background",
+        "the feature's top genes (n_top) among all genes of the background (n_background)",
         "the feature's genes are drawn at random from the background (hypergeometric)",
     ),
 )
@@ -323,7 +323,7 @@ ANNOTATION_NULLS = Table(
     ),
     Inference(
         "one unit (feature, raw neuron) with a gene to test",
-        "n_units in each row",
+        "the units of each row (n_units)",
         "the rows of shuffled genes: the same procedure with the genes' names dealt out anew",
     ),
 )

@@ -8,8 +8,9 @@ the G groups with at least LEAST_CELLS of either.
     auroc = mean(a_g)      t = (auroc - 1/2) / se      p = 2 P(T > |t|), T with G - 1 degrees of freedom
     interval = auroc +- t(0.975) se, cut at 0 and 1     se^2 = max( var(a_g) / G, sum(v_g) / G^2 )
 
-v_g is the variance of a_g where unit and type have nothing to do with each other, ties included (Mann and Whitney's). Without that floor
-three groups that happen to agree to the last digit, at 1.000 say, would give p = 0. Fewer than LEAST_GROUPS groups give no p and no interval.
+v_g is the variance that a_g has from the group's numbers of cells alone: Newcombe's V (see intervals.py) at (m a_g + 1/2) / (m + 1), m the smaller of the
+two numbers, times what ties leave of it. Without that floor three groups that happen to agree to the last digit, at 1.000 say, would give p = 0.
+Fewer than LEAST_GROUPS groups give no p and no interval.
 
 Why not a cluster bootstrap: held-out groups are few, often three to ten. From so few values a bootstrap's intervals are too narrow and its
 p-values as coarse as the few ways to draw them. And a comparison within a donor cancels what donors differ in, also where
@@ -31,8 +32,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, stats
 
-from sae_genomics.associations.intervals import auroc_interval
-from sae_genomics.associations.mann_whitney import group_tests, rank_statistics, tied_exact_p
+from sae_genomics.associations.intervals import auroc_interval, auroc_variance
+from sae_genomics.associations.mann_whitney import RankStatistics, group_tests, rank_statistics, tied_exact_p
 from sae_genomics.data.groups import LEAST_FOR_A_TEST
 
 LEAST_CELLS = 5  # of the type, and of others, for a group's AUROC; cells of a group for its mean
@@ -157,7 +158,7 @@ class _Mean:
 def _within(rows: sparse.csr_matrix, side: Side) -> TypeTests:
     shape = (rows.shape[1], len(side.constant))
     names = ("auroc", "mean_in", "mean_out", "effect_size")
-    means, null = {name: _Mean(shape) for name in names}, np.zeros(shape)
+    means, least = {name: _Mean(shape) for name in names}, np.zeros(shape)
     order = np.argsort(side.donor, kind="stable")
     rows, kind = rows[order], side.kind[order]
     ends = np.concatenate([[0], np.cumsum(np.bincount(side.donor))])
@@ -168,16 +169,26 @@ def _within(rows: sparse.csr_matrix, side: Side) -> TypeTests:
         used = np.isfinite(here.auroc)
         for name in names:
             means[name].add(getattr(here, name), used)
-        null += np.where(used, here.null_variance, 0.0)
-    low, high, p = _t_test(means["auroc"], null)
+        least += np.where(used, _sampling_variance(here, np.bincount(kind[start:stop], minlength=shape[1])), 0.0)
+    low, high, p = _t_test(means["auroc"], least)
     return TypeTests(means["auroc"].get(), low, high, p, *(means[name].get() for name in names[1:]))
 
 
-def _t_test(auroc: _Mean, null: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
+def _sampling_variance(found: RankStatistics, size: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """v_g of the module's text. found: of one group. size: int64 [types], its cells of each type."""
+    rest = size.sum() - size
+    smaller = np.minimum(size, rest)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off_the_edge = (smaller * found.auroc + 0.5) / (smaller + 1)
+        ties = found.null_variance / auroc_variance(0.5, size, rest)  # 1 without any
+        return auroc_variance(off_the_edge, size, rest) * ties
+
+
+def _t_test(auroc: _Mean, least: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
     """Ends of the interval, and p: [units, types] each."""
     n, enough = auroc.n, auroc.n >= LEAST_GROUPS
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.sqrt(np.maximum(auroc.squares / (n - 1) / n, null / n**2))
+        error = np.sqrt(np.maximum(auroc.squares / (n - 1) / n, least / n**2))
         p = 2 * stats.t.sf(np.abs(auroc.mean - 0.5) / error, n - 1)
         reach = stats.t.ppf(0.975, n - 1) * error
     flat = error == 0  # every value tied in every group: nothing speaks against chance, and nothing bounds the AUROC

@@ -106,7 +106,7 @@ def inference(tests: UnitTests, group_key: str | None) -> Inference:
     size, basis = heldout_sizes(tests.sample), tests.basis
     if basis.n_groups is None:
         return Inference(
-            OVER_CELLS.unit, f"{size.sum():,} held-out cells: n_cells of the type, the rest others", OVER_CELLS.null
+            OVER_CELLS.unit, f"{size.sum():,} held-out cells, of the type (n_cells) and others", OVER_CELLS.null
         )
     null = {
         GROUPS: "within every group the type's cells and others do not differ (mean AUROC 0.5; t-test over groups)",

@@ -21,11 +21,9 @@ def auroc_interval(
     area, first, second = np.broadcast_arrays(*(np.asarray(each, np.float64) for each in (auroc, n_in, n_rest)))
     known = np.isfinite(area) & (first > 0) & (second > 0)
     area, first, second = (np.where(known, each, 1.0) for each in (area, first, second))
-    mean = (first + second) / 2 - 1
 
     def excess(t: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        variance = t * (1 - t) * (1 + mean * (1 - t) / (2 - t) + mean * t / (1 + t)) / (first * second)
-        return np.abs(area - t) - z * np.sqrt(variance)
+        return np.abs(area - t) - z * np.sqrt(auroc_variance(t, first, second))
 
     ends = []
     for outside in (np.zeros_like(area), np.ones_like(area)):
@@ -36,3 +34,10 @@ def auroc_interval(
             out, inside = np.where(beyond, middle, out), np.where(beyond, inside, middle)
         ends.append(np.where(known, inside, np.nan))
     return ends[0], ends[1]
+
+
+def auroc_variance(t: npt.ArrayLike, n_in: npt.ArrayLike, n_rest: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """V(t) above: the variance of an AUROC that is truly t; at 1/2 it is that of Mann and Whitney's U over (n_in n_rest)^2."""
+    t, first, second = (np.asarray(each, np.float64) for each in (t, n_in, n_rest))
+    mean = (first + second) / 2 - 1
+    return np.asarray(t * (1 - t) * (1 + mean * (1 - t) / (2 - t) + mean * t / (1 + t)) / (first * second))

@@ -11,8 +11,8 @@ from sae_genomics.report.markdown import code, count, escape, listing
 
 MORE_GROUPS = "raise `data.heldout_fraction`, use data with more groups, or name another obs column in `data.group_key`"
 CELLS_COUNTED = (
-    "Intervals and q-values of cell types count every cell as independent, which cells of one donor are not, so they look surer than they "
-    "are: if `obs` has a column of donors, samples or batches, name it in `data.group_key`."
+    "Intervals and q-values of cell types count cells, and cells of one donor are alike, so these numbers look surer than they are: "
+    "if `obs` has a column of donors, samples or batches, name it in `data.group_key`."
 )
 DASHBOARD_CELLS_COUNTED = CELLS_COUNTED.replace("`", "")
 _NAMED = 6

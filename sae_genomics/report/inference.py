@@ -9,7 +9,9 @@ from sae_genomics.report.markdown import escape
 from sae_genomics.report.summary import LayerSummary
 
 TRAINING_CELLS = Inference(
-    "none: these numbers describe, nothing is tested", "the training cells of each type", "none; AUROC 0.5 is a coin"
+    "none, these numbers describe and nothing is tested",
+    "the training cells of each type",
+    "none (AUROC 0.5 is a coin)",
 )
 
 

@@ -42,13 +42,17 @@ def test_a_cell_type_is_a_t_test_over_the_groups_own_aurocs(scale):
         used = [g for g in range(6) if min(sum(kind[donor == g] == t), sum(kind[donor == g] != t)) >= LEAST_CELLS]
         assert 3 <= len(used) < 6
         for column in range(4):
-            areas, null = [], 0.0
+            areas, least = [], 0.0
             for g in used:
                 inside = kind[donor == g] == t
                 areas.append(roc_auc_score(inside, values[donor == g, column]))
-                null += (len(inside) + 1) / 12 / inside.sum() / (~inside).sum()
+                n_in, n_out = inside.sum(), (~inside).sum()
+                area = (min(n_in, n_out) * areas[-1] + 0.5) / (min(n_in, n_out) + 1)
+                pairs = (n_in + n_out) / 2 - 1
+                spread = 1 + pairs * (1 - area) / (2 - area) + pairs * area / (1 + area)
+                least += area * (1 - area) * spread / n_in / n_out
             n = len(used)
-            error = max(stats.sem(areas), np.sqrt(null) / n)
+            error = max(stats.sem(areas), np.sqrt(least) / n)
             assert found.auroc[column, t] == pytest.approx(np.mean(areas))
             p = 2 * stats.t.sf(abs(np.mean(areas) - 0.5) / error, n - 1)
             assert found.p_value[column, t] == pytest.approx(p)
