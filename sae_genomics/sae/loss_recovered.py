@@ -12,6 +12,7 @@ Monosemanticity", 2023, there with zero ablation; the mean is the stricter basel
 
 from __future__ import annotations
 
+import math
 import threading
 import zlib
 from collections.abc import Callable
@@ -72,7 +73,7 @@ class LossRecovered:
 
     @property
     def recovered(self) -> float:
-        """NaN when ablating the layer costs nothing."""
+        """NaN when what ablating the layer costs is not clearly above 0: less than two standard errors, by the cells' own costs."""
         return self._share(self.reconstructed)
 
     @property
@@ -81,18 +82,20 @@ class LossRecovered:
         return None if self.unit_means is None else self._share(self.unit_means)
 
     def _share(self, errors: Float64) -> float:
-        cost = float(self.mean_ablated.sum() - self.unchanged.sum())
-        return float(self.mean_ablated.sum() - errors.sum()) / cost if cost > 0 else float("nan")
+        costs = self.mean_ablated - self.unchanged
+        cost, n = float(costs.sum()), len(costs)
+        noise = 2 * math.sqrt(n) * float(costs.std(ddof=1)) if n > 1 else 0.0
+        return float(self.mean_ablated.sum() - errors.sum()) / cost if cost > noise else float("nan")
 
     def interval(self, seed: int) -> tuple[float, float] | None:
         """The 95 % interval of `recovered`: percentiles over BOOTSTRAPS draws of as many cells, with replacement.
 
         A t-interval over the cells' own ratios would not do: a cell for which ablating the layer costs next to nothing has a ratio
         without bounds. The measure is a ratio of sums over cells, and so is it in each draw. None below FEWEST_CELLS cells, where
-        the bootstrap is too narrow, and where ablating the layer costs nothing in one of the draws.
+        the bootstrap is too narrow, and where ablating the layer costs nothing clear, or nothing in one of the draws.
         """
         n = self.cells
-        if n < FEWEST_CELLS:
+        if n < FEWEST_CELLS or not math.isfinite(self.recovered):
             return None
         generator = np.random.default_rng([seed, zlib.crc32(b"sae.loss_interval")])
         gained = self.mean_ablated - self.reconstructed

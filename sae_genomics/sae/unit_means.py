@@ -44,9 +44,9 @@ class UnitMeans:
         prior_tokens: float,
         content: str = "",
     ):
-        self.unit_id, self.means, self.global_mean, self.n_tokens = unit_id, means, global_mean, n_tokens
-        self.prior_tokens, self.content = prior_tokens, content
+        self.unit_id, self.n_tokens, self.prior_tokens, self.content = unit_id, n_tokens, prior_tokens, content
         self._table = np.concatenate([means, global_mean[None]])  # the last row: every other unit
+        self.means, self.global_mean = self._table[:-1], self._table[-1]
         self._row = np.full(int(unit_id.max(initial=-1)) + 2, len(unit_id), dtype=np.int64)
         self._row[unit_id] = np.arange(len(unit_id))
         self._on_device: torch.Tensor | None = None

@@ -105,6 +105,9 @@ def test_more_cells_make_it_narrower_and_few_give_none() -> None:
     assert many is not None
     assert many[1] - many[0] < 0.5 * (few[1] - few[0])
     assert cells_of(FEWEST_CELLS - 1, 1).interval(0) is None
+    lost_in_noise = cells_of(30, 1, noise=60.0)  # the costs of cells differ far more than their mean is above 0
+    assert np.isnan(lost_in_noise.recovered)
+    assert lost_in_noise.interval(0) is None
     nothing_lost = LossRecovered(*(np.full(30, value) for value in (10, 5.0, 5.0, 5.0)))
     assert nothing_lost.interval(0) is None
     assert np.isnan(nothing_lost.recovered)
