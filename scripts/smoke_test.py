@@ -84,10 +84,21 @@ def _environment(device: str) -> None:
 
 
 def _loads_in_sae_lens(run: Run) -> None:
+    import torch
     from sae_lens import SAE
 
-    sae = SAE.load_from_disk(str(run.sae_dir(run.layers[0])))
-    say(f"SAELens loads the SAE: d_in {sae.cfg.d_in}, d_sae {sae.cfg.d_sae}")
+    from sae_genomics.activations import read_activations, read_units
+    from sae_genomics.sae.load import centre
+
+    folder = run.sae_dir(run.layers[0])
+    sae = SAE.load_from_disk(str(folder))
+    part = slice(0, 100)
+    rows = read_activations(run.activations_file(run.layers[0], 0), part)
+    seen = centre(rows, read_units(run.tokens_file(0), part), folder)
+    active = int((sae.encode(torch.from_numpy(seen)) > 0).sum())
+    say(
+        f"SAELens loads the SAE: d_in {sae.cfg.d_in}, d_sae {sae.cfg.d_sae}; {active:,} features active on {len(rows)} tokens"
+    )
 
 
 if __name__ == "__main__":

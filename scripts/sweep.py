@@ -1,6 +1,7 @@
 """Train SAEs over a grid of settings on a run's activations: one table, one sparsity-FVU figure.
 
 python scripts/sweep.py --config configs/demo.yaml --grid sae.k=8,16,32 --grid sae.d_sae=512,1024 --layers 0,2
+python scripts/sweep.py --config configs/demo.yaml --grid sae.centre=none,unit --grid sae.expansion=2,16 --grid sae.k=4,8
 
 The same command runs on Slurm and on a laptop, goes on when the terminal closes, and attaches again when typed again.
 """

@@ -196,11 +196,16 @@ class TokenisedShard:
         )  # fmt: skip
 
 
-def tokenised_shard(run: Run, model: CellModel, shard: int) -> TokenisedShard:
-    """Read and tokenise a shard's cells, in the order of cells.parquet."""
+def tokenised_shard(
+    run: Run, model: CellModel, shard: int, chosen: npt.NDArray[np.int64] | None = None
+) -> TokenisedShard:
+    """Read and tokenise a shard's cells, in the order of cells.parquet.
+
+    chosen: positions among the shard's cells, ascending; a cell's tokens do not depend on which others are read. Default: all.
+    """
     from sae_genomics.data.read import gene_tokens, shard_counts
 
-    counts, rows = shard_counts(run, shard)
+    counts, rows = shard_counts(run, shard, chosen)
     drugs = _drugs(run, rows)
     tokens = model.tokenise(counts, gene_tokens(run), rows, run.config.run.seed, drugs)
     per_cell = run.config.activations.tokens_per_cell

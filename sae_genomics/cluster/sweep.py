@@ -33,6 +33,8 @@ METRICS = (
     "l0",
     "dead_share",
     "explained_variance",
+    "fvu_centred",
+    "identity_variance",
     "mean_abs_decoder_cosine",
     "stability",
     "train_fvu",

@@ -246,7 +246,8 @@ def _train(work: Workload) -> Costs:
     weights = 4 * _sae_parameters(work)
     disk = work.n_layers * (weights + 100_000) + work.layers_at_once * 3 * _CHECKPOINTS * weights
     activations = min(_BATCH_MEMORY, min(_BATCH_ROWS, 2 * work.n_stored) * work.d_model * work.item_bytes)
-    memory = _BASE_MEMORY + work.layers_at_once * (5 * weights + activations + _HIDDEN_MEMORY)
+    means = 16 * work.n_slots * work.d_model  # of each gene, and the sums that they are made of
+    memory = _BASE_MEMORY + work.layers_at_once * (5 * weights + activations + means + _HIDDEN_MEMORY)
     # a step costs little more than its encoder's product; training and held-out rows are evaluated
     flops = (work.train_tokens + 2 * work.evaluate_tokens) * 2 * work.d_model * work.d_sae
     return disk, memory, work.n_layers * (5 + work.seeds * flops / work.train_rate)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from sae_genomics.report import groups
+from sae_genomics.report.faithfulness import identity_words, who_reproduces
 from sae_genomics.report.markdown import (
     count,
     decimal,
@@ -31,13 +32,15 @@ def reconstruction(layers: list[LayerSummary], k: int) -> str:
     l0 = span((each.metrics.get("l0") for each in known), lambda value: f"{value:.0f}")
     dead = span((each.metrics.get("dead_share") for each in known), percent)
     where = "in its one layer" if len(known) == 1 else f"over the {len(known)} layers"
+    metrics = [each.metrics for each in known]
+    who, rest = who_reproduces(metrics), identity_words(metrics, heldout=True)
     active = f" with {l0} features active at a time" if l0 != "–" else ""
     unused = f" {dead} of the features are dead: they never fire there." if dead != "–" else ""
     stable = span((each.metrics.get("stability") for each in known), percent)
     again = f" An autoencoder trained with another seed finds {stable} of the features again." if stable != "–" else ""
     return (
-        f"**Faithfulness.** On held-out cells the features reproduce {explained} of the variance of the model's "
-        f"activations ({where}){active}.{unused}{again}"
+        f"**Faithfulness.** On held-out cells the {who} reproduce {explained} of the variance of the model's "
+        f"activations ({where}){active}.{rest}{unused}{again}"
     )
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from sae_genomics.artifacts import RECONSTRUCTION, Inference
 from sae_genomics.report.contents import Contents
+from sae_genomics.report.faithfulness import identity_words, who_reproduces
 from sae_genomics.report.inference import TRAINING_CELLS, written
 from sae_genomics.report.markdown import NONE, count, decimal, escape, is_number, percent, span, table
 from sae_genomics.report.summary import LayerSummary
@@ -41,8 +42,8 @@ def faithfulness(layers: list[LayerSummary], k: int) -> str:
     stable = span((each.get("stability") for each in known), percent)
     again = f" An autoencoder trained with another seed finds {stable} of the features again." if stable != NONE else ""
     return (
-        f"**Faithfulness.** On the training cells themselves the features reproduce {explained} of the variance of the model's "
-        f"activations ({where}) with {l0} features active at a time. On other cells it is less by an unknown amount.{again}"
+        f"**Faithfulness.** On the training cells themselves the {who_reproduces(known)} reproduce {explained} of the variance of the "
+        f"model's activations ({where}) with {l0} features active at a time.{identity_words(known, heldout=False)} On other cells it is less by an unknown amount.{again}"
     )
 
 

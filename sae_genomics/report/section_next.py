@@ -64,8 +64,15 @@ def _scanpy_lines(contents: Contents) -> list[str]:
 def _saelens_lines(contents: Contents) -> list[str]:
     lines = ["from sae_lens import SAE", "", f"sae = SAE.load_from_disk({str(contents.sae)!r})"]
     if contents.activations is not None:
-        lines = ["import torch", "from sae_genomics.activations import read_activations", *lines]
+        centred = contents.config.sae.centre == "unit"
+        readers = "read_activations, read_units" if centred else "read_activations"
+        ours = ["from sae_genomics.sae.load import centre"] if centred else []
+        lines = ["import torch", f"from sae_genomics.activations import {readers}", *ours, *lines]
         lines.append(f"rows = read_activations({str(contents.activations)!r}, slice(0, 1000))  # [tokens, d_model]")
+        if centred:
+            tokens = contents.activations.parent.parent / "tokens" / contents.activations.name
+            lines.append(f"units = read_units({str(tokens)!r}, slice(0, 1000))  # the gene of each token")
+            lines.append(f"rows = centre(rows, units, {str(contents.sae)!r})  # minus the mean of each token's gene")
         lines.append("active = sae.encode(torch.from_numpy(rows))  # [tokens, features]")
     return lines
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from sae_genomics.artifacts import CELL_TYPE_BASELINES, FEATURE_TERMS, FEATURES, RECONSTRUCTION
-from sae_genomics.report import groups, inference, nothing_heldout
+from sae_genomics.report import faithfulness, groups, inference, nothing_heldout
 from sae_genomics.report.annotation_words import headline
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.findings import FEW_CELLS
@@ -39,10 +39,9 @@ def reconstruction(contents: Contents) -> str:
     if not known:
         parts.append("No trained autoencoder yet.")
         return "\n\n".join(parts)
-    if nothing_heldout.is_so(contents.prepared.plan or {}):
-        parts += nothing_heldout.reconstruction(known)
-    else:
-        parts += _reconstruction(known)
+    heldout = not nothing_heldout.is_so(contents.prepared.plan or {})
+    parts += _reconstruction(known) if heldout else nothing_heldout.reconstruction(known)
+    parts.append(faithfulness.identity_table(known, heldout))
     parts.append(_doubts(known))
     parts.append(_weights(known))
     parts.append(_figure(contents, "reconstruction", "FVU, L0 and dead share by layer"))
@@ -74,6 +73,7 @@ def _reconstruction(known: list[LayerSummary]) -> list[str]:
         "that never fired there, *decoder cosine* the mean absolute cosine between features' directions (0: all different). "
         "*Loss recovered*: with the reconstruction in place of the layer's activations, how much of what the layer is worth to the "
         "model's own prediction of hidden genes remains (1: all, 0: no more than the layer's mean activation would leave)."
+        + faithfulness.loss_words(known)
     ]
     stable = any(each.metrics.get("stability") is not None for each in known)
     if stable:
@@ -86,7 +86,7 @@ def _reconstruction(known: list[LayerSummary]) -> list[str]:
             str(each.layer),
             decimal(each.metrics.get("fvu"), 3),
             decimal(each.metrics.get("explained_variance"), 3),
-            decimal(each.metrics.get("loss_recovered"), 3),
+            faithfulness.loss_recovered(each.metrics),
             *([percent(each.metrics.get("stability"))] if stable else []),
             decimal(each.metrics.get("l0"), 1),
             percent(each.metrics.get("dead_share")),

@@ -128,13 +128,28 @@ def _metrics(
 def _worth(run: Run, layer: int, encoder: Encoder, means: UnitMeans) -> dict[str, Any]:
     """What the reconstruction is worth to the model; nulls where no cell is held out or it is not asked for."""
     n_cells = run.config.sae.loss_recovered_cells
-    found = loss_recovered(run, layer, encoder, n_cells) if n_cells else None
+    found = loss_recovered(run, layer, encoder, n_cells, means) if n_cells else None
+    if found is None:
+        names = (
+            "recovered",
+            "recovered_interval",
+            "recovered_by_means",
+            "unchanged",
+            "reconstructed",
+            "mean_ablated",
+            "unit_means",
+        )
+        return {**{f"loss_{name}": None for name in names}, "loss_cells": 0}
+    interval = found.interval(run.config.run.seed)
     return {
-        "loss_recovered": _number(found and found.recovered),
-        "loss_unchanged": _number(found and found.loss_unchanged),
-        "loss_reconstructed": _number(found and found.loss_reconstructed),
-        "loss_mean_ablated": _number(found and found.loss_mean_ablated),
-        "loss_cells": found.cells if found else 0,
+        "loss_recovered": _number(found.recovered),
+        "loss_recovered_interval": list(interval) if interval else None,
+        "loss_recovered_by_means": _number(found.recovered_by_means),
+        "loss_unchanged": _number(found.loss(found.unchanged)),
+        "loss_reconstructed": _number(found.loss(found.reconstructed)),
+        "loss_mean_ablated": _number(found.loss(found.mean_ablated)),
+        "loss_unit_means": None if found.unit_means is None else _number(found.loss(found.unit_means)),
+        "loss_cells": found.cells,
     }
 
 

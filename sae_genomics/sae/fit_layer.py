@@ -179,9 +179,9 @@ def refuse_failed(training: Training, measured: Evaluation) -> None:
     fvu = measured.fvu if measured.varies else measured.relative_error
     if not failed(fvu):
         return
-    spec = training.spec
+    spec, what = training.spec, "centred activations" if training.centred else "activations"
     raise UserError(
-        f"{training.label}: training failed: the SAE reproduces the activations no better than their mean does (FVU {fvu:.3g}; "
+        f"{training.label}: training failed: the SAE reproduces the {what} no better than their mean does (FVU {fvu:.3g}; "
         f"1 is the mean, 0 is perfect); lower the learning rate with --set sae.lr={lower_lr(spec):.2g} (now {spec.lr:.3g}), "
         f"or raise sae.steps (now {spec.steps:,})"
     )

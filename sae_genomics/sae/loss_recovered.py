@@ -12,6 +12,7 @@ Monosemanticity", 2023, there with zero ablation; the mean is the stricter basel
 
 from __future__ import annotations
 
+import math
 import threading
 import zlib
 from collections.abc import Callable
@@ -32,33 +33,91 @@ if TYPE_CHECKING:
     from sae_genomics.models import CellModel
     from sae_genomics.run import Run
     from sae_genomics.sae.load import Encoder
+    from sae_genomics.sae.unit_means import UnitMeans
 
 HIDDEN_SHARE = 0.5
+BOOTSTRAPS = 2000
+FEWEST_CELLS = 10  # from which on an interval is given
 _model_in_use = threading.Lock()  # there is one in memory, whatever number of layers is trained at once
 Units = npt.NDArray[np.int32]
+Float64 = npt.NDArray[np.float64]
 Replace = Callable[[torch.Tensor, Units], torch.Tensor]  # activations and their units -> what takes their place
 
 
 @dataclass(frozen=True)
 class LossRecovered:
-    """loss_*: mean squared error of hidden values, in bins squared. recovered: NaN when ablating the layer costs nothing."""
+    """Each cell's own part of the losses, arrays [cells]; the losses are mean squared errors of hidden values, in bins squared.
 
-    cells: int
-    hidden_tokens: int
-    loss_unchanged: float
-    loss_reconstructed: float
-    loss_mean_ablated: float
+    hidden: int64, values that were hidden. unchanged, reconstructed, mean_ablated, unit_means: float64, sums of squared errors with
+    the layer's activations as they are, as the SAE gives them, at their mean, at their units' means. unit_means: None where no
+    means are known.
+    """
+
+    hidden: npt.NDArray[np.int64]
+    unchanged: Float64
+    reconstructed: Float64
+    mean_ablated: Float64
+    unit_means: Float64 | None = None
+
+    @property
+    def cells(self) -> int:
+        return len(self.hidden)
+
+    @property
+    def hidden_tokens(self) -> int:
+        return int(self.hidden.sum())
+
+    def loss(self, errors: Float64) -> float:
+        """Mean over all hidden values. errors: one of the sums above."""
+        return float(errors.sum()) / max(self.hidden_tokens, 1)
 
     @property
     def recovered(self) -> float:
-        cost = self.loss_mean_ablated - self.loss_unchanged
-        return (self.loss_mean_ablated - self.loss_reconstructed) / cost if cost > 0 else float("nan")
+        """NaN when what ablating the layer costs is not clearly above 0: less than two standard errors, by the cells' own costs."""
+        return self._share(self.reconstructed)
+
+    @property
+    def recovered_by_means(self) -> float | None:
+        """What the units' means alone recover; None where they are not known."""
+        return None if self.unit_means is None else self._share(self.unit_means)
+
+    def _share(self, errors: Float64) -> float:
+        costs = self.mean_ablated - self.unchanged
+        cost, n = float(costs.sum()), len(costs)
+        noise = 2 * math.sqrt(n) * float(costs.std(ddof=1)) if n > 1 else 0.0
+        return float(self.mean_ablated.sum() - errors.sum()) / cost if cost > noise else float("nan")
+
+    def interval(self, seed: int) -> tuple[float, float] | None:
+        """The 95 % interval of `recovered`: percentiles over BOOTSTRAPS draws of as many cells, with replacement.
+
+        A t-interval over the cells' own ratios would not do: a cell for which ablating the layer costs next to nothing has a ratio
+        without bounds. The measure is a ratio of sums over cells, and so is it in each draw. None below FEWEST_CELLS cells, where
+        the bootstrap is too narrow, and where ablating the layer costs nothing clear, or nothing in one of the draws.
+        """
+        n = self.cells
+        if n < FEWEST_CELLS or not math.isfinite(self.recovered):
+            return None
+        generator = np.random.default_rng([seed, zlib.crc32(b"sae.loss_interval")])
+        gained = self.mean_ablated - self.reconstructed
+        cost = self.mean_ablated - self.unchanged
+        shares = np.empty(BOOTSTRAPS)
+        for number in range(BOOTSTRAPS):
+            drawn = generator.integers(0, n, n)
+            total = cost[drawn].sum()
+            if total <= 0:
+                return None
+            shares[number] = gained[drawn].sum() / total
+        low, high = np.quantile(shares, [0.025, 0.975])
+        return float(low), float(high)
 
 
-def loss_recovered(run: Run, layer: int, encoder: Encoder, n_cells: int) -> LossRecovered | None:
-    """Measure on at most n_cells held-out cells, the first in the shards' order. None when no cell is held out.
+def loss_recovered(
+    run: Run, layer: int, encoder: Encoder, n_cells: int, means: UnitMeans | None = None
+) -> LossRecovered | None:
+    """Measure on at most n_cells held-out cells, spread evenly over the file. None when no cell is held out.
 
-    Waits while another thread measures; raises Interrupted when a signal asked to stop meanwhile.
+    means: of units, to measure what these alone recover. Waits while another thread measures; raises Interrupted when a signal
+    asked to stop meanwhile.
     """
     with _model_in_use:
         stop_point()
@@ -68,27 +127,44 @@ def loss_recovered(run: Run, layer: int, encoder: Encoder, n_cells: int) -> Loss
             return None
         settings = run.config
         return measure(
-            model, tokens, layer, settings.model.hook, encoder, settings.run.seed, settings.activations.batch_tokens
-        )
+            model, tokens, layer, settings.model.hook, encoder, settings.run.seed, settings.activations.batch_tokens,
+            means,
+        )  # fmt: skip
+
+
+def evenly(n: int, wanted: int) -> npt.NDArray[np.int64]:
+    """At most `wanted` of n positions at even distances, each in the middle of its part: int64, ascending."""
+    wanted = min(n, wanted)
+    return (2 * np.arange(wanted) + 1) * n // (2 * max(wanted, 1))
 
 
 def heldout_tokens(run: Run, model: CellModel, n_cells: int) -> Tokens | None:
-    """Tokens of the first held-out cells, shard by shard until there are enough."""
-    heldout = CELLS.read(run.cells_file, columns=["heldout"])["heldout"].to_numpy()
-    wanted = np.flatnonzero(heldout)[:n_cells]
+    """Tokens of at most n_cells held-out cells, spread evenly over all of them; files are often sorted by donor or batch.
+
+    Only the shards that hold them are read, and of these only their rows.
+    """
+    heldout = np.flatnonzero(CELLS.read(run.cells_file, columns=["heldout"])["heldout"].to_numpy())
+    wanted = heldout[evenly(len(heldout), n_cells)]
     parts = []
-    for shard in range(run.n_shards):
+    for shard in np.unique(wanted // run.config.activations.cells_per_shard).tolist():
+        stop_point()
         start, stop = run.shard_cells(shard)
         cells = wanted[(wanted >= start) & (wanted < stop)] - start
-        if len(cells):
-            parts.append(tokenised_shard(run, model, shard).tokens.take(cells))
+        parts.append(tokenised_shard(run, model, shard, cells).tokens)
     return type(parts[0]).concatenate(parts) if parts else None
 
 
 def measure(
-    model: CellModel, tokens: Tokens, layer: int, hook: str, encoder: Encoder, seed: int, batch_tokens: int
+    model: CellModel,
+    tokens: Tokens,
+    layer: int,
+    hook: str,
+    encoder: Encoder,
+    seed: int,
+    batch_tokens: int,
+    means: UnitMeans | None = None,
 ) -> LossRecovered:
-    """Three passes over the same cells with the same values hidden: unchanged, reconstructed, mean-ablated."""
+    """Passes over the same cells with the same values hidden: unchanged, reconstructed, mean-ablated, and units' means if known."""
     is_gene = np.ones(len(tokens), bool)
     starts = tokens.cell_ptr[:-1]
     is_gene[(starts[:, None] + np.arange(tokens.n_special)).ravel()] = False
@@ -99,21 +175,21 @@ def measure(
         total.add_(x.double().sum(dim=0).cpu())
         return x
 
-    def loss(replace: Replace) -> float:
-        return _loss(model, tokens, is_gene, hidden, layer, hook, replace, batch_tokens)
+    def errors(replace: Replace) -> Float64:
+        return _errors(model, tokens, is_gene, hidden, layer, hook, replace, batch_tokens)
 
-    unchanged = loss(add_up)
+    unchanged = errors(add_up)
     mean = total / max(int(is_gene.sum()), 1)
     return LossRecovered(
-        cells=len(starts),
-        hidden_tokens=int(hidden.sum()),
-        loss_unchanged=unchanged,
-        loss_reconstructed=loss(lambda x, units: encoder.reconstruct(x, units).to(x)),
-        loss_mean_ablated=loss(lambda x, units: mean.to(x).expand_as(x)),
+        hidden=np.add.reduceat(hidden, starts, dtype=np.int64) if len(starts) else np.empty(0, np.int64),
+        unchanged=unchanged,
+        reconstructed=errors(lambda x, units: encoder.reconstruct(x, units).to(x)),
+        mean_ablated=errors(lambda x, units: mean.to(x).expand_as(x)),
+        unit_means=None if means is None else errors(lambda x, units: means.tensor(units, x.device).to(x)),
     )
 
 
-def _loss(
+def _errors(
     model: CellModel,
     tokens: Tokens,
     is_gene: npt.NDArray[np.bool_],
@@ -122,9 +198,9 @@ def _loss(
     hook: str,
     replace: Replace,
     batch_tokens: int,
-) -> float:
-    """Mean squared error of hidden values with the gene tokens' activations of one layer replaced."""
-    squared, count = 0.0, 0
+) -> Float64:
+    """Each cell's sum of squared errors of hidden values, with the gene tokens' activations of one layer replaced: float64 [cells]."""
+    squared = np.zeros(tokens.n_cells)
     for cells in cut_batches(tokens.lengths, batch_tokens):
         batch = tokens.take(cells)
         rows = ranges(tokens.cell_ptr[cells], tokens.lengths[cells])
@@ -139,5 +215,6 @@ def _loss(
             predicted = model.outputs(batch, masked=hidden[rows], hook=hook, interventions={layer: change}).expr_preds
         at = np.flatnonzero(hidden[rows])
         error = predicted.float().cpu().numpy()[at].astype(np.float64) - batch.value[at]
-        squared, count = squared + float(error @ error), count + len(at)
-    return squared / max(count, 1)
+        cell = np.repeat(cells, tokens.lengths[cells])[at]
+        squared += np.bincount(cell, weights=error**2, minlength=len(squared))
+    return squared

@@ -61,20 +61,24 @@ def shrunk(
 
     k is 1 where no unit has two tokens. Where B is not above 0, units do not differ: all get m. A unit without training tokens gets m.
 
-    n_tokens: int64 [units]. sums: float64 [units, d_model], of x - shift. squared: sum of |x - shift|^2.
+    n_tokens: int64 [units]. sums: float64 [units, d_model], of x - shift; they are overwritten, because there can be gigabytes of
+    them. squared: sum of |x - shift|^2.
     """
     n = n_tokens.astype(np.float64)
     total, n_seen = float(n.sum()), int((n > 0).sum())
-    own = sums / np.maximum(n, 1)[:, None]
     overall = sums.sum(axis=0) / max(total, 1)
-    explained = float(n @ np.square(own).sum(axis=1))
-    between = float(n @ np.square(own - overall).sum(axis=1))
+    values = sums
+    values /= np.maximum(n, 1)[:, None]  # own means
+    explained = float(np.einsum("u,ud,ud->", n, values, values))
+    values -= overall
+    between = float(np.einsum("u,ud,ud->", n, values, values))
     prior = _prior_tokens(total, n_seen, float(n @ n), max(squared - explained, 0.0), between)
     weight = n / (n + prior) if math.isfinite(prior) else np.zeros_like(n)
     weight[n == 0] = 0
-    means = overall + weight[:, None] * (own - overall) + shift
+    values *= weight[:, None]
+    values += overall + shift
     return UnitMeans(
-        unit_id.astype(np.int64), means.astype(np.float32), (overall + shift).astype(np.float32), n_tokens, prior
+        unit_id.astype(np.int64), values.astype(np.float32), (overall + shift).astype(np.float32), n_tokens, prior
     )
 
 

@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from sae_genomics.activations.batches import MEMORY_BYTES, POOL_ROWS
@@ -80,6 +82,15 @@ def model_bytes(run: Run) -> int:
     return int(parameters * item_bytes(settings.compute_dtype)) + batch
 
 
+def means_bytes(run: Run) -> int:
+    """The mean activation of each gene (`measure_means`): float64 sums, and float32 means twice while they are made of these."""
+    try:
+        n_genes = pq.read_metadata(run.genes_file).num_rows
+    except (OSError, pa.ArrowInvalid):  # not prepared yet
+        return 0
+    return 16 * int(n_genes) * int(run.model_info.d_model)
+
+
 def layers_at_once(run: Run, n_layers: int) -> int:
     """How many of n_layers to train at once: `sae.layers_at_once`, else as many as fit the GPU's free memory and the host's.
 
@@ -97,9 +108,10 @@ def layers_at_once(run: Run, n_layers: int) -> int:
         return 1
     row_bytes = run.model_info.d_model * item_bytes(run.config.activations.dtype)
     needs = training_needs(spec, row_bytes)
+    host_bytes = needs.host + means_bytes(run)
     torch.cuda.empty_cache()  # what earlier tasks of this process left
     device_bytes = torch.cuda.mem_get_info(device)[0] - model_bytes(run)
-    return max(1, min(n_layers, device_bytes // needs.device, (host_memory() - _PROCESS_BYTES) // needs.host))
+    return max(1, min(n_layers, device_bytes // needs.device, (host_memory() - _PROCESS_BYTES) // host_bytes))
 
 
 def host_memory() -> int:

@@ -30,16 +30,20 @@ def doubts(metrics: dict[str, Any]) -> list[str]:
     Held-out numbers where there are any, else those of training rows.
     """
     where = "heldout" if metrics.get("heldout_tokens") else "train"
-    fvu, l0 = (metrics.get(name if where == "heldout" else f"train_{name}") for name in ("fvu", "l0"))
+    centred = metrics.get("centre") == "unit"
+    names = ("fvu_centred" if centred else "fvu", "l0")
+    fvu, l0 = (metrics.get(name if where == "heldout" else f"train_{name}") for name in names)
     constant = _constant_rows(metrics, where)
-    return [constant] if constant else [text for text in (_high_fvu(fvu), _l0(l0, metrics)) if text]
+    return [constant] if constant else [text for text in (_high_fvu(fvu, centred), _l0(l0, metrics)) if text]
 
 
-def _high_fvu(fvu: float | None) -> str:
+def _high_fvu(fvu: float | None, centred: bool) -> str:
+    """centred: the FVU is that of what the units' means leave, which is all that the SAE reads."""
     if fvu is None or fvu <= HIGH_FVU:
         return ""
+    of, what = (" of the rest", "variance that the genes' means leave") if centred else ("", "activations' variance")
     return (
-        f"The FVU is {fvu:.2f}: the features miss more of the activations' variance than they reproduce; "
+        f"The FVU{of} is {fvu:.2f}: the features miss more of the {what} than they reproduce; "
         "raise sae.steps, sae.k or sae.expansion"
     )
 

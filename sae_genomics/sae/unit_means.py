@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from sae_genomics.atomic import atomic_path
+from sae_genomics.compiled import exact_kernel
 from sae_genomics.content import content_hash
 from sae_genomics.errors import DamagedArtifact
 
@@ -44,9 +45,9 @@ class UnitMeans:
         prior_tokens: float,
         content: str = "",
     ):
-        self.unit_id, self.means, self.global_mean, self.n_tokens = unit_id, means, global_mean, n_tokens
-        self.prior_tokens, self.content = prior_tokens, content
+        self.unit_id, self.n_tokens, self.prior_tokens, self.content = unit_id, n_tokens, prior_tokens, content
         self._table = np.concatenate([means, global_mean[None]])  # the last row: every other unit
+        self.means, self.global_mean = self._table[:-1], self._table[-1]
         self._row = np.full(int(unit_id.max(initial=-1)) + 2, len(unit_id), dtype=np.int64)
         self._row[unit_id] = np.arange(len(unit_id))
         self._on_device: torch.Tensor | None = None
@@ -62,11 +63,13 @@ class UnitMeans:
 
     def subtract(self, x: Float32, units: Units) -> None:
         """x - mean, in place."""
-        np.subtract(x, self.of(units), out=x)
+        _subtract(x, self._table, self._rows(units))
 
     def centred(self, x: Float32, units: Units) -> Float32:
         """x - mean, as a new array."""
-        return np.subtract(x, self.of(units), dtype=np.float32)
+        out = np.array(x, dtype=np.float32, order="C")
+        self.subtract(out, units)
+        return out
 
     def tensor(self, units: Units, device: torch.device) -> torch.Tensor:
         """The same as `of`, on a device, which keeps a copy of all means."""
@@ -81,6 +84,14 @@ class UnitMeans:
         known = (units >= 0) & (units < other)
         rows: npt.NDArray[np.int64] = self._row[np.where(known, units, other)]
         return rows
+
+
+@exact_kernel
+def _subtract(x: Float32, table: Float32, row: npt.NDArray[np.int64]) -> None:
+    """x -= table[row], without a copy of table[row]: batches are made beside a GPU that waits for them."""
+    for i in range(len(row)):
+        for j in range(x.shape[1]):
+            x[i, j] -= table[row[i], j]
 
 
 def save_means(path: Path, means: UnitMeans) -> str:

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 
 from sae_genomics.atomic import read_json
-from sae_genomics.cluster import sweep_jobs
+from sae_genomics.cluster import attempts, sweep_jobs
 from sae_genomics.cluster.lock import process_start
-from sae_genomics.cluster.sweep import make_sweep, parse_axis
+from sae_genomics.cluster.sweep import make_sweep, parse_axis, write_results
 from sae_genomics.cluster.sweep_figure import frontier
 from sae_genomics.errors import UserError
+from sae_genomics.stages import stage_named
 from tests.cluster.tiny import ROOT
 
 
@@ -88,6 +89,23 @@ def test_on_this_machine_it_ends_by_itself(template, tmp_path, shared_run):
     assert started.returncode == 0, error
     assert "2 of 2 SAEs trained" in error
     assert output.strip().endswith("sweep.tsv")
+
+
+def test_centre_is_swept_and_compared_on_the_whole_activation(template, tmp_path, shared_run):
+    run = shared_run(template, tmp_path / "run")
+    grid = ["sae.centre=none,unit", "sae.expansion=1", "sae.k=2"]
+    sweep = make_sweep(run.config, ["sae.stability=true"], grid, "0", "c")
+    for point, task in sweep.open():
+        assert attempts.run_task(sweep.at(point), stage_named("train"), task, noted=False) == 0
+        means = sweep.at(point).sae_dir(0) / "unit_means.safetensors"
+        assert means.exists() == ("unit" in point.name)
+    table = pd.read_csv(write_results(sweep), sep="\t", keep_default_na=False, na_values=[""])
+    assert table["centre"].tolist() == ["none", "unit"]
+    assert table[["fvu", "fvu_centred", "identity_variance", "stability"]].notna().all(axis=None)
+    assert table["identity_variance"].nunique() == 1  # the rows and the means are the same
+    rest = 1 - table["identity_variance"].to_numpy()
+    assert (table["fvu"] / table["fvu_centred"]).to_numpy() == pytest.approx(rest, rel=1e-4)
+    assert sweep.open() == []
 
 
 def test_a_zombie_has_ended():

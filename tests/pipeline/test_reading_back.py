@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from sae_genomics.activations import read_activations
+from sae_genomics.activations import read_activations, read_units
 from sae_genomics.cli import main
 from sae_genomics.config import load_config
 from sae_genomics.run import Run
@@ -23,16 +23,16 @@ matplotlib.use("Agg")
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A finished run whose activations are stored as compressed bfloat16."""
+@pytest.fixture(scope="module", params=["none", "unit"])
+def packed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run whose activations are stored as compressed bfloat16, with each `sae.centre`."""
     folder = tmp_path_factory.mktemp("packed")
     values = small_values(
         folder,
         data={"max_cells": 200},
         model={"layers": [2]},
         activations={"dtype": "bfloat16", "compression": "zstd", "cells_per_shard": 100},
-        sae={"steps": 300},
+        sae={"steps": 300, "centre": request.param},
     )
     config = folder / "packed.yaml"
     config.write_text(yaml.safe_dump(values))
@@ -77,3 +77,9 @@ def test_the_report_runs(packed: Run) -> None:
     assert names["active"].shape == (1000, 128)
     assert torch.isfinite(names["active"]).all()
     assert (names["active"] > 0).sum(1).float().mean() <= 8
+    assert ("centre(" in block) == (packed.config.sae.centre == "unit")
+    special = read_units(packed.tokens_file(0), slice(0, 1000)) == read_units(packed.tokens_file(0), slice(0, 1))[0]
+    x = torch.from_numpy(names["rows"])[torch.from_numpy(~special)]
+    sae = names["sae"]
+    error = (sae(x) - x).square().sum() / (x - x.mean(0)).square().sum()
+    assert float(error) < 0.7, "the SAE fits what it is given"

@@ -18,15 +18,18 @@ from hypothesis import strategies as st
 from sae_genomics import progress
 from sae_genomics.activations import read_activations, read_units
 from sae_genomics.activations.batches import ShuffledBatches
-from sae_genomics.activations.heldout import heldout_rows, spread_units
+from sae_genomics.activations.heldout import heldout_blocks, heldout_rows, spread_units
 from sae_genomics.activations.rows import chosen_rows
 from sae_genomics.content import content_hash
 from sae_genomics.errors import DamagedArtifact, Interrupted, UserError
 from sae_genomics.run import Run
 from sae_genomics.sae import fit_layer
+from sae_genomics.sae.evaluate import EVALUATE_ROWS, evaluate
+from sae_genomics.sae.export import fold
 from sae_genomics.sae.load import Encoder, centre, load_encoder
 from sae_genomics.sae.measure_means import measure_means, shrunk
-from sae_genomics.sae.task import run_task
+from sae_genomics.sae.task import _training, run_task
+from sae_genomics.sae.train import fit
 from sae_genomics.sae.unit_means import MEANS_FILE, UnitMeans, load_means, save_means
 from sae_genomics.stages import SAE_FILES, SECOND_SEED, stage_named
 from tests.sae.conftest import planted_rows
@@ -132,8 +135,8 @@ def test_few_tokens_shrink_more() -> None:
     units = np.repeat(np.arange(4), sizes)
     x = rng.normal(size=(len(units), 3)) * 2 + rng.normal(size=(4, 3))[units]
     sums = np.stack([x[units == u].sum(axis=0) for u in range(4)])
-    found = shrunk(np.arange(4), sizes, sums, float((x**2).sum()))
     own = sums / sizes[:, None]
+    found = shrunk(np.arange(4), sizes, sums, float((x**2).sum()))
     kept = np.linalg.norm(found.means - found.global_mean, axis=1) / np.linalg.norm(own - x.mean(axis=0), axis=1)
     np.testing.assert_allclose(kept, sizes / (sizes + found.prior_tokens), rtol=1e-4)
     assert kept[0] < kept[1] < kept[2] < 1
@@ -267,6 +270,27 @@ def test_none_leaves_no_means_and_unit_is_another_setting(make: MakeRun) -> None
     assert load_encoder(plain.sae_dir(1)).means is None
     x = np.ones((2, WIDTH), np.float32)
     assert centre(x, np.zeros(2, np.int32), plain.sae_dir(1)) is x
+
+
+def test_none_is_trained_and_measured_as_without_the_setting(make: MakeRun, tmp_path: Path) -> None:
+    """Bit for bit: rows as they are stored, weights as they are folded, numbers as `evaluate` gives them."""
+    run = make(centre="none", steps=60)
+    run_task(run, 0)
+    training = _training(run, TRAIN, 0)
+    with ShuffledBatches(training.rows, training.spec.batch_rows, training.order) as batches:
+        trained = fit(
+            training.spec, batches, layer=1, normalise=True, checkpoint=tmp_path / "c.safetensors", fingerprint="f",
+            open_loggers=lambda step: [], progress=progress.Progress("t", 1, "tokens", tmp_path / "beat.json"),
+            device=torch.device("cpu"),
+        )  # fmt: skip
+    wanted, found = fold(trained.state, training.spec, trained.scale), load_encoder(run.sae_dir(1))
+    for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
+        assert torch.equal(getattr(wanted, name), getattr(found, name))
+    measured = evaluate(found, heldout_blocks(run, 1, 200_000, EVALUATE_ROWS))
+    assert measured is not None
+    metrics = metrics_of(run)
+    for name in ("fvu", "explained_variance", "l0", "dead_share"):
+        assert metrics[name] == getattr(measured, name)
 
 
 def test_a_killed_centred_training_goes_on_to_the_same_weights(make: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,14 +45,14 @@ def model_and_tokens():
 def test_the_scale_runs_from_the_mean_to_the_activations(model_and_tokens, hook):
     model, tokens = model_and_tokens
     perfect = measure(model, tokens, LAYER, hook, Stand(lambda x: x), seed=0, batch_tokens=1000)
-    assert perfect.loss_reconstructed == pytest.approx(perfect.loss_unchanged, rel=1e-6)
+    assert perfect.reconstructed.sum() == pytest.approx(perfect.unchanged.sum(), rel=1e-6)
     assert perfect.recovered == pytest.approx(1.0, abs=1e-4)
 
     rows = []
     measure(model, tokens, LAYER, hook, Stand(lambda x: rows.append(x.clone()) or x), seed=0, batch_tokens=10**6)
     mean = torch.cat(rows).double().mean(dim=0).float()
     flat = measure(model, tokens, LAYER, hook, Stand(lambda x: mean.expand_as(x)), seed=0, batch_tokens=1000)
-    assert flat.loss_reconstructed == pytest.approx(flat.loss_mean_ablated, rel=1e-5)
+    assert flat.reconstructed.sum() == pytest.approx(flat.mean_ablated.sum(), rel=1e-5)
     assert flat.recovered == pytest.approx(0.0, abs=1e-3)
 
 
@@ -65,4 +65,4 @@ def test_the_loss_is_the_models_own(model_and_tokens):
     hidden = ~special & (np.random.default_rng([3, zlib.crc32(b"sae.hidden")]).random(len(tokens)) < 0.5)
     predicted = model.outputs(tokens, masked=hidden).expr_preds.detach().numpy()
     assert found.hidden_tokens == hidden.sum()
-    assert found.loss_unchanged == pytest.approx(((predicted - tokens.value)[hidden] ** 2).mean(), rel=1e-5)
+    assert found.loss(found.unchanged) == pytest.approx(((predicted - tokens.value)[hidden] ** 2).mean(), rel=1e-5)

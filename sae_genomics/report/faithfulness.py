@@ -1,0 +1,79 @@
+"""How faithful the features are, in parts: what the gene alone explains, what the features add, and how sure the loss recovered is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sae_genomics.report.markdown import NONE, count, decimal, is_number, percent, span, table
+from sae_genomics.report.summary import LayerSummary
+
+
+def loss_recovered(metrics: dict[str, Any]) -> str:
+    """`0.953 (0.94–0.96)`, or without the interval where there is none."""
+    value, interval = decimal(metrics.get("loss_recovered"), 3), metrics.get("loss_recovered_interval")
+    if not interval or not all(is_number(end) for end in interval):
+        return value
+    return f"{value} ({decimal(interval[0], 3)}–{decimal(interval[1], 3)})"
+
+
+def loss_words(known: list[LayerSummary]) -> str:
+    """Of how many cells that number is, and what the bracket means; nothing where it is not measured."""
+    cells = {each.metrics.get("loss_cells") for each in known} - {0, None}
+    if not cells:
+        return ""
+    text = f" It is measured on {span(cells, count)} held-out cells, spread evenly over the file."
+    if any(each.metrics.get("loss_recovered_interval") for each in known):
+        text += " In brackets the 95 % interval, by a bootstrap over these cells."
+    if any(each.metrics.get("loss_recovered") is None for each in known):
+        text += f" {NONE}: putting the mean in the layer's place costs the model nothing clear, so there is nothing to recover."
+    return text
+
+
+def identity_table(known: list[LayerSummary], heldout: bool) -> str:
+    """One row per layer: variance that the gene explains, FVU of the whole and of the rest. Empty where nothing says so."""
+    before = "" if heldout else "train_"
+    measured = [each for each in known if is_number(each.metrics.get(f"{before}identity_variance"))]
+    if not measured:
+        return ""
+    centred = any(each.metrics.get("centre") == "unit" for each in measured)
+    does = (
+        "Here these means were subtracted before the autoencoder (`sae.centre: unit`), so that the features need not say which gene "
+        "it is; FVU counts means and features together."
+        if centred
+        else "Here the autoencoder read the whole activation (`sae.centre: none`), so features are spent on that too."
+    )
+    text = (
+        "Most of an activation says *which gene* the token is. *Gene identity* is the share of the variance that each gene's mean "
+        f"activation over training cells explains by itself. *FVU of the rest* is the share that the reconstruction misses of what "
+        f"these means leave: of what the cell's context adds. An autoencoder that gave the means alone would have 1 there. {does}"
+    )
+    losses = any(is_number(each.metrics.get("loss_recovered_by_means")) for each in measured)
+    rows = [
+        (
+            str(each.layer),
+            percent(each.metrics.get(f"{before}identity_variance")),
+            decimal(each.metrics.get(f"{before}fvu"), 3),
+            decimal(each.metrics.get(f"{before}fvu_centred"), 3),
+            *([decimal(each.metrics.get("loss_recovered_by_means"), 3)] if losses else []),
+        )
+        for each in measured
+    ]
+    last = ["Loss recovered by the means alone"] if losses else []
+    header = ("Layer", "Gene identity", "FVU, whole activation", "FVU of the rest", *last)
+    return f"{text}\n\n{table(header, rows, right=range(len(header)))}"
+
+
+def identity_words(known: list[dict[str, Any]], heldout: bool) -> str:
+    """One sentence: what the gene alone explains, and what share of the rest the features reproduce. known: metrics of each layer."""
+    before = "" if heldout else "train_"
+    identity = span((each.get(f"{before}identity_variance") for each in known), percent)
+    key = f"{before}fvu_centred"
+    rest = span((max(0.0, 1 - each[key]) for each in known if is_number(each.get(key))), percent)
+    if NONE in (identity, rest):
+        return ""
+    return f" Which gene a token is explains {identity} of that variance by itself; of the rest the features reproduce {rest}."
+
+
+def who_reproduces(known: list[dict[str, Any]]) -> str:
+    """The subject of `... reproduce N % of the variance`."""
+    return "genes' means and features together" if any(each.get("centre") == "unit" for each in known) else "features"

@@ -1,0 +1,113 @@
+"""Which cells the loss recovered is measured on, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sae_genomics.activations import extract
+from sae_genomics.activations.extract import loaded_model, tokenised_shard
+from sae_genomics.artifacts import CELLS
+from sae_genomics.run import Run
+from sae_genomics.sae.load import load_encoder
+from sae_genomics.sae.loss_recovered import FEWEST_CELLS, LossRecovered, evenly, heldout_tokens, loss_recovered
+from tests.associations.conftest import make_run as make_real_run  # noqa: F401
+
+MakeRun = Callable[..., Run]
+
+
+def test_evenly_spaced_positions() -> None:
+    assert evenly(10, 3).tolist() == [1, 5, 8]
+    assert evenly(3, 10).tolist() == [0, 1, 2]
+    assert evenly(0, 5).tolist() == evenly(5, 0).tolist() == []
+    for n in range(1, 40):
+        for wanted in range(1, n + 1):
+            found = evenly(n, wanted)
+            assert len(set(found.tolist())) == wanted
+            assert np.abs(found - (np.arange(wanted) + 0.5) * n / wanted).max() <= 1
+
+
+def test_a_sorted_file_gives_cells_of_every_donor(
+    make_real_run: MakeRun,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sixty cells of four donors, one donor after the other, one shard for each: the first held-out cells are of one donor."""
+    run = make_real_run(n_cells=60, data__heldout_fraction=0.5)
+    assert run.n_shards == 4
+    cells = CELLS.read(run.cells_file)
+    donor = cells["cell"].to_numpy() // 15
+    read: list[tuple[int, int]] = []
+    real = tokenised_shard
+
+    def noted(run: Run, model: Any, shard: int, chosen: Any = None) -> Any:
+        found = real(run, model, shard, chosen)
+        read.append((shard, found.tokens.n_cells))
+        return found
+
+    monkeypatch.setattr("sae_genomics.sae.loss_recovered.tokenised_shard", noted)
+    model = loaded_model(run)
+    tokens = heldout_tokens(run, model, 8)
+    assert tokens is not None
+    chosen = tokens.cell[tokens.cell_ptr[:-1]]
+    per_donor = np.bincount(donor[chosen], minlength=4)
+    assert per_donor.min() >= 1
+    assert len(set(chosen.tolist())) == 8
+    assert cells["heldout"].to_numpy()[chosen].all()
+    assert read == list(enumerate(per_donor.tolist()))  # of each shard its own rows alone
+    for number, cell in enumerate(chosen.tolist()):  # the tokens are those that extraction gave the model
+        whole = extract.tokenised_shard(run, model, cell // 15).tokens
+        mine = whole.take([cell % 15])
+        np.testing.assert_array_equal(mine.gene, tokens.take([number]).gene)
+        np.testing.assert_array_equal(mine.value, tokens.take([number]).value)
+    read.clear()
+    heldout_tokens(run, model, 2)
+    assert len(read) == 2  # and no shard that is not needed
+
+
+def test_cells_and_interval_come_with_the_number(make_real_run: MakeRun) -> None:  # noqa: F811
+    run = make_real_run(n_cells=80, data__heldout_fraction=0.5)
+    found = loss_recovered(run, 1, load_encoder(run.sae_dir(1)), 20)
+    assert found is not None
+    assert found.cells == 20
+    assert found.recovered_by_means is None
+    interval = found.interval(0)
+    if interval is not None:
+        assert interval[0] <= found.recovered <= interval[1]
+        assert found.interval(0) == interval
+
+
+def cells_of(n: int, seed: int, noise: float = 1.0) -> LossRecovered:
+    """Cells that lose 1 when the layer goes and 0.2 when the SAE stands in, each with its own size and noise."""
+    rng = np.random.default_rng(seed)
+    size = rng.integers(20, 200, n)
+    unchanged = size * (1 + 0.2 * rng.random(n))
+    cost = size * (1 + 0.5 * noise * rng.standard_normal(n))
+    lost = cost * (0.2 + 0.1 * rng.standard_normal(n))
+    return LossRecovered(size, unchanged, unchanged + lost, unchanged + cost)
+
+
+def test_the_interval_holds_the_truth_in_about_95_of_100(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sae_genomics.sae.loss_recovered.BOOTSTRAPS", 400)
+    covered = 0
+    for seed in range(200):
+        interval = cells_of(64, seed).interval(seed)
+        assert interval is not None
+        covered += interval[0] <= 0.8 <= interval[1]
+    assert 178 <= covered <= 199
+
+
+def test_more_cells_make_it_narrower_and_few_give_none() -> None:
+    few, many = (cells_of(n, 1).interval(0) for n in (20, 500))
+    assert few is not None
+    assert many is not None
+    assert many[1] - many[0] < 0.5 * (few[1] - few[0])
+    assert cells_of(FEWEST_CELLS - 1, 1).interval(0) is None
+    lost_in_noise = cells_of(30, 1, noise=60.0)  # the costs of cells differ far more than their mean is above 0
+    assert np.isnan(lost_in_noise.recovered)
+    assert lost_in_noise.interval(0) is None
+    nothing_lost = LossRecovered(*(np.full(30, value) for value in (10, 5.0, 5.0, 5.0)))
+    assert nothing_lost.interval(0) is None
+    assert np.isnan(nothing_lost.recovered)
