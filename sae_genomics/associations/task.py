@@ -30,7 +30,7 @@ from sae_genomics.associations.cell_types import (
 from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.gene_ranking import RankedGenes, rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
-from sae_genomics.associations.neurons import Moments, NeuronSums, cell_maxima
+from sae_genomics.associations.linear_baselines import MOMENT_ROWS, NAMES, FoundUnits, LinearBaseline, find_units
 from sae_genomics.associations.stream import (
     Slots,
     gene_token_counts,
@@ -40,6 +40,7 @@ from sae_genomics.associations.stream import (
     training_rows,
 )
 from sae_genomics.associations.triples import TokenBlock, Triples
+from sae_genomics.associations.untrained import UntrainedFeatures, untrained_features
 from sae_genomics.atomic import atomic_path
 from sae_genomics.data.h5ad import CellTable
 from sae_genomics.leftovers import scratch_folder
@@ -50,13 +51,14 @@ from sae_genomics.sae.load import Encoder, load_encoder
 from sae_genomics.stages import stage_named
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-MOMENT_ROWS = 1 << 18
+_KINDS = {"neurons": "neuron", "pca": "pca", "ica": "ica"}  # in cell_type_baselines.parquet
 
 
 def run_task(run: Run, task: int) -> None:
-    """Leave the files of stages.ASSOCIATE_FILES for the layer.
+    """Leave the files of stages.ASSOCIATE_FILES for the layer, and those of its baselines.
 
     Raises DamagedArtifact when an input cannot be read, Interrupted at a signal (the layer starts again then).
     """
@@ -69,6 +71,7 @@ def run_task(run: Run, task: int) -> None:
     slots, cells = read_slots(run), read_cells(run)
     sample = sample_cells(cells, run.config.associations.max_auroc_cells, run.config.run.seed)
     encoder = load_encoder(run.sae_dir(layer), device)
+    untrained = _untrained(run, task, slots, cells, device)  # first, so that its memory is free again for the pass
     n_rows = sum(int(read_cell_ptr(run.tokens_file(shard))[0][-1]) for shard in range(run.n_shards))
     progress = Progress(
         f"associate layer {layer}", n_rows, "tokens", run.heartbeat_file(stage_named("associate"), task)
@@ -79,7 +82,7 @@ def run_task(run: Run, task: int) -> None:
         writer = stack.enter_context(CellMatrixWriter(matrix_path, len(cells), encoder.d_sae, most))
         layer_pass = LayerPass(run, layer, slots, cells, sample, encoder, writer, stack)
         layer_pass.stream(progress)
-        features = _write_tables(run, layer, layer_pass, folder)
+        features = _write_tables(run, layer, layer_pass, untrained, folder)
         with CellTable(run.data_file) as table:
             writer.finish(
                 table,
@@ -90,6 +93,20 @@ def run_task(run: Run, task: int) -> None:
             )
         writer.close()
     progress.finish()
+
+
+def _untrained(
+    run: Run, task: int, slots: Slots, cells: pd.DataFrame, device: torch.device
+) -> UntrainedFeatures | None:
+    if "untrained" not in run.config.validation.baselines:
+        return None
+    if device.type == "mps":  # as in training
+        device = torch.device("cpu")
+    with (
+        scratch_folder(run, stage_named("associate"), task) as folder,
+        ThreadPoolExecutor(torch.get_num_threads(), "sums") as threads,
+    ):
+        return untrained_features(run, run.layers[task], slots, cells, device, folder, threads)
 
 
 def _facts(run: Run, layer: int, encoder: Encoder) -> dict[str, object]:
@@ -126,20 +143,27 @@ class LayerPass:
         self.n_threads = torch.get_num_threads()
         self.genes = GeneSums(encoder.d_sae, len(slots), self.n_threads, gene_token_counts(run, slots))
         self.totals = FeatureTotals(encoder.d_sae)
-        self.neurons = self._neurons()
+        self.expression = np.zeros(len(slots))
         folder = stack.enter_context(scratch_folder(run, stage_named("associate"), run.layers.index(layer)))
         self.feature_cells = stack.enter_context(ColumnStore(len(sample), encoder.d_sae, folder))
-        self.neuron_cells = stack.enter_context(ColumnStore(len(sample), encoder.d_in, folder))
         self.gene_cells = stack.enter_context(ColumnStore(len(sample), len(slots), folder))
+        self.linear = {
+            name: stack.enter_context(LinearBaseline(found, len(slots), len(sample), folder))
+            for name, found in self._linear_units().items()
+        }
 
-    def _neurons(self) -> NeuronSums:
-        """Standardised over training cells; over all cells where none is a training cell."""
-        moments = Moments(self.encoder.d_in)
+    def _linear_units(self) -> dict[str, FoundUnits]:
+        """Found on training cells; on all cells where none is a training cell."""
         heldout = self.heldout if not self.heldout.all() else np.zeros_like(self.heldout)
-        for rows in training_rows(self.run, self.layer, heldout, MOMENT_ROWS):
-            stop_point()
-            moments.add(rows)
-        return NeuronSums(moments.mean, moments.std, len(self.slots))
+        names = [name for name in self.run.config.validation.baselines if name in NAMES]
+        if not names:
+            return {}
+
+        def rows() -> Iterator[npt.NDArray[np.float32]]:
+            for x, slot in training_rows(self.run, self.layer, self.slots, heldout, MOMENT_ROWS):
+                yield sae_input(self.encoder, x, slot)
+
+        return find_units(names, self.encoder.d_in, rows(), self.run.config.run.seed, stop_point)
 
     def stream(self, progress: Progress) -> None:
         """Encode every block and add it up; a block is added up while the next one is encoded."""
@@ -148,6 +172,7 @@ class LayerPass:
             pending: Future[None] | None = None
             for block, x in layer_blocks(self.run, self.layer, self.slots, self.heldout, batch_tokens):
                 stop_point()
+                x = sae_input(self.encoder, x, block.slot)
                 triples = encode_block(self.encoder, x)
                 if pending is not None:
                     pending.result()
@@ -159,27 +184,33 @@ class LayerPass:
     def _add(
         self, block: TokenBlock, x: npt.NDArray[np.float32], triples: Triples, threads: ThreadPoolExecutor
     ) -> None:
+        sample_row = self.sample.row[block.first_cell : block.first_cell + block.n_cells]
         rows = threads.submit(self.totals.add, block, triples)
-        neurons = threads.submit(self.neurons.add, block, x)
+        linear = [threads.submit(baseline.add, block, x, sample_row) for baseline in self.linear.values()]
         self.genes.add(block, triples, threads)
+        counted = block.slot >= 0
+        self.expression += np.bincount(
+            block.slot[counted], weights=block.expression[counted], minlength=len(self.expression)
+        )
         self.writer.append(rows.result())
         if len(self.sample):
-            self._add_sampled(block, x, rows.result())
-        neurons.result()
+            self._add_sampled(rows.result(), sample_row)
+        for future in linear:
+            future.result()
 
-    def _add_sampled(self, block: TokenBlock, x: npt.NDArray[np.float32], rows: CellRows) -> None:
-        sample_row = self.sample.row[block.first_cell : block.first_cell + block.n_cells]
+    def _add_sampled(self, rows: CellRows, sample_row: npt.NDArray[np.int64]) -> None:
         entry_row = np.repeat(sample_row, np.diff(rows.ptr))
         kept = entry_row >= 0
         self.feature_cells.add(entry_row[kept], rows.feature[kept], rows.maximum[kept])
-        sampled = np.flatnonzero(sample_row >= 0)
-        if len(sampled):
-            # every cell has a value of every neuron: nothing is implicit, so signs do not matter to the ranks
-            maxima = cell_maxima(x, block, self.neurons.mean)[sampled]
-            n_neurons = maxima.shape[1]
-            self.neuron_cells.add(
-                np.repeat(sample_row[sampled], n_neurons), np.tile(np.arange(n_neurons), len(sampled)), maxima.ravel()
-            )
+
+
+def sae_input(encoder: Encoder, x: npt.NDArray[np.float32], slot: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """Stored rows as the SAE reads them. Neurons and components read the same: every row of the stage comes through here.
+
+    slot: int32 [T], each row's gene; -1 for rows that never count.
+    """
+    del encoder, slot
+    return x
 
 
 def encode_block(encoder: Encoder, x: npt.NDArray[np.float32]) -> Triples:
@@ -187,35 +218,65 @@ def encode_block(encoder: Encoder, x: npt.NDArray[np.float32]) -> Triples:
     return Triples.ordered(*encoder.encode_sparse(x))
 
 
-def _write_tables(run: Run, layer: int, done: LayerPass, folder: Path) -> pd.DataFrame:
+def _write_tables(
+    run: Run, layer: int, done: LayerPass, untrained: UntrainedFeatures | None, folder: Path
+) -> pd.DataFrame:
     """Write the Parquet tables; returns features.parquet's rows."""
     settings, slots, weights = run.config.associations, done.slots, done.encoder.weights
     names = (slots.gene_id, slots.gene_symbol, settings.top_genes, settings.min_gene_tokens)
     ranked = rank_genes(done.genes.by_feature(), done.genes.tokens, *names)
     artifacts.FEATURE_GENES.write(folder / "feature_genes.parquet", ranked.table, weights=weights)
-    neurons = rank_genes(done.neurons.by_neuron(), done.neurons.tokens, *names)
-    artifacts.NEURON_GENES.write(folder / "neuron_genes.parquet", neurons.table, weights=weights)
+    artifacts.GENE_TOKENS.write(folder / "gene_tokens.parquet", _gene_tokens(done, untrained), weights=weights)
+    for name, baseline in done.linear.items():
+        stop_point()
+        baseline.tell(f"associate layer {layer}")
+        genes = rank_genes(baseline.sums.by_unit(), done.genes.tokens, *names).table
+        table = artifacts.BASELINE_GENES[name]
+        table.write(folder / table.file, genes, note=baseline.note, weights=weights)
+    if untrained is not None:
+        table = artifacts.BASELINE_GENES["untrained"]
+        table.write(folder / table.file, untrained.genes, weights=weights)
+    for name in set(artifacts.BASELINE_GENES) - set(run.config.validation.baselines):
+        (folder / artifacts.BASELINE_GENES[name].file).unlink(missing_ok=True)  # of other settings
     stop_point()
     tests = compare_units(done.feature_cells, done.sample) if len(done.sample) else None
     cell_types = feature_cell_types(tests) if tests else empty_cell_types()
     artifacts.FEATURE_CELL_TYPES.write(folder / "feature_cell_types.parquet", cell_types, weights=weights)
-    baselines = _baselines(run, done, tests) if tests else empty_baselines()
+    baselines = _baselines(run, done, tests, untrained) if tests else empty_baselines()
     artifacts.CELL_TYPE_BASELINES.write(folder / "cell_type_baselines.parquet", baselines, weights=weights)
     features = _features(done, ranked, tests, cell_types)
     artifacts.FEATURES.write(folder / "features.parquet", features, weights=weights)
     return features
 
 
-def _baselines(run: Run, done: LayerPass, features: UnitTests) -> pd.DataFrame:
+def _gene_tokens(done: LayerPass, untrained: UntrainedFeatures | None) -> pd.DataFrame:
+    tokens = done.genes.tokens
+    return pd.DataFrame(
+        {
+            "gene_id": done.slots.gene_id,
+            "gene_symbol": done.slots.gene_symbol,
+            "n_tokens_stored": tokens,
+            "mean_expression": np.where(tokens > 0, done.expression / np.maximum(tokens, 1), np.nan),
+            "n_tokens_untrained": pd.array([pd.NA] * len(tokens) if untrained is None else untrained.tokens, dtype="Int64"),
+        }
+    )  # fmt: skip
+
+
+def _baselines(run: Run, done: LayerPass, features: UnitTests, untrained: UntrainedFeatures | None) -> pd.DataFrame:
     add_gene_values(run, done.gene_cells, done.sample, done.cells)
     genes = compare_units(done.gene_cells, done.sample)
-    neurons = compare_units(done.neuron_cells, done.sample)
-    numbers = [np.arange(len(tests.auroc_train)) for tests in (features, neurons)]
+    numbers = np.arange(len(features.auroc_train))
     parts = [
-        best_units(features, "feature", numbers[0], numbers[0].astype(str).astype(object)),
+        best_units(features, "feature", numbers, numbers.astype(str).astype(object)),
         best_units(genes, "gene", done.slots.token, done.slots.gene_symbol),
-        best_units(neurons, "neuron", numbers[1], numbers[1].astype(str).astype(object)),
     ]
+    for name, baseline in done.linear.items():
+        stop_point()
+        if baseline.units.n_units:
+            tests = compare_units(baseline.cells, done.sample)
+            parts.append(best_units(tests, _KINDS[name], np.arange(baseline.units.n_units), baseline.units.names))
+    if untrained is not None:
+        parts.append(untrained.best)
     parts = [part for part in parts if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else empty_baselines()
 

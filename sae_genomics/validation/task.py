@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_GENES, FEATURE_TERMS, NEURON_GENES
+from sae_genomics.artifacts import ANNOTATION_NULLS, BASELINE_GENES, FEATURE_GENES, FEATURE_TERMS
 from sae_genomics.associations.stream import read_slots
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
@@ -43,7 +43,10 @@ def run_task(run: Run, task: int) -> None:
             table.write(folder / table.file, table.schema.empty_table().to_pandas(), note=str(nothing), weights=weights)
         return
     progress = Progress(
-        f"validate layer {layer}", settings.shuffles + 2, "passes", run.heartbeat_file(stage_named("validate"), task)
+        f"validate layer {layer}",
+        settings.shuffles + 1 + len(settings.baselines),
+        "passes",
+        run.heartbeat_file(stage_named("validate"), task),
     )
     genes = FEATURE_GENES.read(folder / "feature_genes.parquet", _COLUMNS)
     lists = top_genes(genes, members, settings.rank_by, settings.top_genes)
@@ -55,10 +58,11 @@ def run_task(run: Run, task: int) -> None:
         stop_point()
         rows.append(null_row("shuffled_genes", repeat, lists, shuffled, settings.fdr))
         progress.advance(1)
-    neurons = NEURON_GENES.read(folder / "neuron_genes.parquet", _COLUMNS)
-    neuron_lists = top_genes(neurons, members, settings.rank_by, settings.top_genes)
-    rows.append(null_row("neurons", 0, neuron_lists, enrich(neuron_lists, members.matrix), settings.fdr))
-    progress.advance(1)
+    for name in settings.baselines:
+        units = BASELINE_GENES[name].read(folder / BASELINE_GENES[name].file, _COLUMNS)
+        unit_lists = top_genes(units, members, settings.rank_by, settings.top_genes)
+        rows.append(null_row(name, 0, unit_lists, enrich(unit_lists, members.matrix), settings.fdr))
+        progress.advance(1)
     FEATURE_TERMS.write(folder / "feature_terms.parquet", terms, weights=weights)
     ANNOTATION_NULLS.write(folder / "annotation_nulls.parquet", pd.DataFrame(rows), weights=weights)
     progress.finish(f"{rows[0]['n_annotated']} of {rows[0]['n_units']} features annotated")
