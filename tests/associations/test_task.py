@@ -192,15 +192,21 @@ def test_baselines_of_genes_are_what_pandas_says(make_run):
             z = (values[:, component] - values[train, component].mean()) / values[train, component].std()
             plain = [np.maximum(z, 0), np.maximum(-z, 0)]
             mine = [genes[genes["feature"] == 2 * component + sign].set_index("gene_id") for sign in (0, 1)]
-            if table is artifacts.PCA_GENES and not np.isclose(mine[0]["score"].sum(), plain[0] @ tokens["expression"], rtol=1e-3):
+            if table is artifacts.PCA_GENES and not np.isclose(
+                mine[0]["score"].sum(), plain[0] @ tokens["expression"], rtol=1e-3
+            ):
                 mine.reverse()  # a component's sign is arbitrary
             for units, wanted in zip(mine, plain, strict=True):
-                frame = pd.DataFrame({"score": wanted * tokens["expression"], "activation": wanted, "active": wanted > 0})
+                frame = pd.DataFrame(
+                    {"score": wanted * tokens["expression"], "activation": wanted, "active": wanted > 0}
+                )
                 by_gene = frame.groupby(tokens["gene"].to_numpy())
                 assert set(units.index) == set(by_gene["active"].sum().loc[lambda active: active > 0].index)
                 np.testing.assert_allclose(units["score"], by_gene["score"].sum()[units.index], rtol=1e-3, atol=1e-3)
                 np.testing.assert_allclose(units["n_tokens"], by_gene["active"].sum()[units.index], atol=1)
-                np.testing.assert_allclose(units["mean_activation"], by_gene["activation"].mean()[units.index], atol=1e-4)
+                np.testing.assert_allclose(
+                    units["mean_activation"], by_gene["activation"].mean()[units.index], atol=1e-4
+                )
 
 
 def test_gene_tokens_are_counted_as_they_entered_the_sums(make_run):
