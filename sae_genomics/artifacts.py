@@ -199,23 +199,50 @@ FEATURE_GENES = Table(
 
 NEURON_GENES = Table(
     "neuron_genes.parquet",
-    "The same for the layer's raw neurons (positive part of the standardised activation): what no SAE gives.",
+    "The same for the layer's raw neurons, both signs: unit 2i is the positive part of neuron i's standardised activation, "
+    "unit 2i + 1 the negative part.",
     FEATURE_GENES.columns,
 )
 
+PCA_GENES = Table(
+    "pca_genes.parquet",
+    "The same for the principal components of the layer's activations, both signs: units 2i and 2i + 1 are component i.",
+    FEATURE_GENES.columns,
+)
+
+ICA_GENES = Table(
+    "ica_genes.parquet",
+    "The same for the independent components of the layer's activations, both signs: units 2i and 2i + 1 are component i.",
+    FEATURE_GENES.columns,
+)
+
+UNTRAINED_GENES = Table(
+    "untrained_genes.parquet",
+    "The same for the features of an SAE on an untrained model of the same shape, over the tokens of validation.untrained_cells cells.",
+    FEATURE_GENES.columns,
+)
+
+# name in validation.baselines -> its top genes
+BASELINE_GENES: dict[str, Table] = {
+    "neurons": NEURON_GENES,
+    "pca": PCA_GENES,
+    "ica": ICA_GENES,
+    "untrained": UNTRAINED_GENES,
+}
+
 GENE_TOKENS = Table(
     "gene_tokens.parquet",
-    "One row per gene of the run: how often the layer's tables met it. Decides which genes can enter a list of top genes.",
+    "One row per distinct matched gene, in the order of genes.parquet's slots: the tokens that the layer's gene sums are made of.",
     (
         Column("gene_id", _str, "vocabulary key"),
         Column("gene_symbol", _str, "symbol for people"),
-        Column("n_tokens_stored", _i64, "gene tokens that entered the layer's sums"),
-        Column("mean_expression", _f64, "mean count over those tokens; null where there are none"),
+        Column("n_tokens_stored", _i64, "tokens of the gene that entered the sums of features, neurons and components"),
+        Column("mean_expression", _f64, "mean count over those tokens; NaN without any"),
+        Column(
+            "n_tokens_untrained", _i64, "tokens of the gene in the untrained model's cells; null without that baseline"
+        ),
     ),
 )
-
-# Whose top genes stand beside those of the features: name in validation.baselines -> its table.
-BASELINE_GENES: dict[str, Table] = {"neurons": NEURON_GENES}
 
 # Of both tables on cell types: what a row's AUROC, interval and p rest on.
 _BASIS = (
@@ -263,12 +290,12 @@ FEATURE_CELL_TYPES = Table(
 
 CELL_TYPE_BASELINES = Table(
     "cell_type_baselines.parquet",
-    "Per cell type the best feature, gene and raw neuron, each chosen on training cells, then measured on held-out ones.",
+    "Per cell type the best feature, gene and unit of each baseline, each chosen on training cells, then measured on held-out ones.",
     (
         Column("cell_type", _str, "annotation"),
-        Column("kind", _str, "feature | gene | neuron"),
-        Column("unit", _i32, "latent index, token id, or neuron index"),
-        Column("name", _str, "gene_symbol, or the unit's number as text"),
+        Column("kind", _str, "feature | gene | neuron | pca | ica | untrained"),
+        Column("unit", _i32, "latent index, token id, or the unit's number as in the kind's table of genes"),
+        Column("name", _str, "gene_symbol; the latent's number as text; a neuron's or component's number and its sign"),
         Column("auroc_train", _f64, "on training cells"),
         Column("auroc", _f64, "on held-out cells"),
         Column("auroc_low", _f64, "lower end of its 95 % interval, over what unit_of_inference says"),
@@ -329,6 +356,6 @@ ANNOTATION_NULLS = Table(
 )
 
 LAYER_TABLES = (
-    FEATURES, FEATURE_GENES, FEATURE_CELL_TYPES, NEURON_GENES, GENE_TOKENS, CELL_TYPE_BASELINES, FEATURE_TERMS,
+    FEATURES, FEATURE_GENES, FEATURE_CELL_TYPES, *BASELINE_GENES.values(), GENE_TOKENS, CELL_TYPE_BASELINES, FEATURE_TERMS,
     ANNOTATION_NULLS,
 )  # fmt: skip

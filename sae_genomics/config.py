@@ -16,6 +16,8 @@ from sae_genomics.revisions import checked_revision
 
 Hook = Literal["resid_post", "mlp_out", "attn_out"]
 StorageDtype = Literal["float32", "float16", "bfloat16"]
+Baseline = Literal["neurons", "pca", "ica", "untrained"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
 
 def _layers(value: Any) -> Any:
@@ -35,6 +37,20 @@ def _layers(value: Any) -> Any:
         if len(set(value)) != len(value):
             raise ValueError("names a layer twice")
         return sorted(value)
+    return value
+
+
+def _baselines(value: Any) -> Any:
+    """Accept a list, or `neurons,pca` as typed on a command line; refuse what is not known, in one line."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, list):
+        for name in value:
+            if name not in BASELINES:
+                raise ValueError(f"{name!r} is not known; the baselines are {', '.join(BASELINES)}")
+        if len(set(value)) != len(value):
+            raise ValueError("names a baseline twice")
+        return [name for name in BASELINES if name in value]
     return value
 
 
@@ -198,8 +214,12 @@ class ValidationConfig(Section):
     min_set_size: int = Field(3, ge=1, description="gene sets with fewer genes that can be listed are left out")
     max_set_size: int = Field(2000, ge=1)
     shuffles: int = Field(20, ge=1, description="repeats of each of the two nulls that shuffle gene names")
-    baselines: list[Literal["neurons"]] = Field(
-        ["neurons"], description="what the features stand beside, by the same procedure"
+    baselines: Annotated[list[Baseline], BeforeValidator(_baselines)] = Field(
+        default_factory=lambda: list(BASELINES),
+        description="what features are compared with: neurons | pca | ica | untrained; their tables are made by associate",
+    )
+    untrained_cells: int = Field(
+        1000, ge=1, description="cells that the untrained model is run on, spread evenly over the file"
     )
 
 

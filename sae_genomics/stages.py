@@ -88,9 +88,14 @@ SAE_FILES = TRAINED_FILES + EVALUATED_FILES
 SECOND_SEED = "second_seed"  # folder of the SAE that sae.stability compares with
 EVALUATION_KEYS = ("sae.stability", "sae.evaluate_tokens", "sae.loss_recovered_cells")
 ASSOCIATE_FILES = (
-    "features.parquet", "feature_genes.parquet", "feature_cell_types.parquet", "neuron_genes.parquet",
-    "gene_tokens.parquet", "cell_type_baselines.parquet", "features.h5ad",
+    "features.parquet", "feature_genes.parquet", "gene_tokens.parquet", "feature_cell_types.parquet",
+    "cell_type_baselines.parquet", "features.h5ad",
 )  # fmt: skip
+# Those of validation.baselines; `artifacts.BASELINE_GENES` has their columns.
+BASELINE_FILES = {
+    "neurons": "neuron_genes.parquet", "pca": "pca_genes.parquet", "ica": "ica_genes.parquet",
+    "untrained": "untrained_genes.parquet",
+}  # fmt: skip
 VALIDATE_FILES = ("feature_terms.parquet", "annotation_nulls.parquet")
 
 
@@ -107,8 +112,10 @@ def _train_files(run: Run, task: int) -> Files:
 
 
 def _associate_files(run: Run, task: int) -> Files:
+    """The tables of the chosen baselines, beside those that are always there."""
     layer = run.layers[task]
-    return {run.layer_results(layer) / name: {"layer": layer} for name in ASSOCIATE_FILES}
+    chosen = [BASELINE_FILES[name] for name in run.config.validation.baselines]
+    return {run.layer_results(layer) / name: {"layer": layer} for name in (*ASSOCIATE_FILES, *chosen)}
 
 
 def _validate_files(run: Run, task: int) -> Files:
@@ -148,7 +155,7 @@ _WORK: tuple[Stage, ...] = (
     ),
     Stage(
         name="associate", number=4, unit="layer", needs=("train",), reads=("prepare", "extract", "train"), root="results",
-        keys=("run.seed", "associations"), version=2,
+        keys=("run.seed", "associations", "validation.baselines", "validation.untrained_cells"), version=2,
         function="sae_genomics.associations.task:run_task", files=_associate_files, gpu=True,
         side_files=frozenset({"features.h5ad"}),
     ),

@@ -28,6 +28,8 @@ from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.stages import stage_named
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
     from sae_genomics.data.tokenise import Tokens
     from sae_genomics.models import CellModel
     from sae_genomics.run import Run
@@ -196,16 +198,23 @@ class TokenisedShard:
         )  # fmt: skip
 
 
-def tokenised_shard(
-    run: Run, model: CellModel, shard: int, chosen: npt.NDArray[np.int64] | None = None
-) -> TokenisedShard:
-    """Read and tokenise a shard's cells, in the order of cells.parquet.
+def tokenised_shard(run: Run, model: CellModel, shard: int) -> TokenisedShard:
+    """Read and tokenise a shard's cells, in the order of cells.parquet."""
+    from sae_genomics.data.read import shard_counts
 
-    chosen: positions among the shard's cells, ascending; a cell's tokens do not depend on which others are read. Default: all.
-    """
-    from sae_genomics.data.read import gene_tokens, shard_counts
+    return _tokenised(run, model, *shard_counts(run, shard))
 
-    counts, rows = shard_counts(run, shard, chosen)
+
+def tokenised_cells(run: Run, model: CellModel, positions: npt.NDArray[np.int64]) -> TokenisedShard:
+    """The same of some cells: the tokens that they have in their shards. positions: ascending places in cells.parquet."""
+    from sae_genomics.data.read import cell_counts
+
+    return _tokenised(run, model, *cell_counts(run, positions))
+
+
+def _tokenised(run: Run, model: CellModel, counts: csr_matrix, rows: npt.NDArray[np.int64]) -> TokenisedShard:
+    from sae_genomics.data.read import gene_tokens
+
     drugs = _drugs(run, rows)
     tokens = model.tokenise(counts, gene_tokens(run), rows, run.config.run.seed, drugs)
     per_cell = run.config.activations.tokens_per_cell

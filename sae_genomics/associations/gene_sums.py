@@ -84,7 +84,7 @@ class GeneSums:
 
         executor: threads to spread the work on; None does it in this one.
         """
-        gene_ptr, order = _by_gene(block.slot, self.n_slots)
+        gene_ptr, order = by_gene(block.slot, self.n_slots)
         self.tokens += np.diff(gene_ptr)
         cuts = gene_ptr[self._bounds]
         ptr = np.concatenate([[0], np.cumsum(np.bincount(triples.token, minlength=len(block)))])
@@ -186,7 +186,7 @@ def _empty(capacity: int) -> npt.NDArray[np.float64]:
 
 
 @exact_kernel
-def _by_gene(slot, n_slots):  # type: ignore[no-untyped-def]
+def by_gene(slot, n_slots):  # type: ignore[no-untyped-def]
     """Tokens gene by gene, each gene's in their order; those of gene s are order[ptr[s]] to order[ptr[s + 1]]."""
     ptr = np.zeros(n_slots + 1, dtype=np.int64)
     for s in slot:

@@ -26,8 +26,8 @@ class GeneTokens:
         self.tokens += np.bincount(slot, minlength=len(self.tokens))
         np.add.at(self.expression, slot, block.expression[counted].astype(np.float64))
 
-    def table(self, slots: Slots) -> pd.DataFrame:
-        """The rows of gene_tokens.parquet, one per slot."""
+    def table(self, slots: Slots, untrained: npt.NDArray[np.int64] | None) -> pd.DataFrame:
+        """The rows of gene_tokens.parquet, one per slot. untrained: tokens of each gene that the untrained model read; None without it."""
         with np.errstate(invalid="ignore"):
             mean = np.where(self.tokens > 0, self.expression / self.tokens, np.nan)
         return pd.DataFrame(
@@ -36,5 +36,6 @@ class GeneTokens:
                 "gene_symbol": slots.gene_symbol,
                 "n_tokens_stored": self.tokens,
                 "mean_expression": mean,
+                "n_tokens_untrained": pd.array([pd.NA] * len(slots) if untrained is None else untrained, dtype="Int64"),
             }
         )

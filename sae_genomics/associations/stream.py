@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sae_genomics.activations.cutting import cut_windows
-from sae_genomics.activations.store import TokenShard, open_activations, read_tokens
+from sae_genomics.activations.store import ActivationFile, TokenShard, open_activations, read_tokens
 from sae_genomics.artifacts import CELLS, GENES
 from sae_genomics.associations.triples import TokenBlock
 from sae_genomics.run import Run
@@ -90,26 +90,40 @@ def _blocks(
     run: Run, layer: int, lookup: npt.NDArray[np.int32], heldout: npt.NDArray[np.bool_], batch_tokens: int
 ) -> Iterator[tuple[TokenBlock, npt.NDArray[np.float32]]]:
     for shard in range(run.n_shards):
+        start, stop = run.shard_cells(shard)
         tokens = read_tokens(run.tokens_file(shard))
-        first_cell = run.shard_cells(shard)[0]
-        slot = _slots_of(tokens, lookup)
         with open_activations(run.activations_file(layer, shard)) as file:
-            slot[file.nonfinite_rows] = -1
-            for window in cut_windows(np.diff(tokens.cell_ptr), batch_tokens):
-                start, stop = int(tokens.cell_ptr[window.start]), int(tokens.cell_ptr[window.stop])
-                x = file.rows(start, stop)
-                bad = file.nonfinite_rows[(file.nonfinite_rows >= start) & (file.nonfinite_rows < stop)]
-                if len(bad):
-                    x[bad - start] = 0.0
-                cells = slice(first_cell + window.start, first_cell + window.stop)
-                block = TokenBlock(
-                    slot[start:stop],
-                    tokens.expression[start:stop],
-                    tokens.cell_ptr[window.start : window.stop + 1] - start,
-                    heldout[cells],
-                    cells.start,
-                )
-                yield block, x
+            yield from file_blocks(file, tokens, lookup, heldout[start:stop], start, batch_tokens)
+
+
+def file_blocks(
+    file: ActivationFile,
+    tokens: TokenShard,
+    lookup: npt.NDArray[np.int32],
+    heldout: npt.NDArray[np.bool_],
+    first_cell: int,
+    batch_tokens: int,
+) -> Iterator[tuple[TokenBlock, npt.NDArray[np.float32]]]:
+    """One file's rows, as `layer_blocks` gives those of all.
+
+    lookup: of the slots. heldout: bool [cells of the file]. first_cell: what the file's first cell is counted as.
+    """
+    slot = _slots_of(tokens, lookup)
+    slot[file.nonfinite_rows] = -1
+    for window in cut_windows(np.diff(tokens.cell_ptr), batch_tokens):
+        start, stop = int(tokens.cell_ptr[window.start]), int(tokens.cell_ptr[window.stop])
+        x = file.rows(start, stop)
+        bad = file.nonfinite_rows[(file.nonfinite_rows >= start) & (file.nonfinite_rows < stop)]
+        if len(bad):
+            x[bad - start] = 0.0
+        block = TokenBlock(
+            slot[start:stop],
+            tokens.expression[start:stop],
+            tokens.cell_ptr[window.start : window.stop + 1] - start,
+            heldout[window],
+            first_cell + window.start,
+        )
+        yield block, x
 
 
 def _ahead(items: Iterator[Item]) -> Iterator[Item]:

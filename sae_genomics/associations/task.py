@@ -32,7 +32,7 @@ from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.gene_ranking import RankedGenes, rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
 from sae_genomics.associations.gene_tokens import GeneTokens
-from sae_genomics.associations.neurons import Moments, NeuronSums, cell_maxima
+from sae_genomics.associations.linear_baselines import MOMENT_ROWS, NAMES, FoundUnits, LinearBaseline, find_units
 from sae_genomics.associations.stream import (
     Slots,
     gene_token_counts,
@@ -42,6 +42,7 @@ from sae_genomics.associations.stream import (
     training_rows,
 )
 from sae_genomics.associations.triples import TokenBlock, Triples
+from sae_genomics.associations.untrained import UntrainedFeatures, untrained_features
 from sae_genomics.atomic import atomic_path
 from sae_genomics.data.h5ad import CellTable
 from sae_genomics.leftovers import scratch_folder
@@ -54,11 +55,11 @@ from sae_genomics.stages import stage_named
 if TYPE_CHECKING:
     from pathlib import Path
 
-MOMENT_ROWS = 1 << 18
+_KINDS = {"neurons": "neuron", "pca": "pca", "ica": "ica"}  # in cell_type_baselines.parquet
 
 
 def run_task(run: Run, task: int) -> None:
-    """Leave the files of stages.ASSOCIATE_FILES for the layer.
+    """Leave the files of stages.ASSOCIATE_FILES for the layer, and those of its baselines.
 
     Raises DamagedArtifact when an input cannot be read, Interrupted at a signal (the layer starts again then).
     """
@@ -71,6 +72,7 @@ def run_task(run: Run, task: int) -> None:
     slots, cells = read_slots(run), read_cells(run)
     sample = sample_cells(cells, run.config.associations.max_auroc_cells, run.config.run.seed)
     encoder = load_encoder(run.sae_dir(layer), device)
+    untrained = _untrained(run, task, slots, cells, device)  # first, so that its memory is free again for the pass
     n_rows = sum(int(read_cell_ptr(run.tokens_file(shard))[0][-1]) for shard in range(run.n_shards))
     progress = Progress(
         f"associate layer {layer}", n_rows, "tokens", run.heartbeat_file(stage_named("associate"), task)
@@ -81,7 +83,7 @@ def run_task(run: Run, task: int) -> None:
         writer = stack.enter_context(CellMatrixWriter(matrix_path, len(cells), encoder.d_sae, most))
         layer_pass = LayerPass(run, layer, slots, cells, sample, encoder, writer, stack)
         layer_pass.stream(progress)
-        features = _write_tables(run, layer, layer_pass, folder)
+        features = _write_tables(run, layer, layer_pass, untrained, folder)
         with CellTable(run.data_file) as table:
             writer.finish(
                 table,
@@ -92,6 +94,20 @@ def run_task(run: Run, task: int) -> None:
             )
         writer.close()
     progress.finish()
+
+
+def _untrained(
+    run: Run, task: int, slots: Slots, cells: pd.DataFrame, device: torch.device
+) -> UntrainedFeatures | None:
+    if "untrained" not in run.config.validation.baselines:
+        return None
+    if device.type == "mps":  # as in training
+        device = torch.device("cpu")
+    with (
+        scratch_folder(run, stage_named("associate"), task) as folder,
+        ThreadPoolExecutor(torch.get_num_threads(), "sums") as threads,
+    ):
+        return untrained_features(run, run.layers[task], slots, cells, device, folder, threads)
 
 
 def _facts(run: Run, layer: int, encoder: Encoder) -> dict[str, object]:
@@ -130,20 +146,22 @@ class LayerPass:
         self.genes = GeneSums(encoder.d_sae, len(slots), self.n_threads, gene_token_counts(run, slots))
         self.gene_tokens = GeneTokens(len(slots))
         self.totals = FeatureTotals(encoder.d_sae)
-        self.neurons = self._neurons()
         folder = stack.enter_context(scratch_folder(run, stage_named("associate"), run.layers.index(layer)))
         self.feature_cells = stack.enter_context(ColumnStore(len(sample), encoder.d_sae, folder))
-        self.neuron_cells = stack.enter_context(ColumnStore(len(sample), encoder.d_in, folder))
         self.gene_cells = stack.enter_context(ColumnStore(len(sample), len(slots), folder))
+        self.linear = {
+            name: stack.enter_context(LinearBaseline(found, len(slots), len(sample), folder))
+            for name, found in self._linear_units().items()
+        }
 
-    def _neurons(self) -> NeuronSums:
-        """Standardised over training cells; over all cells where none is a training cell."""
-        moments = Moments(self.encoder.d_in)
+    def _linear_units(self) -> dict[str, FoundUnits]:
+        """Found on training cells; on all cells where none is a training cell."""
         heldout = self.heldout if not self.heldout.all() else np.zeros_like(self.heldout)
-        for rows in training_rows(self.run, self.layer, heldout, MOMENT_ROWS, self.encoder):
-            stop_point()
-            moments.add(rows)
-        return NeuronSums(moments.mean, moments.std, len(self.slots))
+        names = [name for name in self.run.config.validation.baselines if name in NAMES]
+        if not names:
+            return {}
+        rows = training_rows(self.run, self.layer, heldout, MOMENT_ROWS, self.encoder)
+        return find_units(names, self.encoder.d_in, rows, self.run.config.run.seed, stop_point)
 
     def stream(self, progress: Progress) -> None:
         """Encode every block and add it up; a block is added up while the next one is encoded."""
@@ -164,28 +182,21 @@ class LayerPass:
     def _add(
         self, block: TokenBlock, x: npt.NDArray[np.float32], triples: Triples, threads: ThreadPoolExecutor
     ) -> None:
+        sample_row = self.sample.row[block.first_cell : block.first_cell + block.n_cells]
         rows = threads.submit(self.totals.add, block, triples)
-        neurons = threads.submit(self.neurons.add, block, x)
+        linear = [threads.submit(baseline.add, block, x, sample_row) for baseline in self.linear.values()]
         self.gene_tokens.add(block)
         self.genes.add(block, triples, threads)
         self.writer.append(rows.result())
         if len(self.sample):
-            self._add_sampled(block, x, rows.result())
-        neurons.result()
+            self._add_sampled(rows.result(), sample_row)
+        for future in linear:
+            future.result()
 
-    def _add_sampled(self, block: TokenBlock, x: npt.NDArray[np.float32], rows: CellRows) -> None:
-        sample_row = self.sample.row[block.first_cell : block.first_cell + block.n_cells]
+    def _add_sampled(self, rows: CellRows, sample_row: npt.NDArray[np.int64]) -> None:
         entry_row = np.repeat(sample_row, np.diff(rows.ptr))
         kept = entry_row >= 0
         self.feature_cells.add(entry_row[kept], rows.feature[kept], rows.maximum[kept])
-        sampled = np.flatnonzero(sample_row >= 0)
-        if len(sampled):
-            # every cell has a value of every neuron: nothing is implicit, so signs do not matter to the ranks
-            maxima = cell_maxima(x, block, self.neurons.mean)[sampled]
-            n_neurons = maxima.shape[1]
-            self.neuron_cells.add(
-                np.repeat(sample_row[sampled], n_neurons), np.tile(np.arange(n_neurons), len(sampled)), maxima.ravel()
-            )
 
 
 def encode_block(encoder: Encoder, x: npt.NDArray[np.float32]) -> Triples:
@@ -193,15 +204,28 @@ def encode_block(encoder: Encoder, x: npt.NDArray[np.float32]) -> Triples:
     return Triples.ordered(*encoder.encode_sparse(x))
 
 
-def _write_tables(run: Run, layer: int, done: LayerPass, folder: Path) -> pd.DataFrame:
+def _write_tables(
+    run: Run, layer: int, done: LayerPass, untrained: UntrainedFeatures | None, folder: Path
+) -> pd.DataFrame:
     """Write the Parquet tables; returns features.parquet's rows."""
     settings, slots, weights = run.config.associations, done.slots, done.encoder.weights
     names = (slots.gene_id, slots.gene_symbol, settings.top_genes, settings.min_gene_tokens)
     ranked = rank_genes(done.genes.by_feature(), done.genes.tokens, *names)
     artifacts.FEATURE_GENES.write(folder / "feature_genes.parquet", ranked.table, weights=weights)
-    neurons = rank_genes(done.neurons.by_neuron(), done.neurons.tokens, *names)
-    artifacts.NEURON_GENES.write(folder / "neuron_genes.parquet", neurons.table, weights=weights)
-    artifacts.GENE_TOKENS.write(folder / "gene_tokens.parquet", done.gene_tokens.table(slots), weights=weights)
+    stop_point()
+    counted = done.gene_tokens.table(slots, None if untrained is None else untrained.tokens)
+    artifacts.GENE_TOKENS.write(folder / "gene_tokens.parquet", counted, weights=weights)
+    for name, baseline in done.linear.items():
+        stop_point()
+        baseline.tell(f"associate layer {layer}")
+        genes = rank_genes(baseline.sums.by_unit(), done.genes.tokens, *names).table
+        table = artifacts.BASELINE_GENES[name]
+        table.write(folder / table.file, genes, note=baseline.note, weights=weights)
+    if untrained is not None:
+        table = artifacts.BASELINE_GENES["untrained"]
+        table.write(folder / table.file, untrained.genes, weights=weights)
+    for name in set(artifacts.BASELINE_GENES) - set(run.config.validation.baselines):
+        (folder / artifacts.BASELINE_GENES[name].file).unlink(missing_ok=True)  # of other settings
     stop_point()
     tests = compare_units(done.feature_cells, done.sample) if len(done.sample) else None
     said = inference(tests, run.config.data.group_key) if tests else None
@@ -209,7 +233,7 @@ def _write_tables(run: Run, layer: int, done: LayerPass, folder: Path) -> pd.Dat
     artifacts.FEATURE_CELL_TYPES.write(
         folder / "feature_cell_types.parquet", cell_types, weights=weights, inference=said
     )
-    baselines = _baselines(run, done, tests) if tests else empty_baselines()
+    baselines = _baselines(run, done, tests, untrained) if tests else empty_baselines()
     artifacts.CELL_TYPE_BASELINES.write(
         folder / "cell_type_baselines.parquet", baselines, weights=weights, inference=said
     )
@@ -218,16 +242,21 @@ def _write_tables(run: Run, layer: int, done: LayerPass, folder: Path) -> pd.Dat
     return features
 
 
-def _baselines(run: Run, done: LayerPass, features: UnitTests) -> pd.DataFrame:
+def _baselines(run: Run, done: LayerPass, features: UnitTests, untrained: UntrainedFeatures | None) -> pd.DataFrame:
     add_gene_values(run, done.gene_cells, done.sample, done.cells)
     genes = compare_units(done.gene_cells, done.sample)
-    neurons = compare_units(done.neuron_cells, done.sample)
-    numbers = [np.arange(len(tests.auroc_train)) for tests in (features, neurons)]
+    numbers = np.arange(len(features.auroc_train))
     parts = [
-        best_units(features, "feature", numbers[0], numbers[0].astype(str).astype(object)),
+        best_units(features, "feature", numbers, numbers.astype(str).astype(object)),
         best_units(genes, "gene", done.slots.token, done.slots.gene_symbol),
-        best_units(neurons, "neuron", numbers[1], numbers[1].astype(str).astype(object)),
     ]
+    for name, baseline in done.linear.items():
+        stop_point()
+        if baseline.units.n_units:
+            tests = compare_units(baseline.cells, done.sample)
+            parts.append(best_units(tests, _KINDS[name], np.arange(baseline.units.n_units), baseline.units.names))
+    if untrained is not None:
+        parts.append(untrained.best)
     parts = [part for part in parts if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else empty_baselines()
 

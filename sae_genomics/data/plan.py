@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.data.disk import size_text
+from sae_genomics.data.plan_baselines import SCRATCH_ENTRY, baseline_costs, peak_memory, peak_scratch
 from sae_genomics.errors import UserError
 from sae_genomics.stages import STAGES
 
@@ -38,7 +39,6 @@ _BATCH_MEMORY = 3 << 30  # activations waiting to be trained on, at most, and
 _BATCH_ROWS = 3 << 18  # so many rows of them
 _CHECKPOINTS = 3  # of one training: the last, the one before it, and the next one while it is written
 _HIDDEN_MEMORY = 3 * (64 << 20)  # latents before the k largest are taken
-_SCRATCH_ENTRY = 12  # bytes of one value of one sampled cell, among the scratch data of `associate`
 _PAIR_MEMORY = 2 << 30  # dense sums a (feature, gene) pair; rarer genes go to hash tables
 
 
@@ -50,9 +50,10 @@ class Workload:
     max_shard_tokens: tokens read of the largest shard. n_slots: distinct matched genes. n_gene_values: counts above zero of such a
     gene in a cell. sampled_cells: that `associate` ranks, at most. n_layers: layers requested.
     layers_at_once: layers that one process trains at once, as far as the config says so.
-    deepest: layers the model runs through. train_tokens: tokens that one SAE sees. seeds: SAEs trained a layer.
+    deepest: layers the model runs through; summed_depth: the same of each requested layer alone, added up. train_tokens: tokens that one SAE sees. seeds: SAEs trained a layer.
     item_bytes: of a stored activation.
     extract_rate, train_rate: FLOP/s.
+    baselines, untrained_cells: as in the section `validation`.
     """
 
     n_cells: int
@@ -65,6 +66,7 @@ class Workload:
     n_layers: int
     layers_at_once: int
     deepest: int
+    summed_depth: int
     d_model: int
     max_length: int
     n_parameters: int
@@ -79,6 +81,8 @@ class Workload:
     train_rate: float
     top_genes: int
     n_cell_types: int
+    baselines: tuple[str, ...]
+    untrained_cells: int
 
     @property
     def n_stored(self) -> int:
@@ -131,6 +135,7 @@ def workload(
         n_layers=len(run.layers),
         layers_at_once=min(config.sae.layers_at_once or 1, len(run.layers)),
         deepest=max(run.layers) + 1,
+        summed_depth=sum(layer + 1 for layer in run.layers),
         d_model=info.d_model,
         max_length=info.max_length,
         n_parameters=info.n_parameters or 12 * info.d_model**2 * info.n_layers + 60_000 * info.d_model,
@@ -145,6 +150,8 @@ def workload(
         train_rate=device_rate(config.sae.device, config.sae.compute_dtype),
         top_genes=config.associations.top_genes,
         n_cell_types=n_cell_types,
+        baselines=tuple(config.validation.baselines),
+        untrained_cells=min(run.n_cells, config.validation.untrained_cells),
     )
 
 
@@ -260,22 +267,29 @@ def _active_features(work: Workload) -> float:
 
 
 def _associate_scratch(work: Workload) -> float:
-    """A sampled cell leaves one value for each neuron, for each gene that it has and for each feature that it has."""
+    """A sampled cell leaves one value for each unit of the baselines, for each gene and for each feature that it has.
+
+    The untrained model's activations are gone again before that.
+    """
     genes = work.n_gene_values / max(work.n_cells, 1)
-    values = work.sampled_cells * (work.d_model + genes + _active_features(work))
-    return work.n_layers * values * _SCRATCH_ENTRY
+    values = work.n_layers * work.sampled_cells * (genes + _active_features(work)) * SCRATCH_ENTRY
+    costs = baseline_costs(work)
+    linear = peak_scratch([cost for cost in costs if cost.name != "untrained"])
+    return max(values + linear, peak_scratch(costs))
 
 
 def _associate(work: Workload) -> Costs:
+    costs = baseline_costs(work)
     disk = work.n_layers * (
         work.n_cells * _active_features(work) * 10 + work.d_sae * (2 * work.top_genes * 25 + 60 * work.n_cell_types)
     )
+    disk += work.n_layers * 40 * work.n_slots + sum(cost.disk_bytes for cost in costs)
     pairs = 24 * work.d_sae * work.n_slots
-    memory = _BASE_MEMORY + 2 * 4 * _sae_parameters(work) + min(pairs, _PAIR_MEMORY) + 200 * work.n_cells
-    memory += 20 * work.d_model * work.n_slots  # the same sums for raw neurons
-    memory += _HIDDEN_MEMORY
+    in_pass = 2 * 4 * _sae_parameters(work) + min(pairs, _PAIR_MEMORY) + 200 * work.n_cells + _HIDDEN_MEMORY
+    in_pass += peak_memory([cost for cost in costs if cost.name != "untrained"])
     seconds = work.n_layers * (10 + work.n_stored * 2 * work.d_model * work.d_sae / work.train_rate)
-    return disk, memory, seconds
+    seconds += sum(cost.seconds for cost in costs)
+    return disk, _BASE_MEMORY + max(in_pass, peak_memory(costs)), seconds
 
 
 def _validate(work: Workload) -> Costs:

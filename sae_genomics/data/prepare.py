@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from sae_genomics.data.genes import match_genes
 from sae_genomics.data.groups import Groups, group_notes, read_groups
 from sae_genomics.data.h5ad import CellTable
 from sae_genomics.data.matrix import Rows, StoredMatrix
+from sae_genomics.data.plan_baselines import baseline_costs, sentence
 from sae_genomics.data.read import PLAN_VERSION
 from sae_genomics.data.row_copy import copy_file, open_by_rows
 from sae_genomics.data.scan import Candidate, Scan, candidate_names, find_counts
@@ -79,11 +81,14 @@ def run_task(run: Run, task: int) -> None:
         notes = [*count_notes, *scan.candidate.match.notes, *notes, *_cell_notes(scan)]
         GENES.write(run.genes_file, _genes(scan))
         _write_cells(run, table, rows, heldout, labels, groups, scan)
+        baselines = baseline_costs(work)
         content = _plan(run, table, scan, heldout, cell_type_key, tokens, estimates, notes)
+        content["baselines"] = [asdict(cost) for cost in baselines]
         if groups is not None:
             content |= {"group_key": groups.key, **groups.numbers(heldout)}
         write_json(run.plan_file, content)
     _tell(content, work)
+    say(f"prepare: {sentence(baselines)}")
     _tell_sampling(run, tokens, work)
 
 

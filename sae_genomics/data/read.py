@@ -62,23 +62,30 @@ def used_rows(run: Run, start: int = 0, stop: int | None = None) -> Rows:
     return rows[start - first : stop - first].astype(np.int64)
 
 
-def shard_counts(run: Run, shard: int, chosen: Rows | None = None) -> tuple[csr_matrix, Rows]:
-    """Counts of a shard's cells over the distinct matched genes.
+def shard_counts(run: Run, shard: int) -> tuple[csr_matrix, Rows]:
+    """Counts of a shard's cells; see `cell_counts`."""
+    start, stop = run.shard_cells(shard)
+    return _counts(run, np.arange(start, stop, dtype=np.int64), used_rows(run, start, stop))
 
-    chosen: positions among the shard's cells, ascending; only these are read. Default: all.
+
+def cell_counts(run: Run, positions: npt.NDArray[np.int64]) -> tuple[csr_matrix, Rows]:
+    """Counts of some cells over the distinct matched genes.
+
+    positions: int64, ascending places in cells.parquet. Only these cells are read.
 
     Returns (float32 [cells, slots], columns ascending by token, duplicates summed, no stored zeros;
     int64 [cells], each cell's row in the input). Cells stand in the order of cells.parquet.
 
     Raises DamagedArtifact when the prepared files cannot be read, UserError when the input cannot.
     """
+    return _counts(run, positions, used_rows(run)[positions])
+
+
+def _counts(run: Run, positions: npt.NDArray[np.int64], rows: Rows) -> tuple[csr_matrix, Rows]:
+    """rows: the input's row of each position."""
     plan = read_plan(run)
     genes = GENES.read(run.genes_file, columns=["column", "slot"]).sort_values("column")
     slot = genes["slot"].to_numpy(np.int32)
-    start, stop = run.shard_cells(shard)
-    rows, places = used_rows(run, start, stop), np.arange(start, stop, dtype=np.int64)
-    if chosen is not None:
-        rows, places = rows[chosen], places[chosen]
     where = plan["counts"]["where"]
     form = CountsForm(plan["counts"]["scale"], plan["counts"]["decimals"])
     parts = []
@@ -86,7 +93,7 @@ def shard_counts(run: Run, shard: int, chosen: Rows | None = None) -> tuple[csr_
         CellTable(run.data_file) as table,
         open_by_rows(run, table, where, lambda: used_rows(run)) as (matrix, is_copy),
     ):
-        for _, block in matrix.blocks(places if is_copy else rows):
+        for _, block in matrix.blocks(positions if is_copy else rows):
             try:
                 counts, _ = to_counts(block, form)
             except NotCounts as error:

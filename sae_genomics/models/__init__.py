@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAMILIES", "CellModel", "ModelInfo", "Outputs", "asked_revision", "check_model", "describe", "find_commit",
-    "load_model", "pick_device", "resolve_layers", "tokeniser_settings", "used_dtype", "vocabulary",
+    "load_model", "pick_device", "resolve_layers", "tokeniser_settings", "untrained_model", "used_dtype", "vocabulary",
 ]  # fmt: skip
 
-# family: (module with describe and small_files, which read no weights; module with load and check). A family with published
+# family: (module with describe and small_files, which read no weights; module with load, untrained and check). A family with published
 # models has asked_revision and find_commit in the first.
 FAMILIES = {
     "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
@@ -93,6 +93,18 @@ def load_model(
         model = model.model_copy(update={"compute_dtype": dtype})
     loaded: CellModel = _family(model, 1).load(model, chosen, cache_dir)
     return loaded
+
+
+def untrained_model(model: ModelConfig, device: torch.device, seed: int, cache_dir: Path | None = None) -> CellModel:
+    """A model of the shape of the config's, with random weights as the family's training begins with; reads no weights.
+
+    The same seed gives the same weights on every device. Raises UserError as `describe` does.
+    """
+    dtype = used_dtype(model, device)
+    made: CellModel = _family(model, 1).untrained(
+        model.model_copy(update={"compute_dtype": dtype}), device, cache_dir, seed
+    )
+    return made
 
 
 def used_dtype(model: ModelConfig, device: torch.device) -> str:

@@ -25,6 +25,7 @@ from sae_genomics.models.tx1_config import (
     find_folder,
     read_release,
 )
+from sae_genomics.models.tx1_init import initialise
 from sae_genomics.models.tx1_network import Layout, Listener, Tx1Network
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> Ce
 
         return ReferenceTx1(release, info, device, getattr(torch, model.compute_dtype))
     return NativeTx1(release, info, device, getattr(torch, model.compute_dtype), compile=model.compile)
+
+
+def untrained(model: ModelConfig, device: torch.device, cache_dir: Path | None, seed: int) -> CellModel:
+    """See `sae_genomics.models.untrained_model`. In plain PyTorch, whatever `model.backend` says."""
+    release = read_release(find_folder(model, cache_dir), with_drugs=model.drug_key is not None)
+    info = describe(model, cache_dir)
+    return NativeTx1(release, info, device, getattr(torch, model.compute_dtype), untrained_seed=seed)
 
 
 def check(model: ModelConfig, cache_dir: Path | None) -> None:
@@ -67,10 +75,20 @@ def load_folder(
 
 
 class NativeTx1(CellModel):
-    """A Tahoe-x1 checkpoint, loaded."""
+    """A Tahoe-x1 checkpoint, loaded.
+
+    untrained_seed: random weights from that seed instead of the checkpoint's.
+    """
 
     def __init__(
-        self, release: Release, info: ModelInfo, device: torch.device, dtype: torch.dtype, *, compile: bool = False
+        self,
+        release: Release,
+        info: ModelInfo,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        compile: bool = False,
+        untrained_seed: int | None = None,
     ):
         self.info = info
         self.vocab = release.vocab
@@ -80,8 +98,11 @@ class NativeTx1(CellModel):
         self.device = device
         with torch.device("meta"):
             self.network = Tx1Network(release.config)
-        weights = release.folder / "model.safetensors"
-        load_weights(self.network, weights, prefix=PREFIX, ignore=_not_needed(release), device=device, dtype=dtype)
+        if untrained_seed is None:
+            weights = release.folder / "model.safetensors"
+            load_weights(self.network, weights, prefix=PREFIX, ignore=_not_needed(release), device=device, dtype=dtype)
+        else:
+            initialise(self.network, untrained_seed, device, dtype)
         self.network.eval().requires_grad_(False)
         use_onednn(self.network, device, dtype)
         if compile:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 
 from sae_genomics.activations.cutting import cut_batches
-from sae_genomics.activations.extract import loaded_model, ranges, tokenised_shard
+from sae_genomics.activations.extract import loaded_model, ranges, tokenised_cells
 from sae_genomics.artifacts import CELLS
 from sae_genomics.progress import stop_point
 
@@ -149,8 +149,7 @@ def heldout_tokens(run: Run, model: CellModel, n_cells: int) -> Tokens | None:
     for shard in np.unique(wanted // run.config.activations.cells_per_shard).tolist():
         stop_point()
         start, stop = run.shard_cells(shard)
-        cells = wanted[(wanted >= start) & (wanted < stop)] - start
-        parts.append(tokenised_shard(run, model, shard, cells).tokens)
+        parts.append(tokenised_cells(run, model, wanted[(wanted >= start) & (wanted < stop)]).tokens)
     return type(parts[0]).concatenate(parts) if parts else None
 
 

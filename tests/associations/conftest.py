@@ -75,7 +75,7 @@ def make_run(tmp_path) -> Callable[..., Run]:
             "data": {"path": str(tmp_path / "cells.h5ad"), "symbol_key": "symbol"},
             "model": {"path": str(MODEL), "device": "cpu", "layers": [1]},
             "activations": {"cells_per_shard": 15},
-            "sae": {"device": "cpu", "d_sae": d_sae, "k": k},
+            "sae": {"device": "cpu", "d_sae": d_sae, "k": k, "steps": 30, "batch_tokens": 128},
             "validation": {"builtin": False},
         }
         for key, value in changes.items():

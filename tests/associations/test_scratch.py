@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from sae_genomics.associations import task as associate
+from sae_genomics.associations import untrained
 from sae_genomics.atomic import partial_named
 from sae_genomics.data.read import read_plan
 from sae_genomics.leftovers import bytes_of, find_leftovers, remove_leftovers_of, scratch_path
 from sae_genomics.run import Run
-from sae_genomics.stages import ASSOCIATE_FILES, stage_named
+from sae_genomics.stages import ASSOCIATE_FILES, BASELINE_FILES, stage_named
 
 ASSOCIATE = stage_named("associate")
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to see files without a name")
@@ -38,7 +39,7 @@ def files_being_written(folder: Path) -> dict[Path, int]:
 
 
 def test_scratch_data_never_goes_to_results(make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    run = make_run(n_cells=60)
+    run = make_run(n_cells=60, validation__baselines=["neurons", "pca", "ica"])
     in_results: set[str] = set()
     scratch: dict[Path, int] = {}
     compare, before = associate.compare_units, files_being_written(run.results)
@@ -53,13 +54,42 @@ def test_scratch_data_never_goes_to_results(make_run: Callable[..., Run], monkey
     associate.run_task(run, 0)
     for name in in_results:
         partial = partial_named(Path(name))
-        assert (partial.final if partial else name) in ASSOCIATE_FILES
+        assert (partial.final if partial else name) in {*ASSOCIATE_FILES, *BASELINE_FILES.values()}
     assert list((run.checkpoints / "scratch").rglob("*")) == []
 
     written = sum(scratch.values())
-    assert written > 12 * 60 * 48, "every sampled cell has a value of every neuron"
-    expected = next(each for each in read_plan(run)["estimates"] if each["stage"] == "associate")["scratch_bytes"]
-    assert written <= expected < 1.5 * written
+    assert written > 12 * 60 * 3 * 96, "every sampled cell has a value of every neuron and component, both signs"
+    assert written <= planned(run) < 1.5 * written
+
+
+def planned(run: Run) -> int:
+    estimates = read_plan(run)["estimates"]
+    return int(next(each for each in estimates if each["stage"] == "associate")["scratch_bytes"])
+
+
+def test_scratch_of_the_untrained_model_is_gone_before_the_pass(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(n_cells=60, types=None, sae__d_sae=128, validation__baselines=["untrained"])
+    folder = run.checkpoints / "scratch"
+    seen: list[int] = []
+    fold = untrained.fold
+
+    def watched(*arguments: Any) -> Any:
+        seen.append(sum(files_being_written(folder).values()))
+        return fold(*arguments)
+
+    monkeypatch.setattr(untrained, "fold", watched)
+    read_cell_ptr = associate.read_cell_ptr
+
+    def in_the_pass(*arguments: Any) -> Any:
+        assert list(folder.iterdir()) == []
+        return read_cell_ptr(*arguments)
+
+    monkeypatch.setattr(associate, "read_cell_ptr", in_the_pass)
+    associate.run_task(run, 0)
+    assert seen[0] > 60 * 48 * 4, "the activations"
+    assert seen[0] <= planned(run) < 4 * seen[0]
 
 
 def test_a_dead_attempts_scratch_is_shown_and_removed_by_the_next(make_run: Callable[..., Run]) -> None:

@@ -14,7 +14,7 @@ from sae_genomics import artifacts
 from sae_genomics.activations.store import open_activations, read_tokens
 from sae_genomics.associations.task import run_task
 from sae_genomics.errors import DamagedArtifact
-from sae_genomics.stages import ASSOCIATE_FILES
+from sae_genomics.stages import ASSOCIATE_FILES, BASELINE_FILES, stage_named
 
 LAYER = 1
 
@@ -50,8 +50,7 @@ def plain_tokens(run):
 def test_everything_is_what_saelens_and_pandas_say(make_run):
     run = make_run(associations__batch_tokens=150, associations__top_genes=200, associations__min_gene_tokens=3)
     run_task(run, 0)
-    assert all((run.layer_results(LAYER) / name).exists() for name in ASSOCIATE_FILES)
-    assert not [path for path in run.layer_results(LAYER).iterdir() if path.name.startswith(".")]
+    assert {path.name for path in run.layer_results(LAYER).iterdir()} == {*ASSOCIATE_FILES, *BASELINE_FILES.values()}
     tokens, activation = plain_tokens(run)
     cells = artifacts.CELLS.read(run.cells_file)
     n_cells, d_sae = len(cells), activation.shape[1]
@@ -130,7 +129,8 @@ def test_baselines_are_chosen_on_training_cells_and_find_planted_genes(make_run)
     run = make_run(n_cells=60)
     run_task(run, 0)
     baselines = read(run, artifacts.CELL_TYPE_BASELINES)
-    assert baselines.groupby("cell_type")["kind"].apply(set).tolist() == [{"feature", "gene", "neuron"}] * 3
+    kinds = {"feature", "gene", "neuron", "pca", "ica", "untrained"}
+    assert baselines.groupby("cell_type")["kind"].apply(set).tolist() == [kinds] * 3
     cells = artifacts.CELLS.read(run.cells_file)
     train = ~cells["heldout"].to_numpy()
     counts = anndata.read_h5ad(run.data_file)[cells["cell_id"]].X.toarray()
@@ -144,17 +144,117 @@ def test_baselines_are_chosen_on_training_cells_and_find_planted_genes(make_run)
         heldout = roc_auc_score(inside[~train], shares[~train, int(genes.loc[kind, "name"][3:])])
         assert genes.loc[kind, "auroc"] == pytest.approx(heldout)
     neuron = baselines[(baselines["kind"] == "neuron") & (baselines["cell_type"] == "a")].iloc[0]
-    maxima = np.full((run.n_cells, 48), -np.inf)
+    values = np.full((run.n_cells, 96), -np.inf)
+    cell, x = plain_rows(run)
+    np.maximum.at(values[:, 0::2], cell, x)
+    np.maximum.at(values[:, 1::2], cell, -x)
+    inside = (cells["cell_type"] == "a").to_numpy()
+    auroc = [roc_auc_score(inside[train], values[train, j]) for j in range(96)]
+    assert neuron["auroc_train"] == pytest.approx(max(auroc))
+    assert neuron["auroc"] == pytest.approx(roc_auc_score(inside[~train], values[~train, neuron["unit"]]))
+    assert neuron["name"] == f"{neuron['unit'] // 2}{'+-'[neuron['unit'] % 2]}"
+
+
+def plain_rows(run):
+    """Every counted gene token: its cell's place in the run, and its activations in float64."""
+    cells, rows = [], []
     for shard in range(run.n_shards):
         tokens = read_tokens(run.tokens_file(shard))
         with open_activations(run.activations_file(LAYER, shard)) as file:
-            x = file.rows(0, file.n_rows)
-        cell = run.shard_cells(shard)[0] + tokens.cell_in_shard
-        np.maximum.at(maxima, cell[~tokens.special], x[~tokens.special])
-    inside = (cells["cell_type"] == "a").to_numpy()
-    auroc = [roc_auc_score(inside[train], maxima[train, j]) for j in range(48)]
-    assert neuron["auroc_train"] == pytest.approx(max(auroc))
-    assert neuron["auroc"] == pytest.approx(roc_auc_score(inside[~train], maxima[~train, neuron["unit"]]))
+            rows.append(file.rows(0, file.n_rows)[~tokens.special].astype(np.float64))
+        cells.append((run.shard_cells(shard)[0] + tokens.cell_in_shard)[~tokens.special])
+    return np.concatenate(cells), np.concatenate(rows)
+
+
+def test_a_neuron_that_is_low_in_a_type_is_found_as_its_negative_unit(make_run):
+    """With one sign only, AUROC 0.03 counted as useless."""
+    run = make_run(n_cells=60, validation__baselines=["neurons"])
+    kinds = artifacts.CELLS.read(run.cells_file)["cell_type"].to_numpy()
+    for shard in range(run.n_shards):
+        tokens = read_tokens(run.tokens_file(shard))
+        kind = kinds[run.shard_cells(shard)[0] + tokens.cell_in_shard]
+        with h5py.File(run.activations_file(LAYER, shard), "r+") as file:
+            x = file["activations"][:]
+            x[:, 7] = np.where(kind == "b", x[:, 7] - 1000, x[:, 7])
+            file["activations"][:] = x
+    run_task(run, 0)
+    baselines = read(run, artifacts.CELL_TYPE_BASELINES)
+    best = baselines[(baselines["kind"] == "neuron") & (baselines["cell_type"] == "b")].iloc[0]
+    assert (best["unit"], best["name"], best["auroc"]) == (15, "7-", 1.0)
+
+
+def test_baselines_of_genes_are_what_pandas_says(make_run):
+    """neuron_genes and pca_genes, both signs, from the stored rows by plain numpy."""
+    from sklearn.decomposition import PCA
+
+    run = make_run(associations__batch_tokens=150, associations__top_genes=300, associations__min_gene_tokens=3)
+    run_task(run, 0)
+    tokens = plain_tokens(run)[0]
+    cell, x = plain_rows(run)
+    train = ~artifacts.CELLS.read(run.cells_file)["heldout"].to_numpy()[cell]
+    pca = PCA().fit(x[train])
+    scores = pca.transform(x)
+    for table, values in ((artifacts.NEURON_GENES, x), (artifacts.PCA_GENES, scores)):
+        genes = read(run, table)
+        assert set(genes["feature"]) == set(range(2 * 48))
+        for component in (0, 13, 30):
+            z = (values[:, component] - values[train, component].mean()) / values[train, component].std()
+            plain = [np.maximum(z, 0), np.maximum(-z, 0)]
+            mine = [genes[genes["feature"] == 2 * component + sign].set_index("gene_id") for sign in (0, 1)]
+            if table is artifacts.PCA_GENES and not np.isclose(
+                mine[0]["score"].sum(), plain[0] @ tokens["expression"], rtol=1e-3
+            ):
+                mine.reverse()  # a component's sign is arbitrary
+            for units, wanted in zip(mine, plain, strict=True):
+                frame = pd.DataFrame(
+                    {"score": wanted * tokens["expression"], "activation": wanted, "active": wanted > 0}
+                )
+                by_gene = frame.groupby(tokens["gene"].to_numpy())
+                assert set(units.index) == set(by_gene["active"].sum().loc[lambda active: active > 0].index)
+                np.testing.assert_allclose(units["score"], by_gene["score"].sum()[units.index], rtol=1e-3, atol=1e-3)
+                np.testing.assert_allclose(units["n_tokens"], by_gene["active"].sum()[units.index], atol=1)
+                np.testing.assert_allclose(
+                    units["mean_activation"], by_gene["activation"].mean()[units.index], atol=1e-4
+                )
+
+
+def test_gene_tokens_are_counted_as_they_entered_the_sums(make_run):
+    run = make_run(activations__tokens_per_cell=9, validation__baselines=["pca"])
+    run_task(run, 0)
+    found = read(run, artifacts.GENE_TOKENS).set_index("gene_id")
+    by_gene = plain_tokens(run)[0].groupby("gene")["expression"]
+    seen = found[found["n_tokens_stored"] > 0]
+    assert seen["n_tokens_stored"].to_dict() == by_gene.count().to_dict()
+    np.testing.assert_allclose(seen["mean_expression"], by_gene.mean()[seen.index])
+    assert found.loc[found["n_tokens_stored"] == 0, "mean_expression"].isna().all()
+    assert found["n_tokens_untrained"].isna().all(), "without that baseline"
+    assert len(found) == artifacts.GENES.read(run.genes_file)["slot"].max() + 1
+
+
+def test_a_baseline_that_is_left_out_leaves_no_table(make_run):
+    run = make_run()
+    run_task(run, 0)
+    run.config.validation.baselines[:] = ["pca"]
+    run_task(run, 0)
+    assert {path.name for path in run.layer_results(LAYER).iterdir()} == {*ASSOCIATE_FILES, "pca_genes.parquet"}
+    assert {path.name for path in stage_named("associate").files(run, 0)} == {*ASSOCIATE_FILES, "pca_genes.parquet"}
+    assert set(read(run, artifacts.CELL_TYPE_BASELINES)["kind"]) == {"feature", "gene", "pca"}
+    run.config.validation.baselines[:] = []
+    run_task(run, 0)
+    assert {path.name for path in run.layer_results(LAYER).iterdir()} == set(ASSOCIATE_FILES)
+    assert {name: table.file for name, table in artifacts.BASELINE_GENES.items()} == BASELINE_FILES
+
+
+def test_no_convergence_is_said_in_one_line_and_in_the_table(make_run, monkeypatch, capsys):
+    monkeypatch.setattr("sae_genomics.associations.components.ICA_ITERATIONS", 1)
+    run = make_run(validation__baselines=["ica"])
+    run_task(run, 0)
+    said = [line for line in capsys.readouterr().err.splitlines() if "converge" in line]
+    assert said == [
+        "associate layer 1: FastICA did not converge in 1 iterations; the components are those of the last one"
+    ]
+    path = run.layer_results(LAYER) / artifacts.ICA_GENES.file
+    assert artifacts.ICA_GENES.note(path) == said[0].removeprefix("associate layer 1: ")
 
 
 def test_neither_block_size_nor_shards_nor_threads_change_the_result(make_run, monkeypatch):
@@ -235,6 +335,7 @@ def test_a_damaged_input_leaves_nothing_half_written(make_run):
     with pytest.raises(DamagedArtifact, match=r"layer_01/shard_0001\.h5"):
         run_task(run, 0)
     assert list(run.layer_results(LAYER).iterdir()) == []
+    assert list((run.checkpoints / "scratch").iterdir()) == []
 
 
 def test_scanpy_plots_a_feature_without_help(make_run):

@@ -35,6 +35,11 @@ def refusal(values: dict) -> str:
         ({"data": {"path": "x"}, "model": {"backend": "reference", "compile": True}}, "--set model.compile=false"),
         ({"data": {"path": "x"}, "sae": {"lr": "fast"}}, "sae.lr = 'fast'"),
         ({"data": {"path": "x"}, "run": {"name": "../up"}}, "run.name takes letters"),
+        (
+            {"data": {"path": "x"}, "validation": {"baselines": ["neurons", "nmf"]}},
+            "'nmf' is not known; the baselines are neurons, pca, ica, untrained",
+        ),
+        ({"data": {"path": "x"}, "validation": {"baselines": ["pca", "pca"]}}, "names a baseline twice"),
         ({"data": [1]}, "data = [1]"),
     ],
 )
@@ -53,6 +58,14 @@ def test_every_key_but_the_data_path_has_a_default() -> None:
 )
 def test_layers_as_people_write_them(written: object, read: object) -> None:
     assert parse_config({"data": {"path": "x"}, "model": {"layers": written}}, "c").model.layers == read
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [("pca", ["pca"]), ("untrained, neurons", ["neurons", "untrained"]), ([], []), ("", [])]
+)
+def test_baselines_as_people_write_them(written: object, read: object) -> None:
+    assert parse_config({"data": {"path": "x"}, "validation": {"baselines": written}}, "c").validation.baselines == read
+    assert parse_config({"data": {"path": "x"}}, "c").validation.baselines == ["neurons", "pca", "ica", "untrained"]
 
 
 def test_file_errors_are_one_line(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sae_genomics.activations import store
 from sae_genomics.activations.extract import run_task as extract
-from sae_genomics.data import plan
+from sae_genomics.associations import components, untrained
+from sae_genomics.data import plan, plan_baselines
 from sae_genomics.data.disk import bytes_under, check_disk, nearest_existing, size_text
+from sae_genomics.data.plan_baselines import baseline_costs
 from sae_genomics.data.prepare import run_task
 from sae_genomics.data.read import read_plan
 from sae_genomics.errors import UserError
@@ -134,8 +137,8 @@ def test_what_is_there_counts(tmp_path, run, monkeypatch):
     with pytest.raises(UserError, match="disk too small"):
         run_task(run, 0)
     (run.checkpoints / "activations").mkdir(parents=True)
-    (run.checkpoints / "activations" / "x.h5").write_bytes(bytes(20_000_000))
-    (run.results / "x").write_bytes(bytes(20_000_000))
+    (run.checkpoints / "activations" / "x.h5").write_bytes(bytes(40_000_000))
+    (run.results / "x").write_bytes(bytes(40_000_000))
     run_task(run, 0)
 
 
@@ -148,13 +151,72 @@ def test_sizes_read_well(tmp_path):
 
 
 def test_scratch_of_associate_is_room_in_checkpoints(run, make_run):
+    linear = {"baselines": ["neurons", "pca", "ica"]}
+    run = make_run(run.data_file, model={"device": "cpu"}, validation=linear)
     needs = plan.disk_needs(run, plan.estimate(run, workload(run, n_cell_types=0)))
     typed = plan.estimate(run, workload(run))
     scratch = next(each for each in typed if each.stage == "associate").scratch_bytes
-    neurons = len(run.layers) * run.n_cells * run.model_info.d_model * 12
-    assert scratch > neurons
+    units = len(run.layers) * run.n_cells * 3 * 2 * run.model_info.d_model * 12
+    assert scratch > units
     with_types = plan.disk_needs(run, typed)
     assert with_types[run.checkpoints] == needs[run.checkpoints] + scratch, "without cell types no cell is ranked"
-    sampled = make_run(run.data_file, model={"device": "cpu"}, associations={"max_auroc_cells": 10})
+    sampled = make_run(run.data_file, model={"device": "cpu"}, associations={"max_auroc_cells": 10}, validation=linear)
     fewer = next(each for each in plan.estimate(sampled, workload(sampled)) if each.stage == "associate")
     assert fewer.scratch_bytes == pytest.approx(scratch * 20 / run.n_cells, abs=1)
+    untrained_too = make_run(run.data_file, model={"device": "cpu"})
+    activations = len(run.layers) * workload(run).n_stored * run.model_info.d_model * 4
+    assert _associate(untrained_too, workload(untrained_too)).scratch_bytes > activations
+
+
+def test_what_each_baseline_costs(run, make_run):
+    work = workload(run)
+    costs = {cost.name: cost for cost in baseline_costs(work)}
+    assert list(costs) == ["neurons", "pca", "ica", "untrained"]
+    d_model = run.model_info.d_model
+    assert [cost.units for cost in costs.values()] == [2 * d_model, 2 * d_model, 2 * d_model, run.d_sae]
+    everything = _associate(run, work)
+    for left_out, cost in costs.items():
+        rest = [name for name in costs if name != left_out]
+        without = make_run(run.data_file, model={"device": "cpu"}, validation={"baselines": rest})
+        cheaper = _associate(without, workload(without))
+        assert everything.disk_bytes - cheaper.disk_bytes == cost.disk_bytes > 0
+        assert everything.seconds - cheaper.seconds == pytest.approx(cost.seconds, abs=0.1)
+        assert cost.seconds > 0
+    few = make_run(run.data_file, model={"device": "cpu"}, validation={"untrained_cells": 1})
+    fewer = {cost.name: cost for cost in baseline_costs(workload(few))}
+    assert fewer["untrained"].scratch_bytes < costs["untrained"].scratch_bytes
+    assert fewer["untrained"].seconds <= costs["untrained"].seconds
+    assert fewer["pca"] == costs["pca"]
+    wide = replace(work, d_model=2560, n_parameters=3_000_000_000, n_slots=30_000)
+    assert {cost.name: cost.units for cost in baseline_costs(wide)} == {
+        "neurons": 5120, "pca": 512, "ica": 512, "untrained": run.d_sae,
+    }  # fmt: skip
+    dearest = {cost.name: cost.memory_bytes for cost in baseline_costs(wide)}
+    assert dearest["neurons"] >= 2560 * 30_000 * 40, "sums of both signs"
+    assert dearest["untrained"] > 12e9, "the model's weights"
+
+
+def _associate(run, work):
+    return next(each for each in plan.estimate(run, work) if each.stage == "associate")
+
+
+def test_prepare_states_the_cost_of_the_baselines(tmp_path, make_run, capsys):
+    path = write_cells(tmp_path / "a.h5ad", random_counts(mean=4))
+    run = make_run(path, model={"device": "cpu"}, validation={"baselines": ["neurons", "untrained"]})
+    run_task(run, 0)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "the baselines" in line]
+    assert line.startswith("prepare: of that the baselines: roughly neurons ")
+    assert line.endswith("of memory; validation.baselines chooses")
+    costs = read_plan(run)["baselines"]
+    assert [cost["name"] for cost in costs] == ["neurons", "untrained"]
+    assert set(costs[0]) == {"name", "units", "disk_bytes", "scratch_bytes", "memory_bytes", "seconds"}
+    none = make_run(path, model={"device": "cpu"}, validation={"baselines": []})
+    run_task(none, 0)
+    assert "no baselines (validation.baselines is empty)" in capsys.readouterr().err
+
+
+def test_the_costs_are_of_the_limits_that_hold():
+    for module in (components, untrained):
+        for name in ("MAX_COMPONENTS", "FIT_ROWS", "FIT_BYTES", "ICA_ITERATIONS", "SHARE_OF_STEPS"):
+            if hasattr(module, name):
+                assert getattr(plan_baselines, name) == getattr(module, name)

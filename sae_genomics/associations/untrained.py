@@ -1,0 +1,208 @@
+"""Baseline `untrained`: what an SAE finds in a model of the same shape that has learned nothing.
+
+The model gets the random weights that its training began with. It reads some of the run's cells, evenly spread over the file; an SAE of
+the run's own settings is trained on its activations for a tenth of the steps; the SAE's features go through the same sums
+as the run's, over those cells. What they match shows what data and architecture give by themselves: which gene a token is, above all.
+(Heap et al. 2025, arXiv:2501.17727.)
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from sae_genomics.activations.batches import ShuffledBatches
+from sae_genomics.activations.extract import TokenisedShard, capture, tokenised_cells
+from sae_genomics.activations.rows import RowSet, ShardRows
+from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, open_activations, write_tokens
+from sae_genomics.associations.cell_sample import CellSample, sample_cells
+from sae_genomics.associations.cell_sums import FeatureTotals
+from sae_genomics.associations.cell_types import best_units, compare_units, empty_baselines
+from sae_genomics.associations.column_store import ColumnStore
+from sae_genomics.associations.gene_ranking import rank_genes
+from sae_genomics.associations.gene_sums import GeneSums
+from sae_genomics.associations.stream import Slots, file_blocks
+from sae_genomics.associations.triples import Triples
+from sae_genomics.errors import UserError
+from sae_genomics.models import pick_device, untrained_model, used_dtype
+from sae_genomics.progress import Progress, stop_point
+from sae_genomics.run import Run
+from sae_genomics.sae.export import fold
+from sae_genomics.sae.load import Encoder
+from sae_genomics.sae.measure_means import measure_means
+from sae_genomics.sae.spec import Spec, make_spec
+from sae_genomics.sae.train import fit
+from sae_genomics.stages import stage_named
+
+SHARE_OF_STEPS = 10  # one in so many of sae.steps
+
+
+@dataclass(frozen=True)
+class UntrainedFeatures:
+    """genes: rows of untrained_genes.parquet. tokens: int64 [slots], of each gene in the sample.
+
+    best: rows of cell_type_baselines.parquet, on the sample's cells.
+    """
+
+    genes: pd.DataFrame
+    tokens: npt.NDArray[np.int64]
+    best: pd.DataFrame
+
+
+def spread_cells(heldout: npt.NDArray[np.bool_], n_cells: int) -> npt.NDArray[np.int64]:
+    """At most `n_cells` places in cells.parquet, ascending: at even distances among training cells and among held-out ones, in proportion.
+
+    At least one is a training cell, where there is one. heldout: bool [cells of the run].
+    """
+    if n_cells >= len(heldout):
+        return np.arange(len(heldout))
+    train, other = np.flatnonzero(~heldout), np.flatnonzero(heldout)
+    n_train = min(max(round(n_cells * len(train) / len(heldout)), min(1, len(train))), n_cells)
+    return np.sort(np.concatenate([_spread(train, n_train), _spread(other, n_cells - n_train)]))
+
+
+def _spread(places: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
+    n = min(n, len(places))
+    return places[np.arange(n) * len(places) // max(n, 1)]
+
+
+def untrained_features(
+    run: Run, layer: int, slots: Slots, cells: pd.DataFrame, device: torch.device, folder: Path, threads: Executor
+) -> UntrainedFeatures:
+    """Everything about the baseline; the activations stand in `folder` meanwhile.
+
+    cells: as `stream.read_cells` gives them. device: for the SAE. The result depends on run.seed, never on what ran before.
+    Raises UserError when the SAE cannot be trained, Interrupted at a signal.
+    """
+    settings = run.config
+    sample = cells.iloc[spread_cells(cells["heldout"].to_numpy(bool), settings.validation.untrained_cells)]
+    with _named():
+        file = folder / "untrained.h5"
+        tokens_file = folder / "untrained_tokens.h5"
+        stored, progress = _activations(run, layer, sample.index.to_numpy(np.int64), file)
+        heldout = sample["heldout"].to_numpy(bool)
+        write_tokens(tokens_file, stored)
+        encoder = _trained(run, layer, file, tokens_file, stored, heldout, device, progress)
+    ranked = sample_cells(sample, settings.associations.max_auroc_cells, settings.run.seed)
+    with ColumnStore(len(ranked), encoder.d_sae, folder) as columns:
+        sums = _add_up(run, file, stored, slots, heldout, encoder, ranked, columns, threads)
+        progress.finish()
+        best = empty_baselines()
+        if len(ranked):
+            numbers = np.arange(encoder.d_sae)
+            best = best_units(compare_units(columns, ranked), "untrained", numbers, numbers.astype(str).astype(object))
+    file.unlink()
+    tokens_file.unlink()
+    genes = rank_genes(
+        sums.by_feature(), sums.tokens, slots.gene_id, slots.gene_symbol, settings.associations.top_genes,
+        settings.associations.min_gene_tokens,
+    )  # fmt: skip
+    return UntrainedFeatures(genes.table, sums.tokens, best)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Errors say that they are about this baseline, which can be left out."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(
+            f"baseline untrained: {error}; or leave the baseline out with --set validation.baselines=neurons,pca,ica"
+        ) from None
+
+
+def _activations(run: Run, layer: int, places: npt.NDArray[np.int64], path: Path) -> tuple[TokenShard, Progress]:
+    """Run the untrained model on the cells and store the layer's activations. Returns the stored tokens, and progress so far."""
+    config, device = run.config, pick_device(run.config.model.device)
+    model = untrained_model(run.pinned_model, device, seed_for(run, b"untrained weights"), config.paths.cache)
+    shard: TokenisedShard = tokenised_cells(run, model, places)
+    heartbeat = run.heartbeat_file(stage_named("associate"), run.layers.index(layer))
+    n_trained = _steps(run) * config.sae.batch_tokens
+    progress = Progress(f"associate layer {layer}: untrained model", len(shard.tokens) + n_trained, "tokens", heartbeat)
+    header = Header(
+        fingerprint="", model=model.info.name, model_identity="untrained", hook=config.model.hook, layer=layer, shard=0,
+        d_model=model.info.d_model, dtype=config.activations.dtype, n_special=shard.tokens.n_special,
+        compute_dtype=used_dtype(config.model, device),
+    )  # fmt: skip
+    writer = ActivationWriter(path, header, len(shard.kept))
+    capture(
+        model, shard, {layer: writer}, config.activations.batch_tokens, device, progress, config.model.hook, n_layers=1
+    )
+    return shard.stored("", 0), progress
+
+
+def _steps(run: Run) -> int:
+    return max(1, run.config.sae.steps // SHARE_OF_STEPS)
+
+
+def _trained(
+    run: Run,
+    layer: int,
+    file: Path,
+    tokens_file: Path,
+    stored: TokenShard,
+    heldout: npt.NDArray[np.bool_],
+    device: torch.device,
+    progress: Progress,
+) -> Encoder:
+    """An SAE of the run's settings on the training cells' rows, for a tenth of the steps."""
+    config = run.config.sae
+    with open_activations(file) as opened:
+        shard = ShardRows(
+            file, stored.cell_ptr, ~heldout, stored.n_special, config.include_cls, opened.nonfinite_rows, opened.chunk_rows,
+            tokens_file,
+        )  # fmt: skip
+        rows = RowSet([shard], opened.d_model, opened.dtype, opened.row_bytes)
+    shorter = config.model_copy(update={"steps": _steps(run)})
+    spec: Spec = make_spec(shorter, rows.d_model, rows.n_rows, seed_for(run, b"untrained sae", layer))
+    means = measure_means(rows) if config.centre == "unit" else None
+    centre = None if means is None else means.subtract
+    with ShuffledBatches(rows, spec.batch_rows, spec.seed, pin_memory=device.type == "cuda", centre=centre) as batches:
+        trained = fit(
+            spec, batches, layer=layer, normalise=config.normalise, checkpoint=file.with_name("untrained.safetensors"),
+            fingerprint="", open_loggers=lambda step: [], progress=progress, device=device,
+        )  # fmt: skip
+    file.with_name("untrained.safetensors").unlink(missing_ok=True)
+    return replace(fold(trained.state, spec, trained.scale), means=means).to(device)
+
+
+def _add_up(
+    run: Run,
+    file: Path,
+    stored: TokenShard,
+    slots: Slots,
+    heldout: npt.NDArray[np.bool_],
+    encoder: Encoder,
+    ranked: CellSample,
+    columns: ColumnStore,
+    threads: Executor,
+) -> GeneSums:
+    """One pass over the stored activations: gene sums, and the ranked cells' maxima into `columns`."""
+    lookup = slots.lookup()
+    known = stored.gene[stored.gene < len(lookup)]
+    expected = np.bincount(lookup[known][lookup[known] >= 0], minlength=len(slots))
+    sums, totals = GeneSums(encoder.d_sae, len(slots), torch.get_num_threads(), expected), FeatureTotals(encoder.d_sae)
+    with open_activations(file) as opened:
+        for block, x in file_blocks(opened, stored, lookup, heldout, 0, run.config.associations.batch_tokens):
+            stop_point()
+            triples = Triples.ordered(*encoder.encode_sparse(encoder.input(x, slots.tokens_of(block.slot))))
+            sums.add(block, triples, threads)
+            rows = totals.add(block, triples)
+            entry = np.repeat(ranked.row[block.first_cell : block.first_cell + block.n_cells], np.diff(rows.ptr))
+            columns.add(entry[entry >= 0], rows.feature[entry >= 0], rows.maximum[entry >= 0])
+    return sums
+
+
+def seed_for(run: Run, purpose: bytes, layer: int = 0) -> int:
+    """A seed that derives from run.seed alone."""
+    sequence = np.random.SeedSequence([run.config.run.seed, zlib.crc32(purpose), layer])
+    return int(sequence.generate_state(1)[0])
