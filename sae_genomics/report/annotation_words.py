@@ -72,7 +72,8 @@ def beside(found: Annotation) -> str:
     features = found.features
     if not features.n_units:
         return ""
-    text = f"The features find {count(features.n_terms)} different gene sets"
+    sets = "gene set" if features.n_terms == 1 else "different gene sets"
+    text = f"The features find {count(features.n_terms)} {sets}"
     others = [f"{each.label} {count(each.n_terms)}" for each in found.baselines if each.n_units]
     return f"{text}; {listing(others)}." if others else f"{text}."
 

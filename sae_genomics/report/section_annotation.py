@@ -64,7 +64,8 @@ def _nulls(n_shuffles: int) -> str:
 def _measures() -> str:
     return (
         "More units have more chances to match. So two numbers stand beside the share: how many *different gene sets* are found, and "
-        "how many per 100 units. After a number stand the mean and the highest value by chance."
+        "how many per 100 units. Sets that share most of their genes count as one each. After a number stand the mean and the highest "
+        "value by chance."
     )
 
 

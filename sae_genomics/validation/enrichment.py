@@ -45,7 +45,7 @@ class Enrichment:
     """Tests with at least one shared gene; all others made have p = 1 and q = 1.
 
     row: position among the lists. term: position among the sets. n_overlap, n_term, n_top: k, K, n.
-    n_tests: lists x sets.
+    n_background: N. n_tests: lists x sets.
     """
 
     row: npt.NDArray[np.int64]
@@ -53,10 +53,17 @@ class Enrichment:
     n_overlap: npt.NDArray[np.int64]
     n_term: npt.NDArray[np.int64]
     n_top: npt.NDArray[np.int64]
-    odds_ratio: npt.NDArray[np.float64]
     p_value: npt.NDArray[np.float64]
     q_value: npt.NDArray[np.float64]
+    n_background: int
     n_tests: int
+
+    @property
+    def odds_ratio(self) -> npt.NDArray[np.float64]:
+        """Sample odds ratio, 0.5 added to every cell of the table. Not kept: the repeats of the nulls do not need it."""
+        k, n, set_size = self.n_overlap, self.n_top, self.n_term
+        odds: npt.NDArray[np.float64] = (k + 0.5) * (self.n_background - n - set_size + k + 0.5)
+        return odds / ((n - k + 0.5) * (set_size - k + 0.5))
 
 
 def top_genes(genes: pd.DataFrame, members: Membership, rank_by: str, n_top: int) -> GeneLists:
@@ -102,10 +109,16 @@ def enrich(lists: GeneLists, sets: sparse.csr_matrix) -> Enrichment:
     some, kind = _kinds(k, set_size, n)
     p = hypergeometric_tail(k[some], set_size[some], n[some], n_background)
     q = benjamini_hochberg(p, n_tests, np.bincount(kind, minlength=len(some)))
-    a, b, c = k + 0.5, n - k + 0.5, set_size - k + 0.5
-    odds = a * (n_background - n - set_size + k + 0.5) / (b * c)
     return Enrichment(
-        overlap.row.astype(np.int64), overlap.col.astype(np.int64), k, set_size, n, odds, p[kind], q[kind], n_tests
+        overlap.row.astype(np.int64),
+        overlap.col.astype(np.int64),
+        k,
+        set_size,
+        n,
+        p[kind],
+        q[kind],
+        n_background,
+        n_tests,
     )
 
 

@@ -51,6 +51,7 @@ def test_the_headline_of_a_layer() -> None:
     assert headline(0, one) == (
         "Layer 0: 1 of 50 features (2.0 %) matches a gene set; with names shuffled among genes of the same expression none in 2 shuffles."
     )
+    assert beside(one) == "The features find 1 gene set."
 
 
 def test_beating_the_plain_shuffle_alone_is_not_above_chance() -> None:
