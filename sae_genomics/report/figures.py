@@ -205,7 +205,7 @@ def cell_types(wide: pd.DataFrame) -> Figure | None:
     axis.set_ylim(-0.6, len(wide) - 0.4)
     axis.grid(axis="y", visible=False)
     axis.set_xlabel(
-        "mean AUROC of the held-out groups, with 95 % interval where enough count\n(in brackets: held-out cells of the type in how many groups)"
+        "mean AUROC of held-out groups, with 95 % interval\n(in brackets: cells of the type in how many groups)"
         if grouped
         else "AUROC on held-out cells, with 95 % interval\n(in brackets: held-out cells of the type)"
     )
