@@ -168,7 +168,11 @@ FEATURES = Table(
             _f64,
             "largest specificity among its genes (bits; see feature_genes); NaN when it never fires",
         ),
-        Column("best_cell_type", _str, "cell type with the highest training-cell AUROC; null without annotation"),
+        Column(
+            "best_cell_type",
+            _str,
+            "cell type with the highest training-cell AUROC, with groups of those that can be tested; null without annotation",
+        ),
         Column("best_cell_type_auroc", _f64, "held-out AUROC of that cell type"),
         Column("best_cell_type_q_value", _f64, "q-value of that test"),
     ),

@@ -160,9 +160,13 @@ def best_types(tests: UnitTests, q_value: npt.NDArray[np.float64]) -> pd.DataFra
     """Each unit's type with the highest training AUROC (the first of equals), one row a unit.
 
     q_value: float64 [units x types], as in feature_cell_types.
-    Columns as in features.parquet. A unit without any difference between types on training cells has none.
+    Columns as in features.parquet. A unit without any difference between types on training cells has none. With groups, types that
+    too few held-out groups have are left out, as long as there are others: the annotation alone decides that.
     """
     train = np.where(np.isnan(tests.auroc_train), -np.inf, tests.auroc_train)
+    testable = pd.isna(tests.basis.untested)
+    if tests.basis.n_groups is not None and testable.any():
+        train[:, ~testable] = -np.inf
     best = train.argmax(axis=1)
     unit = np.arange(len(best))
     some = train[unit, best] > 0.5

@@ -162,13 +162,21 @@ def cell_types(wide: pd.DataFrame) -> Figure | None:
         )  # fmt: skip
     cells = wide[("feature", "n_cells")].fillna(wide[("gene", "n_cells")])
     names = [f"{shorten(str(name), 34)}  ({int(n) if is_number(n) else '?'})" for name, n in cells.items()]
+    groups = wide[("feature", "n_groups")]
+    grouped = bool(groups.notna().any())
+    if grouped:
+        names = [f"{name[:-1]} in {int(n) if is_number(n) else '?'})" for name, n in zip(names, groups, strict=True)]
     axis.set_yticks(places, names)
     axis.axvline(0.5, color="#9a9a9a", linewidth=1, linestyle=":")
     lowest = np.nanmin([wide[(kind, "low")].min() for kind in KINDS] + [0.9])
     axis.set_xlim(max(0.0, min(lowest - 0.03, 0.9)), 1.01)
     axis.set_ylim(-0.6, len(wide) - 0.4)
     axis.grid(axis="y", visible=False)
-    axis.set_xlabel("AUROC on held-out cells, with 95 % interval\n(in brackets: held-out cells of the type)")
+    axis.set_xlabel(
+        "mean AUROC of held-out groups, with 95 % interval\n(in brackets: cells of the type in how many groups)"
+        if grouped
+        else "AUROC on held-out cells, with 95 % interval\n(in brackets: held-out cells of the type)"
+    )
     axis.set_title("One unit to tell a cell type from all others")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
     return figure

@@ -58,12 +58,15 @@ def cell_types(wide: pd.DataFrame | None, fdr: float) -> str:
     tested = wide[wide[("feature", "auroc")].notna()]
     if tested.empty:
         return ""
-    any_q = tested[("feature", "q_value")].notna().any()
+    has_q = tested[("feature", "q_value")].notna()
+    any_q = has_q.any()
+    testable = " that could be tested" if any_q and not has_q.all() else ""
+    tested = tested[has_q] if any_q else tested
     sure = f"q < {fdr:g}" if any_q else "not tested: too few held-out groups"
     good = tested[(tested[("feature", "auroc")] >= 0.9) & ((tested[("feature", "q_value")] < fdr) | (not any_q))]
     best = tested.iloc[0]
     text = (
-        f"**Cell types.** {len(good)} of {len(tested)} cell types have a single feature that tells them from all other "
+        f"**Cell types.** {len(good)} of {len(tested)} cell types{testable} have a single feature that tells them from all other "
         f"cells with an AUROC of 0.90 or more on held-out cells ({sure}). The clearest is {escape(str(tested.index[0]))}: "
         f"feature {int(best['feature', 'unit'])} of layer {int(best['feature', 'layer'])} reaches "
         f"{decimal(best['feature', 'auroc'], 3)} (95 % interval {interval(best['feature'])})"

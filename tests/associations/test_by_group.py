@@ -11,9 +11,10 @@ from sklearn.metrics import roc_auc_score
 from sae_genomics import artifacts
 from sae_genomics.associations.by_group import LEAST_CELLS, Side, compare_by_group, constant_types
 from sae_genomics.associations.cell_sample import sample_cells
-from sae_genomics.associations.cell_types import best_units, compare_units, feature_cell_types
+from sae_genomics.associations.cell_types import best_types, best_units, compare_units, feature_cell_types
 from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.mann_whitney import tied_exact_p
+from sae_genomics.associations.multiple_testing import benjamini_hochberg
 from sae_genomics.associations.task import run_task
 
 FDR = 0.05
@@ -161,6 +162,22 @@ def test_donors_alone_give_no_discoveries_with_the_key_and_many_without(tmp_path
     assert np.mean(np.concatenate(p_values) < 0.05) <= 0.06  # each test keeps its level, not only the adjusted ones
 
 
+@pytest.mark.parametrize("n_donors", [3, 5, 8])
+def test_types_that_differ_from_donor_to_donor_without_a_rule_are_no_discovery(n_donors):
+    """Each donor moves each type by itself, up or down, by three times what cells differ: AUROCs near 0 and near 1."""
+    n_found = n_tests = 0
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        donor = np.repeat(np.arange(n_donors), 150)
+        kind = rng.integers(0, 3, len(donor))
+        values = rng.normal(0, 1, (len(donor), 100)) + 3 * rng.normal(0, 1, (n_donors, 3, 100))[donor, kind]
+        p = compare_by_group(as_rows(values.astype(np.float32)), side(kind, donor, 3)).p_value.ravel()
+        assert np.mean(p < 0.05) < 0.12
+        n_found += (benjamini_hochberg(p) < FDR).sum()
+        n_tests += len(p)
+    assert n_found <= 0.02 * n_tests
+
+
 def test_a_signal_within_donors_is_found_under_strong_donor_effects(tmp_path):
     cells, values = donors_without_signal(3)
     inside = (cells["cell_type"] == "B").to_numpy()
@@ -175,6 +192,20 @@ def test_a_signal_within_donors_is_found_under_strong_donor_effects(tmp_path):
     assert best.loc["B", "unit"] == 0
     for name in ("auroc", "auroc_low", "auroc_high", "n_groups", "unit_of_inference"):
         assert best.loc["B", name] == found[name]
+
+
+def test_a_type_that_cannot_be_tested_is_no_features_best_type(tmp_path):
+    cells, values = donors_without_signal(3)
+    rare = (cells["group"].isin(["donor0", "donor1", "donor15"]) & (cells["cell_type"] == "B")).to_numpy()
+    cells.loc[rare, "cell_type"] = "rare"
+    values[rare, 0] += 9.0
+    tests = compared(cells, values, tmp_path)
+    table = feature_cell_types(tests)
+    assert table.loc[table["cell_type"] == "rare", "untested"].notna().all()
+    assert (table.loc[0:3].set_index("cell_type")["auroc_train"] > 0.9)["rare"]
+    best = best_types(tests, table["q_value"].to_numpy())
+    assert "rare" not in set(best["best_cell_type"])
+    assert best.loc[best["best_cell_type"].notna(), "best_cell_type_q_value"].notna().all()
 
 
 def test_a_disease_of_few_donors_is_not_found_by_counting_cells(tmp_path):

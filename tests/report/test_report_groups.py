@@ -36,6 +36,7 @@ def test_the_report_says_how_many_groups_stand_behind_a_number(grouped: PlantedR
         "For Dendritic too few held-out groups could be used, so there is no q-value: raise `data.heldout_fraction`"
         in opening
     )
+    assert "of 5 cell types that could be tested have a single feature" in opening
     assert groups.CELLS_COUNTED not in text
     assert "| **Groups** | 20 of `donor`, 4 of them held out whole |" in text
     types = text.split("## Features that tell cell types apart\n")[1].split("\n## ")[0]
