@@ -73,8 +73,9 @@ def shrunk(
     values -= overall
     between = float(np.einsum("u,ud,ud->", n, values, values))
     prior = _prior_tokens(total, n_seen, float(n @ n), max(squared - explained, 0.0), between)
-    weight = n / (n + prior) if math.isfinite(prior) else np.zeros_like(n)
-    weight[n == 0] = 0
+    weight = np.zeros_like(n)
+    if math.isfinite(prior):
+        np.divide(n, n + prior, out=weight, where=n > 0)
     values *= weight[:, None]
     values += overall + shift
     return UnitMeans(
