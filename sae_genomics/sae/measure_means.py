@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.activations.rows import OpenFiles, RowSet
+from sae_genomics.compiled import exact_kernel
 from sae_genomics.progress import stop_point
 from sae_genomics.sae.unit_means import UnitMeans
 
@@ -31,12 +32,9 @@ def measure_means(rows: RowSet) -> UnitMeans:
     squared = 0.0
     for x, units in _chosen(rows):
         stop_point()
-        values = x.astype(np.float64)
         if shift is None:  # squares of numbers near 0 do not cancel
-            shift = values.mean(axis=0)
-        values -= shift
-        squared += float(np.einsum("td,td->", values, values))
-        _add(sums, n_tokens, values, lookup[units])
+            shift = x.mean(axis=0, dtype=np.float64)
+        squared += _add(sums, n_tokens, x, shift, lookup[units])
     assert shift is not None
     return shrunk(unit_id, n_tokens, sums, squared, shift)
 
@@ -73,8 +71,9 @@ def shrunk(
     values -= overall
     between = float(np.einsum("u,ud,ud->", n, values, values))
     prior = _prior_tokens(total, n_seen, float(n @ n), max(squared - explained, 0.0), between)
-    weight = n / (n + prior) if math.isfinite(prior) else np.zeros_like(n)
-    weight[n == 0] = 0
+    weight = np.zeros_like(n)
+    if math.isfinite(prior):
+        np.divide(n, n + prior, out=weight, where=n > 0)
     values *= weight[:, None]
     values += overall + shift
     return UnitMeans(
@@ -113,11 +112,22 @@ def _chosen(rows: RowSet) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray
             yield files.open(number).rows(start, stop)[mask], files.genes(number, start, stop)[mask]
 
 
-def _add(sums: Float64, n_tokens: npt.NDArray[np.int64], values: Float64, unit: npt.NDArray[np.int64]) -> None:
-    """Add rows to the sums of their units."""
-    order = np.argsort(unit, kind="stable")
-    ordered = unit[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    present = ordered[starts]
-    sums[present] += np.add.reduceat(values[order], starts, axis=0)
-    n_tokens[present] += np.diff(np.append(starts, len(ordered)))
+@exact_kernel
+def _add(
+    sums: Float64,
+    n_tokens: npt.NDArray[np.int64],
+    x: npt.NDArray[np.float32],
+    shift: Float64,
+    unit: npt.NDArray[np.int64],
+) -> float:
+    """Add x - shift to the sums of the rows' units, in their order; returns the sum of the squares."""
+    squared = 0.0
+    for i in range(len(unit)):
+        n_tokens[unit[i]] += 1
+        of_row = 0.0
+        for j in range(x.shape[1]):
+            value = x[i, j] - shift[j]
+            sums[unit[i], j] += value
+            of_row += value * value
+        squared += of_row
+    return squared

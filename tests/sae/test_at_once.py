@@ -56,7 +56,13 @@ def results(run: Run) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"architecture": "batchtopk", "stability": True}, {"architecture": "jumprelu"}]
+    "settings",
+    [
+        {},
+        {"architecture": "batchtopk", "stability": True},
+        {"architecture": "jumprelu"},
+        {"centre": "unit", "stability": True},
+    ],
 )
 def test_as_one_after_the_other(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
     settings = {"steps": 60, "dead_after_tokens": 512, "lr": 3e-3, **settings}

@@ -315,14 +315,36 @@ def test_a_killed_centred_training_goes_on_to_the_same_weights(make: MakeRun, mo
         assert (run.sae_dir(1) / name).read_bytes() == (whole.sae_dir(1) / name).read_bytes()
 
 
-def test_layers_at_once_each_have_their_own_means(make_run: MakeRun) -> None:
-    rows, units = gene_rows()
-    both = make_run(rows=rows, units=units, layers=(0, 1), name="both", centre="unit", layers_at_once=2)
-    for task in range(2):
-        run_task(both, task)
-        encoder = load_encoder(both.sae_dir(task))
-        assert encoder.means is not None
-        assert encoder.means.content == content_hash(both.sae_dir(task) / MEANS_FILE)
+def test_six_cells(make_run: MakeRun) -> None:
+    rows, units = gene_rows(6)
+    run = make_run(
+        n_cells=6, rows=rows, units=units, heldout=0.2, centre="unit", stability=True, steps=10, batch_tokens=4096
+    )
+    run_task(run, 0)
+    assert metrics_of(run)["unit_means"] is not None
+
+
+def test_every_unit_once_and_units_that_never_vary() -> None:
+    """No two tokens of a unit: the prior count is 1. Tokens of a unit all the same: it is 0, and nothing is shrunk."""
+    x = np.arange(6, dtype=np.float64).reshape(3, 2)
+    once = shrunk(np.arange(4), np.array([1, 1, 1, 0]), np.concatenate([x, np.zeros((1, 2))]), float((x**2).sum()))
+    assert once.prior_tokens == 1
+    np.testing.assert_allclose(once.means, [*(0.5 * x + 0.5 * x.mean(axis=0)), x.mean(axis=0)])
+    same = shrunk(np.arange(3), np.array([2, 2, 0]), np.array([[2.0], [6.0], [0.0]]), 2 * 1.0 + 2 * 9.0)
+    assert same.prior_tokens == 0
+    np.testing.assert_allclose(same.means[:, 0], [1, 3, 2])
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_reconstruction_is_that_of_the_cpu(make: MakeRun) -> None:
+    run = make(device="cuda", stability=True)
+    run_task(run, 0)
+    x, units = gene_rows()
+    for folder in (run.sae_dir(1), run.sae_dir(1) / SECOND_SEED):
+        here = load_encoder(folder).reconstruct(x, units)
+        there = load_encoder(folder, "cuda").reconstruct(x.cuda(), units)
+        torch.testing.assert_close(there.cpu(), here, rtol=1e-3, atol=1e-3)
+    assert metrics_of(run)["fvu_centred"] < 1
 
 
 def test_an_encoder_without_means_gives_rows_back_untouched() -> None:
