@@ -16,14 +16,15 @@ from scipy.sparse import csr_matrix
 
 from sae_genomics.artifacts import (
     ANNOTATION_NULLS,
+    BASELINE_GENES,
     CELL_TYPE_BASELINES,
     CELLS,
     FEATURE_CELL_TYPES,
     FEATURE_GENES,
     FEATURE_TERMS,
     FEATURES,
+    GENE_TOKENS,
     GENES,
-    NEURON_GENES,
 )
 from sae_genomics.atomic import write_json, write_text
 from sae_genomics.config import RunConfig, dump_config, parse_config
@@ -190,7 +191,9 @@ def _layer(run: Run, task: int, plan: Plan, genes: list[str], label, heldout, ty
     gene_rows = _feature_genes(programs, names, kind, dead, genes, rng)
     folder = run.layer_results(layer)
     FEATURE_GENES.write(folder / FEATURE_GENES.file, gene_rows)
-    NEURON_GENES.write(folder / NEURON_GENES.file, gene_rows.head(0))
+    for table in BASELINE_GENES.values():
+        table.write(folder / table.file, gene_rows.head(0))
+    GENE_TOKENS.write(folder / GENE_TOKENS.file, GENE_TOKENS.schema.empty_table().to_pandas())
     tests, best = _feature_types(values, label, heldout, types, dead, plan.annotated)
     FEATURE_CELL_TYPES.write(folder / FEATURE_CELL_TYPES.file, tests)
     CELL_TYPE_BASELINES.write(folder / CELL_TYPE_BASELINES.file, _baselines(tests, types, rng))
