@@ -21,6 +21,7 @@ from sae_genomics.report.markdown import (
     probability,
     table,
 )
+from sae_genomics.report.section_type_baselines import beside_baselines
 from sae_genomics.report.summary import LayerSummary
 from sae_genomics.sae.compare import STABLE_COSINE
 from sae_genomics.sae.quality import doubts
@@ -186,6 +187,7 @@ def cell_types(contents: Contents) -> str:
         "feature x cell type test of the layer. The types stand by the lower end of the feature's interval."
     )
     parts.append(_types_table(contents.wide, contents.dashboard))
+    parts.append(beside_baselines(contents.wide))
     parts.append(
         _figure(contents, "cell_types", "Held-out AUROC of the best feature, gene and raw neuron of each cell type")
     )

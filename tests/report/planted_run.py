@@ -306,7 +306,12 @@ def _baselines(tests: pd.DataFrame, types: list[str], rng) -> pd.DataFrame:
         both = {"cell_type": name, "n_cells": int(own["n_cells"])}
         rows.append({**both, "kind": "feature", "unit": int(own["feature"]), "name": str(int(own["feature"])),
                      "auroc_train": own["auroc_train"], "auroc": own["auroc"]})  # fmt: skip
-        for kind, unit, text, high in (("gene", 5, MARKERS[name][0], 0.93), ("neuron", 17, "17", 0.8)):
+        for kind, unit, text, high in (
+            ("gene", 5, MARKERS[name][0], 0.93),
+            ("neuron", 17, "8-", 0.8),
+            ("pca", 6, "3+", 0.85),
+            ("untrained", 40, "40", 0.6),
+        ):
             auroc = high + rng.uniform(-0.05, 0.05)
             rows.append({**both, "kind": kind, "unit": unit, "name": text, "auroc_train": auroc + 0.01, "auroc": auroc})
     return pd.DataFrame(rows, columns=[column.name for column in CELL_TYPE_BASELINES.columns])
