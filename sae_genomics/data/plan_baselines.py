@@ -22,7 +22,7 @@ SCRATCH_ENTRY = 12  # bytes of one value of one sampled cell
 _ROW_BYTES = 36  # of a table of genes, on the disk
 _SUM_BYTES = 2 * 20  # two float64 and an int32, of each component, sign and gene
 _SUM_SECONDS = 4e-9  # of a component and a token, one core
-_FIT_RATE = 20e9  # FLOP/s of one core in the products of components
+_FIT_RATE = 40e9  # FLOP/s of one core in the products of components
 _PAIR_MEMORY = 2 << 30
 
 

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sae_genomics.atomic import atomic_path
 from sae_genomics.report.cells import CellSample
 from sae_genomics.report.markdown import is_number
-from sae_genomics.report.summary import KINDS, RATE_EDGES, LayerSummary
+from sae_genomics.report.summary import RATE_EDGES, LayerSummary
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#767676"
 # Twelve hues that stay apart for the common kinds of colour blindness; further types share grey.
@@ -150,7 +150,7 @@ def cell_types(wide: pd.DataFrame) -> Figure | None:
     figure, axes = new_figure(7.2, 1.5 + 0.42 * len(wide))
     axis = axes[0, 0]
     places = np.arange(len(wide))[::-1].astype(float)
-    for offset, kind in zip((0.2, 0.0, -0.2), KINDS, strict=True):
+    for offset, kind in zip((0.2, 0.0, -0.2), KIND_STYLE, strict=True):
         label, colour, marker = KIND_STYLE[kind]
         auroc = wide[(kind, "auroc")].to_numpy(float)
         ends = np.vstack([auroc - wide[(kind, "low")], wide[(kind, "high")] - auroc])
@@ -168,7 +168,7 @@ def cell_types(wide: pd.DataFrame) -> Figure | None:
         names = [f"{name[:-1]} in {int(n) if is_number(n) else '?'})" for name, n in zip(names, groups, strict=True)]
     axis.set_yticks(places, names)
     axis.axvline(0.5, color="#9a9a9a", linewidth=1, linestyle=":")
-    lowest = np.nanmin([wide[(kind, "low")].min() for kind in KINDS] + [0.9])
+    lowest = np.nanmin([wide[(kind, "low")].min() for kind in KIND_STYLE] + [0.9])
     axis.set_xlim(max(0.0, min(lowest - 0.03, 0.9)), 1.01)
     axis.set_ylim(-0.6, len(wide) - 0.4)
     axis.grid(axis="y", visible=False)

@@ -104,7 +104,7 @@ def cell_types(contents: Contents) -> list[str]:
                 unit,
                 decimal(feature["auroc_train"], 3),
                 _named(escape(gene["name"]), gene) if is_number(gene["auroc_train"]) else NONE,
-                _named(f"{int(neuron['unit'])}", neuron) if is_number(neuron["auroc_train"]) else NONE,
+                _named(escape(neuron["name"]), neuron) if is_number(neuron["auroc_train"]) else NONE,
             )
         )
     header = ("Cell type", "Training cells", "Feature", "Training AUROC", "Gene", "Raw neuron")

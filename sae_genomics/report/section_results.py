@@ -23,6 +23,7 @@ from sae_genomics.report.markdown import (
     probability,
     table,
 )
+from sae_genomics.report.section_type_baselines import beside_baselines
 from sae_genomics.report.summary import LayerSummary
 from sae_genomics.sae.compare import STABLE_COSINE
 from sae_genomics.sae.quality import doubts
@@ -135,6 +136,7 @@ def cell_types(contents: Contents) -> str:
     parts.append(groups.how_measured(contents.prepared.plan or {}))
     parts.append(_types_table(contents.wide, contents.dashboard))
     parts.append(inference.line(contents.layers, CELL_TYPE_BASELINES))
+    parts.append(beside_baselines(contents.wide))
     parts.append(_untested(contents))
     parts.append(
         _figure(contents, "cell_types", "Held-out AUROC of the best feature, gene and raw neuron of each cell type")

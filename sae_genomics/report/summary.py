@@ -15,7 +15,8 @@ from sae_genomics.report.collect import LayerResults
 
 RATE_EDGES = np.arange(-6.0, 0.01, 0.25)  # log10 of firing rates
 GENES_SHOWN = 6
-KINDS = ("feature", "gene", "neuron")
+BASELINE_KINDS = ("neuron", "pca", "ica", "untrained")
+KINDS = ("feature", "gene", *BASELINE_KINDS)
 _SAME_TERM = 2
 
 
@@ -124,7 +125,7 @@ def gene_lists(genes: pd.DataFrame | None, features: pd.Series, n_genes: int) ->
 
 
 def best_over_layers(layers: list[LayerSummary]) -> pd.DataFrame | None:
-    """Per cell type and kind (feature, gene, neuron) the row of the layer with the highest training-cell AUROC.
+    """Per cell type and kind the row of the layer with the highest training-cell AUROC.
 
     Choosing on training cells keeps the held-out AUROC an honest one however many layers there are. Columns as in
     `LayerSummary.baselines` and `layer`; None when no layer has any.

@@ -266,7 +266,7 @@ def test_the_whole_stage_counts_groups(make_run):
     donors = cells.loc[cells["heldout"], "group"].unique()
     assert len(donors) == 5
     assert set(tests["n_groups"]) <= {3, 4, 5}
-    assert set(baselines["kind"]) == {"feature", "gene", "neuron"}
+    assert set(baselines["kind"]) == {"feature", "gene", "neuron", "pca", "ica", "untrained"}
     for table in (tests, baselines):
         assert set(table["unit_of_inference"]) == {"groups"}
         assert table["n_groups"].notna().all()

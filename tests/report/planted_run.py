@@ -16,6 +16,7 @@ from scipy.sparse import csr_matrix
 
 from sae_genomics.artifacts import (
     ANNOTATION_NULLS,
+    BASELINE_GENES,
     CELL_TYPE_BASELINES,
     CELLS,
     FEATURE_CELL_TYPES,
@@ -24,7 +25,6 @@ from sae_genomics.artifacts import (
     FEATURES,
     GENE_TOKENS,
     GENES,
-    NEURON_GENES,
 )
 from sae_genomics.associations.intervals import auroc_interval
 from sae_genomics.atomic import write_json, write_text
@@ -195,8 +195,9 @@ def _layer(run: Run, task: int, plan: Plan, genes: list[str], label, heldout, ty
     gene_rows = _feature_genes(programs, names, kind, dead, genes, rng)
     folder = run.layer_results(layer)
     FEATURE_GENES.write(folder / FEATURE_GENES.file, gene_rows)
-    NEURON_GENES.write(folder / NEURON_GENES.file, gene_rows.head(0))
-    tokens = {"n_tokens_stored": 100, "mean_expression": 2.0}
+    for table in BASELINE_GENES.values():
+        table.write(folder / table.file, gene_rows.head(0))
+    tokens = {"n_tokens_stored": 100, "mean_expression": 2.0, "n_tokens_untrained": 50}
     ids = [f"ENSG{n:011d}" for n in range(len(genes))]
     GENE_TOKENS.write(folder / GENE_TOKENS.file, pd.DataFrame({"gene_id": ids, "gene_symbol": genes}).assign(**tokens))
     tests, best = _feature_types(values, label, heldout, types, dead, plan.annotated, plan.groups // 5)
@@ -324,7 +325,12 @@ def _baselines(tests: pd.DataFrame, types: list[str], rng) -> pd.DataFrame:
         both = {"cell_type": name, "n_cells": int(own["n_cells"]), **basis}
         rows.append({**both, "kind": "feature", "unit": int(own["feature"]), "name": str(int(own["feature"])),
                      "auroc_train": own["auroc_train"], "auroc": own["auroc"]})  # fmt: skip
-        for kind, unit, text, high in (("gene", 5, MARKERS[name][0], 0.93), ("neuron", 17, "17", 0.8)):
+        for kind, unit, text, high in (
+            ("gene", 5, MARKERS[name][0], 0.93),
+            ("neuron", 17, "8-", 0.8),
+            ("pca", 6, "3+", 0.85),
+            ("untrained", 40, "40", 0.6),
+        ):
             auroc = high + rng.uniform(-0.05, 0.05)
             low, high = (np.nan, np.nan) if own["untested"] else auroc_interval(auroc, own["n_cells"], own["n_rest"])
             rows.append({**both, "kind": kind, "unit": unit, "name": text, "auroc_train": auroc + 0.01, "auroc": auroc,

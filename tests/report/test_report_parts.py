@@ -20,6 +20,7 @@ from sae_genomics.artifacts import CELLS, FEATURE_TERMS
 from sae_genomics.associations.intervals import auroc_interval
 from sae_genomics.report import collect, markdown, missing, provenance
 from sae_genomics.report.cells import read_activations, read_embedding, sample_cells, top_cells
+from sae_genomics.report.section_type_baselines import beside_baselines
 from sae_genomics.report.summary import LayerSummary, best_over_layers, side_by_side, with_certainty
 
 # --- text ---
@@ -221,3 +222,23 @@ def test_costs_add_up(tmp_path: Path) -> None:
     assert train.peak_memory == 412_000_002
     assert dict(train.hosts) == {"node7": 3}
     assert found.versions["torch"] == ["2.5.1"]
+
+
+def test_the_best_unit_of_each_baseline_stands_beside_feature_and_gene() -> None:
+    rows = [
+        {"cell_type": "B|cell", "kind": kind, "unit": unit, "name": name, "auroc_train": 0.9, "auroc": auroc, "n_cells": 9,
+         "n_rest": 20, "low": 0.5, "high": 1.0, "q_value": 0.01, "layer": 2}
+        for kind, unit, name, auroc in (
+            ("feature", 7, "7", 0.99), ("gene", 3, "CD79A", 0.98), ("neuron", 15, "7-", 0.97), ("untrained", 4, "4", 0.55),
+        )
+    ]  # fmt: skip
+    wide = side_by_side(pd.DataFrame(rows))
+    text = beside_baselines(wide)
+    assert "| Cell type | Feature | Gene | Raw neuron | Untrained model's feature |" in text, (
+        "no column without numbers"
+    )
+    assert "7- 0.970, layer 2" in text
+    assert "The unit of inference is the cell." in text
+    assert "validation.untrained_cells" in text
+    alone = side_by_side(pd.DataFrame(rows[:2]))
+    assert beside_baselines(alone) == ""

@@ -44,7 +44,13 @@ def make_run(tmp_path):
             "paths": {name: str(tmp_path / name) for name in ("checkpoints", "results", "logs")},
             "data": {"path": "unused.h5ad"},
             "associations": {"min_gene_tokens": 10},
-            "validation": {"builtin": False, "gmt": [str(tmp_path / "planted.gmt")], "shuffles": 3, **validation},
+            "validation": {
+                "builtin": False,
+                "gmt": [str(tmp_path / "planted.gmt")],
+                "shuffles": 3,
+                "baselines": ["neurons"],
+                **validation,
+            },
         }
         run = Run(parse_config(values, "test"))
         run.__dict__.update(layers=[2], model_info=SimpleNamespace(name="toy", identity="m", n_layers=3))

@@ -1,0 +1,51 @@
+"""report.md, cell types: the best unit of each baseline beside the best feature and gene."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from sae_genomics.report.markdown import NONE, decimal, details, escape, is_number, table
+from sae_genomics.report.summary import BASELINE_KINDS
+
+_HEADERS = {
+    "neuron": "Raw neuron",
+    "pca": "Principal component",
+    "ica": "Independent component",
+    "untrained": "Untrained model's feature",
+}
+
+
+def beside_baselines(wide: pd.DataFrame) -> str:
+    """One row per cell type: held-out AUROC of feature, gene and each baseline that was run. Empty without any.
+
+    wide: from `summary.side_by_side`.
+    """
+    kinds = [kind for kind in BASELINE_KINDS if wide[(kind, "auroc")].notna().any()]
+    if not kinds:
+        return ""
+    rows = [
+        (
+            escape(name),
+            decimal(row["feature"]["auroc"], 3) if is_number(row["feature"]["auroc"]) else NONE,
+            _named(row["gene"]),
+            *(_named(row[kind]) for kind in kinds),
+        )
+        for name, row in wide.iterrows()
+    ]
+    header = ("Cell type", "Feature", "Gene", *(_HEADERS[kind] for kind in kinds))
+    text = (
+        "Held-out AUROC of the best unit of each kind, over all layers; each was chosen on training cells. "
+        "Neurons and components count as two units, one per sign (7- is the negative sign of number 7)."
+    )
+    if "untrained" in kinds:
+        text += " The untrained model has read `validation.untrained_cells` cells alone: its AUROC is over the held-out ones among them."
+    return details("The best unit of each baseline", f"{text}\n\n{table(header, rows, right=(1,))}")
+
+
+def _named(row: Any) -> str:
+    if not is_number(row["auroc"]):
+        return NONE
+    layer = f", layer {int(row['layer'])}" if is_number(row.get("layer")) else ""
+    return f"{escape(row['name'])} {decimal(row['auroc'], 3)}{layer}"
