@@ -238,7 +238,6 @@ def test_the_best_unit_of_each_baseline_stands_beside_feature_and_gene() -> None
         "no column without numbers"
     )
     assert "7- 0.970, layer 2" in text
-    assert "The unit of inference is the cell." in text
     assert "validation.untrained_cells" in text
     alone = side_by_side(pd.DataFrame(rows[:2]))
     assert beside_baselines(alone) == ""

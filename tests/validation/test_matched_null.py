@@ -68,7 +68,7 @@ def validated(tmp_path):
             "paths": {name: str(tmp_path / name) for name in ("checkpoints", "results", "logs")},
             "data": {"path": "unused.h5ad"},
             "associations": {"min_gene_tokens": 10},
-            "validation": {"builtin": False, "gmt": [str(gmt)], "shuffles": 20, "rank_by": "specificity"},
+            "validation": {"builtin": False, "gmt": [str(gmt)], "shuffles": 20, "baselines": ["neurons"]},
         }
         run = Run(parse_config(values, "test"))
         run.__dict__.update(layers=[0], model_info=SimpleNamespace(name="toy", identity="m", n_layers=1))
@@ -81,7 +81,7 @@ def validated(tmp_path):
         folder = run.layer_results(0)
         FEATURE_GENES.write(folder / FEATURE_GENES.file, ranked.table)
         NEURON_GENES.write(folder / NEURON_GENES.file, ranked.table.head(0))
-        GENE_TOKENS.write(folder / GENE_TOKENS.file, tokens.table(slots))
+        GENE_TOKENS.write(folder / GENE_TOKENS.file, tokens.table(slots, None))
         run_task(run, 0)
         return ANNOTATION_NULLS.read(folder / ANNOTATION_NULLS.file).query("units == 'features'")
 

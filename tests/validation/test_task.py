@@ -64,7 +64,7 @@ def make_run(tmp_path):
             pd.DataFrame(
                 {
                     "gene_id": [f"ENSG{g}" for g in order], "gene_symbol": [f"SYM{g}" for g in order],
-                    "n_tokens_stored": tokens, "mean_expression": 1.0 + order % 7,
+                    "n_tokens_stored": tokens, "mean_expression": 1.0 + order % 7, "n_tokens_untrained": tokens,
                 }
             ),
         )  # fmt: skip
