@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Cells = Literal["train", "heldout", "all"]
 _MOST_OPEN = 64
+_MOST_TOKENS_OPEN = 2  # they are read in the files' order
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class OpenFiles:
     def genes(self, shard: int, start: int, stop: int) -> npt.NDArray[np.int32]:
         """int32 [stop - start], vocabulary ids of rows start to stop of a shard. Raises DamagedArtifact."""
         if shard not in self._tokens:
-            if len(self._tokens) >= self._most_open:
+            if len(self._tokens) >= _MOST_TOKENS_OPEN:
                 self._tokens.popitem(last=False)[1].close()
             path = self._shards[shard].tokens
             assert path is not None, "these rows were chosen without their tokens files"

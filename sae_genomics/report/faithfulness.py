@@ -43,7 +43,7 @@ def identity_table(known: list[LayerSummary], heldout: bool) -> str:
         else "Here the autoencoder read the whole activation (`sae.centre: none`), so features are spent on that too."
     )
     text = (
-        "Most of an activation says *which gene* the token is. *Gene identity* is the share of the variance that each gene's mean "
+        "Part of an activation says *which gene* the token is, often most of it. *Gene identity* is the share of the variance that each gene's mean "
         f"activation over training cells explains by itself. *FVU of the rest* is the share that the reconstruction misses of what "
         f"these means leave: of what the cell's context adds. An autoencoder that gave the means alone would have 1 there. {does}"
     )

@@ -122,6 +122,11 @@ def finished(training: Training) -> Fitted | None:
         if content_hash(path) != known.get("files", {}).get(name):
             say(f"train {training.label}: {path} is not what training wrote; it is trained again")
             return None
+    if training.centred and training.second:  # its features can be compared with those of the same input alone
+        first = content_hash(training.folder.parent / MEANS_FILE)
+        if known["files"][MEANS_FILE] != first:
+            say(f"train {training.label}: the first seed's means came out different; it is trained again")
+            return None
     return Fitted(*(known[name] for name in Fitted.__dataclass_fields__))
 
 

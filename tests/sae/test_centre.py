@@ -258,6 +258,26 @@ def test_changed_means_make_what_was_derived_stale_and_are_trained_again(make: M
         load_encoder(run.sae_dir(1))
 
 
+def test_the_second_seed_is_trained_again_when_the_first_has_other_means(
+    make: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(stability=True, steps=20)
+    run_task(run, 0)
+    folder = run.sae_dir(1)
+    first = (folder / MEANS_FILE).read_bytes()
+    (folder / "sae_weights.safetensors").unlink()
+    real = measure_means
+
+    def other(rows: Any) -> UnitMeans:
+        means = real(rows)
+        return UnitMeans(means.unit_id, means.means + 0.125, means.global_mean, means.n_tokens, means.prior_tokens)
+
+    monkeypatch.setattr(fit_layer, "measure_means", other)
+    run_task(run, 0)
+    assert (folder / MEANS_FILE).read_bytes() != first
+    assert (folder / SECOND_SEED / MEANS_FILE).read_bytes() == (folder / MEANS_FILE).read_bytes()
+
+
 def test_none_leaves_no_means_and_unit_is_another_setting(make: MakeRun) -> None:
     run = make()
     run_task(run, 0)
