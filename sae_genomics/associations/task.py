@@ -31,6 +31,7 @@ from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.gene_ranking import RankedGenes, rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
 from sae_genomics.associations.linear_baselines import MOMENT_ROWS, NAMES, FoundUnits, LinearBaseline, find_units
+from sae_genomics.associations.sae_input import sae_input
 from sae_genomics.associations.stream import (
     Slots,
     gene_token_counts,
@@ -163,7 +164,14 @@ class LayerPass:
             for x, slot in training_rows(self.run, self.layer, self.slots, heldout, MOMENT_ROWS):
                 yield sae_input(self.encoder, x, slot)
 
-        return find_units(names, self.encoder.d_in, rows(), self.run.config.run.seed, stop_point)
+        heartbeat = self.run.heartbeat_file(stage_named("associate"), self.run.layers.index(self.layer))
+        progress = Progress(f"associate layer {self.layer}: neurons and components", None, "steps", heartbeat)
+
+        def pause() -> None:
+            stop_point()
+            progress.advance(1)
+
+        return find_units(names, self.encoder.d_in, rows(), self.run.config.run.seed, pause)
 
     def stream(self, progress: Progress) -> None:
         """Encode every block and add it up; a block is added up while the next one is encoded."""
@@ -202,15 +210,6 @@ class LayerPass:
         entry_row = np.repeat(sample_row, np.diff(rows.ptr))
         kept = entry_row >= 0
         self.feature_cells.add(entry_row[kept], rows.feature[kept], rows.maximum[kept])
-
-
-def sae_input(encoder: Encoder, x: npt.NDArray[np.float32], slot: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-    """Stored rows as the SAE reads them. Neurons and components read the same: every row of the stage comes through here.
-
-    slot: int32 [T], each row's gene; -1 for rows that never count.
-    """
-    del encoder, slot
-    return x
 
 
 def encode_block(encoder: Encoder, x: npt.NDArray[np.float32]) -> Triples:

@@ -30,6 +30,7 @@ from sae_genomics.associations.cell_types import best_units, compare_units, empt
 from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.gene_ranking import rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
+from sae_genomics.associations.sae_input import sae_input
 from sae_genomics.associations.stream import Slots, file_blocks
 from sae_genomics.associations.triples import Triples
 from sae_genomics.errors import UserError
@@ -186,7 +187,7 @@ def _add_up(
     with open_activations(file) as opened:
         for block, x in file_blocks(opened, stored, lookup, heldout, 0, run.config.associations.batch_tokens):
             stop_point()
-            triples = Triples.ordered(*encoder.encode_sparse(x))
+            triples = Triples.ordered(*encoder.encode_sparse(sae_input(encoder, x, block.slot)))
             sums.add(block, triples, threads)
             rows = totals.add(block, triples)
             entry = np.repeat(ranked.row[block.first_cell : block.first_cell + block.n_cells], np.diff(rows.ptr))
