@@ -161,7 +161,14 @@ class LayerPass:
         if not names:
             return {}
         rows = training_rows(self.run, self.layer, heldout, MOMENT_ROWS, self.encoder)
-        return find_units(names, self.encoder.d_in, rows, self.run.config.run.seed, stop_point)
+        heartbeat = self.run.heartbeat_file(stage_named("associate"), self.run.layers.index(self.layer))
+        progress = Progress(f"associate layer {self.layer}: neurons and components", None, "steps", heartbeat)
+
+        def pause() -> None:
+            stop_point()
+            progress.advance(1)
+
+        return find_units(names, self.encoder.d_in, rows, self.run.config.run.seed, pause)
 
     def stream(self, progress: Progress) -> None:
         """Encode every block and add it up; a block is added up while the next one is encoded."""

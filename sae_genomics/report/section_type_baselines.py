@@ -29,7 +29,7 @@ def beside_baselines(wide: pd.DataFrame) -> str:
         (
             escape(name),
             decimal(row["feature"]["auroc"], 3) if is_number(row["feature"]["auroc"]) else NONE,
-            _named(row["gene"]),
+            _named(row["gene"], of_layer=False),
             *(_named(row[kind]) for kind in kinds),
         )
         for name, row in wide.iterrows()
@@ -44,8 +44,9 @@ def beside_baselines(wide: pd.DataFrame) -> str:
     return details("The best unit of each baseline", f"{text}\n\n{table(header, rows, right=(1,))}")
 
 
-def _named(row: Any) -> str:
+def _named(row: Any, of_layer: bool = True) -> str:
+    """A unit's name, AUROC and layer; a gene's expression is the same in all layers."""
     if not is_number(row["auroc"]):
         return NONE
-    layer = f", layer {int(row['layer'])}" if is_number(row.get("layer")) else ""
+    layer = f", layer {int(row['layer'])}" if of_layer and is_number(row.get("layer")) else ""
     return f"{escape(row['name'])} {decimal(row['auroc'], 3)}{layer}"

@@ -13,7 +13,9 @@ from sklearn.metrics import roc_auc_score
 from sae_genomics import artifacts
 from sae_genomics.activations.store import open_activations, read_tokens
 from sae_genomics.associations.task import run_task
+from sae_genomics.config import parse_config
 from sae_genomics.errors import DamagedArtifact
+from sae_genomics.run import Run
 from sae_genomics.stages import ASSOCIATE_FILES, BASELINE_FILES, stage_named
 
 LAYER = 1
@@ -243,6 +245,18 @@ def test_a_baseline_that_is_left_out_leaves_no_table(make_run):
     run_task(run, 0)
     assert {path.name for path in run.layer_results(LAYER).iterdir()} == set(ASSOCIATE_FILES)
     assert {name: table.file for name, table in artifacts.BASELINE_GENES.items()} == BASELINE_FILES
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_stale"),
+    [({"baselines": ["neurons"]}, True), ({"untrained_cells": 7}, True), ({"fdr": 0.2, "top_genes": 5}, False)],
+)
+def test_a_change_of_the_baselines_makes_the_stage_stale(tmp_path, changed, is_stale):
+    def fingerprint(validation):
+        values = {"run": {"name": "r"}, "data": {"path": "builtin:pbmc68k_reduced"}, "validation": validation}
+        return Run(parse_config(values, "test")).base_fingerprint(stage_named("associate"))
+
+    assert (fingerprint({}) != fingerprint(changed)) == is_stale
 
 
 def test_no_convergence_is_said_in_one_line_and_in_the_table(make_run, monkeypatch, capsys):
