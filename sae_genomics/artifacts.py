@@ -146,9 +146,9 @@ OVER_CELLS = Inference(
     "cells of the type and other cells do not differ (AUROC 0.5; Mann-Whitney)",
 )
 RECONSTRUCTION = Inference(
-    "none, these numbers describe and nothing is tested",
+    "none, these numbers describe and nothing is tested (for the interval of loss recovered: one held-out cell, or one group)",
     "held-out gene tokens, which are no replicates of each other",
-    "none (with nothing but the mean activation FVU is 1)",
+    "none (with nothing but the mean activation FVU is 1 and loss recovered 0)",
 )  # of metrics.json
 
 FEATURES = Table(

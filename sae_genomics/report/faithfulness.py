@@ -22,8 +22,14 @@ def loss_words(known: list[LayerSummary]) -> str:
     if not cells:
         return ""
     text = f" It is measured on {span(cells, count)} held-out cells, spread evenly over the file."
+    groups = {each.metrics.get("loss_groups") for each in known} - {None}
+    if groups:
+        text = text.replace(" held-out cells,", f" held-out cells of {span(groups, count)} groups,")
     if any(each.metrics.get("loss_recovered_interval") for each in known):
-        text += " In brackets the 95 % interval, by a bootstrap over these cells."
+        over = "whole groups of these cells" if groups else "these cells"
+        text += f" In brackets the 95 % interval, by a bootstrap over {over}."
+    elif groups:
+        text += " There is no interval: a bootstrap over so few groups would be too narrow."
     if any(each.metrics.get("loss_recovered") is None for each in known):
         text += f" {NONE}: putting the mean in the layer's place costs the model nothing clear, so there is nothing to recover."
     return text

@@ -16,11 +16,12 @@ import math
 import threading
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 
 from sae_genomics.activations.cutting import cut_batches
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 HIDDEN_SHARE = 0.5
 BOOTSTRAPS = 2000
-FEWEST_CELLS = 10  # from which on an interval is given
+FEWEST = 10  # cells, or groups, from which on an interval is given
 _model_in_use = threading.Lock()  # there is one in memory, whatever number of layers is trained at once
 Units = npt.NDArray[np.int32]
 Float64 = npt.NDArray[np.float64]
@@ -50,7 +51,7 @@ class LossRecovered:
 
     hidden: int64, values that were hidden. unchanged, reconstructed, mean_ablated, unit_means: float64, sums of squared errors with
     the layer's activations as they are, as the SAE gives them, at their mean, at their units' means. unit_means: None where no
-    means are known.
+    means are known. group: int64, the group of each cell (`data.group_key`); None without groups.
     """
 
     hidden: npt.NDArray[np.int64]
@@ -58,10 +59,16 @@ class LossRecovered:
     reconstructed: Float64
     mean_ablated: Float64
     unit_means: Float64 | None = None
+    group: npt.NDArray[np.int64] | None = None
 
     @property
     def cells(self) -> int:
         return len(self.hidden)
+
+    @property
+    def groups(self) -> int | None:
+        """How many groups the cells are of; None without groups."""
+        return None if self.group is None else len(np.unique(self.group))
 
     @property
     def hidden_tokens(self) -> int:
@@ -88,18 +95,21 @@ class LossRecovered:
         return float(self.mean_ablated.sum() - errors.sum()) / cost if cost > noise else float("nan")
 
     def interval(self, seed: int) -> tuple[float, float] | None:
-        """The 95 % interval of `recovered`: percentiles over BOOTSTRAPS draws of as many cells, with replacement.
+        """The 95 % interval of `recovered`: percentiles over BOOTSTRAPS draws of as many cells, or whole groups, with replacement.
 
         A t-interval over the cells' own ratios would not do: a cell for which ablating the layer costs next to nothing has a ratio
-        without bounds. The measure is a ratio of sums over cells, and so is it in each draw. None below FEWEST_CELLS cells, where
+        without bounds. The measure is a ratio of sums over cells, and so is it in each draw. None below FEWEST cells, or groups, where
         the bootstrap is too narrow, and where ablating the layer costs nothing clear, or nothing in one of the draws.
         """
-        n = self.cells
-        if n < FEWEST_CELLS or not math.isfinite(self.recovered):
-            return None
-        generator = np.random.default_rng([seed, zlib.crc32(b"sae.loss_interval")])
         gained = self.mean_ablated - self.reconstructed
         cost = self.mean_ablated - self.unchanged
+        if self.group is not None:  # cells of one group are no replicates of each other
+            place = np.unique(self.group, return_inverse=True)[1]
+            gained, cost = (np.bincount(place, each).astype(np.float64) for each in (gained, cost))
+        n = len(cost)
+        if n < FEWEST or not math.isfinite(self.recovered):
+            return None
+        generator = np.random.default_rng([seed, zlib.crc32(b"sae.loss_interval")])
         shares = np.empty(BOOTSTRAPS)
         for number in range(BOOTSTRAPS):
             drawn = generator.integers(0, n, n)
@@ -122,14 +132,16 @@ def loss_recovered(
     with _model_in_use:
         stop_point()
         model = loaded_model(run, may_compile=False)
-        tokens = heldout_tokens(run, model, n_cells)
-        if tokens is None:
+        heldout = heldout_tokens(run, model, n_cells)
+        if heldout is None:
             return None
+        tokens, group = heldout
         settings = run.config
-        return measure(
+        found = measure(
             model, tokens, layer, settings.model.hook, encoder, settings.run.seed, settings.activations.batch_tokens,
             means,
         )  # fmt: skip
+        return replace(found, group=group)
 
 
 def evenly(n: int, wanted: int) -> npt.NDArray[np.int64]:
@@ -138,19 +150,25 @@ def evenly(n: int, wanted: int) -> npt.NDArray[np.int64]:
     return (2 * np.arange(wanted) + 1) * n // (2 * max(wanted, 1))
 
 
-def heldout_tokens(run: Run, model: CellModel, n_cells: int) -> Tokens | None:
+def heldout_tokens(run: Run, model: CellModel, n_cells: int) -> tuple[Tokens, npt.NDArray[np.int64] | None] | None:
     """Tokens of at most n_cells held-out cells, spread evenly over all of them; files are often sorted by donor or batch.
 
-    Only the shards that hold them are read, and of these only their rows.
+    Only the shards that hold them are read, and of these only their rows. Beside them each cell's group, int64 [cells]; None
+    without `data.group_key`. None in place of both when no cell is held out.
     """
-    heldout = np.flatnonzero(CELLS.read(run.cells_file, columns=["heldout"])["heldout"].to_numpy())
+    cells = CELLS.read(run.cells_file, columns=["heldout", "group"])
+    heldout = np.flatnonzero(cells["heldout"].to_numpy())
     wanted = heldout[evenly(len(heldout), n_cells)]
     parts = []
     for shard in np.unique(wanted // run.config.activations.cells_per_shard).tolist():
         stop_point()
         start, stop = run.shard_cells(shard)
         parts.append(tokenised_cells(run, model, wanted[(wanted >= start) & (wanted < stop)]).tokens)
-    return type(parts[0]).concatenate(parts) if parts else None
+    if not parts:
+        return None
+    named = cells["group"].to_numpy(object)[wanted]
+    group = None if run.config.data.group_key is None else pd.factorize(named)[0].astype(np.int64)
+    return type(parts[0]).concatenate(parts), group
 
 
 def measure(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sae_genomics.activations import extract
-from sae_genomics.activations.extract import loaded_model, tokenised_shard
+from sae_genomics.activations.extract import loaded_model, tokenised_cells
 from sae_genomics.artifacts import CELLS
 from sae_genomics.run import Run
 from sae_genomics.sae.load import load_encoder
-from sae_genomics.sae.loss_recovered import FEWEST_CELLS, LossRecovered, evenly, heldout_tokens, loss_recovered
+from sae_genomics.sae.loss_recovered import FEWEST, LossRecovered, evenly, heldout_tokens, loss_recovered
 from tests.associations.conftest import make_run as make_real_run  # noqa: F401
 
 MakeRun = Callable[..., Run]
@@ -40,17 +41,19 @@ def test_a_sorted_file_gives_cells_of_every_donor(
     cells = CELLS.read(run.cells_file)
     donor = cells["cell"].to_numpy() // 15
     read: list[tuple[int, int]] = []
-    real = tokenised_shard
+    real = tokenised_cells
 
-    def noted(run: Run, model: Any, shard: int, chosen: Any = None) -> Any:
-        found = real(run, model, shard, chosen)
-        read.append((shard, found.tokens.n_cells))
+    def noted(run: Run, model: Any, positions: Any) -> Any:
+        found = real(run, model, positions)
+        read.append((int(positions[0]) // 15, found.tokens.n_cells))
         return found
 
-    monkeypatch.setattr("sae_genomics.sae.loss_recovered.tokenised_shard", noted)
+    monkeypatch.setattr("sae_genomics.sae.loss_recovered.tokenised_cells", noted)
     model = loaded_model(run)
-    tokens = heldout_tokens(run, model, 8)
-    assert tokens is not None
+    found = heldout_tokens(run, model, 8)
+    assert found is not None
+    tokens, group = found
+    assert group is None
     chosen = tokens.cell[tokens.cell_ptr[:-1]]
     per_donor = np.bincount(donor[chosen], minlength=4)
     assert per_donor.min() >= 1
@@ -104,10 +107,28 @@ def test_more_cells_make_it_narrower_and_few_give_none() -> None:
     assert few is not None
     assert many is not None
     assert many[1] - many[0] < 0.5 * (few[1] - few[0])
-    assert cells_of(FEWEST_CELLS - 1, 1).interval(0) is None
+    assert cells_of(FEWEST - 1, 1).interval(0) is None
     lost_in_noise = cells_of(30, 1, noise=60.0)  # the costs of cells differ far more than their mean is above 0
     assert np.isnan(lost_in_noise.recovered)
     assert lost_in_noise.interval(0) is None
     nothing_lost = LossRecovered(*(np.full(30, value) for value in (10, 5.0, 5.0, 5.0)))
     assert nothing_lost.interval(0) is None
     assert np.isnan(nothing_lost.recovered)
+
+
+def test_whole_groups_are_drawn_where_cells_have_one() -> None:
+    """Cells of a group lose alike, so that 300 cells of 15 groups say little more than 15 numbers."""
+    rng = np.random.default_rng(3)
+    group = np.repeat(np.arange(15), 20)
+    lost = 0.2 + 0.1 * rng.standard_normal(15)[group]
+    ones = np.ones(300)
+    cells = LossRecovered(np.full(300, 10), ones, ones + lost, 2 * ones)
+    by_group = replace(cells, group=group)
+    assert (cells.groups, by_group.groups) == (None, 15)
+    by_cells, by_groups = cells.interval(0), by_group.interval(0)
+    assert by_cells is not None
+    assert by_groups is not None
+    assert by_groups[1] - by_groups[0] > 3 * (by_cells[1] - by_cells[0])
+    share = 1 - lost.reshape(15, 20).mean(axis=1)
+    assert by_groups[1] - by_groups[0] == pytest.approx(2 * 1.96 * share.std() / np.sqrt(15), rel=0.2)
+    assert replace(cells, group=group % (FEWEST - 1)).interval(0) is None
