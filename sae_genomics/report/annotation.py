@@ -17,7 +17,7 @@ LABELS = {
     "neurons": "raw neurons",
     "pca": "principal components",
     "ica": "independent components",
-    "untrained": "SAE features, untrained model",
+    "untrained": "features on an untrained model",
 }
 NO_NUMBER = float("nan")
 

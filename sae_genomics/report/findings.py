@@ -111,7 +111,7 @@ def certainty(layers: list[LayerSummary], wide: pd.DataFrame | None, plan: dict[
         parts.append(
             f"Beating all {repeats} shuffles happens by chance once in {repeats + 1} times a layer."
             if repeats > 1
-            else "The shuffled-gene null was drawn only once: set `validation.shuffles` to 10 or more."
+            else "The shuffled-gene null was drawn only once: set `validation.shuffles` to 20 or more."
         )
     parts.append(
         "A match with a gene set or a cell type is an association; it does not show that the model uses the feature for it."
