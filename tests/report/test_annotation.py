@@ -82,7 +82,7 @@ def test_the_table_has_every_source_and_no_ratio() -> None:
     lines = layer_table(found).split("\n")[2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [row[0] for row in cells] == [
-        "SAE features", "raw neurons", "principal components", "SAE features, untrained model",
+        "SAE features", "raw neurons", "principal components", "features on an untrained model",
     ]  # fmt: skip
     assert cells[0][1:] == [
         "120", "22 (18.3 %)", "0.3 (0.2 %), max 2", "0.0 (0.0 %), max 0", "9", "0.3, max 2", "0.0, max 0", "7.5", "0.2, max 1.7",
