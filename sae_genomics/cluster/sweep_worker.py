@@ -72,17 +72,20 @@ def train_share(submission: Submission, index: int) -> int:
     """Train one share; returns the exit code of the worst failure. Raises Interrupted when a signal asked to stop."""
     config = Path(submission.config)
     run = Run(load_config(config), Path(submission.source) if submission.source else config)
-    train, codes = stage_named("train"), {EXIT_DONE}
+    codes = {EXIT_DONE}
     for values, task in submission.shares[index]:
         stop_point()
         point = Point(tuple(values.items()))
         say(f"sweep {submission.sweep}: {point.name}, layer {run.layers[task]}")
         at = SweepRun(run, submission.sweep, point)
-        code = attempts.run_task(at, train, task, noted=False)
-        codes.add(code)
-        if code == EXIT_DONE and counted_terms(at, task) is None:
-            codes.add(_count_terms(at, task))
+        codes.add(train_one(at, task))
     return EXIT_BUG if EXIT_BUG in codes else max(codes)
+
+
+def train_one(run: SweepRun, task: int) -> int:
+    """Train one SAE and count its terms, unless that is done; returns an exit code. Raises Interrupted."""
+    code = attempts.run_task(run, stage_named("train"), task, noted=False)
+    return _count_terms(run, task) if code == EXIT_DONE and counted_terms(run, task) is None else code
 
 
 def _count_terms(run: SweepRun, task: int) -> int:

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 
 from sae_genomics.atomic import read_json
-from sae_genomics.cluster import attempts, sweep_jobs
+from sae_genomics.cluster import sweep_jobs
 from sae_genomics.cluster.lock import process_start
 from sae_genomics.cluster.sweep import make_sweep, parse_axis, write_results
 from sae_genomics.cluster.sweep_figure import frontier
+from sae_genomics.cluster.sweep_worker import train_one
 from sae_genomics.errors import UserError
-from sae_genomics.stages import stage_named
 from tests.cluster.tiny import ROOT
 
 
@@ -96,7 +96,7 @@ def test_centre_is_swept_and_compared_on_the_whole_activation(template, tmp_path
     grid = ["sae.centre=none,unit", "sae.expansion=1", "sae.k=2"]
     sweep = make_sweep(run.config, ["sae.stability=true"], grid, "0", "c")
     for point, task in sweep.open():
-        assert attempts.run_task(sweep.at(point), stage_named("train"), task, noted=False) == 0
+        assert train_one(sweep.at(point), task) == 0
         means = sweep.at(point).sae_dir(0) / "unit_means.safetensors"
         assert means.exists() == ("unit" in point.name)
     table = pd.read_csv(write_results(sweep), sep="\t", keep_default_na=False, na_values=[""])

@@ -16,8 +16,10 @@ import pandas as pd
 import pytest
 import torch
 
+from sae_genomics.activations import read_units
 from sae_genomics.config import load_config
 from sae_genomics.run import Run
+from sae_genomics.sae.load import centre
 from tests.pipeline.conftest import ROOT, run_command
 
 matplotlib.use("Agg")
@@ -112,7 +114,9 @@ def test_saelens_reproduces_features_from_activations(demo: Run) -> None:
         with h5py.File(demo.tokens_file(shard)) as file:
             pointers, special = file["cell_ptr"][:], int(file.attrs["n_special"])
         with torch.no_grad():
-            features = sae.encode(torch.from_numpy(stored_activations(demo.activations_file(layer, shard)))).numpy()
+            rows = stored_activations(demo.activations_file(layer, shard))
+            read = centre(rows, read_units(demo.tokens_file(shard), slice(0, len(rows))), demo.sae_dir(layer))
+            features = sae.encode(torch.from_numpy(read)).numpy()
         for cell, (start, stop) in enumerate(itertools.pairwise(pointers)):
             tokens = features[start + special : stop]
             np.testing.assert_allclose(table.X[offset + cell].toarray()[0], tokens.max(axis=0), rtol=1e-3, atol=1e-4)

@@ -1,6 +1,6 @@
 """How the demo's SAE settings were chosen: a sweep on the demo's training cells alone.
 
-    python benchmarks/demo_search.py --folder /tmp/search
+    python scripts/search_demo_settings.py --folder /tmp/search
 
 The demo's training cells become an input of their own, with held-out cells of their own. So the demo's held-out cells, on which the
 report measures, have no part in the choice. Every point of the grid is trained with two seeds. `results/.../sweep.tsv` and
