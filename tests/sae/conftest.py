@@ -95,7 +95,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         cells = pd.DataFrame(
             {
                 "cell": np.arange(n_cells), "cell_id": [f"c{i}" for i in range(n_cells)],
-                "heldout": np.arange(n_cells) < round(heldout * n_cells), "cell_type": None,
+                "heldout": np.arange(n_cells) < round(heldout * n_cells), "cell_type": None, "group": None,
                 "n_counts": 1.0, "n_genes": np.int32(genes),
             }
         )  # fmt: skip
