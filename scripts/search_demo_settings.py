@@ -28,7 +28,7 @@ from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
 
 ROOT = Path(__file__).parents[1]
-GRID = ("sae.centre=none,unit", "sae.expansion=1,2,4,16", "sae.k=4,8,16", "sae.steps=1500")
+GRID = ("sae.centre=none,unit", "sae.expansion=2,4", "sae.k=2,3,4")
 
 
 def main(argv: list[str] | None = None) -> int:
