@@ -43,6 +43,8 @@ def reconstruction(contents: Contents) -> str:
     heldout = not nothing_heldout.is_so(contents.prepared.plan or {})
     parts += _reconstruction(known) if heldout else nothing_heldout.reconstruction(known)
     parts.append(faithfulness.identity_table(known, heldout))
+    if parts[-1]:
+        parts.append(inference.written(RECONSTRUCTION if heldout else nothing_heldout.RECONSTRUCTION_OF_TRAINING))
     parts.append(_doubts(known))
     parts.append(_weights(known))
     parts.append(_figure(contents, "reconstruction", "FVU, L0 and dead share by layer"))
@@ -135,8 +137,8 @@ def cell_types(contents: Contents) -> str:
     )
     parts.append(groups.how_measured(contents.prepared.plan or {}))
     parts.append(_types_table(contents.wide, contents.dashboard))
-    parts.append(inference.line(contents.layers, CELL_TYPE_BASELINES))
-    parts.append(beside_baselines(contents.wide))
+    basis = inference.line(contents.layers, CELL_TYPE_BASELINES)
+    parts += [basis, beside_baselines(contents.wide, basis)]
     parts.append(_untested(contents))
     parts.append(
         _figure(contents, "cell_types", "Held-out AUROC of the best feature, gene and raw neuron of each cell type")

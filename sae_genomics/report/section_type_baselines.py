@@ -17,10 +17,10 @@ _HEADERS = {
 }
 
 
-def beside_baselines(wide: pd.DataFrame) -> str:
+def beside_baselines(wide: pd.DataFrame, basis: str) -> str:
     """One row per cell type: held-out AUROC of feature, gene and each baseline that was run. Empty without any.
 
-    wide: from `summary.side_by_side`.
+    wide: from `summary.side_by_side`. basis: the line that names unit of inference, n and null.
     """
     kinds = [kind for kind in BASELINE_KINDS if wide[(kind, "auroc")].notna().any()]
     if not kinds:
@@ -41,7 +41,7 @@ def beside_baselines(wide: pd.DataFrame) -> str:
     )
     if "untrained" in kinds:
         text += " The untrained model has read `validation.untrained_cells` cells alone: its AUROC is over the held-out ones among them."
-    return details("The best unit of each baseline", f"{text}\n\n{table(header, rows, right=(1,))}")
+    return details("The best unit of each baseline", f"{text}\n\n{table(header, rows, right=(1,))}\n\n{basis}")
 
 
 def _named(row: Any, of_layer: bool = True) -> str:

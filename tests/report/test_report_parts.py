@@ -233,11 +233,12 @@ def test_the_best_unit_of_each_baseline_stands_beside_feature_and_gene() -> None
         )
     ]  # fmt: skip
     wide = side_by_side(pd.DataFrame(rows))
-    text = beside_baselines(wide)
+    text = beside_baselines(wide, "*Unit of inference: one held-out cell.*")
+    assert text.count("*Unit of inference: one held-out cell.*") == 1
     assert "| Cell type | Feature | Gene | Raw neuron | Untrained model's feature |" in text, (
         "no column without numbers"
     )
     assert "| 0.990 | CD79A 0.980 | 7- 0.970, layer 2 | 4 0.550, layer 2 |" in text
     assert "validation.untrained_cells" in text
     alone = side_by_side(pd.DataFrame(rows[:2]))
-    assert beside_baselines(alone) == ""
+    assert beside_baselines(alone, "*Unit*") == ""
