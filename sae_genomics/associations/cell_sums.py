@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.triples import TokenBlock, Triples
 from sae_genomics.compiled import exact_kernel
 
@@ -62,6 +63,13 @@ class FeatureTotals:
         )  # fmt: skip
         n = int(ptr[-1])
         return CellRows(ptr, feature[:n].copy(), maximum[:n].copy(), mean[:n].copy())
+
+
+def add_sampled(store: ColumnStore, rows: CellRows, sample_row: npt.NDArray[np.int64]) -> None:
+    """Put the sampled cells' maxima into the store. sample_row: int64 [cells of rows], -1 for cells outside the sample."""
+    entry_row = np.repeat(sample_row, np.diff(rows.ptr))
+    kept = entry_row >= 0
+    store.add(entry_row[kept], rows.feature[kept], rows.maximum[kept])
 
 
 @exact_kernel

@@ -140,10 +140,14 @@ def gene_token_counts(run: Run, slots: Slots) -> npt.NDArray[np.int64]:
     lookup = slots.lookup()
     counts = np.zeros(len(slots), dtype=np.int64)
     for shard in range(run.n_shards):
-        tokens = read_tokens(run.tokens_file(shard))
-        slot = _slots_of(tokens, lookup)
-        counts += np.bincount(slot[slot >= 0], minlength=len(slots))
+        counts += slot_counts(read_tokens(run.tokens_file(shard)), lookup, len(slots))
     return counts
+
+
+def slot_counts(tokens: TokenShard, lookup: npt.NDArray[np.int32], n_slots: int) -> npt.NDArray[np.int64]:
+    """Gene tokens of each slot in one file: int64 [slots]. lookup: of the slots."""
+    slot = _slots_of(tokens, lookup)
+    return np.bincount(slot[slot >= 0], minlength=n_slots)
 
 
 def _slots_of(tokens: TokenShard, lookup: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -17,7 +17,7 @@ from sae_genomics.activations.store import read_cell_ptr
 from sae_genomics.associations.baselines import add_gene_values
 from sae_genomics.associations.cell_matrix import CellMatrixWriter
 from sae_genomics.associations.cell_sample import CellSample, sample_cells
-from sae_genomics.associations.cell_sums import CellRows, FeatureTotals
+from sae_genomics.associations.cell_sums import FeatureTotals, add_sampled
 from sae_genomics.associations.cell_types import (
     UnitTests,
     best_types,
@@ -196,14 +196,9 @@ class LayerPass:
         self.genes.add(block, triples, threads)
         self.writer.append(rows.result())
         if len(self.sample):
-            self._add_sampled(rows.result(), sample_row)
+            add_sampled(self.feature_cells, rows.result(), sample_row)
         for future in linear:
             future.result()
-
-    def _add_sampled(self, rows: CellRows, sample_row: npt.NDArray[np.int64]) -> None:
-        entry_row = np.repeat(sample_row, np.diff(rows.ptr))
-        kept = entry_row >= 0
-        self.feature_cells.add(entry_row[kept], rows.feature[kept], rows.maximum[kept])
 
 
 def encode_block(encoder: Encoder, x: npt.NDArray[np.float32]) -> Triples:

@@ -25,12 +25,12 @@ from sae_genomics.activations.extract import TokenisedShard, capture, tokenised_
 from sae_genomics.activations.rows import RowSet, ShardRows
 from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, open_activations, write_tokens
 from sae_genomics.associations.cell_sample import CellSample, sample_cells
-from sae_genomics.associations.cell_sums import FeatureTotals
+from sae_genomics.associations.cell_sums import FeatureTotals, add_sampled
 from sae_genomics.associations.cell_types import best_units, compare_units, empty_baselines
 from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.gene_ranking import rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
-from sae_genomics.associations.stream import Slots, file_blocks
+from sae_genomics.associations.stream import Slots, file_blocks, slot_counts
 from sae_genomics.associations.triples import Triples
 from sae_genomics.errors import UserError
 from sae_genomics.models import pick_device, untrained_model, used_dtype
@@ -188,8 +188,7 @@ def _add_up(
 ) -> GeneSums:
     """One pass over the stored activations: gene sums, and the ranked cells' maxima into `columns`."""
     lookup = slots.lookup()
-    known = stored.gene[stored.gene < len(lookup)]
-    expected = np.bincount(lookup[known][lookup[known] >= 0], minlength=len(slots))
+    expected = slot_counts(stored, lookup, len(slots))
     sums, totals = GeneSums(encoder.d_sae, len(slots), torch.get_num_threads(), expected), FeatureTotals(encoder.d_sae)
     with open_activations(file) as opened:
         for block, x in file_blocks(opened, stored, lookup, heldout, 0, run.config.associations.batch_tokens):
@@ -197,8 +196,7 @@ def _add_up(
             triples = Triples.ordered(*encoder.encode_sparse(encoder.input(x, slots.tokens_of(block.slot))))
             sums.add(block, triples, threads)
             rows = totals.add(block, triples)
-            entry = np.repeat(ranked.row[block.first_cell : block.first_cell + block.n_cells], np.diff(rows.ptr))
-            columns.add(entry[entry >= 0], rows.feature[entry >= 0], rows.maximum[entry >= 0])
+            add_sampled(columns, rows, ranked.row[block.first_cell : block.first_cell + block.n_cells])
     return sums
 
 
