@@ -215,7 +215,7 @@ def _write_tables(
     ranked = rank_genes(done.genes.by_feature(), done.genes.tokens, *names)
     artifacts.FEATURE_GENES.write(folder / "feature_genes.parquet", ranked.table, weights=weights)
     stop_point()
-    counted = done.gene_tokens.table(slots, None if untrained is None else untrained.tokens)
+    counted = done.gene_tokens.table(slots, done.genes.tokens, None if untrained is None else untrained.tokens)
     artifacts.GENE_TOKENS.write(folder / "gene_tokens.parquet", counted, weights=weights)
     for name, baseline in done.linear.items():
         stop_point()

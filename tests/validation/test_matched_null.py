@@ -81,7 +81,7 @@ def validated(tmp_path):
         folder = run.layer_results(0)
         FEATURE_GENES.write(folder / FEATURE_GENES.file, ranked.table)
         NEURON_GENES.write(folder / NEURON_GENES.file, ranked.table.head(0))
-        GENE_TOKENS.write(folder / GENE_TOKENS.file, tokens.table(slots, None))
+        GENE_TOKENS.write(folder / GENE_TOKENS.file, tokens.table(slots, sums.tokens, None))
         run_task(run, 0)
         return ANNOTATION_NULLS.read(folder / ANNOTATION_NULLS.file).query("units == 'features'")
 
