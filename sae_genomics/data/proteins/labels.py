@@ -77,36 +77,6 @@ def labels_of_records(labels: list[dict[str, str]], source: str) -> Labels:
     )
 
 
-def checked_groups(
-    key: str, values: npt.NDArray[np.object_], accessions: list[str], source: str, is_split: bool
-) -> npt.NDArray[np.object_]:
-    """The group of every protein, as `data.group_key` names it.
-
-    A protein without a group is refused, and is not made a group of its own: nobody knows whether its family is on the other side of
-    the split. is_split: whether proteins are held out.
-
-    Raises UserError for a protein without a group, and for groups that cannot be held out whole.
-    """
-    missing = np.flatnonzero(pd.isna(values))
-    if len(missing):
-        raise UserError(
-            f"data.group_key: {len(missing):,} of {len(values):,} proteins have no value in column {key!r} of {source} "
-            f"(the first is {accessions[missing[0]]}); fill it in, remove these proteins, or leave data.group_key out"
-        )
-    if is_split and len(values) > 1:
-        n_groups = len(set(values))
-        if n_groups == 1:
-            raise UserError(
-                f"data.group_key: all proteins have the same {key!r} ({values[0]}), so none can be held out whole; leave "
-                "data.group_key out, name another column, or set data.heldout_fraction to 0"
-            )
-        if n_groups == len(values):
-            raise UserError(
-                f"data.group_key: every protein has a value of its own in column {key!r}; name the column of families or clusters"
-            )
-    return values
-
-
 def _without_blanks(column: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
     text = pd.Series(column, dtype=object)
     blank = text.isna() | text.astype(str).str.strip().str.lower().isin(_BLANK)

@@ -27,7 +27,7 @@ _LOWER_TO_UPPER[ord("a") : ord("z") + 1] -= ord("a") - ord("A")
 
 def unit_name(letter: str) -> str:
     """`Cys (C)`."""
-    return f"{(AMINO_ACIDS | OTHER_RESIDUES)[letter]} ({letter})"
+    return f"{(AMINO_ACIDS | OTHER_RESIDUES).get(letter, 'residue')} ({letter})"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sae_genomics.data.proteins.labels import checked_groups, labels_of_records, read_labels
+from sae_genomics.data.proteins.labels import labels_of_records, read_labels
 from sae_genomics.data.proteins.spans import concepts, n_overlapping, read_spans
 from sae_genomics.errors import UserError
 from tests.data.proteins.conftest import write
@@ -103,19 +103,3 @@ def test_labels_of_a_protein_twice_or_of_none_are_refused(tmp_path, two):
         read_labels(write(tmp_path / "b.tsv", "accession\tf\nQ1\ta\n"), two.rows)
     with pytest.raises(UserError, match=r"data.labels names a table"):
         labels_of_records([], "p.fasta").column("family", "data.group_key")
-
-
-def test_groups_are_refused_where_they_cannot_be_kept_whole():
-    def groups(*values, is_split=True):
-        return checked_groups("family", np.array(values, dtype=object), ["P1", "P2", "P3"], "l.tsv", is_split)
-
-    assert groups("a", "a", "b").tolist() == ["a", "a", "b"]
-    with pytest.raises(
-        UserError, match=r"1 of 3 proteins have no value in column 'family' of l.tsv \(the first is P2\)"
-    ):
-        groups("a", None, "b")
-    with pytest.raises(UserError, match="all proteins have the same 'family'"):
-        groups("a", "a", "a")
-    with pytest.raises(UserError, match="a value of its own"):
-        groups("a", "b", "c")
-    assert groups("a", "a", "a", is_split=False).tolist() == ["a", "a", "a"]
