@@ -15,7 +15,8 @@ from sae_genomics.errors import EXIT_BUG, EXIT_DONE, EXIT_REQUEUE, EXIT_USER, In
 from sae_genomics.folders import check_folders
 from sae_genomics.progress import catch_stop_signals, say
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES, Stage, stage_named
+from sae_genomics.stage import Stage
+from sae_genomics.stages import STAGES, stage_named
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
 
@@ -158,7 +159,7 @@ def _stage_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _stage_help(stage: Stage) -> str:
     unit = {"run": "It is one task.", "shard": "One task a shard of cells.", "layer": "One task a layer."}[stage.unit]
-    return f"{unit} It needs {', '.join(stage.needs)}." if stage.needs else unit
+    return f"{unit} It needs {', '.join(need.name for need in stage.needs)}." if stage.needs else unit
 
 
 def _pipeline(arguments: argparse.Namespace) -> int:

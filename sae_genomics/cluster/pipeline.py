@@ -17,7 +17,7 @@ from sae_genomics.errors import EXIT_DONE, UserError
 from sae_genomics.folders import check_folders
 from sae_genomics.progress import say
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage
+from sae_genomics.stage import Stage
 
 
 def pipeline(

@@ -25,7 +25,8 @@ from sae_genomics.folders import check_folders
 from sae_genomics.identity import hash_values
 from sae_genomics.progress import duration, say
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage, stage_named
+from sae_genomics.stage import Stage
+from sae_genomics.stages import stage_named
 
 TERMS = ("n_annotated", "n_terms")  # of `validation.trial`, counted on training cells
 METRICS = (
