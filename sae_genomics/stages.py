@@ -66,6 +66,11 @@ def _validate_files(run: Run, task: int) -> Files:
     return {run.layer_results(layer) / name: {"layer": layer} for name in VALIDATE_FILES}
 
 
+def _has_gene_sets(run: Run) -> bool:
+    """Gene sets say something about genes: the units of cells."""
+    return getattr(run.config.data, "kind", "cells") == "cells"
+
+
 def _report_files(run: Run, task: int) -> Files:
     """The report is made of what is done: it is stale as soon as that set, or what those files hold, changes."""
     done = [
@@ -106,7 +111,7 @@ _ASSOCIATE = Stage(
 _VALIDATE = Stage(
     name="validate", number=5, unit="layer", needs=(_ASSOCIATE,), reads=(_ASSOCIATE,), root="results",
     keys=("run.seed", "validation"), version=2,
-    function="sae_genomics.validation.task:run_task", files=_validate_files,
+    function="sae_genomics.validation.task:run_task", files=_validate_files, applies=_has_gene_sets,
 )  # fmt: skip
 _REPORT = Stage(
     name="report", number=9, unit="run", needs=(), reads=(), root="results", keys=("report",),
@@ -134,6 +139,15 @@ def register(stage: Stage) -> None:
 def stages_of(run: Run) -> list[Stage]:
     """The stages that a run has, in the pipeline's order."""
     return [stage for stage in STAGES if stage.applies(run)]
+
+
+def stage_of(run: Run, name: str) -> Stage:
+    """The run's stage of that name. Raises UserError listing its stages, also for a stage that other runs have."""
+    stage = stage_named(name)
+    if not stage.applies(run):
+        own = ", ".join(each.name for each in stages_of(run))
+        raise UserError(f"stage {name} does not apply to run {run.name}; its stages are {own}")
+    return stage
 
 
 def stage_named(name: str) -> Stage:

@@ -18,6 +18,7 @@ from sae_genomics.folders import check_folders
 from sae_genomics.progress import say
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
+from sae_genomics.stages import stage_of
 
 
 def pipeline(
@@ -44,6 +45,8 @@ def pipeline(
         require()
     has_slurm = not local and (slurm or available())
     run = Run(load_config(config, overrides), config, overrides)
+    if from_stage is not None:
+        stage_of(run, from_stage)
     run.check(overwrite=overwrite, ask_hub=not dry_run)
     check_folders(run)
     if has_slurm:

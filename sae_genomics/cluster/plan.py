@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sae_genomics.run import Run, State
 from sae_genomics.stage import Stage
-from sae_genomics.stages import stage_named, stages_of
+from sae_genomics.stages import stage_of, stages_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def make_plan(run: Run, from_stage: str | None = None) -> list[StagePlan]:
 
     from_stage: this stage and those after it are made again even where they are done.
     """
-    first = stage_named(from_stage).number if from_stage else None
+    first = stage_of(run, from_stage).number if from_stage else None
     plans: list[StagePlan] = []
     for stage in stages_of(run):
         redo = first is not None and stage.number >= first

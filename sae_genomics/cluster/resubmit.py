@@ -21,7 +21,7 @@ from sae_genomics.folders import check_folders
 from sae_genomics.progress import say
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
-from sae_genomics.stages import stage_named
+from sae_genomics.stages import stage_named, stage_of
 
 
 def resubmit(
@@ -46,6 +46,8 @@ def resubmit(
     if memory or time:
         check_requests(memory, time)
     run = Run(load_config(config, overrides), config, overrides)
+    if stage is not None:
+        stage_of(run, stage)
     run.check(ask_hub=not dry_run)
     check_folders(run)
     chooser = _Chooser(run, stage, only_oom, memory, time)

@@ -111,7 +111,7 @@ class Sweep:
             (point, task)
             for point, run in runs
             for task in self.tasks
-            if not run.state(train, task).done or counted_terms(run, task) is None
+            if not run.state(train, task).done or not is_counted(run, task)
         ]
 
 
@@ -198,6 +198,11 @@ def counted_terms(run: SweepRun, task: int) -> dict[str, Any] | None:
         return None
     is_todays = noted.get("weights") == metrics.get("weights") and noted.get("settings") == _terms_settings(run)
     return noted if is_todays else None
+
+
+def is_counted(run: SweepRun, task: int) -> bool:
+    """Whether the terms of the SAE that lies there are counted, or there is none to count: such a run is not validated."""
+    return not stage_named("validate").applies(run) or counted_terms(run, task) is not None
 
 
 def note_terms(run: SweepRun, task: int, counted: dict[str, Any]) -> None:

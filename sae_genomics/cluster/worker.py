@@ -24,7 +24,7 @@ from sae_genomics.errors import UserError
 from sae_genomics.progress import catch_stop_signals, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
-from sae_genomics.stages import stage_named
+from sae_genomics.stages import stage_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,10 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(arguments: argparse.Namespace) -> int:
     catch_stop_signals()
-    stage = with_scratch(stage_named(arguments.stage), arguments.scratch)
     run = Run(
         load_config(arguments.config, arguments.overrides), arguments.source or arguments.config, arguments.overrides
     )
+    stage = with_scratch(stage_of(run, arguments.stage), arguments.scratch)
     if arguments.source is None:
         run.check()
     index = arguments.index

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sae_genomics.data.disk import size_text
 from sae_genomics.data.plan_baselines import SCRATCH_ENTRY, baseline_costs, peak_memory, peak_scratch
 from sae_genomics.errors import UserError
-from sae_genomics.stages import STAGES
+from sae_genomics.stages import stage_named, stages_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,7 +162,7 @@ def estimate(run: Run, work: Workload) -> list[Estimate]:
         "report": _report,
     }  # fmt: skip
     estimates = []
-    for stage in STAGES:
+    for stage in stages_of(run):
         tasks = run.n_tasks(stage)
         disk, memory, seconds = known.get(stage.name, _other)(work)
         scratch = int(_associate_scratch(work)) if stage.name == "associate" else 0
@@ -173,8 +173,8 @@ def estimate(run: Run, work: Workload) -> list[Estimate]:
 def disk_needs(run: Run, estimates: list[Estimate]) -> dict[Path, int]:
     """Bytes that go to each root of the run, scratch data included."""
     needs = {run.checkpoints: 0, run.results: 0}
-    for each, stage in zip(estimates, STAGES, strict=True):
-        needs[run.checkpoints if stage.root == "checkpoints" else run.results] += each.disk_bytes
+    for each in estimates:
+        needs[run.checkpoints if stage_named(each.stage).root == "checkpoints" else run.results] += each.disk_bytes
         needs[run.checkpoints] += each.scratch_bytes
     return needs
 
