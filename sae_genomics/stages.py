@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _prepare_files(run: Run, task: int) -> Files:
-    return {path: {} for path in (run.genes_file, run.cells_file, run.plan_file)}
+    return {path: {} for path in run.kind.prepare_files(run)}
 
 
 def _extract_files(run: Run, shard: int) -> Files:
@@ -68,7 +68,7 @@ def _validate_files(run: Run, task: int) -> Files:
 
 def _has_gene_sets(run: Run) -> bool:
     """Gene sets say something about genes: the units of cells."""
-    return getattr(run.config.data, "kind", "cells") == "cells"
+    return run.config.data.kind == "cells"
 
 
 def _report_files(run: Run, task: int) -> Files:
@@ -88,7 +88,8 @@ def _report_files(run: Run, task: int) -> Files:
 _PREPARE = Stage(
     name="prepare", number=1, unit="run", needs=(), reads=(), root="results",
     keys=("run.seed", "data", "model.family", "activations.cells_per_shard", "activations.tokens_per_cell"),
-    function="sae_genomics.data.prepare:run_task", files=_prepare_files, side_files=frozenset({"plan.json"}), version=2,
+    function="sae_genomics.data.prepare:run_task", files=_prepare_files, version=2,
+    side_files=frozenset({"plan.json", "units.parquet"}),
 )  # fmt: skip
 _EXTRACT = Stage(
     name="extract", number=2, unit="shard", needs=(_PREPARE,), reads=(_PREPARE,), root="checkpoints",

@@ -44,7 +44,7 @@ from sae_genomics.associations.stream import (
 from sae_genomics.associations.triples import TokenBlock, Triples
 from sae_genomics.associations.untrained import UntrainedFeatures, untrained_features
 from sae_genomics.atomic import atomic_path
-from sae_genomics.data.h5ad import CellTable
+from sae_genomics.data.cells.h5ad import CellTable
 from sae_genomics.leftovers import scratch_folder
 from sae_genomics.models import pick_device
 from sae_genomics.progress import Progress, stop_point

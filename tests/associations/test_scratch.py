@@ -16,7 +16,7 @@ import pytest
 from sae_genomics.associations import task as associate
 from sae_genomics.associations import untrained
 from sae_genomics.atomic import partial_named
-from sae_genomics.data.read import read_plan
+from sae_genomics.data.plan_file import read_plan
 from sae_genomics.leftovers import bytes_of, find_leftovers, remove_leftovers_of, scratch_path
 from sae_genomics.run import Run
 from sae_genomics.stages import ASSOCIATE_FILES, BASELINE_FILES, stage_named
