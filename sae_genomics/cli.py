@@ -16,7 +16,7 @@ from sae_genomics.folders import check_folders
 from sae_genomics.progress import catch_stop_signals, say
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
-from sae_genomics.stages import STAGES, stage_named, stage_of
+from sae_genomics.stages import STAGES, stage_named, stage_of, stages_of
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
 
@@ -183,7 +183,7 @@ def _stage(arguments: argparse.Namespace) -> int:
 
     catch_stop_signals()
     run = Run(load_config(arguments.config, arguments.overrides), arguments.config, arguments.overrides)
-    run.check(overwrite=arguments.overwrite)
+    run.check(stages_of(run), overwrite=arguments.overwrite)
     check_folders(run)
     stage = stage_of(run, arguments.stage)
     n_tasks = run.n_tasks(stage)

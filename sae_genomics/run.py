@@ -493,24 +493,19 @@ class Run:
 
     # --- whose run this is ---
 
-    def check(self, overwrite: bool = False, ask_hub: bool = True) -> None:
+    def check(self, stages: Sequence[Stage] = (), overwrite: bool = False, ask_hub: bool = True) -> None:
         """Everything that can be known to be wrong before any work: raises UserError, writes nothing.
 
         A run's name belongs to one config file, one data set and one model. Settings of that file may change: the
         stages they touch become stale. Another file, data set or model under the same name is refused, unless `overwrite`.
 
+        stages: those whose own settings are looked at, `stages_of(run)` for all of them.
         ask_hub: whether the hub may be asked for the commit of a published model, where nothing here tells it.
         """
         self._check_kind()
         _ = self.data_files, self.layers
-        if self.config.sae.k > self.d_sae:
-            raise UserError(
-                f"sae.k = {self.config.sae.k} is more than d_sae = {self.d_sae} (sae.expansion x d_model); "
-                f"set sae.k to {self.d_sae} or less, or sae.d_sae to more"
-            )
-        from sae_genomics.validation.settings import check_settings
-
-        check_settings(self.config)
+        for stage in stages:
+            stage.check_settings(self)
         owner.say_if_damaged(self)
         if ask_hub:
             self.pin_model()

@@ -86,6 +86,9 @@ class Stage:
     gpus_key: str | None = None
     """`section.key` that says how many GPUs a job asks for, where the config sets it."""
 
+    packages_key: str | None = None
+    """`section.key` that lists packages which its tasks import beside those that are always installed."""
+
     reads_repeatedly: bool = False
     """Whether a task reads its layer's activations again and again, so that a node-local copy of them pays."""
 

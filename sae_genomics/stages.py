@@ -88,35 +88,39 @@ def _report_files(run: Run, task: int) -> Files:
 _PREPARE = Stage(
     name="prepare", number=1, unit="run", needs=(), reads=(), root="results",
     keys=("run.seed", "data", "model.family", "activations.cells_per_shard", "activations.tokens_per_cell"),
-    function="sae_genomics.data.prepare:run_task", files=_prepare_files, version=2,
+    function="sae_genomics.data.prepare:run_task", files=_prepare_files, version=2, cost="sae_genomics.data.cost:cost",
     side_files=frozenset({"plan.json", "units.parquet"}),
 )  # fmt: skip
 _EXTRACT = Stage(
     name="extract", number=2, unit="shard", needs=(_PREPARE,), reads=(_PREPARE,), root="checkpoints",
     keys=("model", "activations"),
     function="sae_genomics.activations.extract:run_task", files=_extract_files, gpu=True,
+    cost="sae_genomics.activations.cost:cost",
 )  # fmt: skip
 _TRAIN = Stage(
     name="train", number=3, unit="layer", needs=(_EXTRACT,), reads=(_PREPARE, _EXTRACT), root="checkpoints",
     keys=("run.seed", "sae"), ignores=frozenset(EVALUATION_KEYS), varying=EVALUATION_KEYS, version=3,
     function="sae_genomics.sae.task:run_task", fitting="sae_genomics.sae.memory:layers_at_once", files=_train_files,
     side_files=frozenset({*EVALUATED_FILES, SECOND_SEED}),
+    check="sae_genomics.sae.settings:check", cost="sae_genomics.sae.cost:cost", packages_key="sae.loggers",
     gpu=True, gpus_key="sae.gpus_per_task", reads_repeatedly=True,
 )  # fmt: skip
 _ASSOCIATE = Stage(
     name="associate", number=4, unit="layer", needs=(_TRAIN,), reads=(_PREPARE, _EXTRACT, _TRAIN), root="results",
     keys=("run.seed", "associations", "validation.baselines", "validation.untrained_cells"), version=2,
     function="sae_genomics.associations.task:run_task", files=_associate_files, gpu=True,
-    side_files=frozenset({"features.h5ad"}),
+    side_files=frozenset({"features.h5ad"}), cost="sae_genomics.associations.cost:cost",
 )  # fmt: skip
 _VALIDATE = Stage(
     name="validate", number=5, unit="layer", needs=(_ASSOCIATE,), reads=(_ASSOCIATE,), root="results",
     keys=("run.seed", "validation"), version=2,
     function="sae_genomics.validation.task:run_task", files=_validate_files, applies=_has_gene_sets,
+    check="sae_genomics.validation.settings:check", cost="sae_genomics.validation.cost:cost",
 )  # fmt: skip
 _REPORT = Stage(
     name="report", number=9, unit="run", needs=(), reads=(), root="results", keys=("report",),
     function="sae_genomics.report.task:run_task", files=_report_files, partial=True,
+    cost="sae_genomics.report.cost:cost",
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from sae_genomics.folders import check_folders
 from sae_genomics.progress import say
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
-from sae_genomics.stages import stage_named, stage_of
+from sae_genomics.stages import stage_named, stage_of, stages_of
 
 
 def resubmit(
@@ -48,7 +48,7 @@ def resubmit(
     run = Run(load_config(config, overrides), config, overrides)
     if stage is not None:
         stage_of(run, stage)
-    run.check(ask_hub=not dry_run)
+    run.check(stages_of(run), ask_hub=not dry_run)
     check_folders(run)
     chooser = _Chooser(run, stage, only_oom, memory, time)
     return submit(run, dry_run=dry_run, choose=chooser.choose)

@@ -26,7 +26,7 @@ from sae_genomics.identity import hash_values
 from sae_genomics.progress import duration, say
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
-from sae_genomics.stages import stage_named
+from sae_genomics.stages import stage_named, stages_of
 
 TERMS = ("n_annotated", "n_terms")  # of `validation.trial`, counted on training cells
 METRICS = (
@@ -126,7 +126,7 @@ def make_sweep(
     written to, and when the activations are not there.
     """
     run = Run(load_config(config, overrides), config, overrides)
-    run.check()
+    run.check(stages_of(run))
     axes = [parse_axis(text) for text in grid]
     if not axes:
         raise UserError("a sweep needs a grid, for example --grid sae.k=16,32,64")
@@ -145,7 +145,7 @@ def make_sweep(
             raise UserError(
                 f"--grid {point.name}: changes the activations; a sweep varies only keys of the section sae"
             )
-        at.check(overwrite=True)  # a point's settings own nothing
+        at.check(stages_of(at), overwrite=True)  # a point's settings own nothing
     open_shards = [task for task, state in enumerate(run.states(extract)) if not state.done]
     if open_shards:
         raise UserError(

@@ -24,7 +24,7 @@ from sae_genomics.errors import UserError
 from sae_genomics.progress import catch_stop_signals, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
-from sae_genomics.stages import stage_of
+from sae_genomics.stages import stage_of, stages_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def _work(arguments: argparse.Namespace) -> int:
     )
     stage = with_scratch(stage_of(run, arguments.stage), arguments.scratch)
     if arguments.source is None:
-        run.check()
+        run.check(stages_of(run))
     index = arguments.index
     if index is None and "SLURM_ARRAY_TASK_ID" in os.environ:
         index = int(os.environ["SLURM_ARRAY_TASK_ID"])

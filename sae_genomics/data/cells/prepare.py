@@ -27,7 +27,6 @@ from sae_genomics.data.cells.scan import Candidate, Scan, candidate_names, find_
 from sae_genomics.data.cells.settings import cells_section
 from sae_genomics.data.disk import bytes_under, check_disk, free_bytes, nearest_existing, size_text
 from sae_genomics.data.groups import Groups
-from sae_genomics.data.plan_baselines import baseline_costs, sentence
 from sae_genomics.data.plan_file import PLAN_VERSION
 from sae_genomics.data.split import choose_cells, split_cells
 from sae_genomics.errors import UserError
@@ -83,14 +82,15 @@ def prepare_cells(run: Run) -> None:
         GENES.write(run.genes_file, genes)
         units_of(genes).write(run.units_file)
         _write_cells(run, table, rows, heldout, labels, groups, scan)
-        baselines = baseline_costs(work)
+        notes_on_costs = plan.notes(run, work)
         content = _plan(run, table, scan, heldout, cell_type_key, tokens, estimates, notes)
         content["baselines"] = [asdict(cost) for cost in baselines]
         if groups is not None:
             content |= {"group_key": groups.key, **groups.numbers(heldout)}
         write_json(run.plan_file, content)
     _tell(content, work)
-    say(f"prepare: {sentence(baselines)}")
+    for note in notes_on_costs:
+        say(f"prepare: {note}")
     _tell_sampling(run, tokens, work)
 
 
@@ -185,7 +185,7 @@ def _check_room(run: Run, work: plan.Workload, estimates: list[plan.Estimate], t
     there = {run.checkpoints: bytes_under(run.checkpoints), run.results: bytes_under(run.results)}
     further = {folder: max(need - there[folder], 0) for folder, need in needs.items()}
     options = {each: int(tokens.stored_with(each).sum()) for each in _TOKENS_PER_CELL}
-    activations = next(each.disk_bytes for each in estimates if each.stage == "extract")
+    activations = plan.disk_of_shards(estimates)
     room = free_bytes(run.checkpoints) + sum(there.values()) - (sum(needs.values()) - activations)
     check_disk(further, f"run {run.name}", plan.savings(work, options, max(room, 0)))
 
