@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sae_genomics.associations.baseline_costs import SCRATCH_ENTRY, baseline_costs, peak_memory, peak_scratch, sentence
+from sae_genomics.associations.baseline_costs import SCRATCH_ENTRY, baseline_costs, peak_memory, peak_scratch
 from sae_genomics.data.plan import BASE_MEMORY, Cost, Workload
 from sae_genomics.sae.cost import HIDDEN_MEMORY, sae_parameters
 
@@ -24,7 +24,7 @@ def cost(work: Workload) -> Cost:
     seconds = work.n_layers * (10 + work.n_stored * 2 * work.d_model * work.d_sae / work.train_rate)
     seconds += sum(each.seconds for each in costs)
     memory = BASE_MEMORY + max(in_pass, peak_memory(costs))
-    return Cost(disk, memory, seconds, _scratch_bytes(work), sentence(costs))
+    return Cost(disk, memory, seconds, _scratch_bytes(work))
 
 
 def _active_features(work: Workload) -> float:

@@ -88,7 +88,6 @@ class Cost:
     memory_bytes: float
     seconds: float
     scratch_bytes: float = 0
-    note: str = ""  # a clause for a person who plans the run, of what makes most of it and how to choose
 
 
 @dataclass(frozen=True)
@@ -165,11 +164,6 @@ def estimate(run: Run, work: Workload) -> list[Estimate]:
         seconds = round(float(cost.seconds), 1)
         estimates.append(Estimate(stage.name, run.n_tasks(stage), disk, memory, seconds, scratch))
     return estimates
-
-
-def notes(run: Run, work: Workload) -> list[str]:
-    """What the stages have to say on their costs."""
-    return [note for stage in stages_of(run) if (note := _cost(stage, work).note)]
 
 
 def _cost(stage: Stage, work: Workload) -> Cost:

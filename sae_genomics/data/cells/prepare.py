@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sae_genomics.artifacts import CELLS, GENES
+from sae_genomics.associations.baseline_costs import baseline_costs, sentence
 from sae_genomics.atomic import atomic_path, write_json
 from sae_genomics.data import plan
 from sae_genomics.data.cells.by_rows import record_file
@@ -82,15 +83,14 @@ def prepare_cells(run: Run) -> None:
         GENES.write(run.genes_file, genes)
         units_of(genes).write(run.units_file)
         _write_cells(run, table, rows, heldout, labels, groups, scan)
-        notes_on_costs = plan.notes(run, work)
+        baselines = baseline_costs(work)
         content = _plan(run, table, scan, heldout, cell_type_key, tokens, estimates, notes)
         content["baselines"] = [asdict(cost) for cost in baselines]
         if groups is not None:
             content |= {"group_key": groups.key, **groups.numbers(heldout)}
         write_json(run.plan_file, content)
     _tell(content, work)
-    for note in notes_on_costs:
-        say(f"prepare: {note}")
+    say(f"prepare: {sentence(baselines)}")
     _tell_sampling(run, tokens, work)
 
 
