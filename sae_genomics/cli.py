@@ -15,7 +15,8 @@ from sae_genomics.errors import EXIT_BUG, EXIT_DONE, EXIT_REQUEUE, EXIT_USER, In
 from sae_genomics.folders import check_folders
 from sae_genomics.progress import catch_stop_signals, say
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES, Stage, stage_named
+from sae_genomics.stage import Stage
+from sae_genomics.stages import STAGES, stage_named, stage_of, stages_of
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
 
@@ -158,7 +159,7 @@ def _stage_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _stage_help(stage: Stage) -> str:
     unit = {"run": "It is one task.", "shard": "One task a shard of cells.", "layer": "One task a layer."}[stage.unit]
-    return f"{unit} It needs {', '.join(stage.needs)}." if stage.needs else unit
+    return f"{unit} It needs {', '.join(need.name for need in stage.needs)}." if stage.needs else unit
 
 
 def _pipeline(arguments: argparse.Namespace) -> int:
@@ -182,9 +183,9 @@ def _stage(arguments: argparse.Namespace) -> int:
 
     catch_stop_signals()
     run = Run(load_config(arguments.config, arguments.overrides), arguments.config, arguments.overrides)
-    run.check(overwrite=arguments.overwrite)
+    run.check(stages_of(run), overwrite=arguments.overwrite)
     check_folders(run)
-    stage = stage_named(arguments.stage)
+    stage = stage_of(run, arguments.stage)
     n_tasks = run.n_tasks(stage)
     if arguments.task is None:
         tasks = list(range(n_tasks))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sae_genomics.config import ModelConfig
     from sae_genomics.data.kind import DataKind
     from sae_genomics.models.pins import Pin
-    from sae_genomics.stages import Stage
+    from sae_genomics.stage import Stage
 
 Status = Literal["done", "missing", "stale"]
 _PROBED = 16  # tasks that tell how long a look at one takes
@@ -274,9 +274,7 @@ class Run:
         """Hash of the stage's name, format version, config values and its inputs' base fingerprints."""
         cache: dict[str, str] = self.__dict__.setdefault("_bases", {})
         if stage.name not in cache:
-            from sae_genomics.stages import stage_named
-
-            inputs = {need: self.base_fingerprint(stage_named(need)) for need in stage.needs}
+            inputs = {need.name: self.base_fingerprint(need) for need in stage.needs_in(self)}
             roots = {} if stage.needs else self.identities
             cache[stage.name] = hash_values(stage.name, stage.version, self.config_values(stage), inputs, roots)
         return cache[stage.name]
@@ -414,10 +412,8 @@ class Run:
         self, stage: Stage, task: int, strict: bool = False
     ) -> Iterator[tuple[Stage, int, Path, dict[str, Any]]]:
         """(stage, task, file, what was recorded of it) of each file that a task reads."""
-        from sae_genomics.stages import read_tasks
-
-        layer = self.layers[task] if stage.unit == "layer" else None
-        for source, each in read_tasks(self, stage, task):
+        layer = stage.layer_of(self, task)
+        for source, each in stage.read_tasks(self, task):
             root = self._root(source)
             for name, entry in self._manifest(source, each, strict).get("files", {}).items():
                 # What only the report reads may be large, and is left to it.
@@ -442,8 +438,6 @@ class Run:
 
         made_from: `contents.read_by` as it was before the task read anything; by default as it is now.
         """
-        from sae_genomics.stages import stage_named
-
         root = self._root(stage)
         files = {}
         for path, parts in stage.files(self, task).items():
@@ -464,7 +458,7 @@ class Run:
                 "version": stage.version,
                 "base": self.base_fingerprint(stage),
                 "config": self.config_values(stage) | self.values(stage.varying),
-                "inputs": {need: self.base_fingerprint(stage_named(need)) for need in stage.needs},
+                "inputs": {need.name: self.base_fingerprint(need) for need in stage.needs_in(self)},
                 "identities": self.identities if not stage.needs else {},
                 "made_from": self.contents.read_by(stage, task) if made_from is None else made_from,
                 "files": files,
@@ -477,8 +471,6 @@ class Run:
 
     def _why_stale(self, stage: Stage, manifest: dict[str, Any]) -> str:
         """The first causes a reader can act on: changed keys, then changed inputs."""
-        from sae_genomics.stages import stage_named
-
         if manifest.get("version") != stage.version:
             return "written by another version of this stage"
         then, now = manifest.get("config", {}), self.config_values(stage) | self.values(stage.varying)
@@ -493,31 +485,27 @@ class Run:
         for kind, identity in manifest.get("identities", {}).items():
             if identity != self.identities.get(kind):
                 return f"the {kind} changed"
-        for need, base in manifest.get("inputs", {}).items():
-            if base != self.base_fingerprint(stage_named(need)):
-                return f"{need} is stale or was redone"
+        then = manifest.get("inputs", {})
+        for need in stage.needs_in(self):
+            if need.name in then and then[need.name] != self.base_fingerprint(need):
+                return f"{need.name} is stale or was redone"
         return "its inputs changed"
 
     # --- whose run this is ---
 
-    def check(self, overwrite: bool = False, ask_hub: bool = True) -> None:
+    def check(self, stages: Sequence[Stage] = (), overwrite: bool = False, ask_hub: bool = True) -> None:
         """Everything that can be known to be wrong before any work: raises UserError, writes nothing.
 
         A run's name belongs to one config file, one data set and one model. Settings of that file may change: the
         stages they touch become stale. Another file, data set or model under the same name is refused, unless `overwrite`.
 
+        stages: those whose own settings are looked at, `stages_of(run)` for all of them.
         ask_hub: whether the hub may be asked for the commit of a published model, where nothing here tells it.
         """
         self._check_kind()
         _ = self.data_files, self.layers
-        if self.config.sae.k > self.d_sae:
-            raise UserError(
-                f"sae.k = {self.config.sae.k} is more than d_sae = {self.d_sae} (sae.expansion x d_model); "
-                f"set sae.k to {self.d_sae} or less, or sae.d_sae to more"
-            )
-        from sae_genomics.validation.settings import check_settings
-
-        check_settings(self.config)
+        for stage in stages:
+            stage.check_settings(self)
         owner.say_if_damaged(self)
         if ask_hub:
             self.pin_model()

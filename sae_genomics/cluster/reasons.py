@@ -16,7 +16,7 @@ from sae_genomics.cluster.queue import Entry, read_queue
 from sae_genomics.cluster.slurm import call
 from sae_genomics.cluster.worker import tasks_of
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage
+from sae_genomics.stage import Stage
 
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 # Slurm without cgroups, with cgroups, the kernel, and PyTorch on a CPU; CUDA's own memory is not what --mem buys.

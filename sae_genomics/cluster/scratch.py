@@ -12,14 +12,14 @@ from sae_genomics.cluster.lock import user_name
 from sae_genomics.errors import UserError
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage
+from sae_genomics.stage import Stage
 
 ROOM_LEFT = 0.05  # share of the scratch disk that stays free for others
 _BLOCK = 1 << 24
 _copying = threading.Lock()  # layers trained at once: what one copies is no longer free for the next
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StagedStage(Stage):
     """A layer stage that reads its layer's activations from a node-local copy, and removes the copy when it ends.
 
@@ -72,7 +72,7 @@ class StagedStage(Stage):
             )
             return False
         progress = Progress(
-            f"train layer {layer}: copying to {folder.parent}", total / 1e6, "MB", run.heartbeat_file(self, task)
+            f"{self.name} layer {layer}: copying to {folder.parent}", total / 1e6, "MB", run.heartbeat_file(self, task)
         )
         for source in sources:
             _copy(source, folder / source.relative_to(run.checkpoints), progress)
@@ -101,7 +101,7 @@ class StagedRun(Run):
 
 def with_scratch(stage: Stage, scratch: str | None) -> Stage:
     """The stage, reading through `scratch` where it is one that reads its activations again and again."""
-    if not scratch or stage.name != "train":
+    if not scratch or not stage.reads_repeatedly:
         return stage
     return StagedStage(**{field.name: getattr(stage, field.name) for field in fields(Stage)}, scratch=scratch)
 

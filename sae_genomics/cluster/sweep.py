@@ -25,7 +25,8 @@ from sae_genomics.folders import check_folders
 from sae_genomics.identity import hash_values
 from sae_genomics.progress import duration, say
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage, stage_named
+from sae_genomics.stage import Stage
+from sae_genomics.stages import stage_named, stages_of
 
 TERMS = ("n_annotated", "n_terms")  # of `validation.trial`, counted on training cells
 METRICS = (
@@ -110,7 +111,7 @@ class Sweep:
             (point, task)
             for point, run in runs
             for task in self.tasks
-            if not run.state(train, task).done or counted_terms(run, task) is None
+            if not run.state(train, task).done or not is_counted(run, task)
         ]
 
 
@@ -125,7 +126,7 @@ def make_sweep(
     written to, and when the activations are not there.
     """
     run = Run(load_config(config, overrides), config, overrides)
-    run.check()
+    run.check(stages_of(run))
     axes = [parse_axis(text) for text in grid]
     if not axes:
         raise UserError("a sweep needs a grid, for example --grid sae.k=16,32,64")
@@ -144,7 +145,7 @@ def make_sweep(
             raise UserError(
                 f"--grid {point.name}: changes the activations; a sweep varies only keys of the section sae"
             )
-        at.check(overwrite=True)  # a point's settings own nothing
+        at.check(stages_of(at), overwrite=True)  # a point's settings own nothing
     open_shards = [task for task, state in enumerate(run.states(extract)) if not state.done]
     if open_shards:
         raise UserError(
@@ -197,6 +198,11 @@ def counted_terms(run: SweepRun, task: int) -> dict[str, Any] | None:
         return None
     is_todays = noted.get("weights") == metrics.get("weights") and noted.get("settings") == _terms_settings(run)
     return noted if is_todays else None
+
+
+def is_counted(run: SweepRun, task: int) -> bool:
+    """Whether the terms of the SAE that lies there are counted, or there is none to count: such a run is not validated."""
+    return not stage_named("validate").applies(run) or counted_terms(run, task) is not None
 
 
 def note_terms(run: SweepRun, task: int, counted: dict[str, Any]) -> None:

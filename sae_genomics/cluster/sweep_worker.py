@@ -18,7 +18,7 @@ from typing import Any
 from sae_genomics.atomic import read_json, write_json
 from sae_genomics.cli import guarded
 from sae_genomics.cluster import attempts
-from sae_genomics.cluster.sweep import Point, SweepRun, counted_terms, note_terms
+from sae_genomics.cluster.sweep import Point, SweepRun, is_counted, note_terms
 from sae_genomics.config import load_config
 from sae_genomics.errors import EXIT_BUG, EXIT_DONE, Interrupted, UserError
 from sae_genomics.execute import report_failure
@@ -85,7 +85,7 @@ def train_share(submission: Submission, index: int) -> int:
 def train_one(run: SweepRun, task: int) -> int:
     """Train one SAE and count its terms, unless that is done; returns an exit code. Raises Interrupted."""
     code = attempts.run_task(run, stage_named("train"), task, noted=False)
-    return _count_terms(run, task) if code == EXIT_DONE and counted_terms(run, task) is None else code
+    return _count_terms(run, task) if code == EXIT_DONE and not is_counted(run, task) else code
 
 
 def _count_terms(run: SweepRun, task: int) -> int:
