@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from sae_genomics.associations import task as associate
 from sae_genomics.associations import item_matrix, labels, untrained
+from sae_genomics.associations import task as associate
 from sae_genomics.associations.accumulators import associate_files
 from sae_genomics.atomic import partial_named
 from sae_genomics.data.read import read_plan
