@@ -127,6 +127,18 @@ GENES = Table(
     ),
 )
 
+UNITS = Table(
+    "units.parquet",
+    "One row per unit: what a token of the model's vocabulary stands for (a gene, a residue), of those that the run has.",
+    (
+        Column("unit", _i32, "the row's number"),
+        Column("unit_id", _str, "name for programs: the vocabulary's key"),
+        Column("unit_name", _str, "name for people"),
+        Column("token", _i32, "vocabulary id"),
+        Column("counts", _f64, "how much of it the items used hold: a gene's counts, a residue's occurrences"),
+    ),
+)
+
 CELLS = Table(
     "cells.parquet",
     "One row per cell used, in the order shards take them.",

@@ -21,13 +21,15 @@ from sae_genomics import content, owner
 from sae_genomics.checked_json import read_checked_json, read_if_whole, write_checked_json
 from sae_genomics.config import RunConfig
 from sae_genomics.contents import Contents
+from sae_genomics.data.kinds import kind_named
 from sae_genomics.errors import DamagedArtifact, UserError, not_as_written
 from sae_genomics.file_keys import FILE_KEYS, change, contents
-from sae_genomics.identity import hash_file, hash_values
+from sae_genomics.identity import hash_values
 from sae_genomics.progress import say
 
 if TYPE_CHECKING:
     from sae_genomics.config import ModelConfig
+    from sae_genomics.data.kind import DataKind
     from sae_genomics.models.pins import Pin
     from sae_genomics.stages import Stage
 
@@ -78,12 +80,16 @@ class Run:
 
     @property
     def prepare_dir(self) -> Path:
-        """plan.json, genes.parquet, cells.parquet."""
+        """plan.json, units.parquet, and the tables of the data kind."""
         return self.results / "prepare"
 
     @property
     def plan_file(self) -> Path:
         return self.prepare_dir / "plan.json"
+
+    @property
+    def units_file(self) -> Path:
+        return self.prepare_dir / "units.parquet"
 
     @property
     def genes_file(self) -> Path:
@@ -138,11 +144,19 @@ class Run:
     # --- units: what a stage's tasks are ---
 
     @cached_property
-    def data_file(self) -> Path:
-        """The input h5ad, resolved. Raises UserError when it is not there."""
-        from sae_genomics.data.h5ad import resolve
+    def kind(self) -> DataKind:
+        """The kind of data that the run is made of."""
+        return kind_named(self.config.data.kind)
 
-        return resolve(self.config.data.path)
+    @cached_property
+    def data_files(self) -> list[Path]:
+        """The input files, resolved, the main one first. Raises UserError when one is not there."""
+        return self.kind.inputs(self.config.data)
+
+    @cached_property
+    def data_file(self) -> Path:
+        """The main input file."""
+        return self.data_files[0]
 
     @cached_property
     def pin(self) -> Pin | None:
@@ -191,21 +205,18 @@ class Run:
         return resolve_layers(self.config.model.layers, self.model_info)
 
     @cached_property
-    def n_cells(self) -> int:
-        """Cells the run uses. Reads the file's header alone."""
-        from sae_genomics.data.h5ad import count_cells
-
-        cells = count_cells(self.data_file)
-        return min(cells, self.config.data.max_cells or cells)
+    def n_items(self) -> int:
+        """Items (cells, proteins) that the run uses."""
+        return self.kind.count_items(self.config.data)
 
     @cached_property
     def n_shards(self) -> int:
-        return max(1, -(-self.n_cells // self.config.activations.cells_per_shard))
+        return max(1, -(-self.n_items // self.config.activations.cells_per_shard))
 
-    def shard_cells(self, shard: int) -> tuple[int, int]:
-        """First and one-past-last position of a shard's cells in cells.parquet."""
+    def shard_items(self, shard: int) -> tuple[int, int]:
+        """First and one-past-last row of a shard's items, of those that `kind.read_items` gives."""
         size = self.config.activations.cells_per_shard
-        return shard * size, min((shard + 1) * size, self.n_cells)
+        return shard * size, min((shard + 1) * size, self.n_items)
 
     def n_tasks(self, stage: Stage) -> int:
         """How many tasks a stage has."""
@@ -233,13 +244,12 @@ class Run:
         return {"data": self._data_identity(), "model": self.model_info.identity}
 
     def _data_identity(self) -> str:
-        """The data file's hash; remembered beside the results so that a status need not read the file again."""
-        stat = os.stat(self.data_file)
-        key = {"path": str(self.data_file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        """Hash of the input files; remembered beside the results so that a status need not read them again."""
         remembered = owner.recorded(self)
-        if remembered.get("data_file") == key and remembered.get("identities", {}).get("data"):
+        known = {key: value for key, value in remembered.items() if key in owner.DATA_FILES}
+        if known == owner.data_files(self.data_files) and remembered.get("identities", {}).get("data"):
             return str(remembered["identities"]["data"])
-        return hash_file(self.data_file)
+        return self.kind.content_hash(self.config.data)
 
     def config_values(self, stage: Stage) -> dict[str, Any]:
         """`section.key` → value for every key the stage's result depends on."""
@@ -250,8 +260,8 @@ class Run:
             names = [name] if name else list(values[section])
             for each in names:
                 full = f"{section}.{each}"
-                if full not in stage.ignores and full not in owner.IGNORED_KEYS:
-                    value = values[section][each]
+                value = values[section][each]
+                if full not in stage.ignores and not owner.is_ignored(self, full, value):
                     chosen[full] = contents(full, value) if full in FILE_KEYS else value
         return chosen
 
@@ -498,7 +508,8 @@ class Run:
 
         ask_hub: whether the hub may be asked for the commit of a published model, where nothing here tells it.
         """
-        _ = self.data_file, self.layers
+        self._check_kind()
+        _ = self.data_files, self.layers
         if self.config.sae.k > self.d_sae:
             raise UserError(
                 f"sae.k = {self.config.sae.k} is more than d_sae = {self.d_sae} (sae.expansion x d_model); "
@@ -512,6 +523,20 @@ class Run:
             self.pin_model()
         if not overwrite:
             owner.refuse_another(self)
+
+    def _check_kind(self) -> None:
+        """Raises UserError where the model reads another kind of data."""
+        from sae_genomics.models import FAMILIES, reads
+
+        model, kind = self.config.model, self.kind.name
+        if (read := reads(model)) == kind:
+            return
+        fitting = [name for name in FAMILIES if reads(model.model_copy(update={"family": name})) == kind]
+        options = [f"model.family to {' or '.join(fitting)}"] if fitting else []
+        options.append(f"data.kind to {read}")
+        raise UserError(
+            f"model.family {model.family} reads {read}, and data.kind is {kind}; set {', or '.join(options)}"
+        )
 
     @property
     def d_sae(self) -> int:

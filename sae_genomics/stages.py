@@ -72,7 +72,7 @@ def _named(function: str) -> Callable[..., Any]:
 
 
 def _prepare_files(run: Run, task: int) -> Files:
-    return {path: {} for path in (run.genes_file, run.cells_file, run.plan_file)}
+    return {path: {} for path in run.kind.prepare_files(run)}
 
 
 def _extract_files(run: Run, shard: int) -> Files:
@@ -131,7 +131,7 @@ _WORK: tuple[Stage, ...] = (
     Stage(
         name="prepare", number=1, unit="run", needs=(), reads=(), root="results",
         keys=("run.seed", "data", "model.family", "activations.cells_per_shard", "activations.tokens_per_cell"),
-        function="sae_genomics.data.prepare:run_task", files=_prepare_files, side_files=frozenset({"plan.json"}), version=2,
+        function="sae_genomics.data.prepare:run_task", files=_prepare_files, side_files=frozenset({"plan.json", "units.parquet"}), version=2,
     ),
     Stage(
         name="extract", number=2, unit="shard", needs=("prepare",), reads=("prepare",), root="checkpoints",

@@ -14,7 +14,7 @@ from sae_genomics.associations.accumulators import Accumulator
 from sae_genomics.associations.cell_matrix import CellMatrixWriter
 from sae_genomics.associations.layer import EncodedBlock, Layer
 from sae_genomics.atomic import atomic_path
-from sae_genomics.data.h5ad import CellTable
+from sae_genomics.data.cells.h5ad import CellTable
 from sae_genomics.run import Run
 
 

@@ -125,13 +125,13 @@ def workload(
             f"lower data.heldout_fraction, or check data.gene_key"
         )
     return Workload(
-        n_cells=run.n_cells,
+        n_cells=run.n_items,
         n_tokens=n_tokens,
         shard_stored=shard_stored,
         max_shard_tokens=max_shard_tokens,
         n_slots=n_slots,
         n_gene_values=n_gene_values,
-        sampled_cells=min(run.n_cells, 2 * config.associations.max_auroc_cells) if n_cell_types else 0,
+        sampled_cells=min(run.n_items, 2 * config.associations.max_auroc_cells) if n_cell_types else 0,
         n_layers=len(run.layers),
         layers_at_once=min(config.sae.layers_at_once or 1, len(run.layers)),
         deepest=max(run.layers) + 1,
@@ -151,7 +151,7 @@ def workload(
         top_genes=config.associations.top_genes,
         n_cell_types=n_cell_types,
         baselines=tuple(config.validation.baselines),
-        untrained_cells=min(run.n_cells, config.validation.untrained_cells),
+        untrained_cells=min(run.n_items, config.validation.untrained_cells),
     )
 
 

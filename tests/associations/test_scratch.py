@@ -17,7 +17,7 @@ from sae_genomics.associations import item_matrix, labels, untrained
 from sae_genomics.associations import task as associate
 from sae_genomics.associations.accumulators import associate_files
 from sae_genomics.atomic import partial_named
-from sae_genomics.data.read import read_plan
+from sae_genomics.data.plan_file import read_plan
 from sae_genomics.leftovers import bytes_of, find_leftovers, remove_leftovers_of, scratch_path
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named

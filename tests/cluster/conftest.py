@@ -38,8 +38,8 @@ def make_run(tmp_path: Path) -> MakeRun:
         data = tmp_path / "cells.h5ad"
         data.write_bytes(b"cells")
         run = Run(parse_config(values, "a test"), config_file)
-        run.data_file = data
-        run.n_cells = shards * 10
+        run.data_files = [data]
+        run.n_items = shards * 10
         run.layers = list(range(layers))
         run.model_info = SimpleNamespace(name="m", identity="m", n_layers=layers, d_model=8)
         run.identities = {"data": "d", "model": "m"}

@@ -13,7 +13,7 @@ import pytest
 
 from sae_genomics import file_keys, identity
 from sae_genomics.config import parse_config
-from sae_genomics.data.h5ad import resolve
+from sae_genomics.data.cells.h5ad import resolve
 from sae_genomics.errors import UserError
 from sae_genomics.run import Run
 from sae_genomics.stages import STAGES, needed_tasks, stage_named

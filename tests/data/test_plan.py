@@ -11,8 +11,8 @@ from sae_genomics.associations import components, untrained
 from sae_genomics.data import plan, plan_baselines
 from sae_genomics.data.disk import bytes_under, check_disk, nearest_existing, size_text
 from sae_genomics.data.plan_baselines import baseline_costs
+from sae_genomics.data.plan_file import read_plan
 from sae_genomics.data.prepare import run_task
-from sae_genomics.data.read import read_plan
 from sae_genomics.errors import UserError
 from sae_genomics.sae.spec import make_spec
 from sae_genomics.stages import STAGES
@@ -156,13 +156,13 @@ def test_scratch_of_associate_is_room_in_checkpoints(run, make_run):
     needs = plan.disk_needs(run, plan.estimate(run, workload(run, n_cell_types=0)))
     typed = plan.estimate(run, workload(run))
     scratch = next(each for each in typed if each.stage == "associate").scratch_bytes
-    units = len(run.layers) * run.n_cells * 3 * 2 * run.model_info.d_model * 12
+    units = len(run.layers) * run.n_items * 3 * 2 * run.model_info.d_model * 12
     assert scratch > units
     with_types = plan.disk_needs(run, typed)
     assert with_types[run.checkpoints] == needs[run.checkpoints] + scratch, "without cell types no cell is ranked"
     sampled = make_run(run.data_file, model={"device": "cpu"}, associations={"max_auroc_cells": 10}, validation=linear)
     fewer = next(each for each in plan.estimate(sampled, workload(sampled)) if each.stage == "associate")
-    assert fewer.scratch_bytes == pytest.approx(scratch * 20 / run.n_cells, abs=1)
+    assert fewer.scratch_bytes == pytest.approx(scratch * 20 / run.n_items, abs=1)
     untrained_too = make_run(run.data_file, model={"device": "cpu"})
     activations = len(run.layers) * workload(run).n_stored * run.model_info.d_model * 4
     assert _associate(untrained_too, workload(untrained_too)).scratch_bytes > activations
