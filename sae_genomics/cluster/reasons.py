@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from weakref import WeakKeyDictionary
 
 from sae_genomics.cluster import attempts
 from sae_genomics.cluster.arrays import Task
@@ -163,12 +163,14 @@ class Evidence:
         )
 
 
+_gathered: WeakKeyDictionary[Run, Evidence] = WeakKeyDictionary()  # squeue is asked once per report
+
+
 def failure_reason(run: Run, stage: Stage, task: int) -> str | None:
     """For the report: why a task is not done, with the number of attempts; None when nothing is known."""
-    cache: dict[str, Any] = run.__dict__.setdefault("_evidence", {})
-    if "evidence" not in cache:
-        cache["evidence"] = Evidence.gather(run)
-    reason = cache["evidence"].reason(stage, task)
+    if run not in _gathered:
+        _gathered[run] = Evidence.gather(run)
+    reason = _gathered[run].reason(stage, task)
     if reason is None:
         return None
     times = f" ({reason.attempts} attempts)" if reason.attempts > 1 else ""
