@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from sae_genomics.atomic import read_json, write_json
-from sae_genomics.cli import guarded
 from sae_genomics.cluster import attempts
 from sae_genomics.cluster.sweep import SWEPT, Point, is_counted, note_terms, run_at
 from sae_genomics.config import load_config
 from sae_genomics.errors import EXIT_BUG, EXIT_DONE, Interrupted, UserError
 from sae_genomics.execute import report_failure
+from sae_genomics.guard import guarded
 from sae_genomics.progress import catch_stop_signals, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
