@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sae_genomics import __version__
 from sae_genomics.config import dump_config, load_config
-from sae_genomics.errors import EXIT_BUG, EXIT_DONE, EXIT_REQUEUE, EXIT_USER, Interrupted, UserError, one_line
+from sae_genomics.errors import EXIT_BUG, EXIT_DONE, UserError
 from sae_genomics.folders import check_folders
-from sae_genomics.progress import catch_stop_signals, say
+from sae_genomics.guard import guarded
+from sae_genomics.progress import catch_stop_signals
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
 from sae_genomics.stages import STAGES, stage_named, stage_of, stages_of
@@ -25,28 +24,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (see the design: 0, 1, 2, 75)."""
     arguments = _parser().parse_args(argv)
     return guarded(lambda: arguments.function(arguments))
-
-
-def guarded(command: Callable[[], int]) -> int:
-    """Call `command`, turning errors a reader can act on into one line and an exit code."""
-    try:
-        return command()
-    except Interrupted as interruption:
-        say(f"{interruption}: saved; the same command goes on from here")
-        return EXIT_REQUEUE
-    except KeyboardInterrupt:
-        say("stopped; the same command goes on from here")
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_DONE
-    except Exception as error:
-        line = one_line(error)
-        if line is None:
-            traceback.print_exc()
-            return EXIT_BUG
-        say(f"error: {line}")
-        return EXIT_USER
 
 
 def stage_main(name: str, argv: Sequence[str] | None = None) -> int:

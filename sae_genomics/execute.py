@@ -50,7 +50,7 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
     stop_point()
     if state.status == "stale":
         say(f"{label}: stale ({state.why}); it is made again")
-    run.keep_finished(stage, task)
+    run.manifests.keep_finished(stage, task)
     remove_leftovers_of(run, stage, task)
     give_back_memory()
     started, clock = datetime.now(timezone.utc), time.monotonic()
@@ -89,10 +89,10 @@ def _call(run: Run, stage: Stage, task: int) -> dict[str, str | None]:
         try:
             made_from = run.contents.read_by(stage, task)
             if stage.partial:
-                for path in run.distrust_damaged(stage, task):
+                for path in run.manifests.distrust_damaged(stage, task):
                     say(f"{not_as_written(path)}; the same command makes it again")
             else:
-                run.verify_inputs(stage, task)
+                run.manifests.verify_inputs(stage, task)
             stage.call(run, task)
             return made_from
         except DamagedArtifact as damage:
@@ -125,7 +125,7 @@ def _make_again(run: Run, owner: tuple[Stage, int], damaged: Path, what: str, su
     if not claim(claimed, sign, label):
         return
     try:
-        entry = run.recorded(*owner, damaged) or {}
+        entry = run.manifests.recorded(*owner, damaged) or {}
         is_whole = damaged == run.manifest_file(*owner) or (
             "hash" in entry and damaged.exists() and content.is_whole(damaged, entry)
         )

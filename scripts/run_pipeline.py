@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from sae_genomics.atomic import remove_empty_folders, write_text
-from sae_genomics.cli import guarded
 from sae_genomics.cluster.pipeline import pipeline
 from sae_genomics.config import apply_override, dump_config, parse_config
 from sae_genomics.errors import EXIT_USER, UserError
 from sae_genomics.folders import check_folders
+from sae_genomics.guard import guarded
 from sae_genomics.run import Run
 from sae_genomics.stages import stages_of
 

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sae_genomics.cli import guarded
 from sae_genomics.config import parse_config
 from sae_genomics.errors import EXIT_DONE
 from sae_genomics.execute import execute, peak_memory
+from sae_genomics.guard import guarded
 from sae_genomics.progress import say
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named, stages_of

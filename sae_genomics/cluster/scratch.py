@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sae_genomics.cluster.lock import user_name
 from sae_genomics.errors import UserError
+from sae_genomics.paths import RunPaths
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
@@ -39,7 +40,7 @@ class StagedStage(Stage):
                 stop_point()
                 copied = self._copied(run, task, folder)
             if copied:
-                return super().call(StagedRun(run, layer, folder), task)
+                return super().call(run.with_paths(StagedPaths.of_layer(run.paths, layer, folder)), task)
             return super().call(run, task)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -80,23 +81,26 @@ class StagedStage(Stage):
         return True
 
 
-class StagedRun(Run):
-    """A run whose activations of one layer are read from another folder; everything else, writing included, is as before."""
+@dataclass
+class StagedPaths(RunPaths):
+    """Activations of one layer are read from another folder; everything else, writing included, is as before."""
 
-    def __init__(self, run: Run, layer: int, folder: Path):
-        super().__init__(run.config, run.config_file, run.overrides)
-        self.__dict__.update({key: value for key, value in run.__dict__.items() if key not in self.__dict__})
-        self._layer, self._folder = layer, folder
+    layer: int = -1
+    folder: Path = Path()
+
+    @classmethod
+    def of_layer(cls, paths: RunPaths, layer: int, folder: Path) -> StagedPaths:
+        return cls(paths.checkpoints, paths.results, paths.logs, layer=layer, folder=folder)
 
     def tokens_file(self, shard: int) -> Path:
         return self._staged(super().tokens_file(shard))
 
     def activations_file(self, layer: int, shard: int) -> Path:
         path = super().activations_file(layer, shard)
-        return self._staged(path) if layer == self._layer else path
+        return self._staged(path) if layer == self.layer else path
 
     def _staged(self, path: Path) -> Path:
-        return self._folder / path.relative_to(self.checkpoints)
+        return self.folder / path.relative_to(self.checkpoints)
 
 
 def with_scratch(stage: Stage, scratch: str | None) -> Stage:

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sae_genomics.at_once import run_at_once
-from sae_genomics.cli import guarded
 from sae_genomics.cluster import attempts
 from sae_genomics.cluster.scratch import with_scratch
 from sae_genomics.cluster.side_by_side import all_codes, run_shares, visible_gpus
 from sae_genomics.config import load_config
 from sae_genomics.errors import UserError
+from sae_genomics.guard import guarded
 from sae_genomics.progress import catch_stop_signals, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
