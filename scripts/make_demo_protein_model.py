@@ -46,16 +46,16 @@ CLS, PAD, EOS, MASK = (VOCABULARY.index(name) for name in ("<cls>", "<pad>", "<e
 class Recipe:
     """How the model is trained. Each field is an option of the script."""
 
-    d_model: int = 96
+    d_model: int = 64
     layers: int = 4
     heads: int = 4
-    steps: int = 4000
-    batch_tokens: int = 4096
+    steps: int = 2400
+    batch_tokens: int = 2048
     crop: int = 256  # residues of a longer protein that one step shows
-    lr: float = 2e-3
-    warmup_steps: int = 200
-    weight_decay: float = 0.1
-    dropout: float = 0.1
+    lr: float = 3e-3
+    warmup_steps: int = 150
+    weight_decay: float = 0.05
+    dropout: float = 0.0
     averaging: float = 0.995  # of the weights, exponential
     seed: int = 0
 
@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("--fasta", type=Path, help="proteins, plain or .gz (default: the demo's)")
     parser.add_argument("--labels", type=Path, help="tab-separated table with a column `accession` (with --fasta)")
     parser.add_argument("--group-key", help="column of --labels; its groups are held out whole (with --fasta)")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument(
         "--tune",
         action="store_true",
@@ -291,7 +291,9 @@ def model_card(
         )
     )
     recipe_lines = "\n".join(f"- `{name}`: {value}" for name, value in asdict(recipe).items())
-    command = "python scripts/make_demo_protein_model.py" + (f" --fasta {arguments.fasta.name}" if arguments.fasta else "")
+    command = "python scripts/make_demo_protein_model.py" + (
+        f" --fasta {arguments.fasta.name}" if arguments.fasta else ""
+    )
     return f"""# A small protein language model of ESM2's architecture
 
 {recipe.layers} layers, d_model {recipe.d_model}, {recipe.heads} heads, {n_parameters:,} parameters, trained from scratch so that the whole

@@ -61,6 +61,10 @@ def _weakest(pattern: Pattern, found: re.Match[str], free: npt.NDArray[np.bool_]
     best: tuple[int | None, str] = (None, "")
     for group, element in enumerate(pattern.elements, start=1):
         positions = [at for at in range(*found.span(group)) if free[at]]
-        if positions and len(element.allowed) < len(RESIDUES) and (best[0] is None or len(element.allowed) < len(best[1])):
+        if (
+            positions
+            and len(element.allowed) < len(RESIDUES)
+            and (best[0] is None or len(element.allowed) < len(best[1]))
+        ):
             best = positions[0], element.allowed
     return best

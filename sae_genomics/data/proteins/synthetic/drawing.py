@@ -36,7 +36,9 @@ def make_profile(pattern: Pattern, generator: np.random.Generator) -> Profile:
     return Profile(pattern, chances / chances.sum(axis=1, keepdims=True), element)
 
 
-def draw_chances(profile: Profile, generator: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+def draw_chances(
+    profile: Profile, generator: np.random.Generator
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """A domain of a length that the pattern allows: chances [length, 20] and each position's element [length]."""
     elements = profile.pattern.elements
     lengths = np.array([generator.integers(e.least, e.most + 1) for e in elements])

@@ -57,7 +57,9 @@ class Pattern:
         return sum(element.most for element in self.elements)
 
 
-_ELEMENT = re.compile(r"(?:\[(?P<of>[A-Z]+)\]|\{(?P<but>[A-Z]+)\}|(?P<one>[A-Zx]))(?:\((?P<least>\d+)(?:,(?P<most>\d+))?\))?")
+_ELEMENT = re.compile(
+    r"(?:\[(?P<of>[A-Z]+)\]|\{(?P<but>[A-Z]+)\}|(?P<one>[A-Zx]))(?:\((?P<least>\d+)(?:,(?P<most>\d+))?\))?"
+)
 
 
 def parse_element(text: str) -> Element:

@@ -76,6 +76,9 @@ def _table(columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
 
 def _write(path: Path, content: str) -> None:
     # no time and no name in the header: the same proteins give the same file
-    with atomic_path(path) as temporary, open(temporary, "wb") as raw:
-        with gzip.GzipFile("", "wb", compresslevel=9, fileobj=raw, mtime=0) as file:
-            file.write(content.encode())
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=9, fileobj=raw, mtime=0) as file,
+    ):
+        file.write(content.encode())
