@@ -134,7 +134,7 @@ class Esm2(FoundationModel):
         _, sequences = self._sequences(batch.item_ptr, 0, batch.n_items)  # interventions are given all rows at once
         scores = self.network.predict(self.network(seen, sequences, self.info.n_layers, change)[is_hidden])
         loss = torch.zeros(len(batch), dtype=torch.float64)
-        losses = torch.nn.functional.cross_entropy(scores.double().cpu(), token[is_hidden].cpu(), reduction="none")
+        losses = torch.nn.functional.cross_entropy(scores.cpu().double(), token[is_hidden].cpu(), reduction="none")
         loss[torch.from_numpy(hidden)] = losses
         return loss.numpy()
 

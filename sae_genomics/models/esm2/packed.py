@@ -49,7 +49,7 @@ class Sequences:
         self.place = torch.from_numpy(place).to(device)
         self.lengths = torch.from_numpy(lengths).to(device)
         self.is_uniform = bool((lengths == self.longest).all())
-        self.row = self.of_token * self.longest + self.place if padded else None
+        self.row = self.of_token * self.longest + self.place
         self.real = torch.arange(self.longest, device=device) < self.lengths[:, None] if padded else None
 
     @property

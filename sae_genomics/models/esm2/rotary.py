@@ -11,8 +11,7 @@ def rotate(qkv: Tensor, cos: Tensor, sin: Tensor, n_heads: int) -> Tensor:
 
     qkv: [T, 3 n_heads d_head], which may be changed. cos, sin: float32 [T, d_head / 2]. Returns [T, 3 n_heads d_head].
     """
-    length, width = qkv.shape
-    heads = qkv.view(length, 3 * n_heads, 2, -1)[:, : 2 * n_heads]
+    heads = qkv.view(len(qkv), 3 * n_heads, 2, -1)[:, : 2 * n_heads]
     first, second = heads.float().unbind(2)
     cos, sin = cos[:, None, :], sin[:, None, :]
     heads.copy_(torch.stack((first * cos - second * sin, second * cos + first * sin), dim=2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -30,7 +30,7 @@ def load_network(folder: Esm2Folder, dtype: torch.dtype) -> EsmForMaskedLM:
     check_shapes(folder)
     with _quiet():
         try:
-            network, report = EsmForMaskedLM.from_pretrained(
+            loaded: Any = EsmForMaskedLM.from_pretrained(
                 str(folder.folder), config=network_config(folder), dtype=dtype, use_safetensors=True,
                 local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=False,
             )  # fmt: skip
@@ -39,10 +39,12 @@ def load_network(folder: Esm2Folder, dtype: torch.dtype) -> EsmForMaskedLM:
             raise UserError(
                 f"model folder {folder.folder} cannot be loaded ({reason}); copy or download it again"
             ) from None
+    network, report = loaded
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(_OPTIONAL))
     if missing:
         raise UserError(f"model folder {folder.folder} has no tensor {missing[0]}; copy or download it again")
-    return network.eval()
+    network.eval()
+    return network  # type: ignore[no-any-return]
 
 
 def random_network(folder: Esm2Folder, dtype: torch.dtype, seed: int) -> EsmForMaskedLM:
@@ -51,13 +53,14 @@ def random_network(folder: Esm2Folder, dtype: torch.dtype, seed: int) -> EsmForM
 
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seed)
-        network = EsmForMaskedLM(network_config(folder))
+        network: Any = EsmForMaskedLM(network_config(folder))
     rotary = network.esm.rotary_embeddings
     inv_freq = None if rotary is None else rotary.inv_freq.clone()
     network.to(dtype)
     if rotary is not None:  # as from_pretrained leaves it: angles of far positions need the precision
         rotary.inv_freq = inv_freq
-    return network.eval()
+    network.eval()
+    return network  # type: ignore[no-any-return]
 
 
 def network_config(folder: Esm2Folder) -> EsmConfig:
