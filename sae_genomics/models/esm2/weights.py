@@ -84,6 +84,13 @@ def check_shapes(folder: Esm2Folder) -> None:
     if network.config.tie_word_embeddings:
         expected.pop("lm_head.decoder.weight", None)
     ask = f"is {folder.folder / 'config.json'} its own?"
+    allowed = {*expected, "lm_head.decoder.weight", "lm_head.decoder.bias", "esm.embeddings.position_ids"}
+    allowed.add(
+        "esm.embeddings.position_embeddings.weight"
+    )  # which models with rotary positions were saved with, and do not read
+    extra = sorted(name for name in folder.shapes if name.startswith(_OURS) and name not in allowed)
+    if extra:
+        raise UserError(f"model folder {folder.folder}: tensor {extra[0]} has no place in its config; {ask}")
     for name, shape in expected.items():
         found = folder.shapes.get(name)
         if found is None:
@@ -94,13 +101,6 @@ def check_shapes(folder: Esm2Folder) -> None:
             raise UserError(
                 f"model folder {folder.folder}: tensor {name} has shape {list(found)}, its config says {list(shape)}; {ask}"
             )
-    allowed = {*expected, "lm_head.decoder.weight", "lm_head.decoder.bias", "esm.embeddings.position_ids"}
-    allowed.add(
-        "esm.embeddings.position_embeddings.weight"
-    )  # which models with rotary positions were saved with, and do not read
-    extra = sorted(name for name in folder.shapes if name.startswith(_OURS) and name not in allowed)
-    if extra:
-        raise UserError(f"model folder {folder.folder}: tensor {extra[0]} has no place in its config; {ask}")
 
 
 @contextmanager
