@@ -113,11 +113,9 @@ def _letters(sequences: list[str]) -> npt.NDArray[np.uint8]:
 
 
 def _tables(folder: Esm2Folder) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Token of each ASCII code, and unit of each token: its index among the letters, -1 for X, which stands for what is unknown."""
+    """Token of each ASCII code, and unit of each token: its index among the letters, -1 for tokens that are none."""
     token_of = np.full(256, folder.unknown_id, dtype=np.int32)
     unit_of = np.full(len(folder.vocab), -1, dtype=np.int32)
     for unit, (letter, token) in enumerate(folder.residues.items()):
-        token_of[ord(letter)] = token
-        if letter != "X":
-            unit_of[token] = unit
+        token_of[ord(letter)], unit_of[token] = token, unit
     return token_of, unit_of
