@@ -16,9 +16,17 @@ from sae_genomics.associations.task import run_task
 from sae_genomics.config import parse_config
 from sae_genomics.errors import DamagedArtifact
 from sae_genomics.run import Run
-from sae_genomics.stages import ASSOCIATE_FILES, BASELINE_FILES, stage_named
+from sae_genomics.stages import stage_named
 
 LAYER = 1
+ASSOCIATE_FILES = (
+    "features.parquet", "feature_genes.parquet", "gene_tokens.parquet", "feature_cell_types.parquet",
+    "cell_type_baselines.parquet", "features.h5ad",
+)  # fmt: skip
+BASELINE_FILES = {
+    "neurons": "neuron_genes.parquet", "pca": "pca_genes.parquet", "ica": "ica_genes.parquet",
+    "untrained": "untrained_genes.parquet",
+}  # fmt: skip
 
 
 def read(run, table):
