@@ -26,7 +26,7 @@ from sae_genomics.data.cells.matrix import Rows, StoredMatrix
 from sae_genomics.data.cells.row_copy import copy_file, open_by_rows
 from sae_genomics.data.cells.scan import Candidate, Scan, candidate_names, find_counts
 from sae_genomics.data.cells.settings import cells_section
-from sae_genomics.data.disk import nearest_existing
+from sae_genomics.data.disk import nothing_left_on_refusal
 from sae_genomics.data.groups import Groups
 from sae_genomics.data.plan_file import PLAN_VERSION
 from sae_genomics.data.planned_tokens import PlannedTokens, check_room, say_cost, say_sampling, shard_sums
@@ -63,7 +63,7 @@ def prepare_cells(run: Run) -> None:
         candidate_names(data.counts, table)  # faults of the file show before a model is downloaded
         check_model(run.pinned_model, run.config.paths.cache)
         words = vocabulary(run.pinned_model, run.config.paths.cache)
-        with _nothing_left_on_failure(run):
+        with nothing_left_on_refusal([copy_file(run), record_file(copy_file(run)), _heartbeat(run)]):
             scan, count_notes = find_counts(
                 _candidates(run, table, words, rows), table, rows, data.allow_normalised, _progress(run, len(rows))
             )
@@ -133,23 +133,6 @@ def _opener(run: Run, table: CellTable, where: str, rows: Rows) -> Callable[[], 
             yield matrix, np.arange(len(rows), dtype=np.int64) if is_copy else rows
 
     return opened
-
-
-@contextmanager
-def _nothing_left_on_failure(run: Run) -> Iterator[None]:
-    """When the input is refused, a row-wise copy made for nothing and the heartbeat go, and the folders made for them."""
-    made = [path for path in (copy_file(run), record_file(copy_file(run)), _heartbeat(run)) if not path.exists()]
-    above = [nearest_existing(path.parent) for path in made]
-    try:
-        yield
-    except UserError:
-        for path, stop in zip(made, above, strict=True):
-            path.unlink(missing_ok=True)
-            folder = path.parent.absolute()
-            while folder != stop and folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-                folder = folder.parent
-        raise
 
 
 def _heartbeat(run: Run) -> Path:

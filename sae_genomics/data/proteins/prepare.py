@@ -9,19 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sae_genomics.associations.baseline_costs import baseline_costs, sentence
 from sae_genomics.atomic import write_json
 from sae_genomics.data import plan
+from sae_genomics.data.disk import nothing_left_on_refusal
 from sae_genomics.data.groups import Groups, GroupWords, make_groups
-from sae_genomics.data.plan_baselines import baseline_costs, sentence
 from sae_genomics.data.plan_file import PLAN_VERSION
-from sae_genomics.data.prepared import (
-    TokenCounts,
-    check_room,
-    heartbeat,
-    nothing_left_on_failure,
-    tell_costs,
-    tell_sampling,
-)
+from sae_genomics.data.planned_tokens import PlannedTokens, check_room, say_cost, say_sampling, shard_sums
 from sae_genomics.data.proteins import notes
 from sae_genomics.data.proteins.labels import Labels, labels_of_records, read_labels
 from sae_genomics.data.proteins.read import Sequences, read_sequences
@@ -30,12 +24,13 @@ from sae_genomics.data.proteins.residues import LETTERS, UNKNOWN, unit_name
 from sae_genomics.data.proteins.settings import NOUNS, InputFiles, ProteinsSection, input_files, proteins_section
 from sae_genomics.data.proteins.spans import SpanTable, concepts, read_spans
 from sae_genomics.data.proteins.tables import ITEMS, SPANS, items_file, spans_file
-from sae_genomics.data.proteins.windows import Windows, windows_of
 from sae_genomics.data.split import choose_cells, split_cells
 from sae_genomics.data.units import Units
 from sae_genomics.errors import UserError
 from sae_genomics.models import check_model, most_residues, unit_tokens
 from sae_genomics.progress import Progress, say
+from sae_genomics.stages import stage_named
+from sae_genomics.tokens import Windows, windows_of
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run
@@ -81,32 +76,37 @@ def prepare_proteins(run: Run) -> None:
     n_input = count_records(files.sequences)  # a file of another format shows before a model is downloaded
     rows = choose_cells(n_input, data.max_proteins, run.config.run.seed)
     model = _model(run)
-    with nothing_left_on_failure([heartbeat(run)]):
-        progress = Progress("prepare: reading proteins", n_input, NOUNS.items, heartbeat(run))
+    heartbeat = run.heartbeat_file(stage_named("prepare"), 0)
+    with nothing_left_on_refusal([heartbeat]):
+        progress = Progress("prepare: reading proteins", n_input, NOUNS.items, heartbeat)
         sequences = read_sequences(files.sequences, model.alphabet, rows, progress.advance)
         progress.finish()
         used, said = _used(run, data, files, sequences, rows)
         windows = _windows(used.length, model, data.window_overlap)
-        tokens = _token_counts(run, used.length, windows)
+        tokens = _planned_tokens(used.length, windows)
         work = plan.workload(
-            run, n_tokens=tokens.read, shard_stored=tokens.shard_stored, max_shard_tokens=tokens.largest_shard,
+            run, n_tokens=int(tokens.read.sum()), shard_stored=shard_sums(run, tokens.stored(run)),
+            max_shard_tokens=int(shard_sums(run, tokens.read).max()),
             n_slots=len(model.tokens), n_gene_values=int(np.minimum(used.length, len(model.tokens)).sum()),
             n_cell_types=0 if used.labels is None else int(pd.Series(used.labels).nunique()),
             train_tokens=int(used.length[~used.heldout].sum()),
         )  # fmt: skip
         estimates = plan.estimate(run, work)
         check_room(run, work, estimates, tokens)
-    table = _span_table(used)
-    content = _plan(run, data, used, model, windows, tokens, table)
+    spans = _span_table(used)
+    baselines = baseline_costs(work)
+    content = _plan(run, data, used, model, windows, tokens)
+    if spans is not None:
+        content |= _plan_of_spans(spans, used.heldout)
     content["estimates"] = plan.as_dicts(estimates)
-    content["baselines"] = [asdict(cost) for cost in baseline_costs(work)]
-    content["notes"] = [*said, *_notes(data, used, model, windows, table)]
-    _write(run, used, model, windows, table)
+    content["baselines"] = [asdict(cost) for cost in baselines]
+    content["notes"] = [*said, *_notes(data, used, model, windows, spans)]
+    _write(run, used, model, windows, spans)
     write_json(run.plan_file, content)
     _tell(content)
-    tell_costs(content, work)
-    say(f"prepare: {sentence(baseline_costs(work))}")
-    tell_sampling(run, tokens, work, "tokens_per_item")
+    say_cost(run, work, estimates)
+    say(f"prepare: {sentence(baselines)}")
+    say_sampling(run, work, tokens)
 
 
 def _model(run: Run) -> _Model:
@@ -136,8 +136,11 @@ def _used(
             lambda i: sequences.accession[rows[i]], data.heldout_fraction, _WORDS,
         )  # fmt: skip
     said += notes.on_annotation(data, annotation, labels, groups)
+    strata = (
+        None if data.label_key == data.group_key else labels
+    )  # no split of groups can share out what is itself a group
     heldout = split_cells(
-        len(rows), labels, data.heldout_fraction, run.config.run.seed, None if groups is None else groups.name
+        len(rows), strata, data.heldout_fraction, run.config.run.seed, None if groups is None else groups.name
     )
     spans = None
     if files.spans is not None:
@@ -165,9 +168,9 @@ def _windows(lengths: npt.NDArray[np.int64], model: _Model, overlap: int) -> Win
     return windows_of(lengths, model.most, min(overlap, model.most - 1))
 
 
-def _token_counts(run: Run, lengths: npt.NDArray[np.int64], windows: Windows) -> TokenCounts:
+def _planned_tokens(lengths: npt.NDArray[np.int64], windows: Windows) -> PlannedTokens:
     read = np.bincount(windows.item, weights=windows.stop - windows.start + N_SPECIAL, minlength=len(lengths))
-    return TokenCounts(run, lengths, read.astype(np.int64), N_SPECIAL)
+    return PlannedTokens(read.astype(np.int64), lengths, np.full(len(lengths), N_SPECIAL, dtype=np.int64))
 
 
 def _span_table(used: _Used) -> pd.DataFrame | None:
@@ -181,14 +184,11 @@ def _span_table(used: _Used) -> pd.DataFrame | None:
 
 
 def _plan(
-    run: Run,
-    data: ProteinsSection,
-    used: _Used,
-    model: _Model,
-    windows: Windows,
-    tokens: TokenCounts,
-    spans: pd.DataFrame | None,
+    run: Run, data: ProteinsSection, used: _Used, model: _Model, windows: Windows, tokens: PlannedTokens
 ) -> dict[str, Any]:
+    """All but the spans, the estimates and the notes."""
+    stored = tokens.stored(run)
+    sizes = [stop - start for start, stop in map(run.shard_items, range(run.n_shards))]
     content: dict[str, Any] = {
         "format_version": PLAN_VERSION,
         "kind": run.kind.name,
@@ -203,17 +203,22 @@ def _plan(
         "n_windows": len(windows.item),
         "n_items_in_windows": int((used.length > model.most).sum()),
         "label_key": data.label_key,
-        "shards": tokens.shards(),
-        "n_tokens": int(tokens.stored.sum()),
-        "n_tokens_read": tokens.read,
+        "shards": [
+            {"shard": shard, "items": size, "tokens": int(n_tokens)}
+            for shard, (size, n_tokens) in enumerate(zip(sizes, shard_sums(run, stored), strict=True))
+        ],
+        "n_tokens": int(stored.sum()),
+        "n_tokens_read": int(tokens.read.sum()),
     }
     if used.groups is not None:
         content |= {"group_key": used.groups.key, **used.groups.numbers(used.heldout)}
-    if spans is not None:
-        table = concepts(spans, used.heldout)
-        content |= {"n_spans": len(spans), "n_concepts": len(table)}
-        content["concepts"] = table.head(_MOST_CONCEPTS).to_dict("records")
     return content
+
+
+def _plan_of_spans(spans: pd.DataFrame, heldout: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    table = concepts(spans, heldout)
+    listed = table.head(_MOST_CONCEPTS).to_dict("records")
+    return {"n_spans": len(spans), "n_concepts": len(table), "concepts": listed}
 
 
 def _notes(
@@ -264,3 +269,5 @@ def _tell(content: dict[str, Any]) -> None:
         )
     if "n_spans" in content:
         say(f"prepare: {content['n_spans']:,} spans of {content['n_concepts']:,} concepts")
+    for note in content["notes"]:
+        say(f"prepare: note: {note}")
