@@ -13,7 +13,7 @@ import torch
 
 from sae_genomics import artifacts
 from sae_genomics.activations.extract import use_allotted_cores
-from sae_genomics.activations.store import read_cell_ptr
+from sae_genomics.activations.token_store import read_item_ptr
 from sae_genomics.associations.baselines import add_gene_values
 from sae_genomics.associations.cell_matrix import CellMatrixWriter
 from sae_genomics.associations.cell_sample import CellSample, sample_cells
@@ -73,7 +73,7 @@ def run_task(run: Run, task: int) -> None:
     sample = sample_cells(cells, run.config.associations.max_auroc_cells, run.config.run.seed)
     encoder = load_encoder(run.sae_dir(layer), device)
     untrained = _untrained(run, task, slots, cells, device)  # first, so that its memory is free again for the pass
-    n_rows = sum(int(read_cell_ptr(run.tokens_file(shard))[0][-1]) for shard in range(run.n_shards))
+    n_rows = sum(int(read_item_ptr(run.tokens_file(shard))[-1]) for shard in range(run.n_shards))
     progress = Progress(
         f"associate layer {layer}", n_rows, "tokens", run.heartbeat_file(stage_named("associate"), task)
     )

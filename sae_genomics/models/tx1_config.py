@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sae_genomics.data.tokenise import TokeniserSettings
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.checkpoint import folder_identity, tensor_shapes
+from sae_genomics.models.tx1_tokenise import TokeniserSettings
 
 if TYPE_CHECKING:
     from sae_genomics.config import ModelConfig
 
 FILES = ("model_config.yml", "collator_config.yml", "vocab.json", "model.safetensors")
 PREFIX = "model."
+READS = "cells"
 DEMO_FOLDER = Path(__file__).parents[1] / "assets" / "demo_model"
 ACTIVATIONS = (
     "relu", "gelu", "silu", "leaky_relu", "quick_gelu", "elu", "selu", "celu", "mish", "relu6", "softplus",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sae_genomics import artifacts
 from sae_genomics.activations.extract import loaded_model, tokenised_cells
-from sae_genomics.activations.store import read_tokens
+from sae_genomics.activations.token_store import read_tokens
 from sae_genomics.associations import untrained
 from sae_genomics.associations.task import run_task
 from sae_genomics.associations.untrained import spread_cells
@@ -50,9 +50,9 @@ def test_the_sample_has_the_tokens_of_its_shards(make_run):
     for number, place in enumerate(places):
         shard = next(s for s in range(run.n_shards) if run.shard_cells(s)[0] <= place < run.shard_cells(s)[1])
         tokens = read_tokens(run.tokens_file(shard))
-        mine = slice(*stored.cell_ptr[number : number + 2])
+        mine = slice(*stored.item_ptr[number : number + 2])
         first = place - run.shard_cells(shard)[0]
-        theirs = slice(*tokens.cell_ptr[first : first + 2])
+        theirs = slice(*tokens.item_ptr[first : first + 2])
         for name in ("cell", "gene", "expression", "value"):
             np.testing.assert_array_equal(getattr(stored, name)[mine], getattr(tokens, name)[theirs])
 
