@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FILES = ("model_config.yml", "collator_config.yml", "vocab.json", "model.safetensors")
 PREFIX = "model."
+READS = "cells"
 DEMO_FOLDER = Path(__file__).parents[1] / "assets" / "demo_model"
 ACTIVATIONS = (
     "relu", "gelu", "silu", "leaky_relu", "quick_gelu", "elu", "selu", "celu", "mish", "relu6", "softplus",
