@@ -7,13 +7,20 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from sae_genomics.config import RunConfig
 from sae_genomics.report.collect import LayerResults
 
 UNITS_SHOWN = 6
 SAME_MATCH = 2
+_LEAST_F1 = 0.3
 _TERM_NAMES = {"q_value": "term_q_value", "p_value": "term_p_value", "genes": "term_genes"}
 _TERM_COLUMNS = ["term", "collection", "n_overlap", "n_term", *_TERM_NAMES]
 _CONCEPT_COLUMNS = ["concept", "name", "f1_residue", "f1_span", "q_value", "f1_residue_chosen"]
+
+
+def least_f1(config: RunConfig) -> float:
+    """The F1 per residue from which a concept counts as found."""
+    return float(getattr(config.associations, "concept_f1", _LEAST_F1))
 
 
 def by_terms(results: LayerResults, fdr: float, n_best: int) -> pd.DataFrame:

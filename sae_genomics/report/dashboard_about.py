@@ -13,6 +13,7 @@ from sae_genomics.report.document import synthetic
 from sae_genomics.report.faithfulness import doubts_of
 from sae_genomics.report.markdown import count
 from sae_genomics.report.summary import LayerSummary
+from sae_genomics.report.wording import Wording
 
 
 def about(contents: Contents, contributions: list[Contribution]) -> dict[str, Any]:
@@ -21,12 +22,17 @@ def about(contents: Contents, contributions: list[Contribution]) -> dict[str, An
     return {
         "title": f"SAE features: {contents.name}",
         "facts": _facts(contents),
-        "nouns": asdict(contents.wording.nouns),
+        "nouns": {**asdict(contents.wording.nouns), **_words(contents.wording)},
         "fdr": contents.config.validation.fdr,
         "layers": [_layer(each, contributions) for each in contents.layers],
         "headline": next((text for text in headlines if text), ""),
         "notes": _notes(contents),
     }
+
+
+def _words(wording: Wording) -> dict[str, str]:
+    names = ("kind", "type", "types", "weighed", "find_example")
+    return {name: getattr(wording, name) for name in names}
 
 
 def _facts(contents: Contents) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from sae_genomics.report.best_features import least_f1
 from sae_genomics.report.dashboard_arrays import Array, Names, empty, in_rows, log10, shortened
 from sae_genomics.report.dashboard_panel import Panel, PanelLayer, PanelSettings
 
@@ -52,4 +53,4 @@ class ConceptsPanel(Panel):
         )
 
     def meta(self) -> dict[str, Any]:
-        return {"concepts": self._concepts.texts}
+        return {"concepts": self._concepts.texts, "least_f1": least_f1(self.settings.config)}

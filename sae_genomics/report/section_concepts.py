@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from sae_genomics.config import RunConfig
 from sae_genomics.report import concepts as of_concepts
 from sae_genomics.report import groups, inference
 from sae_genomics.report.concepts import FEATURE, Concepts, Found, label
@@ -28,12 +27,6 @@ from sae_genomics.report.wording import Wording
 
 MOST_LAYERS = 6  # that the opening names one by one
 FIGURE = "concepts"
-_LEAST_F1 = 0.3
-
-
-def least_f1(config: RunConfig) -> float:
-    """The F1 per residue from which a concept counts as found."""
-    return float(getattr(config.associations, "concept_f1", _LEAST_F1))
 
 
 def verdict(layers: list[LayerSummary]) -> str:

@@ -27,7 +27,7 @@ class Shown:
 
 def chosen(examples: pd.DataFrame, best: pd.DataFrame) -> list[Shown]:
     """The strongest windows of the first of the best features. best: see `best_features.by_concepts`."""
-    found = []
+    found: list[Shown] = []
     by_feature = dict(list(examples[examples["rank"] <= WINDOWS_SHOWN].groupby("feature")))
     for row in best.to_dict("records"):
         own = by_feature.get(row["feature"])

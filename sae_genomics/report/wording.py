@@ -32,6 +32,10 @@ class Wording:
     """the setting that gives labels"""
     name_groups: str
     """how to give groups"""
+    weighed: str
+    """what a unit's score sums up over its tokens"""
+    find_example: str
+    """what the dashboard's search box says after the names of what it finds"""
 
 
 CELL_WORDING = Wording(
@@ -49,6 +53,8 @@ CELL_WORDING = Wording(
         "cells of one donor are alike, so these numbers look surer than they are: if `obs` has a column of donors, samples or batches, "
         "name it in `data.group_key`."
     ),
+    weighed="activation × expression",
+    find_example='e.g. CD79A or "CD4" for exactly that',
 )
 
 
@@ -69,6 +75,8 @@ def sequence_wording(kind: str, nouns: Nouns) -> Wording:
             f"related {nouns.items} are alike, so these numbers look surer than they are: if the table of labels has a column of "
             "families or clusters, name it in `data.group_key`."
         ),
+        weighed="activation",
+        find_example='in "quotes" for exactly that',
     )
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from sae_genomics.artifacts import FEATURES
-from sae_genomics.report.best_features import by_concepts, by_terms
+from sae_genomics.report.best_features import by_concepts, by_terms, least_f1
 from sae_genomics.report.collect import LayerResults
 from sae_genomics.report.contents import Contents, Example
 from sae_genomics.report.contribution import Contribution
 from sae_genomics.report.reading import Reading
 from sae_genomics.report.section_best import best_features
-from sae_genomics.report.section_concepts import least_f1
 from sae_genomics.report.summary import LayerSummary
 
 
