@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 N_SPECIAL = 2  # <cls> and <eos>: stored once of each protein, read with every window
 _WORDS = GroupWords(NOUNS, "column", "families or clusters")
 _MOST_CONCEPTS = 1000  # listed in plan.json
+_MOST_PAIRS = 1 << 21  # of groups and labels
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,13 @@ def prepare_proteins(run: Run) -> None:
     spans = _span_table(used)
     baselines = baseline_costs(work)
     content = _plan(run, data, used, model, windows, tokens)
-    if spans is not None:
-        content |= _plan_of_spans(spans, used.heldout)
+    table = None if spans is None else concepts(spans, used.heldout)
+    if spans is not None and table is not None:
+        listed = table.head(_MOST_CONCEPTS).to_dict("records")
+        content |= {"n_spans": len(spans), "n_concepts": len(table), "concepts": listed}
     content["estimates"] = plan.as_dicts(estimates)
     content["baselines"] = [asdict(cost) for cost in baselines]
-    content["notes"] = [*said, *_notes(data, used, model, windows, spans)]
+    content["notes"] = [*said, *_notes(data, used, model, windows), *_span_notes(used, spans, table)]
     _write(run, used, model, windows, spans)
     write_json(run.plan_file, content)
     _tell(content)
@@ -136,9 +139,7 @@ def _used(
             lambda i: sequences.accession[rows[i]], data.heldout_fraction, _WORDS,
         )  # fmt: skip
     said += notes.on_annotation(data, annotation, labels, groups)
-    strata = (
-        None if data.label_key == data.group_key else labels
-    )  # no split of groups can share out what is itself a group
+    strata = None if data.label_key == data.group_key else _strata(labels, groups)
     heldout = split_cells(
         len(rows), strata, data.heldout_fraction, run.config.run.seed, None if groups is None else groups.name
     )
@@ -148,6 +149,20 @@ def _used(
     elif is_jsonl(files.sequences):
         spans = read_spans(files.sequences, by_accession, sequences.length, own_file=True)
     return _Used(rows, sequences, sequences.length[rows], labels, groups, heldout, spans), said
+
+
+def _strata(labels: npt.NDArray[np.object_] | None, groups: Groups | None) -> npt.NDArray[np.object_] | None:
+    """The labels that each side of the split gets its share of: all of them, or the most frequent ones where there are very many.
+
+    The split of groups holds a number for each pair of a group and a label: thousands of organisms and a hundred thousand families
+    would not fit in memory. (Labels that are the groups are left out: what is a group cannot be shared out.)
+    """
+    if labels is None or groups is None:
+        return labels
+    most = max(_MOST_PAIRS // len(groups.name.categories), 1)
+    text = pd.Series(labels, dtype=object)
+    kept: npt.NDArray[np.object_] = text.where(text.isin(text.value_counts().index[:most]), None).to_numpy(dtype=object)
+    return kept
 
 
 def _annotation(files: InputFiles, sequences: Sequences, by_accession: pd.Series) -> Labels:
@@ -215,22 +230,17 @@ def _plan(
     return content
 
 
-def _plan_of_spans(spans: pd.DataFrame, heldout: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    table = concepts(spans, heldout)
-    listed = table.head(_MOST_CONCEPTS).to_dict("records")
-    return {"n_spans": len(spans), "n_concepts": len(table), "concepts": listed}
-
-
-def _notes(
-    data: ProteinsSection, used: _Used, model: _Model, windows: Windows, spans: pd.DataFrame | None
-) -> list[str]:
+def _notes(data: ProteinsSection, used: _Used, model: _Model, windows: Windows) -> list[str]:
     found = notes.on_split(data, used.groups, used.heldout)
     found += notes.on_letters(used.sequences.letters, model.name)
     found += notes.on_windows(used.length, model.most, len(windows.item), data.window_overlap, model.name)
-    found += notes.on_copies(used.sequences.digest[used.rows], used.heldout, used.groups is not None)
-    if used.spans is not None and spans is not None:
-        found += notes.on_spans(used.spans, spans, used.heldout)
-    return found
+    return found + notes.on_copies(used.sequences.digest[used.rows], used.heldout, used.groups is not None)
+
+
+def _span_notes(used: _Used, spans: pd.DataFrame | None, table: pd.DataFrame | None) -> list[str]:
+    if used.spans is None or spans is None or table is None:
+        return []
+    return notes.on_spans(used.spans, spans, table, used.heldout)
 
 
 def _write(run: Run, used: _Used, model: _Model, windows: Windows, spans: pd.DataFrame | None) -> None:
