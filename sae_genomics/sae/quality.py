@@ -53,7 +53,7 @@ def _constant_rows(metrics: dict[str, Any], where: str) -> str:
     if metrics.get(name, 0) is not None:
         return ""
     rows = "held-out" if where == "heldout" else "training"
-    return f"The {rows} activations do not vary, so there is no FVU; use more cells"
+    return f"The {rows} activations do not vary, so there is no FVU; use more data"
 
 
 def _l0(l0: float | None, metrics: dict[str, Any]) -> str:
