@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sae_genomics.artifacts import CELLS, GENES
+from sae_genomics.associations.baseline_costs import baseline_costs, sentence
 from sae_genomics.atomic import atomic_path, write_json
 from sae_genomics.data import plan
 from sae_genomics.data.cells.by_rows import record_file
@@ -27,7 +28,6 @@ from sae_genomics.data.cells.scan import Candidate, Scan, candidate_names, find_
 from sae_genomics.data.cells.settings import cells_section
 from sae_genomics.data.disk import nearest_existing
 from sae_genomics.data.groups import Groups
-from sae_genomics.data.plan_baselines import baseline_costs, sentence
 from sae_genomics.data.plan_file import PLAN_VERSION
 from sae_genomics.data.planned_tokens import PlannedTokens, check_room, say_cost, say_sampling, shard_sums
 from sae_genomics.data.split import choose_cells, split_cells
