@@ -95,7 +95,7 @@ def test_rows_that_do_not_vary(make_run: MakeRun, lr: float | None) -> None:
     run_task(run, 0)
     metrics = json.loads((run.sae_dir(1) / "metrics.json").read_text())
     assert metrics["fvu"] is None
-    assert metrics["note"] == "The held-out activations do not vary, so there is no FVU; use more data"
+    assert metrics["note"] == "The held-out activations do not vary, so there is no FVU; use more cells"
 
 
 @pytest.mark.parametrize(
