@@ -26,7 +26,7 @@ class ItemMatrix(Accumulator):
         encoder = layer.encoder
         path = layer.stack.enter_context(atomic_path(layer.results / "features.h5ad"))
         most = stored_rows(layer.run) * (encoder.k or encoder.d_sae)
-        writer = CellMatrixWriter(path, len(layer.cells), encoder.d_sae, most)
+        writer = CellMatrixWriter(path, len(layer.items), encoder.d_sae, most)
         self.writer = layer.stack.enter_context(writer)
 
     def add(self, block: EncodedBlock, threads: Executor) -> Iterable[Future[Any]]:
@@ -36,7 +36,7 @@ class ItemMatrix(Accumulator):
     def finish(self, features: pd.DataFrame) -> pd.DataFrame:
         layer = self.layer
         layer.write(layer.tables.features, features, inference=layer.features_inference)
-        rows = layer.cells["cell"].to_numpy(np.int64)
+        rows = layer.items["item"].to_numpy(np.int64)
         with CellTable(layer.run.data_file) as table:
             self.writer.finish(table, rows, layer.heldout, features, self._facts())
         self.writer.close()

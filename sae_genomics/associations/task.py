@@ -21,8 +21,9 @@ from sae_genomics.associations.item_matrix import stored_rows
 from sae_genomics.associations.layer import Layer
 from sae_genomics.associations.layer_pass import LayerPass
 from sae_genomics.associations.linear_baselines import MOMENT_ROWS, NAMES, FoundUnits, LinearBaseline, find_units
-from sae_genomics.associations.stream import Slots, read_cells, read_slots, training_rows
+from sae_genomics.associations.stream import training_rows
 from sae_genomics.associations.untrained import UntrainedFeatures, untrained_features
+from sae_genomics.data.units import Units
 from sae_genomics.leftovers import scratch_folder
 from sae_genomics.models import pick_device
 from sae_genomics.progress import Progress, stop_point
@@ -57,21 +58,22 @@ def open_layer(run: Run, task: int, stack: ExitStack) -> Layer:
     device = pick_device(run.config.sae.device)
     if device.type == "cpu":
         use_allotted_cores()
-    slots, cells = read_slots(run), read_cells(run)
-    untrained = _untrained(run, task, slots, cells, device)  # first, so that its memory is free again for the pass
+    units, items = run.kind.read_units(run), run.kind.read_items(run)
+    untrained = _untrained(run, task, units, items, device)  # first, so that its memory is free again for the pass
     return Layer(
-        run, run.layers[task], slots, cells,
-        sample_cells(cells, run.config.associations.max_auroc_cells, run.config.run.seed),
+        run, run.layers[task], units, items,
+        sample_cells(items, run.config.associations.max_auroc_cells, run.config.run.seed),
         load_encoder(run.sae_dir(run.layers[task]), device),
         stack.enter_context(scratch_folder(run, stage_named("associate"), task)),
         stack,
         torch.get_num_threads(),
         untrained,
+        run.kind.read_spans(run),
     )  # fmt: skip
 
 
 def _untrained(
-    run: Run, task: int, slots: Slots, cells: pd.DataFrame, device: torch.device
+    run: Run, task: int, units: Units, items: pd.DataFrame, device: torch.device
 ) -> UntrainedFeatures | None:
     if "untrained" not in run.config.validation.baselines or not reads_cells(run):
         return None
@@ -81,7 +83,7 @@ def _untrained(
         scratch_folder(run, stage_named("associate"), task) as folder,
         ThreadPoolExecutor(torch.get_num_threads(), "sums") as threads,
     ):
-        return untrained_features(run, run.layers[task], slots, cells, device, folder, threads)
+        return untrained_features(run, run.layers[task], units, items, device, folder, threads)
 
 
 def find_linear_units(layer: Layer) -> None:
@@ -89,7 +91,7 @@ def find_linear_units(layer: Layer) -> None:
     names: list[str] = [name for name in layer.run.config.validation.baselines if name in NAMES]
     layer.found = _found(layer, names)
     for name, found in layer.found.items():
-        baseline = LinearBaseline(found, len(layer.slots), len(layer.sample), layer.folder)
+        baseline = LinearBaseline(found, len(layer.units), len(layer.sample), layer.folder)
         layer.linear[name] = layer.stack.enter_context(baseline)
 
 

@@ -80,11 +80,29 @@ class ConceptCounts:
         starts = np.empty((len(level), N_LEVELS), dtype=np.int32)
         recent = np.full((self.n_units, N_LEVELS, 2), -2, dtype=np.int64)
         _add_runs(
-            block.item, block.position, block.half, values.ptr, values.unit, level, recent, starts, self.active, self.all_runs
+            block.item,
+            block.position,
+            block.half,
+            values.ptr,
+            values.unit,
+            level,
+            recent,
+            starts,
+            self.active,
+            self.all_runs,
         )
         merged = block.merged
         _add_segments(
-            merged.start, merged.stop, merged.column, block.before, values.ptr, values.unit, level, starts, self.residues, self.runs
+            merged.start,
+            merged.stop,
+            merged.column,
+            block.before,
+            values.ptr,
+            values.unit,
+            level,
+            starts,
+            self.residues,
+            self.runs,
         )
         spans, best = block.spans, np.zeros(self.n_units, dtype=np.int8)
         _add_spans(spans.start, spans.stop, spans.column, values.ptr, values.unit, level, best, self.spans)

@@ -98,7 +98,9 @@ def _spread(
     generator: np.random.Generator,
 ) -> npt.NDArray[np.int8]:
     """A half for each member (item or group) so that every concept is in both halves as far as that can be: int8 [members]."""
-    half = (generator.permutation(n_members) % 2).astype(np.int8)  # of members without a concept, which count for nothing
+    half = (generator.permutation(n_members) % 2).astype(
+        np.int8
+    )  # of members without a concept, which count for nothing
     pairs = np.unique(member * max(n_concepts, 1) + concept)
     member, concept = pairs // max(n_concepts, 1), pairs % max(n_concepts, 1)
     size = np.bincount(concept, minlength=n_concepts)

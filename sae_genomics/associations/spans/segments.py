@@ -85,9 +85,7 @@ def _numbers(groups: pd.Series | None) -> Ints | None:
     return codes
 
 
-def _tested(
-    merged: Stretches, group: Ints | None, halves: Halves, n_concepts: int, seed: int
-) -> npt.NDArray[np.bool_]:
+def _tested(merged: Stretches, group: Ints | None, halves: Halves, n_concepts: int, seed: int) -> npt.NDArray[np.bool_]:
     scoring = halves.of(merged.item, merged.concept) == SCORE
     pairs, pair = np.unique(merged.item * n_concepts + merged.concept, return_inverse=True)
     item, concept = pairs // n_concepts, pairs % n_concepts

@@ -77,7 +77,9 @@ def made_up(rng: np.random.Generator, n_items: int, n_units: int, n_concepts: in
     spans = pd.DataFrame(rows, columns=["item_index", "start", "stop", "concept", "name"])
     groups = None
     if grouped:
-        groups = pd.Series([None if rng.random() < 0.1 else f"g{rng.integers(1 + n_items // 2)}" for _ in range(n_items)])
+        groups = pd.Series(
+            [None if rng.random() < 0.1 else f"g{rng.integers(1 + n_items // 2)}" for _ in range(n_items)]
+        )
     return MadeUp(unit, position, item_ptr, dense.astype(np.float32), spans, groups)
 
 
@@ -96,7 +98,9 @@ def plain_counts(data: MadeUp, concepts: Concepts, thresholds: np.ndarray) -> di
         rows = rows[data.unit[rows] >= 0]
         position = data.position[rows]
         mine = data.spans[data.spans["item_index"] == item]
-        tested = {int(concepts.merged.concept[i]) for i in np.flatnonzero(concepts.tested) if concepts.merged.item[i] == item}
+        tested = {
+            int(concepts.merged.concept[i]) for i in np.flatnonzero(concepts.tested) if concepts.merged.item[i] == item
+        }
         for c in range(n):
             half = int((concepts.halves.by_item if concepts.halves.single[c] else concepts.halves.by_group)[item])
             own = mine[mine["concept"] == names[c]]
