@@ -25,6 +25,7 @@ __all__ = [
 # models has asked_revision and find_commit in the first.
 FAMILIES = {
     "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
+    "esm2": ("sae_genomics.models.esm2.config", "sae_genomics.models.esm2.model"),
 }
 
 

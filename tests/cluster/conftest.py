@@ -13,7 +13,7 @@ import pytest
 
 from sae_genomics.config import parse_config
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage
+from sae_genomics.stage import Stage
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.cluster.slurm_cluster import cluster as slurm_cluster
 from tests.cluster.tiny import TinyRun
