@@ -7,15 +7,28 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from sae_genomics.activations.store import read_cell_ptr
-from sae_genomics.associations.accumulators import Accumulator
+from sae_genomics.associations.accumulators import Accumulator, reads_cells
 from sae_genomics.associations.cell_matrix import CellMatrixWriter
 from sae_genomics.associations.layer import EncodedBlock, Layer
 from sae_genomics.atomic import atomic_path
 from sae_genomics.data.cells.h5ad import CellTable
 from sae_genomics.run import Run
+
+
+class ItemTable:
+    """Annotations of items without embeddings, as `CellMatrixWriter.finish` takes them. obs: one row per item that is used."""
+
+    obsm_names: tuple[str, ...] = ()
+
+    def __init__(self, obs: pd.DataFrame):
+        self.obs = obs
+
+    def obsm(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+        raise KeyError(name)
 
 
 class ItemMatrix(Accumulator):
@@ -36,9 +49,14 @@ class ItemMatrix(Accumulator):
     def finish(self, features: pd.DataFrame) -> pd.DataFrame:
         layer = self.layer
         layer.write(layer.tables.features, features, inference=layer.features_inference)
+        features = features.rename(columns=layer.tables.names)
         rows = layer.items["item"].to_numpy(np.int64)
-        with CellTable(layer.run.data_file) as table:
-            self.writer.finish(table, rows, layer.heldout, features, self._facts())
+        if reads_cells(layer.run):
+            with CellTable(layer.run.data_file) as table:
+                self.writer.finish(table, rows, layer.heldout, features, self._facts())
+        else:
+            items = ItemTable(layer.items.set_index("item_id")[["label", "group"]].rename_axis("accession"))
+            self.writer.finish(items, np.arange(len(rows)), layer.heldout, features, self._facts())
         self.writer.close()
         return features
 

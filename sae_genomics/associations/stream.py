@@ -71,14 +71,30 @@ def file_blocks(
         bad = file.nonfinite_rows[(file.nonfinite_rows >= start) & (file.nonfinite_rows < stop)]
         if len(bad):
             x[bad - start] = 0.0
-        block = TokenBlock(
-            unit[start:stop],
-            tokens.expression[start:stop],
-            tokens.cell_ptr[window.start : window.stop + 1] - start,
-            heldout[window],
-            first_item + window.start,
-        )
-        yield block, x
+        yield _block(tokens, unit, window, heldout, first_item), x
+
+
+def token_blocks(run: Run, units: Units, heldout: npt.NDArray[np.bool_], batch_tokens: int) -> Iterator[TokenBlock]:
+    """Every stored token, in the same order and blocks, without activations. Rows that are not finite are among them."""
+    lookup = units.lookup()
+    for shard in range(run.n_shards):
+        first, stop = run.shard_items(shard)
+        tokens = read_tokens(run.tokens_file(shard))
+        unit = _units_of(tokens, lookup)
+        for window in cut_windows(np.diff(tokens.cell_ptr), batch_tokens):
+            yield _block(tokens, unit, window, heldout[first:stop], first)
+
+
+def _block(
+    tokens: TokenShard, unit: npt.NDArray[np.int32], items: slice, heldout: npt.NDArray[np.bool_], first_item: int
+) -> TokenBlock:
+    """Some whole items of a file. first_item: what the file's first item is counted as."""
+    start, stop = int(tokens.cell_ptr[items.start]), int(tokens.cell_ptr[items.stop])
+    item_ptr = tokens.cell_ptr[items.start : items.stop + 1] - start
+    return TokenBlock(
+        unit[start:stop], tokens.expression[start:stop], item_ptr, heldout[items], first_item + items.start,
+        (np.arange(stop - start) - np.repeat(item_ptr[:-1], np.diff(item_ptr))).astype(np.int32),
+    )  # fmt: skip
 
 
 def _ahead(items: Iterator[Item]) -> Iterator[Item]:

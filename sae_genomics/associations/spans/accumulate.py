@@ -17,7 +17,7 @@ from sae_genomics.associations.spans.counts import Active, ConceptCounts
 from sae_genomics.associations.spans.scores import ConceptSizes, score
 from sae_genomics.associations.spans.segments import Concepts, SpanBlock, span_block
 from sae_genomics.associations.spans.sequence_scores import SequenceFit, SequenceScores
-from sae_genomics.associations.spans.tables import Kind, write_tables
+from sae_genomics.associations.spans.tables import Kind, write_empty_tables, write_tables
 from sae_genomics.associations.stream import token_blocks
 from sae_genomics.associations.triples import Triples
 from sae_genomics.progress import stop_point
@@ -31,12 +31,13 @@ class Spans(Accumulator):
 
     def __init__(self, layer: Layer):
         self.layer = layer
-        spans = layer.spans
-        if spans is None:
-            raise ValueError("the run has no spans")
-        concepts = Concepts.of(spans, layer.items["group"], len(layer.items), layer.run.config.run.seed)
+        self.counts: dict[str, ConceptCounts] = {}
+        self.has_spans = layer.spans is not None and len(layer.spans) > 0
+        if layer.spans is None or not self.has_spans:
+            return
+        concepts = Concepts.of(layer.spans, layer.items["group"], len(layer.items), layer.run.config.run.seed)
         self.concepts, self.sizes = concepts, ConceptSizes(concepts)
-        self.counts = {"feature": ConceptCounts(layer.encoder.d_sae, concepts)}
+        self.counts["feature"] = ConceptCounts(layer.encoder.d_sae, concepts)
         self.linear = {kind: layer.found[name].units for kind, name in LINEAR_KINDS.items()}
         for kind, units in self.linear.items():
             self.counts[kind] = ConceptCounts(units.n_units, concepts)
@@ -45,6 +46,8 @@ class Spans(Accumulator):
         self.sequence = fit_sequence(layer, concepts)
 
     def add(self, block: EncodedBlock, threads: Executor) -> Iterable[Future[Any]]:
+        if not self.has_spans:
+            return
         here = span_block(block.tokens, self.concepts)
         self.sizes.add(here)
         if not len(here):
@@ -68,6 +71,9 @@ class Spans(Accumulator):
         self.counts["position"].add(here, self.sequence.position(here))
 
     def finish(self, features: pd.DataFrame) -> pd.DataFrame:
+        if not self.has_spans:
+            write_empty_tables(self.layer)
+            return features
         kinds = []
         for name, counts in self.counts.items():
             stop_point()

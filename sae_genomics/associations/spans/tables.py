@@ -36,6 +36,12 @@ def write_tables(layer: Layer, concepts: Concepts, sizes: ConceptSizes, kinds: l
     layer.write(artifacts.CONCEPT_COUNTS, counts, inference=said)
 
 
+def write_empty_tables(layer: Layer) -> None:
+    """Of a run whose input could hold spans and holds none."""
+    for table in (artifacts.FEATURE_CONCEPTS, artifacts.CONCEPT_BASELINES, artifacts.CONCEPT_COUNTS):
+        layer.write(table, table.schema.empty_table().to_pandas(), note="the input holds no spans")
+
+
 def inference(layer: Layer, concepts: Concepts, sizes: ConceptSizes) -> artifacts.Inference:
     """What the statistics are about, with n filled in."""
     nouns, testable = layer.run.kind.nouns, sizes.testable()
