@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.activations.cutting import cut_windows
-from sae_genomics.activations.store import ActivationFile, TokenShard, open_activations, read_tokens
+from sae_genomics.activations.store import ActivationFile, open_activations
+from sae_genomics.activations.token_store import TokenShard, read_tokens
 from sae_genomics.associations.triples import TokenBlock
 from sae_genomics.data.units import Units
 from sae_genomics.run import Run
@@ -63,10 +64,10 @@ def file_blocks(
 
     lookup: of the units. heldout: bool [cells of the file]. first_item: what the file's first cell is counted as.
     """
-    unit = _units_of(tokens, lookup)
+    unit = tokens.units(lookup)
     unit[file.nonfinite_rows] = -1
-    for window in cut_windows(np.diff(tokens.cell_ptr), batch_tokens):
-        start, stop = int(tokens.cell_ptr[window.start]), int(tokens.cell_ptr[window.stop])
+    for window in cut_windows(np.diff(tokens.item_ptr), batch_tokens):
+        start, stop = int(tokens.item_ptr[window.start]), int(tokens.item_ptr[window.stop])
         x = file.rows(start, stop)
         bad = file.nonfinite_rows[(file.nonfinite_rows >= start) & (file.nonfinite_rows < stop)]
         if len(bad):
@@ -80,8 +81,8 @@ def token_blocks(run: Run, units: Units, heldout: npt.NDArray[np.bool_], batch_t
     for shard in range(run.n_shards):
         first, stop = run.shard_items(shard)
         tokens = read_tokens(run.tokens_file(shard))
-        unit = _units_of(tokens, lookup)
-        for window in cut_windows(np.diff(tokens.cell_ptr), batch_tokens):
+        unit = tokens.units(lookup)
+        for window in cut_windows(np.diff(tokens.item_ptr), batch_tokens):
             yield _block(tokens, unit, window, heldout[first:stop], first)
 
 
@@ -89,11 +90,11 @@ def _block(
     tokens: TokenShard, unit: npt.NDArray[np.int32], items: slice, heldout: npt.NDArray[np.bool_], first_item: int
 ) -> TokenBlock:
     """Some whole items of a file. first_item: what the file's first item is counted as."""
-    start, stop = int(tokens.cell_ptr[items.start]), int(tokens.cell_ptr[items.stop])
-    item_ptr = tokens.cell_ptr[items.start : items.stop + 1] - start
+    start, stop = int(tokens.item_ptr[items.start]), int(tokens.item_ptr[items.stop])
+    item_ptr = tokens.item_ptr[items.start : items.stop + 1] - start
     return TokenBlock(
-        unit[start:stop], tokens.expression[start:stop], item_ptr, heldout[items], first_item + items.start,
-        (np.arange(stop - start) - np.repeat(item_ptr[:-1], np.diff(item_ptr))).astype(np.int32),
+        unit[start:stop], tokens.weight[start:stop], item_ptr, heldout[items], first_item + items.start,
+        tokens.position[start:stop],
     )  # fmt: skip
 
 
@@ -117,14 +118,8 @@ def unit_token_counts(run: Run, units: Units) -> npt.NDArray[np.int64]:
 
 def unit_counts(tokens: TokenShard, lookup: npt.NDArray[np.int32], n_units: int) -> npt.NDArray[np.int64]:
     """Gene tokens of each unit in one file: int64 [units]. lookup: of the units."""
-    unit = _units_of(tokens, lookup)
+    unit = tokens.units(lookup)
     return np.bincount(unit[unit >= 0], minlength=n_units)
-
-
-def _units_of(tokens: TokenShard, lookup: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """int32 [T], unit of each row; -1 for special tokens and for ids that are no gene of this run."""
-    known = (tokens.gene >= 0) & (tokens.gene < len(lookup)) & ~tokens.special
-    return np.where(known, lookup[np.where(known, tokens.gene, 0)], -1).astype(np.int32)
 
 
 def training_rows(
@@ -141,11 +136,11 @@ def training_rows(
         start, stop = run.shard_items(shard)
         usable = ~tokens.special
         cells = np.flatnonzero(~heldout[start:stop])
-        lengths = np.diff(tokens.cell_ptr)[cells]
+        lengths = np.diff(tokens.item_ptr)[cells]
         stride = max(1, -(-int(lengths.sum()) // per_shard))
         with open_activations(run.activations_file(layer, shard)) as file:
             usable[file.nonfinite_rows] = False
             for cell in cells[::stride]:
-                first, last = int(tokens.cell_ptr[cell]), int(tokens.cell_ptr[cell + 1])
+                first, last = int(tokens.item_ptr[cell]), int(tokens.item_ptr[cell + 1])
                 kept = usable[first:last]
-                yield encoder.input(file.rows(first, last)[kept], tokens.gene[first:last][kept])
+                yield encoder.input(file.rows(first, last)[kept], tokens.token[first:last][kept])
