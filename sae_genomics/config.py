@@ -379,7 +379,7 @@ def _kind_of(values: dict[str, Any]) -> str:
     """The kind of data that a config asks for; the default where it asks for none that there is."""
     data = values.get("data")
     kind = data.get("kind") if isinstance(data, dict) else None
-    return kind if kind in KINDS else DEFAULT_KIND
+    return kind if isinstance(kind, str) and kind in KINDS else DEFAULT_KIND
 
 
 def _kinds_with(key: str) -> list[str]:

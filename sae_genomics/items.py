@@ -34,6 +34,8 @@ class SequenceItems:
     """[n], row of each item in the input."""
     sequences: list[str]
     """Upper-case letters as they were read; unknown ones are X already."""
+    overlap: int = 128
+    """Residues that consecutive windows of a long sequence share (`data.window_overlap`)."""
 
 
 Items = CountItems | SequenceItems

@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from sae_genomics.associations.accumulators import associate_files
 from sae_genomics.errors import UserError
 from sae_genomics.stage import Files, Stage
 
@@ -31,15 +32,6 @@ MEANS_FILES = ("unit_means.safetensors",)  # with sae.centre: unit
 SAE_FILES = TRAINED_FILES + EVALUATED_FILES
 SECOND_SEED = "second_seed"  # folder of the SAE that sae.stability compares with
 EVALUATION_KEYS = ("sae.stability", "sae.evaluate_tokens", "sae.loss_recovered_cells")
-ASSOCIATE_FILES = (
-    "features.parquet", "feature_genes.parquet", "gene_tokens.parquet", "feature_cell_types.parquet",
-    "cell_type_baselines.parquet", "features.h5ad",
-)  # fmt: skip
-# Those of validation.baselines; `artifacts.BASELINE_GENES` has their columns.
-BASELINE_FILES = {
-    "neurons": "neuron_genes.parquet", "pca": "pca_genes.parquet", "ica": "ica_genes.parquet",
-    "untrained": "untrained_genes.parquet",
-}  # fmt: skip
 VALIDATE_FILES = ("feature_terms.parquet", "annotation_nulls.parquet")
 
 
@@ -56,10 +48,9 @@ def _train_files(run: Run, task: int) -> Files:
 
 
 def _associate_files(run: Run, task: int) -> Files:
-    """The tables of the chosen baselines, beside those that are always there."""
+    """The tables of the accumulators that apply to the run."""
     layer = run.layers[task]
-    chosen = [BASELINE_FILES[name] for name in run.config.validation.baselines]
-    return {run.layer_results(layer) / name: {"layer": layer} for name in (*ASSOCIATE_FILES, *chosen)}
+    return {run.layer_results(layer) / name: {"layer": layer} for name in associate_files(run)}
 
 
 def _validate_files(run: Run, task: int) -> Files:

@@ -7,7 +7,7 @@ annotation of an item. A group is what items have in common, and is kept whole b
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -59,12 +59,18 @@ class DataKind(ABC):
 
     name: as in `data.kind`. section: the config's section `data` for this kind.
     input_keys: those of its keys that name input files; the files' content decides what comes out, not their names.
+    own_keys: settings that this kind's readers know by another name than the generic one, `section.key` -> `section.key`.
     """
 
     name: ClassVar[str]
     nouns: ClassVar[Nouns]
     section: ClassVar[type[DataSection]]
     input_keys: ClassVar[frozenset[str]] = frozenset({"path"})
+    own_keys: ClassVar[Mapping[str, str]] = {}
+
+    def key(self, setting: str) -> str:
+        """The name of a setting in what is said to a reader. setting: its generic name, such as `data.max_items`."""
+        return self.own_keys.get(setting, setting)
 
     @abstractmethod
     def inputs(self, settings: Any) -> list[Path]:

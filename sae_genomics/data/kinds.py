@@ -19,9 +19,9 @@ KINDS: dict[str, str] = {
 }
 
 
-def kind_named(name: str) -> DataKind:
+def kind_named(name: object) -> DataKind:
     """The data kind of that name. Raises UserError listing the names there are."""
-    if name not in KINDS:
+    if not isinstance(name, str) or name not in KINDS:
         raise UserError(f"data.kind: {name!r} is not known; the kinds are {', '.join(KINDS)}")
     try:
         return _loaded(KINDS[name])

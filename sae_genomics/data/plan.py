@@ -21,6 +21,7 @@ from sae_genomics.stages import stage_named, stages_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sae_genomics.data.kind import DataKind
     from sae_genomics.run import Run
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -120,9 +121,10 @@ def workload(
     """
     config, info = run.config, run.model_info
     if not train_tokens:
+        nouns, has_key = run.kind.nouns, "gene_key" in run.kind.section.model_fields
         raise UserError(
-            f"there is no token to train on: no cell that is not held out has a count of a gene that {info.name} knows; "
-            f"lower data.heldout_fraction, or check data.gene_key"
+            f"there is no token to train on: no {nouns.item} that is not held out has a {nouns.unit} that {info.name} knows; "
+            f"lower data.heldout_fraction{', or check data.gene_key' if has_key else ''}"
         )
     return Workload(
         n_cells=run.n_items,
@@ -188,10 +190,10 @@ def disk_of_shards(estimates: list[Estimate]) -> int:
     return sum(each.disk_bytes for each in estimates if stage_named(each.stage).unit == "shard")
 
 
-def savings(work: Workload, stored_with: dict[int, int], room: int) -> str:
+def savings(kind: DataKind, work: Workload, stored_with: dict[int, int], room: int) -> str:
     """What to change when the disk is too small, each with what the activations would then take.
 
-    stored_with: tokens_per_cell, descending -> tokens stored with it. room: bytes that activations may take.
+    stored_with: tokens per item, descending -> tokens stored with so many. room: bytes that activations may take.
     """
     token_bytes = work.n_layers * work.d_model * work.item_bytes
     full = work.n_stored * token_bytes
@@ -206,10 +208,10 @@ def savings(work: Workload, stored_with: dict[int, int], room: int) -> str:
     if smaller:
         fitting = [tokens for tokens, n_bytes in smaller.items() if n_bytes <= room]
         tokens = fitting[0] if fitting else min(smaller)
-        options.append(f"activations.tokens_per_cell: {tokens} ({size_text(smaller[tokens])})")
-    cells = int(work.n_cells * room / max(full, 1))
-    if 0 < cells < work.n_cells:
-        options.append(f"data.max_cells: {cells}")
+        options.append(f"{kind.key('activations.tokens_per_item')}: {tokens} ({size_text(smaller[tokens])})")
+    items = int(work.n_cells * room / max(full, 1))
+    if 0 < items < work.n_cells:
+        options.append(f"{kind.key('data.max_items')}: {items}")
     return f"set {', or '.join([*options, 'paths.checkpoints to a folder on a larger disk'])}"
 
 

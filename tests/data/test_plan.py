@@ -90,7 +90,7 @@ def test_savings_name_a_setting_that_fits(run):
     work = workload(run)
     stored = {256: work.n_stored, 64: work.n_stored // 3, 32: work.n_stored // 6}
     full = work.n_stored * work.n_layers * work.d_model * work.item_bytes
-    text = plan.savings(work, stored, full // 2)
+    text = plan.savings(run.kind, work, stored, full // 2)
     for words in (
         "activations.dtype: float16",
         "model.layers",
@@ -98,8 +98,8 @@ def test_savings_name_a_setting_that_fits(run):
         "data.max_cells: 30",
     ):
         assert words in text
-    assert "activations.tokens_per_cell: 32" in plan.savings(work, stored, full // 4)
-    nothing = plan.savings(work, stored, 0)
+    assert "activations.tokens_per_cell: 32" in plan.savings(run.kind, work, stored, full // 4)
+    nothing = plan.savings(run.kind, work, stored, 0)
     assert "activations.tokens_per_cell: 32" in nothing
     assert "data.max_cells" not in nothing
 

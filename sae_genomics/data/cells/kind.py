@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sae_genomics.atomic import read_json
 from sae_genomics.data.cells.settings import NOUNS, CellsSection
@@ -29,6 +29,12 @@ class Cells(DataKind):
     name = "cells"
     nouns = NOUNS
     section = CellsSection
+    own_keys: ClassVar[Mapping[str, str]] = {
+        "data.max_items": "data.max_cells",
+        "activations.items_per_shard": "activations.cells_per_shard",
+        "activations.tokens_per_item": "activations.tokens_per_cell",
+        "sae.loss_recovered_items": "sae.loss_recovered_cells",
+    }
 
     def inputs(self, settings: CellsSection) -> list[Path]:
         """The h5ad file."""

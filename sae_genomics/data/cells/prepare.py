@@ -26,13 +26,14 @@ from sae_genomics.data.cells.matrix import Rows, StoredMatrix
 from sae_genomics.data.cells.row_copy import copy_file, open_by_rows
 from sae_genomics.data.cells.scan import Candidate, Scan, candidate_names, find_counts
 from sae_genomics.data.cells.settings import cells_section
-from sae_genomics.data.disk import bytes_under, check_disk, free_bytes, nearest_existing, size_text
+from sae_genomics.data.disk import nearest_existing
 from sae_genomics.data.groups import Groups
 from sae_genomics.data.plan_file import PLAN_VERSION
+from sae_genomics.data.planned_tokens import PlannedTokens, check_room, say_cost, say_sampling, shard_sums
 from sae_genomics.data.split import choose_cells, split_cells
 from sae_genomics.errors import UserError
 from sae_genomics.models import check_model, tokeniser_settings, vocabulary
-from sae_genomics.progress import Progress, duration, say
+from sae_genomics.progress import Progress, say
 from sae_genomics.stages import stage_named
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 _KIND = {"counts": "counts", "log1p_counts": "recovered", "log1p_normalised": "recovered", "normalised": "normalised"}
 _CELLS_AT_ONCE = 1 << 20
-_TOKENS_PER_CELL = (256, 128, 64, 32)
-_WORTH_A_HINT = 20e9  # bytes of activations
 
 
 def prepare_cells(run: Run) -> None:
@@ -64,20 +63,20 @@ def prepare_cells(run: Run) -> None:
         candidate_names(data.counts, table)  # faults of the file show before a model is downloaded
         check_model(run.pinned_model, run.config.paths.cache)
         words = vocabulary(run.pinned_model, run.config.paths.cache)
-        settings = tokeniser_settings(run.pinned_model, run.config.paths.cache)
         with _nothing_left_on_failure(run):
             scan, count_notes = find_counts(
                 _candidates(run, table, words, rows), table, rows, data.allow_normalised, _progress(run, len(rows))
             )
-            tokens = _Tokens(run, scan, settings.max_length, 1 if run.config.model.drug_key is None else 2)
+            tokens = _planned_tokens(run, scan)
             n_cell_types = 0 if labels is None else int(pd.Series(labels).nunique())
             work = plan.workload(
-                run, n_tokens=tokens.read, shard_stored=tokens.shard_stored, max_shard_tokens=tokens.largest_shard,
+                run, n_tokens=int(tokens.read.sum()), shard_stored=shard_sums(run, tokens.stored(run)),
+                max_shard_tokens=int(shard_sums(run, tokens.read).max()),
                 n_slots=len(scan.candidate.match.tokens), n_gene_values=int(scan.n_genes.sum()), n_cell_types=n_cell_types,
                 train_tokens=int(scan.n_genes[~heldout].sum()),
             )  # fmt: skip
             estimates = plan.estimate(run, work)
-            _check_room(run, work, estimates, tokens)
+            check_room(run, work, estimates, tokens)
         notes = [*count_notes, *scan.candidate.match.notes, *notes, *_cell_notes(scan)]
         genes = _genes(scan)
         GENES.write(run.genes_file, genes)
@@ -89,9 +88,10 @@ def prepare_cells(run: Run) -> None:
         if groups is not None:
             content |= {"group_key": groups.key, **groups.numbers(heldout)}
         write_json(run.plan_file, content)
-    _tell(content, work)
+    _tell(content)
+    say_cost(run, work, estimates)
     say(f"prepare: {sentence(baselines)}")
-    _tell_sampling(run, tokens, work)
+    say_sampling(run, work, tokens)
 
 
 def _cell_type_key(key: str | None, table: CellTable) -> tuple[str | None, list[str]]:
@@ -160,34 +160,12 @@ def _progress(run: Run, n_cells: int) -> Callable[[str], Progress]:
     return lambda label: Progress(f"prepare: {label}", n_cells, "cells", _heartbeat(run))
 
 
-class _Tokens:
-    """Tokens of each cell: `lengths` read by the model, `stored` on disk; int64 [cells], special ones included."""
-
-    def __init__(self, run: Run, scan: Scan, max_length: int, n_special: int):
-        genes = np.minimum(scan.n_genes.astype(np.int64), max_length - n_special)
-        self.n_special = n_special
-        self.genes = genes
-        self.lengths = genes + n_special
-        self.stored = self.stored_with(run.config.activations.tokens_per_cell)
-        edges = [run.shard_items(shard)[0] for shard in range(run.n_shards)]
-        self.shard_stored = np.add.reduceat(self.stored, edges)
-        self.largest_shard = int(np.add.reduceat(self.lengths, edges).max())
-        self.read = int(self.lengths.sum())
-
-    def stored_with(self, tokens_per_cell: int | None) -> npt.NDArray[np.int64]:
-        """Tokens stored a cell under that setting."""
-        genes = self.genes if tokens_per_cell is None else np.minimum(self.genes, tokens_per_cell)
-        return genes + self.n_special
-
-
-def _check_room(run: Run, work: plan.Workload, estimates: list[plan.Estimate], tokens: _Tokens) -> None:
-    needs = plan.disk_needs(run, estimates)
-    there = {run.checkpoints: bytes_under(run.checkpoints), run.results: bytes_under(run.results)}
-    further = {folder: max(need - there[folder], 0) for folder, need in needs.items()}
-    options = {each: int(tokens.stored_with(each).sum()) for each in _TOKENS_PER_CELL}
-    activations = plan.disk_of_shards(estimates)
-    room = free_bytes(run.checkpoints) + sum(there.values()) - (sum(needs.values()) - activations)
-    check_disk(further, f"run {run.name}", plan.savings(work, options, max(room, 0)))
+def _planned_tokens(run: Run, scan: Scan) -> PlannedTokens:
+    """Genes above zero, as many as the model takes beside `<cls>` and the drug."""
+    max_length = tokeniser_settings(run.pinned_model, run.config.paths.cache).max_length
+    n_special = 1 if run.config.model.drug_key is None else 2
+    genes = np.minimum(scan.n_genes.astype(np.int64), max_length - n_special)
+    return PlannedTokens(genes + n_special, genes, np.full(len(genes), n_special, dtype=np.int64))
 
 
 def _cell_notes(scan: Scan) -> list[str]:
@@ -246,7 +224,7 @@ def _plan(
     scan: Scan,
     heldout: npt.NDArray[np.bool_],
     cell_type_key: str | None,
-    tokens: _Tokens,
+    tokens: PlannedTokens,
     estimates: list[plan.Estimate],
     notes: list[str],
 ) -> dict[str, Any]:
@@ -255,7 +233,7 @@ def _plan(
     sizes = [stop - start for start, stop in map(run.shard_items, range(run.n_shards))]
     shards = [
         {"shard": shard, "items": size, "cells": size, "tokens": int(n_tokens)}
-        for shard, (size, n_tokens) in enumerate(zip(sizes, tokens.shard_stored, strict=True))
+        for shard, (size, n_tokens) in enumerate(zip(sizes, shard_sums(run, tokens.stored(run)), strict=True))
     ]
     return {
         "format_version": PLAN_VERSION,
@@ -280,20 +258,17 @@ def _plan(
         "share_genes_matched": match.n_matched / len(matched),
         "share_counts_matched": float(scan.gene_counts[matched].sum() / scan.gene_counts.sum()),
         "shards": shards,
-        "n_tokens": int(tokens.stored.sum()),
-        "n_tokens_read": tokens.read,
+        "n_tokens": int(tokens.stored(run).sum()),
+        "n_tokens_read": int(tokens.read.sum()),
         "estimates": plan.as_dicts(estimates),
         "notes": notes,
         "obsm": table.obsm_names,
     }
 
 
-def _tell(content: dict[str, Any], work: plan.Workload) -> None:
+def _tell(content: dict[str, Any]) -> None:
     """The plan in a few lines."""
     counts = {"counts": "counts", "recovered": "counts recovered", "normalised": "normalised values"}
-    disk = sum(each["disk_bytes"] + each["scratch_bytes"] for each in content["estimates"])
-    seconds = sum(each["seconds"] for each in content["estimates"])
-    memory = max(each["memory_bytes"] for each in content["estimates"])
     say(
         f"prepare: {content['n_cells']:,} cells, {content['n_heldout']:,} of them held out; "
         f"{counts[content['counts']['kind']]} from {content['counts']['where']}"
@@ -308,25 +283,3 @@ def _tell(content: dict[str, Any], work: plan.Workload) -> None:
     )
     for note in content["notes"]:
         say(f"prepare: note: {note}")
-    say(
-        f"prepare: {len(content['shards']):,} shards, {content['n_tokens']:,} tokens x {work.n_layers} layers x "
-        f"{work.d_model}; about {size_text(disk)} of disk, {size_text(memory)} of memory, roughly {duration(seconds)} "
-        f"on one device of this kind"
-    )
-
-
-def _tell_sampling(run: Run, tokens: _Tokens, work: plan.Workload) -> None:
-    """What storing a sample of each cell's tokens saves, or would."""
-
-    def stored(tokens_per_cell: int | None) -> int:
-        return int(tokens.stored_with(tokens_per_cell).sum()) * work.n_layers * work.d_model * work.item_bytes
-
-    every, chosen = stored(None), run.config.activations.tokens_per_cell
-    if chosen is not None:
-        say(
-            f"prepare: activations.tokens_per_cell: {chosen} stores {size_text(stored(chosen))} of activations instead of "
-            f"{size_text(every)}"
-        )
-    elif every > _WORTH_A_HINT:
-        options = ", ".join(f"{each}: {size_text(stored(each))}" for each in _TOKENS_PER_CELL if stored(each) < every)
-        say(f"prepare: {size_text(every)} of activations; with activations.tokens_per_cell {options}")
