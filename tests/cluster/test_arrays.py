@@ -8,10 +8,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from sae_genomics.cluster.arrays import Active, Array, Change, index_list, make_arrays, read_index_list
+from sae_genomics.cluster.arrays import Active, Array, Change, index_list, make_arrays, read_index_list, tasks_of
 from sae_genomics.cluster.plan import StagePlan
 from sae_genomics.cluster.resubmit import with_what_hangs_on
-from sae_genomics.cluster.worker import tasks_of
 from sae_genomics.run import State
 from sae_genomics.stages import STAGES, stage_named
 from tests.stage_names import OF_ARRAYS, OF_LAYERS
