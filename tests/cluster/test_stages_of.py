@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -93,3 +95,12 @@ def test_asking_for_a_stage_that_does_not_apply_is_refused_in_one_line(make_run,
     monkeypatch.setattr(cli, "Run", lambda *arguments: run)
     assert cli.main(["stage", "more", "--config", str(run.config_file)]) == 2
     assert f"error: {words}" in capsys.readouterr().err
+
+
+def test_what_runs_stages_names_none():
+    package = Path(cli.__file__).parent
+    modules = [*package.glob("*.py"), *(package / "cluster").glob("*.py")]
+    # (A sweep does one stage at each of its points, and says which in a constant.)
+    names = re.compile(f'stage_named\\("|name [!=]= "({"|".join(stage.name for stage in STAGES)})"')
+    named = {path for path in modules if path.name != "stages.py" and names.search(path.read_text())}
+    assert not named
