@@ -106,7 +106,7 @@ def prepare_proteins(run: Run) -> None:
     _tell(content)
     tell_costs(content, work)
     say(f"prepare: {sentence(baseline_costs(work))}")
-    tell_sampling(run, tokens, work, "tokens_per_item")
+    tell_sampling(run, tokens, work)
 
 
 def _model(run: Run) -> _Model:
