@@ -46,7 +46,8 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _records(path: Path) -> Iterator[tuple[str, str]]:
-    header, parts = "", []
+    header = ""
+    parts: list[str] = []
     for number, line in enumerate(_lines(path), start=1):
         if line.startswith(">"):
             if header:

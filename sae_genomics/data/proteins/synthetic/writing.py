@@ -8,6 +8,7 @@ labels.tsv.gz       accession, family, domains (in order, from N to C terminus),
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +71,8 @@ def _fasta(proteins: list[Protein]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
-    return "".join("\t".join(map(str, row)) + "\n" for row in [columns, *rows])
+def _table(columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
+    return "".join("\t".join(map(str, row)) + "\n" for row in (columns, *rows))
 
 
 def _write(path: Path, content: str) -> None:
