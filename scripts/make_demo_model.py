@@ -28,9 +28,9 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from sae_genomics.atomic import atomic_path, write_json, write_text
-from sae_genomics.cli import guarded
 from sae_genomics.data.split import split_cells
 from sae_genomics.data.tokenise import TokeniserSettings, Tokens, tokenise
+from sae_genomics.guard import guarded
 from sae_genomics.models.tx1 import load_folder
 from sae_genomics.models.tx1_config import DEMO_FOLDER, PREFIX, parse_architecture
 from sae_genomics.models.tx1_network import Layout, Tx1Network

@@ -200,20 +200,20 @@ class TokenisedShard:
 
 def tokenised_shard(run: Run, model: CellModel, shard: int) -> TokenisedShard:
     """Read and tokenise a shard's cells, in the order of cells.parquet."""
-    from sae_genomics.data.read import shard_counts
+    from sae_genomics.data.cells.read import shard_counts
 
     return _tokenised(run, model, *shard_counts(run, shard))
 
 
 def tokenised_cells(run: Run, model: CellModel, positions: npt.NDArray[np.int64]) -> TokenisedShard:
     """The same of some cells: the tokens that they have in their shards. positions: ascending places in cells.parquet."""
-    from sae_genomics.data.read import cell_counts
+    from sae_genomics.data.cells.read import cell_counts
 
     return _tokenised(run, model, *cell_counts(run, positions))
 
 
 def _tokenised(run: Run, model: CellModel, counts: csr_matrix, rows: npt.NDArray[np.int64]) -> TokenisedShard:
-    from sae_genomics.data.read import gene_tokens
+    from sae_genomics.data.cells.read import gene_tokens
 
     drugs = _drugs(run, rows)
     tokens = model.tokenise(counts, gene_tokens(run), rows, run.config.run.seed, drugs)
@@ -226,7 +226,7 @@ def _drugs(run: Run, rows: npt.NDArray[np.int64]) -> list[str] | None:
     key = run.config.model.drug_key
     if key is None:
         return None
-    from sae_genomics.data.h5ad import CellTable
+    from sae_genomics.data.cells.h5ad import CellTable
 
     with CellTable(run.data_file) as table:
         named = np.asarray(table.column(key, "model.drug_key"), dtype=object)[rows]

@@ -17,7 +17,6 @@ from sae_genomics.activations.store import (
     open_activations,
     read_cell_ptr,
 )
-from sae_genomics.artifacts import CELLS
 from sae_genomics.errors import DamagedArtifact, UserError
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ def chosen_rows(run: Run, layer: int, cells: Cells, include_cls: bool = False) -
     shards = []
     d_model, dtype, row_bytes = 0, "", 0
     for number in range(run.n_shards):
-        first, last = run.shard_cells(number)
+        first, last = run.shard_items(number)
         part = heldout[first:last]
         path = run.activations_file(layer, number)
         cell_ptr, n_special = read_cell_ptr(run.tokens_file(number))
@@ -163,7 +162,7 @@ def chosen_rows(run: Run, layer: int, cells: Cells, include_cls: bool = False) -
 
 def read_heldout(run: Run) -> npt.NDArray[np.bool_]:
     """bool [cells], in the order of cells.parquet: no SAE is trained on these."""
-    heldout: npt.NDArray[np.bool_] = CELLS.read(run.cells_file, ["heldout"])["heldout"].to_numpy(dtype=bool)
+    heldout: npt.NDArray[np.bool_] = run.kind.read_items(run, ["heldout"])["heldout"].to_numpy(dtype=bool)
     return heldout
 
 

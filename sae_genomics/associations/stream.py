@@ -90,7 +90,7 @@ def _blocks(
     run: Run, layer: int, lookup: npt.NDArray[np.int32], heldout: npt.NDArray[np.bool_], batch_tokens: int
 ) -> Iterator[tuple[TokenBlock, npt.NDArray[np.float32]]]:
     for shard in range(run.n_shards):
-        start, stop = run.shard_cells(shard)
+        start, stop = run.shard_items(shard)
         tokens = read_tokens(run.tokens_file(shard))
         with open_activations(run.activations_file(layer, shard)) as file:
             yield from file_blocks(file, tokens, lookup, heldout[start:stop], start, batch_tokens)
@@ -167,7 +167,7 @@ def training_rows(
     per_shard = -(-n_rows // run.n_shards)
     for shard in range(run.n_shards):
         tokens = read_tokens(run.tokens_file(shard))
-        start, stop = run.shard_cells(shard)
+        start, stop = run.shard_items(shard)
         usable = ~tokens.special
         cells = np.flatnonzero(~heldout[start:stop])
         lengths = np.diff(tokens.cell_ptr)[cells]

@@ -193,10 +193,10 @@ def _add_up(
     with open_activations(file) as opened:
         for block, x in file_blocks(opened, stored, lookup, heldout, 0, run.config.associations.batch_tokens):
             stop_point()
-            triples = Triples.ordered(*encoder.encode_sparse(encoder.input(x, slots.tokens_of(block.slot))))
+            triples = Triples.ordered(*encoder.encode_sparse(encoder.input(x, slots.tokens_of(block.unit))))
             sums.add(block, triples, threads)
             rows = totals.add(block, triples)
-            add_sampled(columns, rows, ranked.row[block.first_cell : block.first_cell + block.n_cells])
+            add_sampled(columns, rows, ranked.row[block.first_item : block.first_item + block.n_items])
     return sums
 
 

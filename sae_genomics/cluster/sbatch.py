@@ -15,7 +15,7 @@ from sae_genomics.cluster.profile import REPOSITORY, Profile, Resources
 from sae_genomics.cluster.queue import job_name, make_comment
 from sae_genomics.commands import command
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage
+from sae_genomics.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def make_call(run: Run, profile: Profile, array: Array, config_copy: Path) -> Ca
         arguments += ["--offset", str(array.offset)]
     if array.pack > 1:
         arguments += ["--pack", str(array.pack)]
-    if profile.scratch and stage.name == "train":
+    if profile.scratch and stage.reads_repeatedly:
         arguments += ["--scratch", profile.scratch]
     return Call(
         array=array,
@@ -110,12 +110,21 @@ def make_call(run: Run, profile: Profile, array: Array, config_copy: Path) -> Ca
 
 
 def resources_of(run: Run, profile: Profile, stage: Stage) -> Resources:
-    """What the profile says, with the number of GPUs that `sae.gpus_per_task` asks for where the config sets it."""
+    """What the profile says, with the number of GPUs that the stage's own key asks for where the config sets it."""
     wish = profile.resources(stage.name, stage.gpu)
-    if stage.name != "train" or "gpus_per_task" not in run.config.sae.model_fields_set:
+    count = gpus_set(run, stage)
+    if count is None:
         return wish
-    count = run.config.sae.gpus_per_task
     return wish.model_copy(update={"gres": _with_count(wish.gres, count), "gpus": _with_count(wish.gpus, count)})
+
+
+def gpus_set(run: Run, stage: Stage) -> int | None:
+    """What the config sets under the stage's `gpus_key`; None where it says nothing."""
+    if stage.gpus_key is None:
+        return None
+    section, _, key = stage.gpus_key.partition(".")
+    settings = getattr(run.config, section)
+    return int(getattr(settings, key)) if key in settings.model_fields_set else None
 
 
 def _with_count(request: str | None, count: int) -> str | None:

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAMILIES", "CellModel", "ModelInfo", "Outputs", "asked_revision", "check_model", "describe", "find_commit",
-    "load_model", "pick_device", "resolve_layers", "tokeniser_settings", "untrained_model", "used_dtype", "vocabulary",
+    "load_model", "pick_device", "reads", "resolve_layers", "tokeniser_settings", "untrained_model", "used_dtype", "vocabulary",
 ]  # fmt: skip
 
 # family: (module with describe and small_files, which read no weights; module with load, untrained and check). A family with published
 # models has asked_revision and find_commit in the first.
 FAMILIES = {
     "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
+    "esm2": ("sae_genomics.models.esm2.config", "sae_genomics.models.esm2.model"),
 }
 
 
@@ -36,6 +37,12 @@ def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
     """
     info: ModelInfo = _family(model, 0).describe(model, cache_dir)
     return info
+
+
+def reads(model: ModelConfig) -> str:
+    """Name of the data kind that the model reads. Raises UserError for an unknown family."""
+    kind: str = _family(model, 0).READS
+    return kind
 
 
 def asked_revision(model: ModelConfig) -> str | None:

@@ -135,3 +135,13 @@ def resolve_layers(wanted: str | Sequence[int], info: ModelInfo) -> list[int]:
             f"0 to {info.n_layers - 1} (or write all)"
         )
     return list(wanted)
+
+
+class FoundationModel(ABC):
+    """Placeholder until the shared interface is merged."""
+
+    reads: str
+    info: ModelInfo
+    piece_tokens: int | None = None
+    hidden_share: float
+    loss_name: str

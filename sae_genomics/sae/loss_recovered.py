@@ -26,7 +26,6 @@ import torch
 
 from sae_genomics.activations.cutting import cut_batches
 from sae_genomics.activations.extract import loaded_model, ranges, tokenised_cells
-from sae_genomics.artifacts import CELLS
 from sae_genomics.progress import stop_point
 
 if TYPE_CHECKING:
@@ -156,13 +155,13 @@ def heldout_tokens(run: Run, model: CellModel, n_cells: int) -> tuple[Tokens, np
     Only the shards that hold them are read, and of these only their rows. Beside them each cell's group, int64 [cells]; None
     without `data.group_key`. None in place of both when no cell is held out.
     """
-    cells = CELLS.read(run.cells_file, columns=["heldout", "group"])
+    cells = run.kind.read_items(run, ["heldout", "group"])
     heldout = np.flatnonzero(cells["heldout"].to_numpy())
     wanted = heldout[evenly(len(heldout), n_cells)]
     parts = []
     for shard in np.unique(wanted // run.config.activations.cells_per_shard).tolist():
         stop_point()
-        start, stop = run.shard_cells(shard)
+        start, stop = run.shard_items(shard)
         parts.append(tokenised_cells(run, model, wanted[(wanted >= start) & (wanted < stop)]).tokens)
     if not parts:
         return None

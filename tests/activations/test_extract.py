@@ -19,7 +19,7 @@ from sae_genomics.activations.heldout import heldout_blocks
 from sae_genomics.activations.rows import chosen_rows
 from sae_genomics.activations.store import open_activations, read_tokens
 from sae_genomics.artifacts import CELLS
-from sae_genomics.data.read import gene_tokens, shard_counts
+from sae_genomics.data.cells.read import gene_tokens, shard_counts
 from sae_genomics.errors import Interrupted, UserError
 from sae_genomics.execute import execute
 from sae_genomics.models import load_model, tx1

@@ -38,7 +38,7 @@ def gene_rows(run, means):
         tokens = read_tokens(run.tokens_file(shard))
         with open_activations(run.activations_file(LAYER, shard)) as file:
             x = file.rows(0, file.n_rows)
-        cell = run.shard_cells(shard)[0] + tokens.cell_in_shard
+        cell = run.shard_items(shard)[0] + tokens.cell_in_shard
         genes = ~tokens.special
         parts.append(
             (tokens.gene[genes], means.centred(x, tokens.gene)[genes], cells["heldout"].to_numpy()[cell[genes]])

@@ -48,10 +48,10 @@ def test_the_sample_has_the_tokens_of_its_shards(make_run):
     places = np.array([2, 14, 15, 39])
     stored = tokenised_cells(run, loaded_model(run), places).stored("", 0)
     for number, place in enumerate(places):
-        shard = next(s for s in range(run.n_shards) if run.shard_cells(s)[0] <= place < run.shard_cells(s)[1])
+        shard = next(s for s in range(run.n_shards) if run.shard_items(s)[0] <= place < run.shard_items(s)[1])
         tokens = read_tokens(run.tokens_file(shard))
         mine = slice(*stored.cell_ptr[number : number + 2])
-        first = place - run.shard_cells(shard)[0]
+        first = place - run.shard_items(shard)[0]
         theirs = slice(*tokens.cell_ptr[first : first + 2])
         for name in ("cell", "gene", "expression", "value"):
             np.testing.assert_array_equal(getattr(stored, name)[mine], getattr(tokens, name)[theirs])

@@ -88,8 +88,8 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         run = Run(config)
         info = ModelInfo("tx1", "toy", max(layers) + 1, d_in, 2, 64, 0, "abc")
         run.__dict__.update(
-            layers=list(layers), model_info=info, identities={"data": "d", "model": "m"}, n_cells=n_cells,
-            data_file=tmp_path / "cells.h5ad",
+            layers=list(layers), model_info=info, identities={"data": "d", "model": "m"}, n_items=n_cells,
+            data_files=[tmp_path / "cells.h5ad"],
         )  # fmt: skip
         run.data_file.touch()
         cells = pd.DataFrame(
@@ -106,7 +106,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         if units is None:
             units = np.zeros(len(rows), np.int32)
         for shard in range(run.n_shards):
-            first, last = run.shard_cells(shard)
+            first, last = run.shard_items(shard)
             here = slice(first * tokens_per_cell, last * tokens_per_cell)
             n = (last - first) * tokens_per_cell
             tokens = TokenShard(

@@ -11,7 +11,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 from sae_genomics.config import ModelConfig
-from sae_genomics.data.h5ad import resolve
+from sae_genomics.data.cells.h5ad import resolve
 from sae_genomics.models import load_model, vocabulary
 from sae_genomics.sae.loss_recovered import measure
 

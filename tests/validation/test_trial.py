@@ -41,7 +41,7 @@ def plain(run: Run, cells: np.ndarray) -> tuple[int, int, int]:
     parts = []
     for shard in range(run.n_shards):
         tokens = read_tokens(run.tokens_file(shard))
-        start, stop = run.shard_cells(shard)
+        start, stop = run.shard_items(shard)
         kept = np.repeat(cells[start:stop], np.diff(tokens.cell_ptr)) & ~tokens.special
         x = read_activations(run.activations_file(2, shard), slice(0, len(kept)))[kept]
         token, feature, activation = encoder.encode_sparse(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,26 +11,17 @@ import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
 from sae_genomics.artifacts import GENES
-from sae_genomics.atomic import read_json
-from sae_genomics.data.counts import CountsForm, NotCounts, to_counts
-from sae_genomics.data.genes import to_slots
-from sae_genomics.data.h5ad import CellTable
-from sae_genomics.data.matrix import Rows, pointers
-from sae_genomics.data.row_copy import open_by_rows
+from sae_genomics.data.cells.counts import CountsForm, NotCounts, to_counts
+from sae_genomics.data.cells.genes import to_slots
+from sae_genomics.data.cells.h5ad import CellTable
+from sae_genomics.data.cells.matrix import Rows, pointers
+from sae_genomics.data.cells.row_copy import open_by_rows
+from sae_genomics.data.plan_file import read_plan
 from sae_genomics.errors import DamagedArtifact, UserError
+from sae_genomics.items import CountItems
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run
-
-PLAN_VERSION = 1
-
-
-def read_plan(run: Run) -> dict[str, Any]:
-    """plan.json. Raises DamagedArtifact when it is not there or not of this version."""
-    plan = read_json(run.plan_file)
-    if not isinstance(plan, dict) or plan.get("format_version") != PLAN_VERSION:
-        raise DamagedArtifact(f"{run.plan_file} cannot be read", run.plan_file)
-    return plan
 
 
 def gene_tokens(run: Run) -> npt.NDArray[np.int32]:
@@ -64,7 +55,7 @@ def used_rows(run: Run, start: int = 0, stop: int | None = None) -> Rows:
 
 def shard_counts(run: Run, shard: int) -> tuple[csr_matrix, Rows]:
     """Counts of a shard's cells; see `cell_counts`."""
-    start, stop = run.shard_cells(shard)
+    start, stop = run.shard_items(shard)
     return _counts(run, np.arange(start, stop, dtype=np.int64), used_rows(run, start, stop))
 
 
@@ -79,6 +70,21 @@ def cell_counts(run: Run, positions: npt.NDArray[np.int64]) -> tuple[csr_matrix,
     Raises DamagedArtifact when the prepared files cannot be read, UserError when the input cannot.
     """
     return _counts(run, positions, used_rows(run)[positions])
+
+
+def read_items(run: Run, indices: npt.NDArray[np.int64]) -> CountItems:
+    """The counts of some cells, and the drug of each where the model reads one; see `cell_counts`."""
+    counts, rows = cell_counts(run, indices)
+    return CountItems(rows, counts, gene_tokens(run), _drugs(run, rows))
+
+
+def _drugs(run: Run, rows: Rows) -> list[str] | None:
+    key = run.config.model.drug_key
+    if key is None:
+        return None
+    with CellTable(run.data_file) as table:
+        named = np.asarray(table.column(key, "model.drug_key"), dtype=object)[rows]
+    return ["" if drug is None else str(drug) for drug in named]
 
 
 def _counts(run: Run, positions: npt.NDArray[np.int64], rows: Rows) -> tuple[csr_matrix, Rows]:

@@ -18,15 +18,15 @@ from scipy.sparse import csr_matrix
 from sae_genomics import content
 from sae_genomics.checked_json import read_checked_json
 from sae_genomics.claims import claim, release
-from sae_genomics.data.by_rows import copy_by_rows, copy_bytes, record_file
+from sae_genomics.data.cells.by_rows import copy_by_rows, copy_bytes, record_file
+from sae_genomics.data.cells.matrix import CscMatrix, CsrMatrix, Rows, StoredMatrix
 from sae_genomics.data.disk import check_disk
-from sae_genomics.data.matrix import CscMatrix, CsrMatrix, Rows, StoredMatrix
 from sae_genomics.errors import DamagedArtifact, UserError, not_as_written
 from sae_genomics.progress import say
 from sae_genomics.stages import stage_named
 
 if TYPE_CHECKING:
-    from sae_genomics.data.h5ad import CellTable
+    from sae_genomics.data.cells.h5ad import CellTable
     from sae_genomics.run import Run
 
 Read = TypeVar("Read")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from sae_genomics import content
 from sae_genomics.atomic import atomic_path, remove_leftovers
 from sae_genomics.checked_json import write_checked_json
-from sae_genomics.data.matrix import CscMatrix, Rows, pointers
+from sae_genomics.data.cells.matrix import CscMatrix, Rows, pointers
 from sae_genomics.progress import Progress, stop_point
 
 BAND_VALUES = 1 << 22

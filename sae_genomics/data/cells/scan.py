@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from sae_genomics.data.counts import (
+from sae_genomics.data.cells.counts import (
     MIN_EVIDENCE_BITS,
     CountsForm,
     NotCounts,
@@ -21,13 +21,13 @@ from sae_genomics.data.counts import (
     stored_decimals,
     to_counts,
 )
-from sae_genomics.data.genes import GeneMatch, to_slots
-from sae_genomics.data.matrix import Rows, StoredMatrix
+from sae_genomics.data.cells.genes import GeneMatch, to_slots
+from sae_genomics.data.cells.matrix import Rows, StoredMatrix
 from sae_genomics.errors import UserError
 from sae_genomics.progress import Progress, stop_point
 
 if TYPE_CHECKING:
-    from sae_genomics.data.h5ad import CellTable
+    from sae_genomics.data.cells.h5ad import CellTable
 
 _COUNTS_LAYERS = ("counts", "raw_counts")
 _RECOVERABLE: tuple[Scale, ...] = ("log1p_counts", "log1p_normalised")

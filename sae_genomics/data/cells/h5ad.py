@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sae_genomics.data.matrix import Rows, StoredMatrix, open_matrix, read_rows
+from sae_genomics.data.cells.matrix import Rows, StoredMatrix, open_matrix, read_rows
 from sae_genomics.errors import UserError
 
 BUILTIN = {"builtin:pbmc68k_reduced": "10x_pbmc68k_reduced.h5ad"}

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from sae_genomics.data.matrix import pointers
+from sae_genomics.data.cells.matrix import pointers
+from sae_genomics.data.units import Units
 from sae_genomics.errors import UserError
 
 # ENSG00000141510.17, ENSMUST00000000001.4, ENSG00000182378.14_PAR_Y; never a clone name such as AC012345.1
@@ -114,6 +115,21 @@ def to_slots(
     result = csr_matrix((data.astype(np.float64), column, indptr), shape=(counts.shape[0], n_slots))
     result.sum_duplicates()
     return result.astype(dtype)
+
+
+def units_of(genes: pd.DataFrame) -> Units:
+    """The distinct matched genes, ascending by token, from rows of genes.parquet.
+
+    Of several columns with one gene, the first gives the names, and counts are summed.
+    """
+    matched = genes[genes["slot"] >= 0].sort_values("slot", kind="stable")
+    first = matched.drop_duplicates("slot")
+    return Units(
+        first["token"].to_numpy(np.int32),
+        first["gene_id"].to_numpy(object),
+        first["gene_symbol"].to_numpy(object),
+        matched.groupby("slot")["counts"].sum().to_numpy(np.float64),
+    )
 
 
 def strip_versions(names: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
