@@ -435,3 +435,149 @@ LAYER_TABLES = (
     FEATURES, FEATURE_GENES, FEATURE_CELL_TYPES, *BASELINE_GENES.values(), GENE_TOKENS, CELL_TYPE_BASELINES, FEATURE_TERMS,
     ANNOTATION_NULLS,
 )  # fmt: skip
+
+# --- tables of proteins, and of every kind of data whose items are sequences ---
+
+_HALVES = "thresholds and units are chosen on one half of the groups of proteins and scored on the other"
+OVER_SPANS = Inference(
+    "one protein of the scoring half",
+    "annotated stretches of the scoring half (n_spans) in as many proteins (n_proteins)",
+    "the feature fires independently of where the concept stands",
+)
+
+ITEM_FEATURES = Table(
+    "features.parquet",
+    "One row per SAE feature of a layer; residues of all proteins unless said otherwise.",
+    (
+        Column("feature", _i32, "latent index in the SAE"),
+        Column("firing_rate", _f64, "share of residues with activation > 0"),
+        Column("n_tokens", _i64, "residues with activation > 0"),
+        Column("n_items", _i64, "proteins with at least one such residue"),
+        Column("mean_activation", _f64, "mean activation over residues where it is > 0"),
+        Column("max_activation", _f64, "largest activation"),
+        Column("heldout_firing_rate", _f64, "firing rate over held-out proteins alone; null when there are none"),
+        Column("top_unit", _str, "unit_name with the highest score"),
+        Column("specificity", _f64, "largest specificity among its units (bits); NaN when it never fires"),
+        Column("best_label", _str, "label with the highest training AUROC; null without labels"),
+        Column("best_label_auroc", _f64, "held-out AUROC of that label"),
+        Column("best_label_q_value", _f64, "q-value of that test"),
+    ),
+    OVER_CELLS,
+)
+
+FEATURE_UNITS = Table(
+    "feature_units.parquet",
+    "Top units of each feature: the union of the top associations.top_genes by score and by specificity.",
+    (
+        Column("feature", _i32, "latent index"),
+        Column("unit_id", _str, "identifier of the unit"),
+        Column("unit_name", _str, "name for people"),
+        Column("score", _f64, "sum over tokens of activation x weight"),
+        Column("mean_activation", _f64, "mean activation over all tokens of the unit, zeros included"),
+        Column("firing_rate", _f64, "share of the unit's tokens with activation > 0"),
+        Column("n_tokens", _i64, "tokens of the unit with activation > 0"),
+        Column("specificity", _f64, "bits, as in feature_genes"),
+        Column("rank_score", _i32, "1 = highest score within the feature"),
+        Column("rank_specificity", _i32, "1 = highest specificity within the feature; null without one"),
+    ),
+)
+
+
+def _of_items(table: Table, file: str, meaning: str) -> Table:
+    """The table of another kind of items: `label` for `cell_type`, `n_items` for `n_cells`."""
+    names = {"cell_type": "label", "n_cells": "n_items"}
+    columns = tuple(Column(names.get(each.name, each.name), each.type, each.meaning) for each in table.columns)
+    return Table(file, meaning, columns, table.inference)
+
+
+FEATURE_LABELS = _of_items(
+    FEATURE_CELL_TYPES, "feature_labels.parquet", "Each feature's maximum activation per item against each label."
+)
+LABEL_BASELINES = _of_items(
+    CELL_TYPE_BASELINES, "label_baselines.parquet", "Per label the best feature, unit and unit of each baseline."
+)
+
+_SCORES = (
+    Column("precision_residue", _f64, "share of the residues above the threshold that the concept covers"),
+    Column("recall_residue", _f64, "share of the concept's residues that are above the threshold"),
+    Column("f1_residue", _f64, "harmonic mean of the two"),
+    Column("precision_span", _f64, "share of the stretches above the threshold that touch the concept"),
+    Column("recall_span", _f64, "share of the concept's annotated stretches with a residue above the threshold"),
+    Column("f1_span", _f64, "harmonic mean of the two"),
+    Column("f1_residue_chosen", _f64, "f1_residue on the half that threshold and unit were chosen on"),
+)
+
+FEATURE_CONCEPTS = Table(
+    "feature_concepts.parquet",
+    f"Each feature against each concept that it overlaps at the chosen threshold; {_HALVES}.",
+    (
+        Column("feature", _i32, "latent index"),
+        Column("concept", _str, "identifier of the concept"),
+        Column("name", _str, "name for people"),
+        Column("threshold", _f64, "activation above which a residue counts as found"),
+        Column("n_spans", _i64, "annotated stretches of the scoring half"),
+        Column("n_residues", _i64, "residues that they cover"),
+        *_SCORES,
+        Column("n_proteins", _i64, "proteins of the scoring half with the concept"),
+        Column("n_groups", _i64, "groups of them"),
+        Column("odds_ratio", _f64, "odds of the concept above the threshold against below it"),
+        Column("p_value", _f64, "one-sided"),
+        Column("q_value", _f64, "Benjamini-Hochberg over every test made in the layer"),
+    ),
+    OVER_SPANS,
+)
+
+CONCEPT_BASELINES = Table(
+    "concept_baselines.parquet",
+    f"Per concept the best unit of each kind; {_HALVES}.",
+    (
+        Column("concept", _str, "identifier of the concept"),
+        Column("name", _str, "name for people"),
+        Column("kind", _str, "feature | neuron | random | composition | position"),
+        Column("unit", _i32, "number of the unit"),
+        Column("unit_name", _str, "name of the unit"),
+        Column("threshold", _f64, "value above which a residue counts as found"),
+        *_SCORES,
+        Column("q_value", _f64, "Benjamini-Hochberg over every test of the kind"),
+        Column("n_spans", _i64, "annotated stretches of the scoring half"),
+        Column("n_proteins", _i64, "proteins of the scoring half with the concept"),
+    ),
+    OVER_SPANS,
+)
+
+CONCEPT_COUNTS = Table(
+    "concept_counts.parquet",
+    "How many concepts are found by each kind of unit.",
+    (
+        Column("kind", _str, "feature | neuron | random | composition | position"),
+        Column("n_units", _i64, "units tried"),
+        Column("n_units_with_concept", _i64, "units that find at least one concept"),
+        Column("n_concepts_found", _i64, "different concepts found"),
+        Column("n_concepts_tested", _i64, "concepts with enough stretches to be tested"),
+        Column("criterion", _str, "when a concept counts as found"),
+    ),
+    OVER_SPANS,
+)
+
+FEATURE_EXAMPLES = Table(
+    "feature_examples.parquet",
+    "The proteins in which each feature is strongest, strongest first: a window around the strongest residue.",
+    (
+        Column("feature", _i32, "latent index"),
+        Column("rank", _i32, "1 = largest activation"),
+        Column("item_index", _i64, "row of the item"),
+        Column("item_id", _str, "accession"),
+        Column("name", _str, "name of the protein; null without one"),
+        Column("max_activation", _f64, "activation at the strongest residue"),
+        Column("position", _i32, "that residue, counted from 1"),
+        Column("start", _i32, "first residue of the window, counted from 1"),
+        Column("residues", _str, "text of the window"),
+        Column("activations", pa.list_(_f32), "activation at each residue of the window"),
+        Column("concepts", _str, "annotated stretches that cover the strongest residue"),
+    ),
+)
+
+SEQUENCE_TABLES = (
+    ITEM_FEATURES, FEATURE_UNITS, FEATURE_LABELS, LABEL_BASELINES, FEATURE_CONCEPTS, CONCEPT_BASELINES, CONCEPT_COUNTS,
+    FEATURE_EXAMPLES,
+)  # fmt: skip

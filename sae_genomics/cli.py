@@ -15,13 +15,14 @@ from sae_genomics.guard import guarded
 from sae_genomics.progress import catch_stop_signals
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
-from sae_genomics.stages import STAGES, stage_named, stage_of, stages_of
+from sae_genomics.stages import STAGES, register_installed, stage_named, stage_of, stages_of
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (see the design: 0, 1, 2, 75)."""
+    register_installed()
     arguments = _parser().parse_args(argv)
     return guarded(lambda: arguments.function(arguments))
 

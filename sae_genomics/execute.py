@@ -180,7 +180,7 @@ def _check_inputs(run: Run, stage: Stage, task: int) -> None:
         if not state.done:
             raise UserError(
                 f"stage {stage.name} needs {need.name} {run.unit_key(need, each)}, which is {state.status} ({state.why}); "
-                f"run {stage_command(f'{need.number:02d}_{need.name}.py', run, each)}"
+                f"run {stage_command(need, run, each)}"
             )
 
 

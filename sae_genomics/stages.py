@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from sae_genomics.associations.accumulators import associate_files
@@ -126,10 +127,17 @@ STAGES: list[Stage] = _in_order((_PREPARE, _EXTRACT, _TRAIN, _ASSOCIATE, _VALIDA
 
 
 def register(stage: Stage) -> None:
-    """Add a stage that another package brings, before any command is read. Raises ValueError when its name or number is taken."""
+    """Add a stage that another package brings. Raises ValueError when its name or number is taken."""
     if any(stage.name == each.name or stage.number == each.number for each in STAGES):
         raise ValueError(f"stage {stage.number:02d} {stage.name}: there is a stage of that name or number")
     STAGES[:] = _in_order([*STAGES, stage])
+
+
+def register_installed() -> None:
+    """Add the stages of installed packages: their entry points in the group `sae_genomics.stages`, each named as its stage."""
+    for entry in entry_points(group="sae_genomics.stages"):
+        if all(entry.name != stage.name for stage in STAGES):
+            register(entry.load())
 
 
 def stages_of(run: Run) -> list[Stage]:

@@ -17,7 +17,7 @@ from sae_genomics.errors import EXIT_USER, UserError
 from sae_genomics.folders import check_folders
 from sae_genomics.guard import guarded
 from sae_genomics.run import Run
-from sae_genomics.stages import stages_of
+from sae_genomics.stages import register_installed, stages_of
 
 MODELS = {"70m": "tahoe-x1-70m", "1.3b": "tahoe-x1-1.3b", "3b": "tahoe-x1-3b", "demo": "demo"}
 
@@ -98,6 +98,7 @@ def config_values(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
+    register_installed()
     config = parse_config(config_values(arguments), "the command line")
     config_file = arguments.output.absolute() / "config.yaml"
     # Everything that can be wrong is found before the config is written: a mistyped path leaves nothing behind.

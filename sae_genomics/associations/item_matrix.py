@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sae_genomics.activations.store import read_cell_ptr
+from sae_genomics.activations.token_store import read_item_ptr
 from sae_genomics.associations.accumulators import Accumulator
 from sae_genomics.associations.cell_matrix import CellMatrixWriter
 from sae_genomics.associations.layer import EncodedBlock, Layer
@@ -57,4 +57,4 @@ class ItemMatrix(Accumulator):
 
 def stored_rows(run: Run) -> int:
     """Rows of one layer, special tokens among them."""
-    return sum(int(read_cell_ptr(run.tokens_file(shard))[0][-1]) for shard in range(run.n_shards))
+    return sum(int(read_item_ptr(run.tokens_file(shard))[-1]) for shard in range(run.n_shards))

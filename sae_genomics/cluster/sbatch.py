@@ -17,6 +17,8 @@ from sae_genomics.commands import command
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
 
+ANY_STAGE = REPOSITORY / "slurm" / "stage.sh"  # takes the stage's name first
+
 
 @dataclass(frozen=True)
 class Call:
@@ -79,7 +81,7 @@ def make_call(run: Run, profile: Profile, array: Array, config_copy: Path) -> Ca
     for term in array.dependencies:
         kind, _, job = term.partition(":")
         kinds.setdefault(kind, []).append(job)
-    arguments = [str(script), str(config_copy)]
+    arguments = [str(script), *([stage.name] if script == ANY_STAGE else []), str(config_copy)]
     if run.config_file:
         arguments += ["--source", str(run.config_file)]
     # CONFIG holds them already: they are for the commands that the job prints, in its report and its error lines.
@@ -153,7 +155,9 @@ def _mail_options(profile: Profile, stage: Stage) -> list[str]:
 
 
 def script_of(stage: Stage) -> Path:
-    return REPOSITORY / "slurm" / f"{stage.number:02d}_{stage.name}.sh"
+    """The stage's batch script; one for all stages where it has none of its own."""
+    own = REPOSITORY / "slurm" / f"{stage.number:02d}_{stage.name}.sh"
+    return own if own.exists() else ANY_STAGE
 
 
 def directive(script: Path, option: str) -> str | None:

@@ -24,11 +24,12 @@ from sae_genomics.guard import guarded
 from sae_genomics.progress import catch_stop_signals, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
-from sae_genomics.stages import stage_of, stages_of
+from sae_genomics.stages import register_installed, stage_of, stages_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one array task; returns its exit code."""
+    register_installed()
     parser = argparse.ArgumentParser(prog="worker", description=__doc__.splitlines()[0])
     parser.add_argument("stage")
     parser.add_argument("config", type=Path)

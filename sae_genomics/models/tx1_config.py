@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sae_genomics.data.tokenise import TokeniserSettings
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.checkpoint import folder_identity, tensor_shapes
+from sae_genomics.models.tx1_tokenise import TokeniserSettings
 
 if TYPE_CHECKING:
     from sae_genomics.config import ModelConfig

@@ -94,3 +94,13 @@ def _over_layers(tested: list[Annotation]) -> str:
 
 def _sets(numbers: list[int]) -> str:
     return span(numbers, count)
+
+
+def by_chance_often(layers: list[LayerSummary]) -> str:
+    """How often a layer beats all shuffles by chance; empty without a test."""
+    repeats = max((each.annotation.n_shuffles for each in layers if each.annotation is not None), default=0)
+    if not repeats:
+        return ""
+    if repeats == 1:
+        return "The shuffled-gene null was drawn only once: set `validation.shuffles` to 20 or more."
+    return f"Beating all {repeats} shuffles happens by chance once in {repeats + 1} times per layer."

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sae_genomics.artifacts import FEATURE_CELL_TYPES
 from sae_genomics.atomic import write_text
 from sae_genomics.report.cells import CellSample, TopCells
 from sae_genomics.report.collect import LayerResults
@@ -19,9 +18,11 @@ CELLS_LISTED = 10
 
 def write_genes(path: Path, results: LayerResults, n_genes: int) -> None:
     """{"layer", "about", "features": {feature: [{gene_id, gene_symbol, score, mean_activation, ...}]}}, by score."""
-    assert results.genes is not None
+    units = results.table("units")
+    assert units is not None
+    genes = units.rename(columns={"unit_id": "gene_id", "unit_name": "gene_symbol"})
     columns = ["gene_id", "gene_symbol", "score", "mean_activation", "firing_rate", "n_tokens", "specificity"]
-    rows = results.genes[results.genes["rank_score"] <= n_genes].sort_values(["feature", "rank_score"], kind="stable")
+    rows = genes[genes["rank_score"] <= n_genes].sort_values(["feature", "rank_score"], kind="stable")
     about = (
         f"the {n_genes} genes of each feature with the highest score: sum of activation x expression over gene tokens"
     )
@@ -33,13 +34,15 @@ def write_cells(path: Path, results: LayerResults, sample: CellSample | None, to
 
     cell_types: held-out tests by AUROC. cells: the strongest of the sampled cells by maximum activation.
     """
-    assert results.cell_types is not None
+    tests = results.table("labels")
+    assert tests is not None
+    tests = tests.rename(columns={"label": "cell_type", "n_items": "n_cells"})
     columns = ["cell_type", "auroc", "effect_size", "q_value", "n_cells", "mean_in", "mean_out"]
-    types = results.cell_types.sort_values(["feature", "auroc"], ascending=[True, False], kind="stable")
+    types = tests.sort_values(["feature", "auroc"], ascending=[True, False], kind="stable")
     of_types = _arrays(types[types.groupby("feature").cumcount() < CELLS_LISTED], columns)
     about, of_cells = f"cell types by held-out AUROC, at most {CELLS_LISTED}", {}
-    if FEATURE_CELL_TYPES.file in results.inference:
-        about += f" ({results.inference[FEATURE_CELL_TYPES.file].line().rstrip('.')})"
+    if "labels" in results.inference:
+        about += f" ({results.inference['labels'].line().rstrip('.')})"
     if sample is not None and top is not None:
         about += f"; the {CELLS_LISTED} cells of highest activation among {len(sample.rows)} of {sample.n_all} cells"
         cells = pd.DataFrame(

@@ -1,5 +1,12 @@
 // Starts the page and ties list, panel, tools and address together.
 
+// Of the panel that says what is known, where it knows something.
+function firstSort() {
+  const wanted = keyPanel()?.sort;
+  const there = wanted && data.columns[wanted.sort]?.some((value) => !Number.isNaN(value));
+  return there ? wanted : { sort: "specificity", descending: true };
+}
+
 function debounce(wait, act) {
   let timer;
   return () => { clearTimeout(timer); timer = setTimeout(act, wait); };
@@ -44,7 +51,7 @@ function search() {
     Object.assign(choice, view.sortBeforeSearch);
     view.sortBeforeSearch = null;
   } else if (!view.found && choice.sort === "match") {
-    choice.sort = "term_log10q";
+    Object.assign(choice, firstSort());
   }
   update();
 }
@@ -57,7 +64,12 @@ function searchFor(scope, name) {
 
 function buildTools() {
   at("layer").append(...meta.layer_numbers.map((number) => element("option", { value: number }, String(number))));
-  at("annotated-label").textContent = "annotated only (gene set at q < " + meta.fdr + ")";
+  at("annotated-label").textContent = keyPanel()?.knownText || "";
+  at("annotated").parentElement.hidden = !keyPanel();
+  const searched = panels.filter((panel) => panel.find);
+  at("scope").append(...searched.map((panel) => element("option", { value: panel.scope[0] }, panel.scope[1])));
+  const names = searched.map((panel) => panel.finds);
+  at("search").placeholder = [names.slice(0, -1).join(", "), names.at(-1)].filter(Boolean).join(" or ") + ", " + nouns.find_example;
   at("search").addEventListener("input", debounce(120, search));
   at("scope").addEventListener("change", search);
   at("layer").addEventListener("change", () => { view.choice.layer = at("layer").value === "" ? null : Number(at("layer").value); update(); });
@@ -85,44 +97,20 @@ function buildTools() {
   window.addEventListener("hashchange", followHash);
 }
 
-// Features and baselines of every layer, each beside what shuffled gene names give.
-function sourcesTable(layers, number, value) {
-  const titles = [
-    number("Layer"), { title: "Units" }, number("Tested"), number("Annotated"), number("by chance, same expression"), number("by chance, any gene"),
-    number("Different gene sets"), number("by chance, same expression"), number("by chance, any gene"), number("Gene sets per 100 units"), number("by chance, same expression"),
-    number("by chance, any gene"),
-  ];
-  const chance = (mean, most) => decimal(value(mean), 1) + (most === null ? "" : ", max " + most);
-  const rows = layers.flatMap((layer) => layer.sources.map((source) => [
-    String(layer.layer), source.label, source.n_units.toLocaleString("en"),
-    source.n_annotated + " (" + percent(value(source.share)) + ")",
-    ...[source.matched, source.shuffled].map((one) => chance(one.n_annotated, one.n_annotated_max)),
-    String(source.n_terms), ...[source.matched, source.shuffled].map((one) => chance(one.n_terms, one.n_terms_max)),
-    decimal(value(source.terms_per_100), 1), decimal(value(source.matched.terms_per_100), 1), decimal(value(source.shuffled.terms_per_100), 1),
-  ]));
-  return table(titles, rows);
-}
-
 function buildOverview() {
-  at("layers-box").open = window.innerHeight > 700 && (meta.layers || []).length <= 6;
-  at("facts").textContent = (meta.facts || []).join(" · ");
-  if (meta.above_chance) at("above-chance").textContent = meta.above_chance;
   const layers = meta.layers || [], number = (title) => ({ title, number: true });
-  const value = (found) => (found === null || found === undefined ? NaN : found);
-  at("headlines").replaceChildren(...layers.filter((layer) => layer.headline).map((layer) => element("li", {}, layer.headline + " " + layer.beside)));
-  at("sources").replaceWith(Object.assign(sourcesTable(layers, number, value), { id: "sources" }));
+  at("layers-box").open = window.innerHeight > 700 && layers.length <= 6;
+  at("facts").textContent = (meta.facts || []).join(" · ");
+  at("headline").textContent = meta.headline || panels.find((panel) => panel.overviewTitle)?.overviewTitle || "Layers";
+  at("headlines").replaceChildren(...layers.filter((layer) => layer.headline).map((layer) => element("li", {}, layer.headline)));
+  at("overviews").replaceChildren(...panels.flatMap((panel) => panel.overview?.(layers) || []));
   const rows = layers.map((layer) => [
-    String(layer.layer), decimal(value(layer.fvu), 3), decimal(value(layer.l0), 1), layer.n_features ? layer.n_features.toLocaleString("en") : NONE,
+    String(layer.layer), decimal(layer.fvu ?? NaN, 3), decimal(layer.l0 ?? NaN, 1), layer.n_features ? layer.n_features.toLocaleString("en") : NONE,
   ]);
   at("layers").replaceWith(Object.assign(table(["Layer", "FVU", "L0", "Features"].map(number), rows), { id: "layers" }));
-  at("layers-inference").replaceChildren(
-    ...inferenceNote("annotation_nulls", "Annotated"), ...inferenceNote("features", "AUROC and q (type)"), ...inferenceNote("feature_terms", "q (set)"));
-  const notes = [...(meta.notes || [])];
-  if (meta.cells.without) {
-    notes.push("The cells of " + meta.cells.without.toLocaleString("en") + " features were left out to keep this page small or are not there; the rest show at most " +
-      meta.cells.most.toLocaleString("en") + " cells each.");
-  }
-  at("notes").replaceChildren(...notes.map((note) => element("li", {}, note)));
+  const lines = panels.flatMap((panel) => panel.inference || []).sort((one, other) => one[0] - other[0]);
+  at("layers-inference").replaceChildren(...lines.flatMap(([, name, about]) => inferenceNote(name, about)));
+  at("notes").replaceChildren(...(meta.notes || []).map((note) => element("li", {}, note)));
 }
 
 function buildTheme() {
@@ -146,9 +134,7 @@ async function start() {
   buildOverview();
   buildHead();
   buildTools();
-  if (!data.n || !data.columns.term_log10q.some((log) => !Number.isNaN(log))) {
-    Object.assign(view.choice, { sort: "specificity", descending: true });
-  }
+  Object.assign(view.choice, firstSort());
   at("status").textContent = data.n ? "" : "No layer's features are done yet.";
   update();
   followHash();

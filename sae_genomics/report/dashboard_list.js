@@ -15,73 +15,38 @@ function element(name, attributes = {}, ...children) {
 }
 const at = (id) => document.getElementById(id);
 
-const COLUMNS = [
-  { key: "layer", title: "Layer", number: true, show: (row) => String(data.columns.layer[row]) },
-  { key: "feature", title: "Feature", number: true, show: (row) => String(data.columns.feature[row]) },
-  { title: "Most specific genes", show: (row) => geneCell(row) },
-  { title: "Best cell type", show: (row) => typeCell(row) },
-  { key: "auroc", title: "AUROC", number: true, descending: true, hint: "of the best cell type, on held-out cells", table: "features",
-    show: (row) => decimal(data.columns.auroc[row], 3) },
-  { key: "type_log10q", title: "q (type)", number: true, hint: "q-value of the best cell type, on held-out cells", table: "features",
-    show: (row) => probability(data.columns.type_log10q[row]) },
-  { title: "Best gene set", show: (row) => termCell(row) },
-  { key: "term_log10q", title: "q (set)", number: true, hint: "q-value of the best gene set", table: "feature_terms",
-    show: (row) => probability(data.columns.term_log10q[row]) },
-  { key: "firing_rate", title: "Fires in", number: true, descending: true, hint: "firing rate: share of gene tokens in which the feature is active",
-    show: (row) => percent(data.columns.firing_rate[row]) },
-  { key: "specificity", title: "Specificity", number: true, descending: true, hint: "largest specificity among its genes, bits",
-    show: (row) => decimal(data.columns.specificity[row], 2) },
+// width: [least width in em, share of what is left] of a column; narrow: the same beside an open panel.
+const OWN_COLUMNS = [
+  { order: 0, key: "layer", title: "Layer", number: true, width: [3.6], narrow: [3.4], show: (row) => String(data.columns.layer[row]) },
+  { order: 1, key: "feature", title: "Feature", number: true, width: [4.6], narrow: [4.4], show: (row) => String(data.columns.feature[row]) },
+  { order: 90, key: "firing_rate", title: "Fires in", number: true, descending: true, width: [5], narrow: [4.8],
+    hint: "firing rate: share of " + nouns.tokens + " in which the feature is active", show: (row) => percent(data.columns.firing_rate[row]) },
+  { order: 91, key: "specificity", title: "Specificity", number: true, descending: true, width: [6.2], narrow: [5.8],
+    hint: "largest specificity among its " + nouns.units + ", bits", show: (row) => decimal(data.columns.specificity[row], 2) },
 ];
+let COLUMNS = [];
 
 const view = {
   rows: new Uint32Array(0), found: null, active: 0, selected: -1,
-  choice: { layer: null, annotated: false, sort: "term_log10q", descending: false, scope: "all", query: "" },
+  choice: { layer: null, annotated: false, sort: "specificity", descending: true, scope: "all", query: "" },
   sortBeforeSearch: null,
 };
 
 const nameOf = (list, place) => (place >= 0 ? meta[list][place] : NONE);
 const marked = (text, match) => (match ? element("mark", {}, text) : text);
-const geneName = (place) => (meta.gene_symbol[place] >= 0 ? meta.symbols[meta.gene_symbol[place]] : meta.gene_ids[place]);
-
-function geneCell(row) {
-  const { pointer, gene, rank_specificity: rank } = data.genes, parts = [];
-  const matches = view.found?.genes;
-  let shown = 0;
-  for (let entry = pointer[row]; entry < pointer[row + 1]; entry++) {
-    const first = shown < 6 && rank[entry] <= meta.genes_listed;
-    if (!first && !matches?.[gene[entry]]) continue;
-    if (parts.length) parts.push(first ? ", " : " … ");
-    parts.push(marked(geneName(gene[entry]), matches?.[gene[entry]]));
-    shown++;
-    if (shown > 12) break;
+// The columns of all panels, and room for each.
+function buildColumns() {
+  COLUMNS = inOrder([...OWN_COLUMNS, ...panels.flatMap((panel) => panel.listColumns || [])]);
+  const main = document.querySelector("main");
+  for (const [kind, gap] of [["width", 0.7], ["narrow", 0.6]]) {
+    const widths = COLUMNS.map((column) => column[kind]);
+    main.style.setProperty("--columns-" + kind, widths.map(([least, share]) => (share ? "minmax(" + least + "em, " + share + "fr)" : least + "em")).join(" "));
+    main.style.setProperty("--least-" + kind, widths.reduce((sum, [least]) => sum + least + gap, 1) + "em");
   }
-  return parts.length ? parts : nameOf("symbols", data.columns.top_gene[row]);
-}
-
-function typeCell(row) {
-  const best = data.columns.type[row];
-  const sure = data.columns.type_log10q[row] < Math.log10(meta.fdr) && data.columns.auroc[row] > 0.5;
-  return element("span", { class: sure ? "" : "soft" }, marked(nameOf("types", best), view.found?.types?.[best]));
-}
-
-// The best gene set; one that a search found instead, where the best did not match.
-function termCell(row) {
-  const best = data.columns.term[row], matches = view.found?.terms;
-  if (best < 0) return NONE;
-  const known = annotatedAt(row);
-  const parts = [element("span", { class: known ? "" : "soft" }, marked(meta.terms[best], known && matches?.[best]))];
-  if (matches && !matches[best] && view.found.score[row]) {
-    const { pointer, term, log10q } = data.terms;
-    for (let entry = pointer[row]; entry < pointer[row + 1]; entry++) {
-      if (!matches[term[entry]] || !(log10q[entry] < Math.log10(meta.fdr))) continue;
-      parts.push(" … ", element("mark", {}, meta.terms[term[entry]]));
-      break;
-    }
-  }
-  return parts;
 }
 
 function buildHead() {
+  buildColumns();
   at("head").replaceChildren(...COLUMNS.map((column) => {
     const about = column.table && meta.inference[column.table];
     const title = about ? column.hint + ". " + about : column.hint;
@@ -120,13 +85,11 @@ function update({ keepPlace = false } = {}) {
   draw();
 }
 
-// A number of annotated features says nothing without the number that shuffled genes give.
+// A number of features that match says nothing without the number that chance gives.
 function byChance() {
   const { layer, annotated } = view.choice;
   const shown = (meta.layers || []).filter((each) => layer === null || each.layer === layer);
-  const nulls = shown.map((each) => each.sources.find((source) => source.units === "features")?.matched.n_annotated ?? null);
-  if (!annotated || view.found || !shown.length || nulls.includes(null)) return "";
-  return " (with names shuffled among genes of the same expression: about " + short(nulls.reduce((sum, each) => sum + each, 0)) + ")";
+  return annotated && !view.found && shown.length ? keyPanel()?.byChance?.(shown) || "" : "";
 }
 
 const roomForRows = () => Math.max(at("grid").clientHeight - at("head").offsetHeight, ROW_HEIGHT);

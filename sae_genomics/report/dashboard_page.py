@@ -11,13 +11,20 @@ import gzip
 import hashlib
 import html
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-SCRIPTS = ("dashboard_data.js", "dashboard_list.js", "dashboard_panel.js", "dashboard.js")  # one script in the page
+BEFORE = (
+    "dashboard_data.js",
+    "dashboard_search.js",
+    "dashboard_list.js",
+    "dashboard_panel.js",
+)  # the panels' own scripts follow
+AFTER = ("dashboard.js",)
 
 
 def _block(values: npt.NDArray[Any]) -> dict[str, str]:
@@ -27,12 +34,15 @@ def _block(values: npt.NDArray[Any]) -> dict[str, str]:
     return {"dtype": values.dtype.name, "data": base64.b64encode(packed).decode("ascii")}
 
 
-def assemble(meta: dict[str, Any], blocks: dict[str, npt.NDArray[Any]]) -> str:
-    """The page's text. meta: `title` and whatever else the script reads by name. blocks: name -> array."""
+def assemble(meta: dict[str, Any], blocks: dict[str, npt.NDArray[Any]], scripts: Sequence[str] = ()) -> str:
+    """The page's text.
+
+    meta: `title` and whatever else the script reads by name. blocks: name -> array. scripts: files of the panels, in their order.
+    """
     folder = files("sae_genomics.report")
     template = folder.joinpath("dashboard.html").read_text(encoding="utf-8")
     style = folder.joinpath("dashboard.css").read_text(encoding="utf-8")
-    parts_of_script = [folder.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS]
+    parts_of_script = [folder.joinpath(name).read_text(encoding="utf-8") for name in (*BEFORE, *scripts, *AFTER)]
     script = '\n(() => {\n"use strict";\n' + "\n".join(parts_of_script) + "})();\n"
     data = [_data_tag("meta", meta)] + [_data_tag(f"block:{name}", _block(values)) for name, values in blocks.items()]
     parts = {

@@ -4,64 +4,56 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from sae_genomics.report import (
-    annotation_words,
-    findings,
-    nothing_heldout,
-    section_annotation,
-    section_missing,
-    section_next,
-    section_results,
-    section_run,
-)
+from sae_genomics.report import groups, nothing_heldout, section_missing, section_next, section_run
 from sae_genomics.report.contents import Contents
-from sae_genomics.report.markdown import count, escape, listing
+from sae_genomics.report.contribution import Contribution, phrases, sentences
+from sae_genomics.report.markdown import count, either, escape, listing
 
 
-def compose(contents: Contents) -> str:
-    """The whole document."""
+def compose(contents: Contents, contributions: list[Contribution]) -> str:
+    """The whole document. contributions: those that apply, by order."""
     sections = [
-        _opening(contents),
-        section_run.was_run(contents),
+        _opening(contents, contributions),
+        section_run.was_run(contents, contributions),
         section_missing.missing(contents),
-        section_results.reconstruction(contents),
-        section_annotation.annotation(contents),
-        section_results.cell_types(contents),
-        section_results.best_features(contents),
-        section_next.next_steps(contents),
+        *(each.section(contents) for each in contributions if each.section is not None),
+        section_next.next_steps(contents, contributions),
         section_next.words(contents),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _opening(contents: Contents) -> str:
-    plan, sae = contents.prepared.plan or {}, contents.config.sae
+def synthetic(contents: Contents) -> list[str]:
+    """The notes on the input that say that it is not real."""
+    notes = (contents.prepared.plan or {}).get("notes") or []
+    return [str(note) for note in notes if "synthetic" in str(note).lower()]
+
+
+def _opening(contents: Contents, contributions: list[Contribution]) -> str:
+    plan, sae, wording = contents.prepared.plan or {}, contents.config.sae, contents.wording
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    model = escape(contents.model_name)
-    cells = f"{count(plan['n_cells'])} cells" if plan.get("n_cells") else "The cells"
+    model, n_items = escape(contents.model_name), contents.prepared.n_items
+    items = f"{count(n_items)} {wording.nouns.items}" if n_items is not None else f"The {wording.nouns.items}"
     with_results = [each.layer for each in contents.layers if each.metrics or each.n_features]
     sizes = sorted({each.n_features for each in contents.layers if each.n_features})
     size = f" with {listing([f'{each:,}' for each in sizes])} features" if sizes else ""
+    compared = listing(phrases(contributions, "compared_with", wording))
     intro = (
-        f"{cells} went through the model {model}. For {_layers(len(with_results))} a sparse autoencoder{size} was trained on what "
-        f"the layer makes of every gene of every cell: it rewrites these dense activations as a few active *features* at a time "
-        f"({sae.k} here). Each feature was then compared with genes, annotated cell types and known gene sets, always "
+        f"{items} went through the model {model}. For {_layers(len(with_results))} a sparse autoencoder{size} was trained on what "
+        f"the layer makes of every {wording.every_token}: it rewrites these dense activations as a few active *features* at a time "
+        f"({sae.k} here). Each feature was then compared with {compared}, always "
         "beside what chance and simpler means give."
     )
     if not with_results:
         intro = f"Nothing is known yet about any layer of the model {model}: no trained autoencoder that is up to date was found."
-    unheld = nothing_heldout.is_so(plan)
-    faithfulness = nothing_heldout.faithfulness if unheld else findings.reconstruction
-    points = [
-        annotation_words.opening(contents.layers, contents.config.validation.fdr),  # first: what is above chance
-        faithfulness(contents.layers, sae.k),
-        findings.doubtful(contents.layers),
-        findings.cell_types(contents.wide, contents.config.validation.fdr),
-    ]
-    if unheld and with_results:
-        points.append(nothing_heldout.CERTAINTY)
-    if any(points):
-        points.append(findings.certainty(contents.layers, contents.wide, plan))
+    made_up = synthetic(contents)
+    points = [f"**Synthetic data.** {' '.join(escape(note) for note in made_up)}"] if made_up else []
+    told = sentences(contributions, "findings", contents)
+    points += told
+    if nothing_heldout.is_so(plan) and with_results:
+        points.append(nothing_heldout.certainty(wording))
+    if told or len(points) > len(made_up):
+        points.append(_certainty(contents, contributions))
     if contents.unfinished or contents.problems:
         points.append("**This report is not complete**: see [What is missing](#what-is-missing).")
     link = f"All features, to sort and search: [dashboard.html]({contents.dashboard})." if contents.dashboard else ""
@@ -71,6 +63,21 @@ def _opening(contents: Contents) -> str:
         intro,
     ]
     return "\n\n".join(lines) + "\n\n" + "\n".join(f"- {point}" for point in points if point)
+
+
+def _certainty(contents: Contents, contributions: list[Contribution]) -> str:
+    """How sure one can be of all this, in words that follow from the numbers."""
+    plan, items = contents.prepared.plan or {}, contents.wording.nouns.items
+    parts = []
+    if plan.get("n_heldout"):
+        parts.append(
+            f"Every statement about {items} comes from {count(plan['n_heldout'])} held-out {items}{groups.heldout(plan)}, which no "
+            f"autoencoder was trained on; which feature to look at was chosen on the other {items}."
+        )
+    parts += sentences(contributions, "caveats", contents)
+    matched = either(phrases(contributions, "matched", contents.wording))
+    parts.append(f"A match with {matched} is an association; it does not show that the model uses the feature for it.")
+    return "**How sure.** " + " ".join(parts)
 
 
 def _layers(n: int) -> str:

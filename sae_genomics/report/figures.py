@@ -20,6 +20,7 @@ from sae_genomics.atomic import atomic_path
 from sae_genomics.report.cells import CellSample
 from sae_genomics.report.markdown import is_number
 from sae_genomics.report.summary import RATE_EDGES, LayerSummary
+from sae_genomics.report.wording import Wording, a
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#767676"
 # Twelve hues that stay apart for the common kinds of colour blindness; further types share grey.
@@ -27,11 +28,7 @@ TYPE_COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00",
     "#8C6D31", "#332288", "#88CCEE", "#882255", "#B2B200", "#444444",
 )  # fmt: skip
-KIND_STYLE: dict[Any, Any] = {
-    "feature": ("SAE feature", BLUE, "o"),
-    "gene": ("single gene", ORANGE, "D"),
-    "neuron": ("raw neuron", GREY, "s"),
-}
+KIND_STYLE: dict[Any, Any] = {"feature": (BLUE, "o"), "unit": (ORANGE, "D"), "neuron": (GREY, "s")}
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -74,11 +71,11 @@ def layer_axis(axis: Axes, layers: Sequence[int]) -> None:
 
 @matplotlib.rc_context(STYLE)
 def reconstruction(layers: list[LayerSummary]) -> Figure | None:
-    """FVU, L0 and dead share by layer, on held-out cells."""
+    """FVU, L0 and dead share by layer, on held-out items."""
     shown = [each for each in layers if each.metrics]
     offered = (
         ("fvu", "Unexplained variance (FVU)", "share of variance", BLUE),
-        ("l0", "Active features a token (L0)", "features", GREEN),
+        ("l0", "Active features per token (L0)", "features", GREEN),
         ("dead_share", "Dead features", "share of features", ORANGE),
     )
     panels = tuple(panel for panel in offered if any(is_number(each.metrics.get(panel[0])) for each in shown))
@@ -103,8 +100,8 @@ def reconstruction(layers: list[LayerSummary]) -> Figure | None:
 
 
 @matplotlib.rc_context(STYLE)
-def firing_rates(layers: list[LayerSummary]) -> Figure | None:
-    """How often features fire, a line a layer; those that never fire stand at the left."""
+def firing_rates(layers: list[LayerSummary], wording: Wording) -> Figure | None:
+    """How often features fire, one line per layer; those that never fire stand at the left."""
     shown = [each for each in layers if each.rates is not None and each.n_features]
     if not shown:
         return None
@@ -119,7 +116,7 @@ def firing_rates(layers: list[LayerSummary]) -> Figure | None:
     ticks = np.arange(np.floor(first), 0.1)
     axis.set_xticks(ticks, [_power(tick) for tick in ticks])
     axis.set_xlim(first, 0)
-    axis.set_xlabel("firing rate: share of gene tokens in which the feature is active")
+    axis.set_xlabel(f"firing rate: share of {wording.nouns.tokens} in which the feature is active")
     axis.set_ylabel("share of features")
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.set_title("How often features fire")
@@ -139,19 +136,20 @@ def _power(exponent: float) -> str:
 
 
 @matplotlib.rc_context(STYLE)
-def cell_types(wide: pd.DataFrame) -> Figure | None:
-    """Held-out AUROC of the best feature, gene and neuron of every cell type, with 95 % intervals.
+def labels(wide: pd.DataFrame, wording: Wording) -> Figure | None:
+    """Held-out AUROC of the best feature, unit and neuron of every label, with 95 % intervals.
 
-    wide: from `summary.side_by_side`. At most 40 cell types are drawn, those with the best features.
+    wide: from `summary.side_by_side`. At most 40 labels are drawn, those with the best features.
     """
-    wide = wide[wide[("feature", "auroc")].notna() | wide[("gene", "auroc")].notna()].head(40)
+    wide = wide[wide[("feature", "auroc")].notna() | wide[("unit", "auroc")].notna()].head(40)
     if wide.empty:
         return None
+    named = {"feature": "SAE feature", "unit": wording.single_unit, "neuron": "raw neuron"}
     figure, axes = new_figure(7.2, 1.5 + 0.42 * len(wide))
     axis = axes[0, 0]
     places = np.arange(len(wide))[::-1].astype(float)
     for offset, kind in zip((0.2, 0.0, -0.2), KIND_STYLE, strict=True):
-        label, colour, marker = KIND_STYLE[kind]
+        label, (colour, marker) = named[kind], KIND_STYLE[kind]
         auroc = wide[(kind, "auroc")].to_numpy(float)
         ends = np.vstack([auroc - wide[(kind, "low")], wide[(kind, "high")] - auroc])
         if not np.isfinite(auroc).any():
@@ -160,8 +158,8 @@ def cell_types(wide: pd.DataFrame) -> Figure | None:
             auroc, places + offset, xerr=np.nan_to_num(np.maximum(ends, 0)), fmt=marker, color=colour, ecolor=colour,
             elinewidth=1.1, alpha=0.95, label=label,
         )  # fmt: skip
-    cells = wide[("feature", "n_cells")].fillna(wide[("gene", "n_cells")])
-    names = [f"{shorten(str(name), 34)}  ({int(n) if is_number(n) else '?'})" for name, n in cells.items()]
+    numbers = wide[("feature", "n_items")].fillna(wide[("unit", "n_items")])
+    names = [f"{shorten(str(name), 34)}  ({int(n) if is_number(n) else '?'})" for name, n in numbers.items()]
     groups = wide[("feature", "n_groups")]
     grouped = bool(groups.notna().any())
     if grouped:
@@ -172,19 +170,20 @@ def cell_types(wide: pd.DataFrame) -> Figure | None:
     axis.set_xlim(max(0.0, min(lowest - 0.03, 0.9)), 1.01)
     axis.set_ylim(-0.6, len(wide) - 0.4)
     axis.grid(axis="y", visible=False)
+    items = wording.nouns.items
     axis.set_xlabel(
-        "mean AUROC of held-out groups, with 95 % interval\n(in brackets: cells of the type in how many groups)"
+        f"mean AUROC of held-out groups, with 95 % interval\n(in brackets: {items} of the {wording.type} in how many groups)"
         if grouped
-        else "AUROC on held-out cells, with 95 % interval\n(in brackets: held-out cells of the type)"
+        else f"AUROC on held-out {items}, with 95 % interval\n(in brackets: held-out {items} of the {wording.type})"
     )
-    axis.set_title("One unit to tell a cell type from all others")
+    axis.set_title(f"One unit to tell {a(wording.nouns.label)} from all others")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def embedding(sample: CellSample, panels: Sequence[tuple[str, npt.NDArray[np.float32]]]) -> Figure | None:
-    """The cells by type, and coloured by one feature a panel.
+    """The cells by type, and coloured by one feature per panel.
 
     panels: title and activation [sampled cells] of each.
     """

@@ -105,3 +105,22 @@ def listing(items: Sequence[str]) -> str:
     if len(items) < 2:
         return "".join(items)
     return ", ".join(items[:-1]) + " and " + items[-1]
+
+
+def either(items: Sequence[str]) -> str:
+    """`a`, `a or b`, `a, b or c`."""
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " or " + items[-1] if items else ""
+
+
+def feature_link(dashboard: str, layer: Any, feature: Any) -> str:
+    """A feature's number, as a link to its panel where there is a dashboard."""
+    number = int(feature)
+    return f"[{number}]({dashboard}#layer={int(layer)}&feature={number})" if dashboard else str(number)
+
+
+def block(lines: Sequence[str]) -> str:
+    """Lines as they are, in a fenced block that nothing in them can end."""
+    shown = [_UNPRINTABLE.sub(" ", line) for line in lines]
+    longest = max((len(run) for line in shown for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}text", *shown, fence])

@@ -29,10 +29,10 @@ class StageCost:
 class Provenance:
     """costs: of stages with a finished task. versions: package -> versions met. commit: of the checkout, or empty."""
 
-    costs: list[StageCost]
-    versions: dict[str, list[str]]
-    commit: str
-    dirty: bool
+    costs: list[StageCost] = field(default_factory=list)
+    versions: dict[str, list[str]] = field(default_factory=dict)
+    commit: str = ""
+    dirty: bool = False
 
 
 def gather(run: Run, unfinished: Collection[tuple[str, str]]) -> Provenance:

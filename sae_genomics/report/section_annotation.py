@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sae_genomics.artifacts import ANNOTATION_NULLS
 from sae_genomics.report import inference
 from sae_genomics.report.annotation import Annotation, Null, Source, mean
 from sae_genomics.report.annotation_words import MOST_LAYERS, beside, headline
@@ -28,12 +27,12 @@ def annotation(contents: Contents) -> str:
         return f"{title}\n\n{f'Nothing to test: {escape(nothing)}.' if nothing else 'Not tested yet.'}"
     parts = [title, _method(contents), _nulls(max(found.n_shuffles for _, found in tested)), _measures()]
     if len(tested) > 1:
-        parts.append(_figure(contents, "annotation", "Annotated share and different gene sets by layer, beside chance"))
+        parts.append(contents.figure("annotation", "Annotated share and different gene sets by layer, beside chance"))
     for place, (summary, found) in enumerate(tested):
         layer = summary.layer
         said = f"{headline(layer, found)} {beside(found)}".rstrip()
-        image = _figure(contents, figure_name(layer), f"Layer {layer}: features and baselines beside chance")
-        basis = inference.line([summary], ANNOTATION_NULLS)
+        image = contents.figure(figure_name(layer), f"Layer {layer}: features and baselines beside chance")
+        basis = inference.line([summary], "annotation_nulls")
         body = "\n\n".join(part for part in (said, layer_table(found), basis, image) if part)
         folded = place > 0 and len(tested) > MOST_LAYERS
         parts.append(
@@ -67,11 +66,6 @@ def _measures() -> str:
         "how many per 100 units. Sets that share most of their genes count as one each. After a number stand the mean and the highest "
         "value by chance."
     )
-
-
-def _figure(contents: Contents, name: str, text: str) -> str:
-    path = contents.figures.get(name)
-    return f"![{text}]({path})" if path else ""
 
 
 def layer_table(found: Annotation) -> str:

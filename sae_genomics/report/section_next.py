@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from sae_genomics.associations.cell_matrix import feature_names
 from sae_genomics.report.contents import Contents
-from sae_genomics.report.markdown import code, count, table
+from sae_genomics.report.contribution import Contribution, phrases
+from sae_genomics.report.markdown import code, count, either, table
+from sae_genomics.report.wording import a, first_upper
 
 
-def next_steps(contents: Contents) -> str:
+def next_steps(contents: Contents, contributions: list[Contribution]) -> str:
+    """The section, with its title."""
+    wording = contents.wording
     parts = ["## What to do next"]
     if contents.dashboard:
         parts.append(
             f"Open [dashboard.html]({contents.dashboard}) in a browser (it needs no network): every feature of every layer, to "
-            "sort by firing rate, specificity or q-value, and to find by gene, cell type or gene set."
+            f"sort by firing rate, specificity or q-value, and to find by {either(phrases(contributions, 'found_by', wording))}."
         )
     if contents.h5ad is not None and contents.example is not None:
-        words = f"Go on in scanpy, one column a feature, here {contents.example.words}:"
+        words = f"Go on in scanpy, one column per feature, here {contents.example.words}:"
         parts.append(f"{words}\n\n{_python(_scanpy_lines(contents))}")
     if contents.sae is not None:
         parts.append("Use the autoencoder itself through SAELens:\n\n" + _python(_saelens_lines(contents)))
@@ -32,9 +36,8 @@ def next_steps(contents: Contents) -> str:
                 ("have more or fewer features active at a time", f"`sae.k` (now {contents.config.sae.k})"),
                 ("have more features", "`sae.expansion` or `sae.d_sae`"),
                 ("train longer", f"`sae.steps` (now {count(contents.config.sae.steps)})"),
-                ("look at other layers or places of the model", "`model.layers`, `model.hook`"),
-                ("test against your own gene sets", "`validation.gmt: [my_sets.gmt]`"),
-                ("compare with another annotation of the cells", "`data.cell_type_key`"),
+                ("look at other layers or hooks of the model", "`model.layers`, `model.hook`"),
+                *(row for each in contributions if each.changes is not None for row in each.changes(wording)),
             ],
         )
         + f"\n\n```bash\n{contents.pipeline}\n```"
@@ -56,33 +59,36 @@ def _scanpy_lines(contents: Contents) -> list[str]:
         lines += ["sc.pp.pca(features)", "sc.pp.neighbors(features)", "sc.tl.umap(features)"]
         lines.append(f"sc.pl.umap(features, color={feature!r})")
     key = (contents.prepared.plan or {}).get("cell_type_key")
-    if key and contents.prepared.cells is not None:
+    if key and contents.prepared.labels is not None:
         lines.append(f"sc.pl.violin(features, {feature!r}, groupby={str(key)!r}, rotation=90)")
     return lines
 
 
 def _saelens_lines(contents: Contents) -> list[str]:
     lines = ["from sae_lens import SAE", "", f"sae = SAE.load_from_disk({str(contents.sae)!r})"]
-    if contents.activations is not None:
-        centred = contents.config.sae.centre == "unit"
+    if contents.shard is not None:
+        centred, unit = contents.config.sae.centre == "unit", contents.wording.nouns.unit
         readers = "read_activations, read_units" if centred else "read_activations"
         ours = ["from sae_genomics.sae.load import centre"] if centred else []
         lines = ["import torch", f"from sae_genomics.activations import {readers}", *ours, *lines]
-        lines.append(f"rows = read_activations({str(contents.activations)!r}, slice(0, 1000))  # [tokens, d_model]")
+        lines.append(f"rows = read_activations({str(contents.shard)!r}, slice(0, 1000))  # [tokens, d_model]")
         if centred:
-            tokens = contents.activations.parent.parent / "tokens" / contents.activations.name
-            lines.append(f"units = read_units({str(tokens)!r}, slice(0, 1000))  # the gene of each token")
-            lines.append(f"rows = centre(rows, units, {str(contents.sae)!r})  # minus the mean of each token's gene")
+            tokens = contents.shard.parent.parent / "tokens" / contents.shard.name
+            lines.append(f"units = read_units({str(tokens)!r}, slice(0, 1000))  # the {unit} of each token")
+            lines.append(f"rows = centre(rows, units, {str(contents.sae)!r})  # minus the mean of each token's {unit}")
         lines.append("active = sae.encode(torch.from_numpy(rows))  # [tokens, features]")
     return lines
 
 
 def words(contents: Contents) -> str:
+    """The glossary."""
+    wording = contents.wording
+    nouns = wording.nouns
     lines = [
-        "*Feature* (latent): one unit of a sparse autoencoder, active in few gene tokens.",
-        "*Gene token*: one expressed gene of one cell, as the model sees it.",
-        "*Specificity*: log2 of a feature's activation on a gene over what it would be if it ignored genes, in bits.",
+        f"*Feature* (latent): one unit of a sparse autoencoder, active in few {nouns.tokens}.",
+        f"*{first_upper(nouns.token)}*: {wording.token_is}.",
+        f"*Specificity*: log2 of a feature's activation on {a(nouns.unit)} over what it would be if it ignored {nouns.units}, in bits.",
         "*q-value*: the share of false finds to expect among all tests that are at least this clear (Benjamini-Hochberg).",
-        "*Held-out cells*: cells that no autoencoder was trained on.",
+        f"*Held-out {nouns.items}*: {nouns.items} that no autoencoder was trained on.",
     ]
     return "## Words\n\n" + "\n".join(f"- {line}" for line in lines)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from sae_genomics.progress import duration
 from sae_genomics.report import groups
 from sae_genomics.report.contents import Contents
-from sae_genomics.report.markdown import NONE, code, count, escape, is_number, listing, memory, percent, table
+from sae_genomics.report.contribution import Contribution
+from sae_genomics.report.markdown import NONE, code, count, escape, is_number, memory, percent, table
 from sae_genomics.report.provenance import Provenance
+from sae_genomics.report.wording import first_upper
 
 
-def was_run(contents: Contents) -> str:
-    rows = [*_data_rows(contents), *contents.model, *_sae_rows(contents)]
+def was_run(contents: Contents, contributions: list[Contribution]) -> str:
+    """The section, with its title."""
+    rows = [*_data_rows(contents), *contents.model, *_sae_rows(contents, contributions)]
     parts = ["## What was run", table(("What", "Which"), [(f"**{name}**", value) for name, value in rows])]
     notes = (contents.prepared.plan or {}).get("notes") or []
     if notes:
@@ -26,12 +28,11 @@ def was_run(contents: Contents) -> str:
 def _data_rows(contents: Contents) -> list[tuple[str, str]]:
     plan, data = contents.prepared.plan or {}, contents.config.data
     rows = [("Data", code(data.path, in_table=True))]
-    if plan.get("n_cells") is not None:
+    nouns = contents.wording.nouns
+    if contents.prepared.n_items is not None:
+        held = count(plan.get("n_heldout")) if plan.get("n_heldout") else "none are"
         rows.append(
-            (
-                "Cells",
-                f"{count(plan['n_cells'])}, of which {count(plan.get('n_heldout')) if plan.get('n_heldout') else 'none are'} held out from training",
-            )
+            (first_upper(nouns.items), f"{count(contents.prepared.n_items)}, of which {held} held out from training")
         )
     if groups.is_so(plan):
         rows.append(("Groups", groups.fact(plan)))
@@ -52,40 +53,38 @@ def _data_rows(contents: Contents) -> list[tuple[str, str]]:
         }
         kind = kinds.get(str(counts.get("kind")), escape(counts.get("kind")))
         rows.append(("Counts", f"{code(counts.get('where'), in_table=True)}, {kind}"))
-    types = contents.prepared.cells
-    if types is not None:
-        key = plan.get("cell_type_key")
+    rows.append(_labels_row(contents))
+    if contents.prepared.spans is not None:
+        n_spans, n_concepts = contents.prepared.spans
+        rows.append((first_upper(nouns.spans), f"{count(n_spans)} annotated, of {count(n_concepts)} concepts"))
+    return [row for row in rows if row[1]]
+
+
+def _labels_row(contents: Contents) -> tuple[str, str]:
+    plan, wording, labels = contents.prepared.plan or {}, contents.wording, contents.prepared.labels
+    nouns = wording.nouns
+    if labels is not None:
+        key = plan.get("cell_type_key", plan.get("label_key"))
         column = f" of {code(key, in_table=True)}" if key else ""
-        rows.append(("Cell types", f"{len(types)}{column}; the largest is {escape(types.index[0])}"))
-    elif plan:
-        rows.append(("Cell types", "none annotated: set `data.cell_type_key` to compare features with cell types"))
-    return rows
+        return first_upper(nouns.labels), f"{len(labels)}{column}; the largest is {escape(labels.index[0])}"
+    none = f"none annotated: set `{wording.change_labels}` to compare features with {nouns.labels}" if plan else ""
+    return first_upper(nouns.labels), none
 
 
-def _sae_rows(contents: Contents) -> list[tuple[str, str]]:
+def _sae_rows(contents: Contents, contributions: list[Contribution]) -> list[tuple[str, str]]:
     sae, config = contents.config.sae, contents.config
     known = [each.metrics for each in contents.layers if each.metrics]
     first: dict[str, Any] = known[0] if known else {}
     d_sae = first.get("d_sae") or sae.d_sae or f"{sae.expansion:g} x d_model"
     shown = count(d_sae) if isinstance(d_sae, int) else str(d_sae)
-    trained = f"; {count(first['tokens_trained'])} tokens a layer" if is_number(first.get("tokens_trained")) else ""
+    trained = f"; {count(first['tokens_trained'])} tokens per layer" if is_number(first.get("tokens_trained")) else ""
     rows = [
         ("Sparse autoencoders", f"{sae.architecture}, {shown} features, k = {sae.k}"),
         ("Training", f"{count(sae.steps)} steps of {count(sae.batch_tokens)} tokens{trained}"),
-        ("Gene sets", _gene_sets(contents)),
+        *(row for each in contributions if each.facts is not None for row in each.facts(contents)),
         ("Seed", str(config.run.seed)),
     ]
     return rows
-
-
-def _gene_sets(contents: Contents) -> str:
-    validation = contents.config.validation
-    named = ["built-in"] if validation.builtin else []
-    named += [code(Path(path).name, in_table=True) for path in validation.gmt]
-    return (
-        f"{listing(named) or 'none'}; each feature's top {validation.top_genes} genes by {validation.rank_by}, "
-        f"q < {validation.fdr:g}"
-    )
 
 
 def _costs(provenance: Provenance) -> str:

@@ -24,36 +24,37 @@ def l0_is_off(l0: float, k: int) -> bool:
     return abs(l0 - k) > L0_TOLERANCE * k
 
 
-def doubts(metrics: dict[str, Any]) -> list[str]:
+def doubts(metrics: dict[str, Any], units: str = "genes", items: str = "cells") -> list[str]:
     """One sentence per reason to doubt an SAE, from its metrics.json; none where all is well.
 
+    units, items: what the data kind calls them.
     Held-out numbers where there are any, else those of training rows.
     """
     where = "heldout" if metrics.get("heldout_tokens") else "train"
     centred = metrics.get("centre") == "unit"
     names = ("fvu_centred" if centred else "fvu", "l0")
     fvu, l0 = (metrics.get(name if where == "heldout" else f"train_{name}") for name in names)
-    constant = _constant_rows(metrics, where)
-    return [constant] if constant else [text for text in (_high_fvu(fvu, centred), _l0(l0, metrics)) if text]
+    constant = _constant_rows(metrics, where, items)
+    return [constant] if constant else [text for text in (_high_fvu(fvu, centred, units), _l0(l0, metrics)) if text]
 
 
-def _high_fvu(fvu: float | None, centred: bool) -> str:
+def _high_fvu(fvu: float | None, centred: bool, units: str) -> str:
     """centred: the FVU is that of what the units' means leave, which is all that the SAE reads."""
     if fvu is None or fvu <= HIGH_FVU:
         return ""
-    of, what = (" of the rest", "variance that the genes' means leave") if centred else ("", "activations' variance")
+    of, what = (" of the rest", f"variance that the {units}' means leave") if centred else ("", "activations' variance")
     return (
         f"The FVU{of} is {fvu:.2f}: the features miss more of the {what} than they reproduce; "
         "raise sae.steps, sae.k or sae.expansion"
     )
 
 
-def _constant_rows(metrics: dict[str, Any], where: str) -> str:
+def _constant_rows(metrics: dict[str, Any], where: str, items: str) -> str:
     name = "fvu" if where == "heldout" else "train_fvu"
     if metrics.get(name, 0) is not None:
         return ""
     rows = "held-out" if where == "heldout" else "training"
-    return f"The {rows} activations do not vary, so there is no FVU; use more cells"
+    return f"The {rows} activations do not vary, so there is no FVU; use more {items}"
 
 
 def _l0(l0: float | None, metrics: dict[str, Any]) -> str:

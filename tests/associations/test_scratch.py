@@ -81,13 +81,13 @@ def test_scratch_of_the_untrained_model_is_gone_before_the_pass(
         return fold(*arguments)
 
     monkeypatch.setattr(untrained, "fold", watched)
-    read_cell_ptr = item_matrix.read_cell_ptr
+    read_item_ptr = item_matrix.read_item_ptr
 
     def in_the_pass(*arguments: Any) -> Any:
         assert not any(path.is_file() for path in folder.rglob("*"))
-        return read_cell_ptr(*arguments)
+        return read_item_ptr(*arguments)
 
-    monkeypatch.setattr(item_matrix, "read_cell_ptr", in_the_pass)
+    monkeypatch.setattr(item_matrix, "read_item_ptr", in_the_pass)
     associate.run_task(run, 0)
     assert seen[0] > 60 * 48 * 4, "the activations"
     assert seen[0] <= planned(run) < 4 * seen[0]

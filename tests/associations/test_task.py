@@ -11,7 +11,8 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from sae_genomics import artifacts
-from sae_genomics.activations.store import open_activations, read_tokens
+from sae_genomics.activations.store import open_activations
+from sae_genomics.activations.token_store import read_tokens
 from sae_genomics.associations.task import run_task
 from sae_genomics.config import parse_config
 from sae_genomics.errors import DamagedArtifact
@@ -45,9 +46,9 @@ def plain_tokens(run):
             counted[file.nonfinite_rows] = False
         frame = pd.DataFrame(
             {
-                "cell": run.shard_items(shard)[0] + tokens.cell_in_shard,
-                "gene": genes.loc[np.where(counted, tokens.gene, genes.index[0]), "gene_id"].to_numpy(),
-                "expression": tokens.expression.astype(np.float64),
+                "cell": run.shard_items(shard)[0] + tokens.item_in_shard,
+                "gene": genes.loc[np.where(counted, tokens.token, genes.index[0]), "gene_id"].to_numpy(),
+                "expression": tokens.weight.astype(np.float64),
             }
         )
         parts.append(frame[counted])
@@ -172,7 +173,7 @@ def plain_rows(run):
         tokens = read_tokens(run.tokens_file(shard))
         with open_activations(run.activations_file(LAYER, shard)) as file:
             rows.append(file.rows(0, file.n_rows)[~tokens.special].astype(np.float64))
-        cells.append((run.shard_items(shard)[0] + tokens.cell_in_shard)[~tokens.special])
+        cells.append((run.shard_items(shard)[0] + tokens.item_in_shard)[~tokens.special])
     return np.concatenate(cells), np.concatenate(rows)
 
 
@@ -182,7 +183,7 @@ def test_a_neuron_that_is_low_in_a_type_is_found_as_its_negative_unit(make_run):
     kinds = artifacts.CELLS.read(run.cells_file)["cell_type"].to_numpy()
     for shard in range(run.n_shards):
         tokens = read_tokens(run.tokens_file(shard))
-        kind = kinds[run.shard_items(shard)[0] + tokens.cell_in_shard]
+        kind = kinds[run.shard_items(shard)[0] + tokens.item_in_shard]
         with h5py.File(run.activations_file(LAYER, shard), "r+") as file:
             x = file["activations"][:]
             x[:, 7] = np.where(kind == "b", x[:, 7] - 1000, x[:, 7])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sae_genomics.errors import UserError
-from sae_genomics.items import SequenceItems
+from sae_genomics.items import Items, SequenceItems
 from sae_genomics.models.base import FoundationModel, ModelInfo
 from sae_genomics.models.cpu_products import tokens_at_once, use_onednn
 from sae_genomics.models.esm2.config import READS, describe, find_folder
@@ -89,8 +89,10 @@ class Esm2(FoundationModel):
         """Share of the tokens computed so far that were padding. Linear layers compute none; attention does on an accelerator."""
         return 1 - self._read / self._computed if self._computed else 0.0
 
-    def tokenise(self, items: SequenceItems, seed: int) -> Tokens:
+    def tokenise(self, items: Items, seed: int) -> Tokens:
         """The proteins' tokens; see `sae_genomics.models.esm2.tokenise`. seed: decides nothing here."""
+        if not isinstance(items, SequenceItems):
+            raise UserError(f"model {self.info.name} reads proteins, not counts; set data.kind to proteins, or another model.family")
         return tokenise(items, self.folder)
 
     @torch.inference_mode()

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from sae_genomics import compiled
-from sae_genomics.data.tokenise import TokeniserSettings, Tokens, tokenise
+from sae_genomics.models.tx1_tokenise import TokeniserSettings, tokenise
+from sae_genomics.tokens import Tokens
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tx1_parity"
 CLS, PAD, DRUG = 1000, 1001, 1002
@@ -135,13 +136,21 @@ def test_equals_one_cell_at_a_time(
     counts = stored(dense, data, index, shuffled, explicit_zeros)
     tokens = tokenise(counts, gene_ids, rows, settings=how, seed=seed, drugs=drugs)
     cell, gene, expression, value = plain(dense, gene_ids, rows, how, drugs, seed)
-    np.testing.assert_array_equal(tokens.cell, cell)
-    np.testing.assert_array_equal(tokens.gene, gene)
-    np.testing.assert_array_equal(tokens.expression, expression)
-    np.testing.assert_array_equal(tokens.value, value.astype(np.float32))
+    np.testing.assert_array_equal(tokens.item, cell)
+    np.testing.assert_array_equal(tokens.token, gene)
+    np.testing.assert_array_equal(tokens.weight, expression)
+    np.testing.assert_array_equal(tokens.per_token["value"], value.astype(np.float32))
     assert tokens.lengths.tolist() == [(cell == row).sum() for row in rows]
-    assert (tokens.cell.dtype, tokens.gene.dtype) == (np.int64, np.int32)
-    assert (tokens.expression.dtype, tokens.value.dtype) == (np.float32, np.float32)
+    n_special = 2 if with_drugs else 1
+    position = np.concatenate([np.arange(length) for length in tokens.lengths])
+    np.testing.assert_array_equal(tokens.position, position)
+    np.testing.assert_array_equal(tokens.special, position < n_special)
+    column = np.full(1003, -1)
+    column[gene_ids[gene_ids >= 0]] = np.flatnonzero(gene_ids >= 0)
+    np.testing.assert_array_equal(tokens.unit, column[gene])
+    dtypes = {name: getattr(tokens, name).dtype for name in ("item", "token", "unit", "position", "special")}
+    assert dtypes == {"item": np.int64, "token": np.int32, "unit": np.int32, "position": np.int32, "special": bool}
+    assert (tokens.weight.dtype, tokens.per_token["value"].dtype) == (np.float32, np.float32)
 
 
 @pytest.mark.parametrize("scale", ["counts", "deep counts", "reals"])
@@ -157,8 +166,8 @@ def test_equals_one_cell_at_a_time_on_many_realistic_cells(scale):
     how = make_settings(max_length=4000)
     tokens = tokenise(csr_matrix(dense), gene_ids, np.arange(200), settings=how, seed=0)
     _, gene, _, value = plain(dense, gene_ids, np.arange(200), how)
-    np.testing.assert_array_equal(tokens.gene, gene)
-    np.testing.assert_array_equal(tokens.value, value.astype(np.float32))
+    np.testing.assert_array_equal(tokens.token, gene)
+    np.testing.assert_array_equal(tokens.per_token["value"], value.astype(np.float32))
 
 
 def random_counts(n_cells, n_genes, density, seed=0):
@@ -177,14 +186,14 @@ def test_sampling_depends_on_seed_and_row_alone():
     for i in (0, 7, 29):
         alone = tokenise(counts[[i]], gene_ids, rows[[i]], settings=how, seed=3)
         expected = together.take([i])
-        np.testing.assert_array_equal(alone.gene, expected.gene)
-        np.testing.assert_array_equal(alone.value, expected.value)
-        assert (np.diff(alone.gene[1:]) > 0).all(), "genes stay in column order"
+        np.testing.assert_array_equal(alone.token, expected.token)
+        np.testing.assert_array_equal(alone.per_token["value"], expected.per_token["value"])
+        assert (np.diff(alone.token[1:]) > 0).all(), "genes stay in column order"
     # leaving a gene out of the columns does not change which of two others is preferred
     other_seed = tokenise(counts, gene_ids, rows, settings=how, seed=4)
     other_row = tokenise(counts, gene_ids, rows + 1, settings=how, seed=3)
-    assert (together.gene != other_seed.gene).any()
-    assert (together.gene != other_row.gene).any()
+    assert (together.token != other_seed.token).any()
+    assert (together.token != other_row.token).any()
 
 
 def test_sampled_genes_keep_the_bins_of_the_whole_cell():
@@ -192,8 +201,8 @@ def test_sampled_genes_keep_the_bins_of_the_whole_cell():
     gene_ids, rows = np.arange(400, dtype=np.int32), np.arange(5)
     whole = tokenise(counts, gene_ids, rows, settings=make_settings(max_length=500), seed=0)
     part = tokenise(counts, gene_ids, rows, settings=make_settings(max_length=50), seed=0)
-    lookup = {(c, g): v for c, g, v in zip(whole.cell, whole.gene, whole.value, strict=True)}
-    assert all(lookup[c, g] == v for c, g, v in zip(part.cell, part.gene, part.value, strict=True))
+    lookup = {(c, g): v for c, g, v in zip(whole.item, whole.token, whole.per_token["value"], strict=True)}
+    assert all(lookup[c, g] == v for c, g, v in zip(part.item, part.token, part.per_token["value"], strict=True))
 
 
 def test_sampling_is_uniform():
@@ -201,7 +210,7 @@ def test_sampling_is_uniform():
     tokens = tokenise(
         counts, np.arange(50, dtype=np.int32), np.arange(4000), settings=make_settings(max_length=11), seed=0
     )
-    times = np.bincount(tokens.gene[tokens.gene != CLS], minlength=50)
+    times = np.bincount(tokens.token[tokens.token != CLS], minlength=50)
     expected = 4000 * 10 / 50
     assert ((times - expected) ** 2 / (expected * 0.8)).sum() < 90  # chi-squared, 49 degrees of freedom: p < 0.0004
 
@@ -211,15 +220,17 @@ def test_sampling_keeps_the_first_tokens_that_the_reference_keeps():
     how = make_settings(max_length=20, keep_first_n_tokens=3)
     tokens = tokenise(counts, np.arange(200, dtype=np.int32), np.arange(20), settings=how, seed=0)
     first_two = np.array([counts[i].indices[:2] for i in range(20)])
-    np.testing.assert_array_equal(tokens.gene.reshape(20, 20)[:, 1:3], first_two)
-    np.testing.assert_array_equal(tokens.value.reshape(20, 20)[:, 1:3], tokens.expression.reshape(20, 20)[:, 1:3])
+    np.testing.assert_array_equal(tokens.token.reshape(20, 20)[:, 1:3], first_two)
+    np.testing.assert_array_equal(
+        tokens.per_token["value"].reshape(20, 20)[:, 1:3], tokens.weight.reshape(20, 20)[:, 1:3]
+    )
 
 
 def test_truncation_when_sampling_is_off():
     counts = random_counts(4, 200, 0.9)
     how = make_settings(max_length=20, sampling=False)
     tokens = tokenise(counts, np.arange(200, dtype=np.int32), np.arange(4), settings=how, seed=0)
-    np.testing.assert_array_equal(tokens.gene.reshape(4, 20)[2, 1:], counts[2].indices[:19])
+    np.testing.assert_array_equal(tokens.token.reshape(4, 20)[2, 1:], counts[2].indices[:19])
 
 
 def test_unmatched_columns_and_stored_zeros_become_no_tokens():
@@ -227,15 +238,15 @@ def test_unmatched_columns_and_stored_zeros_become_no_tokens():
     counts.data[2] = 0
     gene_ids = np.array([4, -1, 5, 6], dtype=np.int32)
     tokens = tokenise(counts, gene_ids, np.array([8, 9]), settings=make_settings(), seed=0)
-    np.testing.assert_array_equal(tokens.gene, [CLS, 4, 6, CLS, 6])
-    np.testing.assert_array_equal(tokens.expression, [0, 3, 7, 0, 1])
-    np.testing.assert_array_equal(tokens.cell, [8, 8, 8, 9, 9])
+    np.testing.assert_array_equal(tokens.token, [CLS, 4, 6, CLS, 6])
+    np.testing.assert_array_equal(tokens.weight, [0, 3, 7, 0, 1])
+    np.testing.assert_array_equal(tokens.item, [8, 8, 8, 9, 9])
 
 
 def test_unsorted_columns_are_read_in_column_order():
     counts = csr_matrix((np.array([5.0, 1.0], np.float32), np.array([2, 0]), np.array([0, 2])), shape=(1, 3))
     tokens = tokenise(counts, np.arange(3, dtype=np.int32), np.array([0]), settings=make_settings(), seed=0)
-    np.testing.assert_array_equal(tokens.gene, [CLS, 0, 2])
+    np.testing.assert_array_equal(tokens.token, [CLS, 0, 2])
 
 
 def test_threads_make_no_difference(monkeypatch):
@@ -245,7 +256,7 @@ def test_threads_make_no_difference(monkeypatch):
         monkeypatch.setattr(compiled, "cpu_threads", lambda threads=threads: threads)
         how = make_settings(max_length=140)
         ends.append(tokenise(counts, np.arange(300, dtype=np.int32), rows, settings=how, seed=0))
-    for name in ("cell", "gene", "expression", "value", "cell_ptr"):
+    for name in ("item", "token", "unit", "position", "weight", "special", "item_ptr"):
         np.testing.assert_array_equal(getattr(ends[0], name), getattr(ends[1], name))
 
 
@@ -274,8 +285,8 @@ def test_no_cells():
         seed=0,
     )
     assert len(tokens) == 0
-    assert tokens.n_cells == 0
-    assert tokens.take([]).n_cells == 0
+    assert tokens.n_items == 0
+    assert tokens.take([]).n_items == 0
 
 
 @pytest.mark.parametrize("keep_first", [1, 3])
@@ -287,19 +298,19 @@ def test_log_transform(keep_first):
     tokens = tokenise(csr_matrix(dense), gene_ids, np.arange(6), settings=how, seed=0)
     for i in range(6):
         row = dense[i][(dense[i] > 0) & (gene_ids >= 0)]
-        part = slice(tokens.cell_ptr[i] + 1, tokens.cell_ptr[i + 1])
+        part = slice(tokens.item_ptr[i] + 1, tokens.item_ptr[i + 1])
         raw, later = row[: keep_first - 1], row[keep_first - 1 :]
         expected = np.concatenate([raw, np.log1p(later / (later.sum() + 1e-9) * 1e4)])
-        np.testing.assert_allclose(tokens.value[part], expected, rtol=1e-6)
-        np.testing.assert_array_equal(tokens.expression[part], row)
+        np.testing.assert_allclose(tokens.per_token["value"][part], expected, rtol=1e-6)
+        np.testing.assert_array_equal(tokens.weight[part], row)
 
 
 def test_raw_values():
     counts = random_counts(6, 90, 0.4)
     how = make_settings(do_binning=False)
     tokens = tokenise(counts, np.arange(90, dtype=np.int32), np.arange(6), settings=how, seed=0)
-    is_gene = tokens.gene != CLS
-    np.testing.assert_array_equal(tokens.value[is_gene], tokens.expression[is_gene])
+    is_gene = tokens.token != CLS
+    np.testing.assert_array_equal(tokens.per_token["value"][is_gene], tokens.weight[is_gene])
 
 
 @given(st.lists(st.integers(0, 9), max_size=12))
@@ -311,12 +322,13 @@ def test_take(order):
     )
     taken = tokens.take(order)
     assert isinstance(taken, Tokens)
-    assert taken.n_cells == len(order)
+    assert taken.n_items == len(order)
     for place, cell in enumerate(order):
-        here, there = slice(*taken.cell_ptr[place : place + 2]), slice(*tokens.cell_ptr[cell : cell + 2])
-        for name in ("cell", "gene", "expression", "value"):
+        here, there = slice(*taken.item_ptr[place : place + 2]), slice(*tokens.item_ptr[cell : cell + 2])
+        for name in ("item", "token", "unit", "position", "weight", "special"):
             np.testing.assert_array_equal(getattr(taken, name)[here], getattr(tokens, name)[there])
-        assert taken.drug[place] == tokens.drug[cell]
+        np.testing.assert_array_equal(taken.per_token["value"][here], tokens.per_token["value"][there])
+        assert taken.per_item["drug"][place] == tokens.per_item["drug"][cell]
 
 
 def test_concatenate_undoes_cutting():
@@ -324,7 +336,7 @@ def test_concatenate_undoes_cutting():
         random_counts(9, 40, 0.3), np.arange(40, dtype=np.int32), np.arange(9), settings=make_settings(), seed=0
     )
     again = Tokens.concatenate([tokens.take(range(4)), tokens.take(range(4, 9))])
-    for name in ("cell", "gene", "expression", "value", "cell_ptr"):
+    for name in ("item", "token", "unit", "position", "weight", "special", "item_ptr"):
         np.testing.assert_array_equal(getattr(again, name), getattr(tokens, name))
 
 
@@ -356,11 +368,11 @@ def test_equals_what_the_reference_collated(name, case):
     for i in range(6):
         gene, value, raw = (expected[f"{case}/{array}"][i] for array in ("gene", "expr", "expr_raw"))
         real = gene != how.pad_token_id
-        part = slice(*tokens.cell_ptr[i : i + 2])
+        part = slice(*tokens.item_ptr[i : i + 2])
         if tokens.lengths[i] != real.sum():
             assert (case, i) == ("with_drug", 2), "the one cell from which the reference drops a gene at random"
             continue
-        np.testing.assert_array_equal(tokens.gene[part], gene[real])
-        np.testing.assert_array_equal(tokens.value[part], value[real])
-        special = tokens.n_special
-        np.testing.assert_array_equal(tokens.expression[part][special:], raw[real][special:])
+        np.testing.assert_array_equal(tokens.token[part], gene[real])
+        np.testing.assert_array_equal(tokens.per_token["value"][part], value[real])
+        usual = ~tokens.special[part]
+        np.testing.assert_array_equal(tokens.weight[part][usual], raw[real][usual])

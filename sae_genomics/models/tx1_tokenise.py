@@ -2,18 +2,20 @@
 
 A cell becomes its special tokens (`<cls>`, then `<drug>` where used) followed by its expressed genes in column order.
 A gene's value is the quantile bin of its count among the cell's own counts. The loops over cells are compiled
-(`write_tokens.py`) and write straight into the arrays of the result.
+(`tx1_write_tokens.py`) and write straight into the arrays of the result.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
+
+from sae_genomics.tokens import Tokens, pointers
 
 _CELLS = 16  # a thread takes so many at a time
 
@@ -37,75 +39,6 @@ class TokeniserSettings:
     keep_first_n_tokens: int = 1
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """Tokens of some cells, one row a token, cells one after the other, never padded.
-
-    cell: int64 [T], row of the cell in the input h5ad.
-    gene: int32 [T], vocabulary id.
-    expression: float32 [T], the count read; 0 for special tokens.
-    value: float32 [T], what the model is given.
-    cell_ptr: int64 [cells + 1]; the rows of cell c are cell_ptr[c] to cell_ptr[c + 1].
-    drug: int64 [cells], row of the chemical encoder's table, or None where no drug is used.
-    n_special: leading special tokens of each cell: 1, or 2 with `<drug>`.
-    """
-
-    cell: npt.NDArray[np.int64]
-    gene: npt.NDArray[np.int32]
-    expression: npt.NDArray[np.float32]
-    value: npt.NDArray[np.float32]
-    cell_ptr: npt.NDArray[np.int64]
-    drug: npt.NDArray[np.int64] | None = None
-    n_special: int = 1
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each cell, special ones included: int64 [cells]."""
-        return np.diff(self.cell_ptr)
-
-    @property
-    def n_cells(self) -> int:
-        return len(self.cell_ptr) - 1
-
-    def __len__(self) -> int:
-        return int(self.cell_ptr[-1])
-
-    def take(self, cells: npt.ArrayLike) -> Tokens:
-        """The tokens of the chosen cells, in the chosen order.
-
-        cells: int64 [n], positions among this object's cells (not rows of the h5ad).
-        """
-        cells = np.asarray(cells, dtype=np.int64)
-        lengths = self.lengths[cells]
-        cell_ptr = _pointers(lengths)
-        rows = np.repeat(self.cell_ptr[:-1][cells] - cell_ptr[:-1], lengths) + np.arange(cell_ptr[-1])
-        return Tokens(
-            cell=self.cell[rows],
-            gene=self.gene[rows],
-            expression=self.expression[rows],
-            value=self.value[rows],
-            cell_ptr=cell_ptr,
-            drug=None if self.drug is None else self.drug[cells],
-            n_special=self.n_special,
-        )
-
-    @staticmethod
-    def concatenate(parts: list[Tokens]) -> Tokens:
-        """All cells of all parts, in order. The parts come from one model."""
-        arrays = {
-            field.name: np.concatenate([getattr(part, field.name) for part in parts])
-            for field in fields(Tokens)
-            if field.name in ("cell", "gene", "expression", "value")
-        }
-        drugs = [part.drug for part in parts if part.drug is not None]
-        return Tokens(
-            **arrays,
-            cell_ptr=_pointers(np.concatenate([part.lengths for part in parts])),
-            drug=np.concatenate(drugs) if drugs else None,
-            n_special=parts[0].n_special,
-        )
-
-
 def tokenise(
     counts: csr_matrix,
     gene_ids: npt.NDArray[np.integer],
@@ -118,7 +51,8 @@ def tokenise(
     """Tokens of a batch of cells.
 
     counts: [cells, columns], non-negative; only entries above zero become tokens.
-    gene_ids: int32 [columns], vocabulary id of each column; columns with a negative id are left out.
+    gene_ids: int32 [columns], vocabulary id of each column; columns with a negative id are left out. A token's unit is its
+        column.
     rows: int64 [cells], row of each cell in the input h5ad.
     settings: what the model wants.
     seed: decides, with a cell's row alone, which genes stay when a cell has more than `max_length` tokens; the batch
@@ -128,7 +62,7 @@ def tokenise(
     Raises ValueError when the arrays do not fit one another, IndexError when counts has a column that is not there.
     """
     from sae_genomics.compiled import each_range  # here, because commands that only look at a run load this module too
-    from sae_genomics.data.write_tokens import write_cells
+    from sae_genomics.models.tx1_write_tokens import write_cells
 
     n_cells = counts.shape[0]
     rows = np.ascontiguousarray(rows, dtype=np.int64)
@@ -143,30 +77,24 @@ def tokenise(
     if settings.log_transform and not settings.do_binning:
         given = _log_shares(entries, n_raw, settings.target_sum)
 
-    cell_ptr = _pointers(np.minimum(lengths, limit) + n_special)
-    n_tokens = int(cell_ptr[-1])
-    cell, gene = np.empty(n_tokens, dtype=np.int64), np.empty(n_tokens, dtype=np.int32)
-    expression, value = np.empty(n_tokens, dtype=np.float32), np.empty(n_tokens, dtype=np.float32)
-    special, pad_value = np.asarray(special_ids, dtype=np.int32), np.float32(settings.pad_value)
+    item_ptr = pointers(np.minimum(lengths, limit) + n_special)
+    n_tokens = int(item_ptr[-1])
+    dtypes = {"item": np.int64, "token": np.int32, "unit": np.int32, "position": np.int32, "weight": np.float32}
+    columns = {name: np.empty(n_tokens, dtype) for name, dtype in dtypes.items()}
+    special, value = np.empty(n_tokens, dtype=bool), np.empty(n_tokens, dtype=np.float32)
+    pad_value = np.float32(settings.pad_value)
     binning = (settings.do_binning, _grades(settings.num_bins), settings.right_binning)
     each_range(
         n_cells,
         _CELLS,
         lambda start, stop: write_cells(
-            *entries, given, rows, lengths, cell_ptr, start, stop,
-            special, pad_value, n_raw, limit, settings.sampling, np.uint64(seed), *binning,
-            cell, gene, expression, value,
+            *entries, given, rows, lengths, item_ptr, start, stop,
+            np.asarray(special_ids, dtype=np.int32), pad_value, n_raw, limit, settings.sampling, np.uint64(seed), *binning,
+            *columns.values(), special, value,
         ),
     )  # fmt: skip
-    return Tokens(
-        cell=cell,
-        gene=gene,
-        expression=expression,
-        value=value,
-        cell_ptr=cell_ptr,
-        drug=None if drugs is None else np.asarray(drugs, dtype=np.int64).reshape(n_cells),
-        n_special=n_special,
-    )
+    per_item = {} if drugs is None else {"drug": np.asarray(drugs, dtype=np.int64).reshape(n_cells)}
+    return Tokens(**columns, special=special, item_ptr=item_ptr, per_token={"value": value}, per_item=per_item)
 
 
 class _Entries(NamedTuple):
@@ -181,16 +109,10 @@ class _Entries(NamedTuple):
     gene_ids: npt.NDArray[np.int32]
 
 
-def _pointers(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    pointers = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=pointers[1:])
-    return pointers
-
-
 def _expressed(counts: csr_matrix, gene_ids: npt.NDArray[np.int32]) -> tuple[_Entries, npt.NDArray[np.int64]]:
     """What the kernels read, and how many genes of each cell become tokens: int64 [cells]."""
     from sae_genomics.compiled import each_range
-    from sae_genomics.data.write_tokens import OUTSIDE, UNSORTED, count_expressed
+    from sae_genomics.models.tx1_write_tokens import OUTSIDE, UNSORTED, count_expressed
 
     entries = _Entries(
         np.ascontiguousarray(counts.data, dtype=np.float32),
@@ -219,7 +141,7 @@ def _log_shares(entries: _Entries, n_raw: int, target_sum: float) -> npt.NDArray
     later = np.flatnonzero(is_token)[place >= n_raw]
     lengths = np.maximum(np.diff(token_ptr) - n_raw, 0)
     count, occupied = entries.data[later], lengths > 0
-    totals = np.add.reduceat(count, _pointers(lengths)[:-1][occupied]) if len(count) else count
+    totals = np.add.reduceat(count, pointers(lengths)[:-1][occupied]) if len(count) else count
     share = count / (np.repeat(totals, lengths[occupied]) + np.float32(1e-9))
     values = entries.data.copy()
     values[later] = np.log1p(share * np.float32(target_sum))

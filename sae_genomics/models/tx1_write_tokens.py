@@ -47,16 +47,16 @@ def count_expressed(data, columns, indptr, gene_ids, start, stop, lengths, fault
 @exact_kernel
 def write_cells(  # type: ignore[no-untyped-def]
     data, columns, indptr, gene_ids, given, rows, lengths, pointers, start, stop,
-    special, pad_value, n_raw, limit, sampling, seed, binning, grades, right,
-    cells, genes, expression, values,
+    special_ids, pad_value, n_raw, limit, sampling, seed, binning, grades, right,
+    item, token, unit, position, weight, special, values,
 ):  # fmt: skip
     """Write the tokens of the cells start to stop.
 
     data, columns, indptr, gene_ids: as above, columns ascending and in range. given: float32 [n], the values where not
     `binning`. rows: int64 [cells]. lengths: int64 [cells], as counted. pointers: int64 [cells + 1], where tokens go.
-    special: int32 [special tokens]. n_raw: first genes of a cell that keep their count and stay.
+    special_ids: int32 [special tokens]. n_raw: first genes of a cell that keep their count and stay.
     limit: genes of a cell that fit. seed: uint64. grades: float32 [edges], levels of the quantiles.
-    cells: int64 [tokens], genes: int32, expression: float32 and values: float32, written.
+    item: int64 [tokens], token, unit, position: int32, weight: float32, special: bool and values: float32, written.
     """
     longest = 0
     for cell in range(start, stop):
@@ -67,22 +67,28 @@ def write_cells(  # type: ignore[no-untyped-def]
         half *= 2
     edges = np.full(2 * half, np.inf, np.float32)
     longest = longest if longest > limit else 0
-    numbers, all_genes = np.empty(longest, np.uint32), np.empty(longest, np.int32)
-    all_expression, all_values = np.empty(longest, np.float32), np.empty(longest, np.float32)
+    numbers, all_genes, all_units = (
+        np.empty(longest, np.uint32),
+        np.empty(longest, np.int32),
+        np.empty(longest, np.int32),
+    )
+    all_weights, all_values = np.empty(longest, np.float32), np.empty(longest, np.float32)
 
     for cell in range(start, stop):
         n, low, high = lengths[cell], pointers[cell], pointers[cell + 1]
+        item[low:high] = rows[cell]
+        special[low:high] = False
         for i in range(low, high):
-            cells[i] = rows[cell]
-        for i in range(low, low + len(special)):
-            genes[i], expression[i], values[i] = special[i - low], 0, pad_value
-        low += len(special)
+            position[i] = i - low
+        for i in range(low, low + len(special_ids)):
+            token[i], unit[i], weight[i], special[i], values[i] = special_ids[i - low], -1, 0, True, pad_value
+        low += len(special_ids)
         cut = n > high - low
         if cut:
-            gene, count, value = all_genes[:n], all_expression[:n], all_values[:n]
+            gene, column, count, value = all_genes[:n], all_units[:n], all_weights[:n], all_values[:n]
         else:
-            gene, count, value = genes[low:high], expression[low:high], values[low:high]
-        _gather(data, columns, gene_ids, given, indptr[cell], indptr[cell + 1], gene, count, value)
+            gene, column, count, value = token[low:high], unit[low:high], weight[low:high], values[low:high]
+        _gather(data, columns, gene_ids, given, indptr[cell], indptr[cell + 1], gene, column, count, value)
         if binning and n > n_raw:
             binned, space = count[n_raw:], spare[: n - n_raw]
             ordered = _sorted(binned.view(np.uint32), work[: n - n_raw], space, tally)
@@ -103,23 +109,23 @@ def write_cells(  # type: ignore[no-untyped-def]
             for i in range(n):
                 if numbers[i] < bound or (numbers[i] == bound and ties > 0):
                     ties -= numbers[i] == bound
-                    genes[low], expression[low], values[low] = gene[i], count[i], value[i]
+                    token[low], unit[low], weight[low], values[low] = gene[i], column[i], count[i], value[i]
                     low += 1
 
 
 @inner
-def _gather(data, columns, gene_ids, given, first, last, gene, count, value):  # type: ignore[no-untyped-def]
-    """The expressed genes among the entries first to last, one for each place in gene, int32 [n], and their numbers."""
+def _gather(data, columns, gene_ids, given, first, last, gene, column, count, value):  # type: ignore[no-untyped-def]
+    """The expressed genes among the entries first to last: their ids, columns (both int32 [n]) and numbers."""
     n = len(gene)
     where, source, ready = columns[first:last], data[first:last], given[first:last]
     if len(where) == n:
         for i in range(n):
-            gene[i], count[i], value[i] = gene_ids[where[i]], source[i], ready[i]
+            gene[i], column[i], count[i], value[i] = gene_ids[where[i]], where[i], source[i], ready[i]
         return
-    i, place = 0, 0
-    while place < n:  # written each time, kept where expressed: no branch to mispredict
-        gene[place], count[place], value[place] = gene_ids[where[i]], source[i], ready[i]
-        place += (count[place] > 0) & (gene[place] >= 0)
+    i, k = 0, 0
+    while k < n:  # written each time, kept where expressed: no branch to mispredict
+        gene[k], column[k], count[k], value[k] = gene_ids[where[i]], where[i], source[i], ready[i]
+        k += (count[k] > 0) & (gene[k] >= 0)
         i += 1
 
 

@@ -1,0 +1,96 @@
+"""What validation adds: features that match gene sets, beside chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_TERMS
+from sae_genomics.config import RunConfig
+from sae_genomics.report import annotation_words, figures_annotation
+from sae_genomics.report.annotation import annotation
+from sae_genomics.report.collect import LayerResults
+from sae_genomics.report.contents import Contents
+from sae_genomics.report.contribution import Contribution, Draw, Said
+from sae_genomics.report.dashboard_terms import TermsPanel
+from sae_genomics.report.markdown import code, listing
+from sae_genomics.report.reading import Reading, smallest
+from sae_genomics.report.section_annotation import FIGURES, figure_name
+from sae_genomics.report.section_annotation import annotation as section
+from sae_genomics.report.summary import LayerSummary
+
+TERMS_KEPT = 12  # per feature
+
+
+def _likeliest(path: Path, config: RunConfig) -> pd.DataFrame:
+    return smallest(path, ("p_value",), TERMS_KEPT)
+
+
+def _take(contents: Contents, results: LayerResults, summary: LayerSummary) -> None:
+    nulls = results.table("annotation_nulls")
+    if nulls is not None:
+        summary.annotation = annotation(nulls)
+    summary.nothing_tested = results.notes.get("annotation_nulls")
+
+
+def _findings(contents: Contents) -> list[Said]:
+    return [Said(10, annotation_words.opening(contents.layers, contents.config.validation.fdr))]
+
+
+def _facts(contents: Contents) -> list[tuple[str, str]]:
+    validation = contents.config.validation
+    named = ["built-in"] if validation.builtin else []
+    named += [code(Path(path).name, in_table=True) for path in validation.gmt]
+    return [
+        (
+            "Gene sets",
+            f"{listing(named) or 'none'}; each feature's top {validation.top_genes} genes by {validation.rank_by}, "
+            f"q < {validation.fdr:g}",
+        )
+    ]
+
+
+def _figures(contents: Contents) -> Mapping[str, Draw]:
+    fdr = contents.config.validation.fdr
+    drawings: dict[str, Draw] = {"annotation": lambda: figures_annotation.annotation(contents.layers, fdr)}
+    for each in contents.layers:
+        if each.annotation is not None:
+            draw = partial(figures_annotation.layer_annotation, each.layer, each.annotation, fdr)
+            drawings[figure_name(each.layer)] = draw
+    return drawings
+
+
+def _layer_facts(summary: LayerSummary) -> dict[str, object]:
+    note = summary.annotation
+    if note is None:
+        return {"sources": []}
+    said = f"{annotation_words.headline(summary.layer, note)} {annotation_words.beside(note)}".rstrip()
+    return {"headline": said, "sources": note.facts}
+
+
+GENE_SETS = Contribution(
+    name="gene sets",
+    order=40,
+    kinds=("cells",),
+    tables=(
+        Reading("terms", "validate", (FEATURE_TERMS,), _likeliest),
+        Reading("annotation_nulls", "validate", (ANNOTATION_NULLS,)),
+    ),
+    take_layer=_take,
+    section=section,
+    findings=_findings,
+    caveats=lambda contents: [Said(40, annotation_words.by_chance_often(contents.layers))],
+    facts=_facts,
+    figures=_figures,
+    figure_files=("annotation.png", FIGURES),
+    panel=TermsPanel,
+    layer_facts=_layer_facts,
+    headline=annotation_words.verdict,
+    compared_with=lambda wording: Said(30, "known gene sets"),
+    matched=lambda wording: Said(10, "a gene set"),
+    found_by=lambda wording: Said(30, "gene set"),
+    changes=lambda wording: [("test against your own gene sets", "`validation.gmt: [my_sets.gmt]`")],
+)

@@ -1,0 +1,98 @@
+"""What a reader is told the data are: the nouns of the data kind, and the few phrases that nouns alone do not give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sae_genomics.data.kind import CELLS, Nouns
+from sae_genomics.run import Run
+
+
+@dataclass(frozen=True)
+class Wording:
+    """The words of one data kind."""
+
+    kind: str
+    """name of the data kind: cells, proteins"""
+    nouns: Nouns
+    type: str
+    """short for nouns.label, within text that is about labels"""
+    types: str
+    every_token: str
+    """what every token of the input is, after `every`"""
+    token_is: str
+    """what the glossary says that one token is"""
+    hidden: str
+    """what the model predicts when it is measured, after `hidden`"""
+    single_unit: str
+    """one unit as a rival of one feature"""
+    name_labels: str
+    """how to give labels"""
+    change_labels: str
+    """the setting that gives labels"""
+    name_groups: str
+    """how to give groups"""
+    weighed: str
+    """what a unit's score sums up over its tokens"""
+    find_example: str
+    """what the dashboard's search box says after the names of what it finds"""
+
+
+CELL_WORDING = Wording(
+    kind="cells",
+    nouns=CELLS,
+    type="type",
+    types="types",
+    every_token="gene of every cell",
+    token_is="one expressed gene of one cell, as the model sees it",
+    hidden="genes",
+    single_unit="single gene",
+    name_labels="Name the column of `obs` that holds the annotation in `data.cell_type_key`.",
+    change_labels="data.cell_type_key",
+    name_groups=(
+        "cells of one donor are alike, so these numbers look surer than they are: if `obs` has a column of donors, samples or batches, "
+        "name it in `data.group_key`."
+    ),
+    weighed="activation × expression",
+    find_example='e.g. CD79A or "CD4" for exactly that',
+)
+
+
+def sequence_wording(kind: str, nouns: Nouns) -> Wording:
+    """The words for a kind whose items are sequences of tokens."""
+    return Wording(
+        kind=kind,
+        nouns=nouns,
+        type=nouns.label,
+        types=nouns.labels,
+        every_token=f"{nouns.token} of every {nouns.item}",
+        token_is=f"one position of one {nouns.item}, as the model sees it",
+        hidden=nouns.tokens,
+        single_unit=nouns.unit,
+        name_labels=f"Name a table of {nouns.labels} in `data.labels`.",
+        change_labels="data.labels",
+        name_groups=(
+            f"related {nouns.items} are alike, so these numbers look surer than they are: if the table of labels has a column of "
+            "families or clusters, name it in `data.group_key`."
+        ),
+        weighed="activation",
+        find_example='in "quotes" for exactly that',
+    )
+
+
+def wording_of(run: Run) -> Wording:
+    """The words for a run's data kind."""
+    kind = getattr(run, "kind", None)
+    if kind is None or kind.name == CELL_WORDING.kind:
+        return CELL_WORDING
+    return sequence_wording(kind.name, kind.nouns)
+
+
+def first_upper(text: str) -> str:
+    """`Gene token` of `gene token`; the rest is left as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def a(noun: str) -> str:
+    """`a family`, `an amino acid`."""
+    return f"{'an' if noun[:1].lower() in 'aeio' else 'a'} {noun}"
