@@ -445,58 +445,6 @@ OVER_SPANS = Inference(
     "the feature fires independently of where the concept stands",
 )
 
-ITEM_FEATURES = Table(
-    "features.parquet",
-    "One row per SAE feature of a layer; residues of all proteins unless said otherwise.",
-    (
-        Column("feature", _i32, "latent index in the SAE"),
-        Column("firing_rate", _f64, "share of residues with activation > 0"),
-        Column("n_tokens", _i64, "residues with activation > 0"),
-        Column("n_items", _i64, "proteins with at least one such residue"),
-        Column("mean_activation", _f64, "mean activation over residues where it is > 0"),
-        Column("max_activation", _f64, "largest activation"),
-        Column("heldout_firing_rate", _f64, "firing rate over held-out proteins alone; null when there are none"),
-        Column("top_unit", _str, "unit_name with the highest score"),
-        Column("specificity", _f64, "largest specificity among its units (bits); NaN when it never fires"),
-        Column("best_label", _str, "label with the highest training AUROC; null without labels"),
-        Column("best_label_auroc", _f64, "held-out AUROC of that label"),
-        Column("best_label_q_value", _f64, "q-value of that test"),
-    ),
-    OVER_CELLS,
-)
-
-FEATURE_UNITS = Table(
-    "feature_units.parquet",
-    "Top units of each feature: the union of the top associations.top_genes by score and by specificity.",
-    (
-        Column("feature", _i32, "latent index"),
-        Column("unit_id", _str, "identifier of the unit"),
-        Column("unit_name", _str, "name for people"),
-        Column("score", _f64, "sum over tokens of activation x weight"),
-        Column("mean_activation", _f64, "mean activation over all tokens of the unit, zeros included"),
-        Column("firing_rate", _f64, "share of the unit's tokens with activation > 0"),
-        Column("n_tokens", _i64, "tokens of the unit with activation > 0"),
-        Column("specificity", _f64, "bits, as in feature_genes"),
-        Column("rank_score", _i32, "1 = highest score within the feature"),
-        Column("rank_specificity", _i32, "1 = highest specificity within the feature; null without one"),
-    ),
-)
-
-
-def _of_items(table: Table, file: str, meaning: str) -> Table:
-    """The table of another kind of items: `label` for `cell_type`, `n_items` for `n_cells`."""
-    names = {"cell_type": "label", "n_cells": "n_items"}
-    columns = tuple(Column(names.get(each.name, each.name), each.type, each.meaning) for each in table.columns)
-    return Table(file, meaning, columns, table.inference)
-
-
-FEATURE_LABELS = _of_items(
-    FEATURE_CELL_TYPES, "feature_labels.parquet", "Each feature's maximum activation per item against each label."
-)
-LABEL_BASELINES = _of_items(
-    CELL_TYPE_BASELINES, "label_baselines.parquet", "Per label the best feature, unit and unit of each baseline."
-)
-
 _SCORES = (
     Column("precision_residue", _f64, "share of the residues above the threshold that the concept covers"),
     Column("recall_residue", _f64, "share of the concept's residues that are above the threshold"),

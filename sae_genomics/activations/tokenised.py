@@ -76,7 +76,9 @@ def tokenised_shard(run: Run, model: FoundationModel, shard: int, finished: Coll
 
     finished: files of the shard that stay as they are: what is stored must be the same rows as theirs.
     """
-    return _tokenised(run, model, run.kind.read(run, np.arange(*run.shard_items(shard))), {shard: _sampled_by(finished)})
+    return _tokenised(
+        run, model, run.kind.read(run, np.arange(*run.shard_items(shard))), {shard: _sampled_by(finished)}
+    )
 
 
 def tokenised_items(run: Run, model: FoundationModel, indices: Int64) -> TokenisedShard:

@@ -62,9 +62,9 @@ def check_room(run: Run, work: plan.Workload, estimates: list[plan.Estimate], to
     there = {run.checkpoints: bytes_under(run.checkpoints), run.results: bytes_under(run.results)}
     further = {folder: max(need - there[folder], 0) for folder, need in needs.items()}
     options = {each: int(tokens.stored_with(each).sum()) for each in _TOKENS_PER_ITEM}
-    activations = next(each.disk_bytes for each in estimates if each.stage == "extract")
+    activations = plan.disk_of_shards(estimates)
     room = free_bytes(run.checkpoints) + sum(there.values()) - (sum(needs.values()) - activations)
-    check_disk(further, f"run {run.name}", plan.savings(work, options, max(room, 0)))
+    check_disk(further, f"run {run.name}", plan.savings(run.kind, work, options, max(room, 0)))
 
 
 def heartbeat(run: Run) -> Path:

@@ -99,4 +99,3 @@ def resolve_layers(wanted: str | Sequence[int], info: ModelInfo) -> list[int]:
             f"0 to {info.n_layers - 1} (or write all)"
         )
     return list(wanted)
-

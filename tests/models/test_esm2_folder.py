@@ -262,7 +262,9 @@ def test_unknown_letters_are_x(tmp_path: Path) -> None:
     model = load_folder(tmp_path)
     tokens = model.tokenise(SequenceItems(np.arange(1), ["LJX*A\u00e9"]), 0)
     assert [VOCAB[token] for token in tokens.token] == ["<cls>", "L", "X", "X", "X", "A", "X", "<eos>"]
-    assert tokens.unit.tolist() == [-1, 0, 20, 20, 20, 1, 20, -1], "rows of units.parquet, which has the letters in the order of `unit_tokens`"
+    assert tokens.unit.tolist() == [-1, 0, 20, 20, 20, 1, 20, -1], (
+        "rows of units.parquet, which has the letters in the order of `unit_tokens`"
+    )
     assert list(model.folder.residues)[20] == "X"
     assert tokens.position.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
     assert tokens.special.tolist() == [True, *[False] * 6, True]

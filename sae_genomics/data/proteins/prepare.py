@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sae_genomics.associations.baseline_costs import baseline_costs, sentence
 from sae_genomics.atomic import write_json
 from sae_genomics.data import plan
 from sae_genomics.data.groups import Groups, GroupWords, make_groups
-from sae_genomics.data.plan_baselines import baseline_costs, sentence
 from sae_genomics.data.plan_file import PLAN_VERSION
 from sae_genomics.data.prepared import (
     TokenCounts,

@@ -92,7 +92,9 @@ class Esm2(FoundationModel):
     def tokenise(self, items: Items, seed: int) -> Tokens:
         """The proteins' tokens; see `sae_genomics.models.esm2.tokenise`. seed: decides nothing here."""
         if not isinstance(items, SequenceItems):
-            raise UserError(f"model {self.info.name} reads proteins, not counts; set data.kind to proteins, or another model.family")
+            raise UserError(
+                f"model {self.info.name} reads proteins, not counts; set data.kind to proteins, or another model.family"
+            )
         return tokenise(items, self.folder)
 
     @torch.inference_mode()
