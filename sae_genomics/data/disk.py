@@ -1,11 +1,10 @@
-"""Whether the disks can hold what a run will write; and what was written for nothing is removed."""
+"""Whether the disks can hold what a run will write."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from sae_genomics.atomic import PREFIX
@@ -45,26 +44,6 @@ def nearest_existing(folder: Path) -> Path:
     while not folder.is_dir():
         folder = folder.parent
     return folder
-
-
-@contextmanager
-def nothing_left_on_refusal(files: Sequence[Path]) -> Iterator[None]:
-    """When the block raises UserError, the files that it made go, and the folders made for them.
-
-    files: those that it may make.
-    """
-    made = [path for path in files if not path.exists()]
-    above = [nearest_existing(path.parent) for path in made]
-    try:
-        yield
-    except UserError:
-        for path, stop in zip(made, above, strict=True):
-            path.unlink(missing_ok=True)
-            folder = path.parent.absolute()
-            while folder != stop and folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-                folder = folder.parent
-        raise
 
 
 def bytes_under(folder: Path) -> int:

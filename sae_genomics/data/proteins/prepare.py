@@ -12,10 +12,16 @@ import pandas as pd
 from sae_genomics.associations.baseline_costs import baseline_costs, sentence
 from sae_genomics.atomic import write_json
 from sae_genomics.data import plan
-from sae_genomics.data.disk import nothing_left_on_refusal
 from sae_genomics.data.groups import Groups, GroupWords, make_groups
 from sae_genomics.data.plan_file import PLAN_VERSION
-from sae_genomics.data.planned_tokens import PlannedTokens, check_room, say_cost, say_sampling, shard_sums
+from sae_genomics.data.prepared import (
+    TokenCounts,
+    check_room,
+    heartbeat,
+    nothing_left_on_failure,
+    tell_costs,
+    tell_sampling,
+)
 from sae_genomics.data.proteins import notes
 from sae_genomics.data.proteins.labels import Labels, labels_of_records, read_labels
 from sae_genomics.data.proteins.read import Sequences, read_sequences
@@ -29,7 +35,6 @@ from sae_genomics.data.units import Units
 from sae_genomics.errors import UserError
 from sae_genomics.models import check_model, most_residues, unit_tokens
 from sae_genomics.progress import Progress, say
-from sae_genomics.stages import stage_named
 from sae_genomics.tokens import Windows, windows_of
 
 if TYPE_CHECKING:
@@ -77,17 +82,15 @@ def prepare_proteins(run: Run) -> None:
     n_input = count_records(files.sequences)  # a file of another format shows before a model is downloaded
     rows = choose_cells(n_input, data.max_proteins, run.config.run.seed)
     model = _model(run)
-    heartbeat = run.heartbeat_file(stage_named("prepare"), 0)
-    with nothing_left_on_refusal([heartbeat]):
-        progress = Progress("prepare: reading proteins", n_input, NOUNS.items, heartbeat)
+    with nothing_left_on_failure([heartbeat(run)]):
+        progress = Progress("prepare: reading proteins", n_input, NOUNS.items, heartbeat(run))
         sequences = read_sequences(files.sequences, model.alphabet, rows, progress.advance)
         progress.finish()
         used, said = _used(run, data, files, sequences, rows)
         windows = _windows(used.length, model, data.window_overlap)
-        tokens = _planned_tokens(used.length, windows)
+        tokens = _token_counts(run, used.length, windows)
         work = plan.workload(
-            run, n_tokens=int(tokens.read.sum()), shard_stored=shard_sums(run, tokens.stored(run)),
-            max_shard_tokens=int(shard_sums(run, tokens.read).max()),
+            run, n_tokens=tokens.read, shard_stored=tokens.shard_stored, max_shard_tokens=tokens.largest_shard,
             n_slots=len(model.tokens), n_gene_values=int(np.minimum(used.length, len(model.tokens)).sum()),
             n_cell_types=0 if used.labels is None else int(pd.Series(used.labels).nunique()),
             train_tokens=int(used.length[~used.heldout].sum()),
@@ -107,9 +110,9 @@ def prepare_proteins(run: Run) -> None:
     _write(run, used, model, windows, spans)
     write_json(run.plan_file, content)
     _tell(content)
-    say_cost(run, work, estimates)
+    tell_costs(content, work)
     say(f"prepare: {sentence(baselines)}")
-    say_sampling(run, work, tokens)
+    tell_sampling(run, tokens, work)
 
 
 def _model(run: Run) -> _Model:
@@ -183,9 +186,9 @@ def _windows(lengths: npt.NDArray[np.int64], model: _Model, overlap: int) -> Win
     return windows_of(lengths, model.most, min(overlap, model.most - 1))
 
 
-def _planned_tokens(lengths: npt.NDArray[np.int64], windows: Windows) -> PlannedTokens:
+def _token_counts(run: Run, lengths: npt.NDArray[np.int64], windows: Windows) -> TokenCounts:
     read = np.bincount(windows.item, weights=windows.stop - windows.start + N_SPECIAL, minlength=len(lengths))
-    return PlannedTokens(read.astype(np.int64), lengths, np.full(len(lengths), N_SPECIAL, dtype=np.int64))
+    return TokenCounts(run, lengths, read.astype(np.int64), N_SPECIAL)
 
 
 def _span_table(used: _Used) -> pd.DataFrame | None:
@@ -199,11 +202,9 @@ def _span_table(used: _Used) -> pd.DataFrame | None:
 
 
 def _plan(
-    run: Run, data: ProteinsSection, used: _Used, model: _Model, windows: Windows, tokens: PlannedTokens
+    run: Run, data: ProteinsSection, used: _Used, model: _Model, windows: Windows, tokens: TokenCounts
 ) -> dict[str, Any]:
     """All but the spans, the estimates and the notes."""
-    stored = tokens.stored(run)
-    sizes = [stop - start for start, stop in map(run.shard_items, range(run.n_shards))]
     content: dict[str, Any] = {
         "format_version": PLAN_VERSION,
         "kind": run.kind.name,
@@ -218,12 +219,9 @@ def _plan(
         "n_windows": len(windows.item),
         "n_items_in_windows": int((used.length > model.most).sum()),
         "label_key": data.label_key,
-        "shards": [
-            {"shard": shard, "items": size, "tokens": int(n_tokens)}
-            for shard, (size, n_tokens) in enumerate(zip(sizes, shard_sums(run, stored), strict=True))
-        ],
-        "n_tokens": int(stored.sum()),
-        "n_tokens_read": int(tokens.read.sum()),
+        "shards": tokens.shards(),
+        "n_tokens": int(tokens.stored.sum()),
+        "n_tokens_read": tokens.read,
     }
     if used.groups is not None:
         content |= {"group_key": used.groups.key, **used.groups.numbers(used.heldout)}
@@ -279,5 +277,3 @@ def _tell(content: dict[str, Any]) -> None:
         )
     if "n_spans" in content:
         say(f"prepare: {content['n_spans']:,} spans of {content['n_concepts']:,} concepts")
-    for note in content["notes"]:
-        say(f"prepare: note: {note}")
