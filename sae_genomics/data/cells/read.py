@@ -69,7 +69,10 @@ def cell_counts(run: Run, positions: npt.NDArray[np.int64]) -> tuple[csr_matrix,
 
     Raises DamagedArtifact when the prepared files cannot be read, UserError when the input cannot.
     """
-    return _counts(run, positions, used_rows(run)[positions])
+    if not len(positions):
+        return _counts(run, positions, positions)
+    first, last = int(positions[0]), int(positions[-1])
+    return _counts(run, positions, used_rows(run, first, last + 1)[positions - first])
 
 
 def read_items(run: Run, indices: npt.NDArray[np.int64]) -> CountItems:
