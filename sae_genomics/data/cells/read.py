@@ -115,6 +115,8 @@ def _counts(run: Run, positions: npt.NDArray[np.int64], rows: Rows) -> tuple[csr
 
 
 def _stacked(parts: list[csr_matrix], n_slots: int) -> csr_matrix:
+    if not parts:
+        return csr_matrix((0, n_slots), dtype=np.float32)
     if len(parts) == 1:
         return parts[0]
     indptr = pointers(np.concatenate([np.diff(part.indptr) for part in parts]))
