@@ -57,6 +57,11 @@ class FoundationModel(ABC):
     """A batch is best of so many tokens, whatever its sequences' lengths, and several threads may compute one each. None where padding
     is computed, so that sequences of like length belong together."""
 
+    @property
+    def why_no_loss(self) -> str:
+        """Why the masked loss cannot be measured, such as a checkpoint without its head; empty where it can."""
+        return ""
+
     @abstractmethod
     def tokenise(self, items: Items, seed: int) -> Tokens:
         """Tokens of a batch of items. An item's tokens depend on the item, its row and the seed alone.

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from sae_genomics.models import FoundationModel, ModelInfo
-from sae_genomics.sae.loss_recovered import LossRecovered, measure
+from sae_genomics.run import Run
+from sae_genomics.sae.loss_recovered import LossRecovered, loss_recovered, measure
 from sae_genomics.tokens import Tokens
 
 D_MODEL = 3
@@ -92,3 +93,16 @@ def test_each_residue_counts_once_for_its_item(batch_tokens: int) -> None:
         np.testing.assert_allclose(found.reconstructed, 2 * found.unchanged)
     assert hidden_ever.sum() == 10
     assert found.loss_name == "what is left, in units"
+
+
+def test_a_checkpoint_without_its_head_leaves_the_measure_out(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Headless(Counting):
+        @property
+        def why_no_loss(self) -> str:
+            return "toy has no head"
+
+    monkeypatch.setattr("sae_genomics.sae.loss_recovered.loaded_model", lambda run, may_compile: Headless())
+    assert loss_recovered(make_run(), 1, Stand(lambda x, units: x), 5) is None  # type: ignore[arg-type]
+    assert "train layer 1: loss recovered is left out: toy has no head" in capsys.readouterr().err
