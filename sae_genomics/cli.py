@@ -160,6 +160,7 @@ def _pipeline(arguments: argparse.Namespace) -> int:
 def _stage(arguments: argparse.Namespace) -> int:
     from sae_genomics.cluster.attempts import run_tasks
     from sae_genomics.cluster.pipeline import refuse_beside_others
+    from sae_genomics.cluster.reasons import give_reasons
 
     catch_stop_signals()
     run = Run(load_config(arguments.config, arguments.overrides), arguments.config, arguments.overrides)
@@ -178,6 +179,7 @@ def _stage(arguments: argparse.Namespace) -> int:
             "leave --task out to run all that are not done"
         )
     refuse_beside_others(run, stage, tasks)
+    give_reasons(run)
     codes = set(run_tasks(run, stage, tasks).values()) - {EXIT_DONE}
     return EXIT_BUG if EXIT_BUG in codes else max(codes, default=EXIT_DONE)
 
