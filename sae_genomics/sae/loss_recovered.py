@@ -27,7 +27,7 @@ import torch
 from sae_genomics.activations.cutting import cut_batches
 from sae_genomics.activations.extract import loaded_model, ranges
 from sae_genomics.activations.tokenised import tokenised_items
-from sae_genomics.progress import stop_point
+from sae_genomics.progress import say, stop_point
 from sae_genomics.tokens import Tokens, items_in_order
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ class LossRecovered:
 def loss_recovered(
     run: Run, layer: int, encoder: Encoder, n_cells: int, means: UnitMeans | None = None
 ) -> LossRecovered | None:
-    """Measure on at most n_cells held-out cells, spread evenly over the file. None when no cell is held out.
+    """Measure on at most n_cells held-out items, spread evenly over the file. None when no item is held out, or the checkpoint
+    lacks what its loss needs: one line says so.
 
     means: of units, to measure what these alone recover. Waits while another thread measures; raises Interrupted when a signal
     asked to stop meanwhile.
@@ -132,6 +133,9 @@ def loss_recovered(
     with _model_in_use:
         stop_point()
         model = loaded_model(run, may_compile=False)
+        if model.why_no_loss:
+            say(f"layer {layer}: the loss recovered is left out: {model.why_no_loss}")
+            return None
         heldout = heldout_tokens(run, model, n_cells)
         if heldout is None:
             return None

@@ -362,3 +362,14 @@ def test_before_the_download_the_release_speaks_for_itself(tmp_path: Path) -> No
     assert info.identity == "hub:facebook/esm2_t33_650M_UR50D@main"
     assert light.asked_revision(config(name="esm2-650m")) == "main"
     assert light.asked_revision(config(name="demo")) is None
+
+
+def test_cells_are_refused(tmp_path: Path) -> None:
+    from scipy.sparse import csr_matrix
+
+    from sae_genomics.items import CountItems
+
+    make(tmp_path)
+    cells = CountItems(np.arange(1), csr_matrix(np.ones((1, 2), np.float32)), np.arange(2, dtype=np.int32))
+    with pytest.raises(UserError, match=r"set data\.kind to proteins"):
+        load_folder(tmp_path).tokenise(cells, 0)
