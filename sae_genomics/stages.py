@@ -95,6 +95,7 @@ _TRAIN = Stage(
     function="sae_genomics.sae.task:run_task", fitting="sae_genomics.sae.memory:layers_at_once", files=_train_files,
     side_files=frozenset({*EVALUATED_FILES, SECOND_SEED}),
     check="sae_genomics.sae.settings:check", cost="sae_genomics.sae.cost:cost", packages_key="sae.loggers",
+    contributions=("sae_genomics.report.contributions.training:TRAINING",),
     gpu=True, gpus_key="sae.gpus_per_task", reads_repeatedly=True,
 )  # fmt: skip
 _ASSOCIATE = Stage(
@@ -103,12 +104,18 @@ _ASSOCIATE = Stage(
     ignores=frozenset(VARYING_KEYS), varying=VARYING_KEYS,
     function="sae_genomics.associations.task:run_task", files=_associate_files, gpu=True,
     side_files=frozenset({"features.h5ad"}), cost="sae_genomics.associations.cost:cost",
+    contributions=(
+        "sae_genomics.report.contributions.features:BEST_FEATURES", "sae_genomics.report.contributions.units:UNITS",
+        "sae_genomics.report.contributions.labels:LABELS", "sae_genomics.report.contributions.concepts:CONCEPTS",
+        "sae_genomics.report.contributions.examples:EXAMPLES", "sae_genomics.report.contributions.items:ITEMS",
+    ),
 )  # fmt: skip
 _VALIDATE = Stage(
     name="validate", number=5, unit="layer", needs=(_ASSOCIATE,), reads=(_ASSOCIATE,), root="results",
     keys=("run.seed", "validation"), version=2,
     function="sae_genomics.validation.task:run_task", files=_validate_files, applies=_has_gene_sets,
     check="sae_genomics.validation.settings:check", cost="sae_genomics.validation.cost:cost",
+    contributions=("sae_genomics.report.contributions.gene_sets:GENE_SETS",),
 )  # fmt: skip
 _REPORT = Stage(
     name="report", number=9, unit="run", needs=(), reads=(), root="results", keys=("report",),

@@ -36,7 +36,7 @@ def run_task(run: Run, task: int) -> None:
     for folder in (run.figures_dir, *map(run.layer_results, run.layers)):
         remove_leftovers(folder)  # of a report that was killed: these hold more than the files this stage must leave
     problems, wording = Problems(), wording_of(run)
-    applying = contributions(wording.kind)
+    applying = contributions(run)
     progress = Progress("report", len(run.layers) + 2, "steps", run.heartbeat_file(stage_named("report"), task))
     unfinished, done = missing.unfinished_tasks(run)
     contents = Contents(run, wording, model=_model(run), unfinished=unfinished, done=done, problems=problems.found)

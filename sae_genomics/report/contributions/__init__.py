@@ -1,28 +1,14 @@
-"""Every contribution to the report, in the order of its sections."""
+"""What the stages of a run contribute to its report, in the order of the sections. `Stage.contributions` names them."""
 
 from __future__ import annotations
 
-import importlib
-
 from sae_genomics.report.contribution import Contribution
-
-# `module:NAME` of a contribution. A stage names its own, and an accumulator of one.
-NAMES = (
-    "sae_genomics.report.contributions.training:TRAINING",
-    "sae_genomics.report.contributions.features:BEST_FEATURES",
-    "sae_genomics.report.contributions.units:UNITS",
-    "sae_genomics.report.contributions.labels:LABELS",
-    "sae_genomics.report.contributions.concepts:CONCEPTS",
-    "sae_genomics.report.contributions.examples:EXAMPLES",
-    "sae_genomics.report.contributions.items:ITEMS",
-    "sae_genomics.report.contributions.gene_sets:GENE_SETS",
-)
+from sae_genomics.run import Run
+from sae_genomics.stage import named
+from sae_genomics.stages import stages_of
 
 
-def contributions(kind: str, names: tuple[str, ...] = NAMES) -> list[Contribution]:
-    """Those for a data kind, by order. names: `module:NAME` of each."""
-    found: list[Contribution] = []
-    for each in names:
-        module, _, name = each.partition(":")
-        found.append(getattr(importlib.import_module(module), name))
-    return sorted((each for each in found if each.applies(kind)), key=lambda each: each.order)
+def contributions(run: Run) -> list[Contribution]:
+    """Those of the run's stages that are for its kind of data."""
+    found: list[Contribution] = [named(name) for stage in stages_of(run) for name in stage.contributions]
+    return sorted((each for each in found if each.applies(run.kind.name)), key=lambda each: each.order)
