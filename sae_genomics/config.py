@@ -168,6 +168,11 @@ class AssociationsConfig(Section):
     min_gene_tokens: int = Field(5, ge=1, description="a gene seen in fewer tokens has no specificity")
     max_auroc_cells: int = Field(50_000, ge=10, description="cells of a split ranked for AUROC; more are sampled")
     batch_tokens: int = Field(16384, ge=1, description="tokens encoded at once")
+    top_examples: int = Field(10, ge=1, description="strongest items that are kept of each feature; proteins alone")
+    concept_f1: float = Field(
+        0.3, ge=0, le=1, description="held-out F1 per residue from which a concept counts as found; proteins alone"
+    )
+    random_directions: int = Field(256, ge=1, description="random directions that span features are compared with")
 
 
 class ValidationConfig(Section):

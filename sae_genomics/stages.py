@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from sae_genomics.associations.accumulators import associate_files
+from sae_genomics.associations.accumulators import VARYING_KEYS, associate_files
 from sae_genomics.errors import UserError
 from sae_genomics.stage import Files, Stage
 
@@ -50,7 +50,7 @@ def _train_files(run: Run, task: int) -> Files:
 def _associate_files(run: Run, task: int) -> Files:
     """The tables of the accumulators that apply to the run."""
     layer = run.layers[task]
-    return {run.layer_results(layer) / name: {"layer": layer} for name in associate_files(run)}
+    return {run.layer_results(layer) / name: {"layer": layer, **parts} for name, parts in associate_files(run).items()}
 
 
 def _validate_files(run: Run, task: int) -> Files:
@@ -101,6 +101,7 @@ _TRAIN = Stage(
 _ASSOCIATE = Stage(
     name="associate", number=4, unit="layer", needs=(_TRAIN,), reads=(_PREPARE, _EXTRACT, _TRAIN), root="results",
     keys=("run.seed", "associations", "validation.baselines", "validation.untrained_cells"), version=2,
+    ignores=frozenset(VARYING_KEYS), varying=VARYING_KEYS,
     function="sae_genomics.associations.task:run_task", files=_associate_files, gpu=True,
     side_files=frozenset({"features.h5ad"}), cost="sae_genomics.associations.cost:cost",
     contributions=(
