@@ -231,6 +231,8 @@ def _losses(
         rows = ranges(tokens.item_ptr[sequences], tokens.lengths[sequences])
         replaced = np.flatnonzero(usual[rows])
         units = batch.token[replaced]
+        if model.mask_token is not None:  # what a hidden token is must not be told by its unit's mean
+            units = np.where(hidden[rows][replaced], np.int32(model.mask_token), units)
 
         def change(x: torch.Tensor, replaced: npt.NDArray[np.int64] = replaced, units: Units = units) -> torch.Tensor:
             at = torch.from_numpy(replaced).to(x.device)

@@ -72,6 +72,7 @@ class Esm2(FoundationModel):
         untrained_seed: int | None = None,
     ):
         self.info, self.folder, self.device = info, folder, device
+        self.mask_token: int = folder.token_id("<mask>")
         self.has_head = folder.has_head or untrained_seed is not None
         made = load_network(folder, dtype) if untrained_seed is None else random_network(folder, dtype, untrained_seed)
         self.network = PackedEsm(made).eval().requires_grad_(False)
@@ -134,7 +135,7 @@ class Esm2(FoundationModel):
             return changes[layer](x) if at == hook and layer in changes else x
 
         token, is_hidden = self._on_device(batch.token), torch.from_numpy(hidden).to(self.device)
-        seen = torch.where(is_hidden, self.folder.token_id("<mask>"), token)
+        seen = torch.where(is_hidden, self.mask_token, token)
         _, sequences = self._sequences(batch.item_ptr, 0, batch.n_items)  # interventions are given all rows at once
         scores = self.network.predict(self.network(seen, sequences, self.info.n_layers, change)[is_hidden])
         loss = torch.zeros(len(batch), dtype=torch.float64)
