@@ -12,6 +12,7 @@ import h5py
 import pytest
 
 from sae_genomics import file_keys, identity
+from sae_genomics.checked_json import read_checked_json, write_checked_json
 from sae_genomics.cluster.scratch import StagedPaths
 from sae_genomics.config import parse_config
 from sae_genomics.data.cells.h5ad import resolve
@@ -325,3 +326,15 @@ def test_a_run_with_other_paths_is_the_same_run(tmp_path: Path) -> None:
     assert not_done(run) == {}
     assert staged.state(stage_named("extract"), 0).status == "missing", "its files are on the node"
     assert run.state(stage_named("extract"), 0).done
+
+
+def test_a_setting_that_came_later_is_not_said_to_have_changed(tmp_path: Path) -> None:
+    train = stage_named("train")
+    run = make_run(tmp_path)
+    finish(run)
+    file = run.manifest_file(train, 0)
+    manifest = read_checked_json(file)
+    del manifest["config"][train.varying[0]]
+    write_checked_json(file, manifest)
+    assert make_run(tmp_path).state(train, 0).done
+    assert make_run(tmp_path, sae={"k": 9}).state(train, 0).why == "sae.k was 8, is 9"
