@@ -73,7 +73,7 @@ def labels(wide: pd.DataFrame | None, fdr: float, wording: Wording) -> str:
     beside = []
     if is_number(best.get(("unit", "auroc"))):
         beside.append(
-            f"the best {wording.single_unit}, {escape(best['gene', 'name'])}, {decimal(best['gene', 'auroc'], 3)}"
+            f"the best {wording.single_unit}, {escape(best['unit', 'name'])}, {decimal(best['unit', 'auroc'], 3)}"
         )
     if is_number(best.get(("neuron", "auroc"))):
         beside.append(f"the best raw neuron {decimal(best['neuron', 'auroc'], 3)}")
