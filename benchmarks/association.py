@@ -44,7 +44,7 @@ def main() -> None:
     with ThreadPoolExecutor(arguments.threads + 1) as threads:
         results: dict[str, float] = {}
         core_time: dict[str, float] = {}
-        expected = np.bincount(block.slot[block.slot >= 0], minlength=arguments.genes)
+        expected = np.bincount(block.unit[block.unit >= 0], minlength=arguments.genes)
         for name, limit in (("ours", DENSE_LIMIT), ("dense", 1 << 62), ("hashed", 0)):
             genes = GeneSums(arguments.d_sae, arguments.genes, arguments.threads, expected, limit)
             cells = FeatureTotals(arguments.d_sae)
@@ -159,8 +159,8 @@ def _loop(block: TokenBlock, triples: Triples, n_tokens: int, result: dict[tuple
     """What a first script does: every token, every active feature, one addition at a time."""
     ptr = np.searchsorted(triples.token, np.arange(n_tokens + 1)).tolist()
     feature, activation = triples.feature.tolist(), triples.activation.tolist()
-    slot, expression = block.slot.tolist(), block.expression.tolist()
-    cell = np.repeat(np.arange(block.n_cells), np.diff(block.cell_ptr)).tolist()
+    slot, expression = block.unit.tolist(), block.weight.tolist()
+    cell = np.repeat(np.arange(block.n_items), np.diff(block.item_ptr)).tolist()
     gene_sums: dict[tuple[int, int], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     cell_maximum: dict[tuple[int, int], float] = defaultdict(float)
     cell_sum: dict[tuple[int, int], float] = defaultdict(float)
@@ -193,9 +193,9 @@ def _check(
     worst, found = 0.0, 0
     for pairs in sums.by_feature():
         feature = pairs.first + np.repeat(np.arange(len(pairs.ptr) - 1), np.diff(pairs.ptr))
-        keys = zip(feature.tolist(), pairs.slot.tolist(), strict=True)
+        keys = zip(feature.tolist(), pairs.unit.tolist(), strict=True)
         theirs = np.array([expected[key] for key in keys]).reshape(-1, 3)
-        ours = np.stack([pairs.activation_expression, pairs.activation, pairs.n_active.astype(float)], axis=1)
+        ours = np.stack([pairs.activation_weight, pairs.activation, pairs.n_active.astype(float)], axis=1)
         if len(ours):
             worst = max(worst, float(np.max(np.abs(ours / theirs - 1))))
         found += len(ours)

@@ -40,7 +40,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sae_genomics.atomic import read_json
 from sae_genomics.config import load_config
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES, Stage
+from sae_genomics.stage import Stage
+from sae_genomics.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 # The demo's shards fit one window, and take less than a second: small windows give a kill something to hit.

@@ -108,7 +108,7 @@ def write_shards(folder: Path, arguments: argparse.Namespace, compression: str) 
     for number in range(arguments.shards):
         x = numbers(arguments, number)
         path = folder / f"shard_{number:04d}.h5"
-        header = Header("", "random", "", "resid_post", 0, number, arguments.d_model, arguments.dtype, 0)
+        header = Header("", "random", "", "resid_post", 0, number, arguments.d_model, arguments.dtype)
         start = time.perf_counter()
         writer = ActivationWriter(path, header, len(x), compression)
         writer.write(0, as_disk(x))

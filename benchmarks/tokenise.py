@@ -81,7 +81,7 @@ def main() -> int:
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from sae_genomics.data.tokenise import TokeniserSettings, tokenise
+    from sae_genomics.models.tx1_tokenise import TokeniserSettings, tokenise
 
     torch.set_num_threads(arguments.threads)
     counts = made_up_counts(arguments.cells, arguments.median_genes)
@@ -91,7 +91,10 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
 
     def everything() -> np.ndarray:
         rows = np.arange(arguments.cells)
-        parts = [tokenise(counts[block], gene_ids, rows[block], settings=settings, seed=0).value for block in blocks]
+        parts = [
+            tokenise(counts[block], gene_ids, rows[block], settings=settings, seed=0).per_token["value"]
+            for block in blocks
+        ]
         return np.concatenate(parts)
 
     seconds, values = best_of(everything, arguments.repeats)

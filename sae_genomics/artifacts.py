@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +124,18 @@ GENES = Table(
         Column("token", _i32, "vocabulary id; -1 when the model does not know the gene"),
         Column("slot", _i32, "position among the distinct matched tokens, ascending by token; -1 when unmatched"),
         Column("counts", _f64, "sum of counts over the cells used"),
+    ),
+)
+
+UNITS = Table(
+    "units.parquet",
+    "One row per unit: what a token of the model's vocabulary stands for (a gene, a residue), of those that the run has.",
+    (
+        Column("unit", _i32, "the row's number"),
+        Column("unit_id", _str, "name for programs: the vocabulary's key"),
+        Column("unit_name", _str, "name for people"),
+        Column("token", _i32, "vocabulary id"),
+        Column("counts", _f64, "how much of it the items used hold: a gene's counts, a residue's occurrences"),
     ),
 )
 
@@ -359,6 +372,65 @@ ANNOTATION_NULLS = Table(
     ),
 )
 
+# What the columns of tables about cells are called for every other kind of items.
+ITEM_NAMES = {
+    "gene_id": "unit_id", "gene_symbol": "unit_name", "top_gene": "top_unit", "cell_type": "label", "n_cells": "n_items",
+    "best_cell_type": "best_label", "best_cell_type_auroc": "best_label_auroc",
+    "best_cell_type_q_value": "best_label_q_value",
+}  # fmt: skip
+_ITEM_WORDS = {
+    "gene tokens": "tokens that count", "gene token": "token that counts", "genes": "units", "gene_symbol": "unit_name", "gene": "unit",
+    "cell types": "labels", "cell type": "label", "training-cell": "training-item", "cells": "items", "cell": "item", "types": "labels",
+    "the type": "the label",
+}  # fmt: skip
+
+
+def _of_items(text: str) -> str:
+    """The same sentence about items of any kind."""
+    pattern = re.compile("|".join(rf"\b{re.escape(word)}\b" for word in _ITEM_WORDS))
+    return pattern.sub(lambda match: _ITEM_WORDS[match.group()], text)
+
+
+def _item_table(table: Table, file: str) -> Table:
+    """A table about cells and genes as it is for every other kind of items."""
+    columns = tuple(
+        Column(ITEM_NAMES.get(column.name, column.name), column.type, _of_items(column.meaning))
+        for column in table.columns
+    )
+    inference = table.inference
+    if inference is not None:
+        inference = Inference(
+            _of_items(inference.unit), _of_items(inference.n).replace("n_cells", "n_items"), _of_items(inference.null)
+        )
+    return Table(file, _of_items(table.meaning), columns, inference)
+
+
+ITEM_FEATURES = _item_table(FEATURES, FEATURES.file)
+FEATURE_UNITS = _item_table(FEATURE_GENES, "feature_units.parquet")
+FEATURE_LABELS = _item_table(FEATURE_CELL_TYPES, "feature_labels.parquet")
+LABEL_BASELINES = _item_table(CELL_TYPE_BASELINES, "label_baselines.parquet")
+
+
+@dataclass(frozen=True)
+class LayerTables:
+    """The tables that every data kind has, under the kind's names.
+
+    features; feature_units: top units of each feature; unit_tokens: how often each unit was met, None where no stage asks for it;
+    feature_labels; label_baselines.
+    names: what the columns are called that the code calls by the names of cells.
+    """
+
+    features: Table
+    feature_units: Table
+    unit_tokens: Table | None
+    feature_labels: Table
+    label_baselines: Table
+    names: dict[str, str]
+
+
+CELL_LAYER_TABLES = LayerTables(FEATURES, FEATURE_GENES, GENE_TOKENS, FEATURE_CELL_TYPES, CELL_TYPE_BASELINES, {})
+ITEM_LAYER_TABLES = LayerTables(ITEM_FEATURES, FEATURE_UNITS, None, FEATURE_LABELS, LABEL_BASELINES, ITEM_NAMES)
+
 LAYER_TABLES = (
     FEATURES, FEATURE_GENES, FEATURE_CELL_TYPES, *BASELINE_GENES.values(), GENE_TOKENS, CELL_TYPE_BASELINES, FEATURE_TERMS,
     ANNOTATION_NULLS,
@@ -371,58 +443,6 @@ OVER_SPANS = Inference(
     "one protein of the scoring half",
     "annotated stretches of the scoring half (n_spans) in as many proteins (n_proteins)",
     "the feature fires independently of where the concept stands",
-)
-
-ITEM_FEATURES = Table(
-    "features.parquet",
-    "One row per SAE feature of a layer; residues of all proteins unless said otherwise.",
-    (
-        Column("feature", _i32, "latent index in the SAE"),
-        Column("firing_rate", _f64, "share of residues with activation > 0"),
-        Column("n_tokens", _i64, "residues with activation > 0"),
-        Column("n_items", _i64, "proteins with at least one such residue"),
-        Column("mean_activation", _f64, "mean activation over residues where it is > 0"),
-        Column("max_activation", _f64, "largest activation"),
-        Column("heldout_firing_rate", _f64, "firing rate over held-out proteins alone; null when there are none"),
-        Column("top_unit", _str, "unit_name with the highest score"),
-        Column("specificity", _f64, "largest specificity among its units (bits); NaN when it never fires"),
-        Column("best_label", _str, "label with the highest training AUROC; null without labels"),
-        Column("best_label_auroc", _f64, "held-out AUROC of that label"),
-        Column("best_label_q_value", _f64, "q-value of that test"),
-    ),
-    OVER_CELLS,
-)
-
-FEATURE_UNITS = Table(
-    "feature_units.parquet",
-    "Top units of each feature: the union of the top associations.top_genes by score and by specificity.",
-    (
-        Column("feature", _i32, "latent index"),
-        Column("unit_id", _str, "identifier of the unit"),
-        Column("unit_name", _str, "name for people"),
-        Column("score", _f64, "sum over tokens of activation x weight"),
-        Column("mean_activation", _f64, "mean activation over all tokens of the unit, zeros included"),
-        Column("firing_rate", _f64, "share of the unit's tokens with activation > 0"),
-        Column("n_tokens", _i64, "tokens of the unit with activation > 0"),
-        Column("specificity", _f64, "bits, as in feature_genes"),
-        Column("rank_score", _i32, "1 = highest score within the feature"),
-        Column("rank_specificity", _i32, "1 = highest specificity within the feature; null without one"),
-    ),
-)
-
-
-def _of_items(table: Table, file: str, meaning: str) -> Table:
-    """The table of another kind of items: `label` for `cell_type`, `n_items` for `n_cells`."""
-    names = {"cell_type": "label", "n_cells": "n_items"}
-    columns = tuple(Column(names.get(each.name, each.name), each.type, each.meaning) for each in table.columns)
-    return Table(file, meaning, columns, table.inference)
-
-
-FEATURE_LABELS = _of_items(
-    FEATURE_CELL_TYPES, "feature_labels.parquet", "Each feature's maximum activation per item against each label."
-)
-LABEL_BASELINES = _of_items(
-    CELL_TYPE_BASELINES, "label_baselines.parquet", "Per label the best feature, unit and unit of each baseline."
 )
 
 _SCORES = (

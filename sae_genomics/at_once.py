@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from sae_genomics.progress import say, stop_asked, stop_point
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage
+from sae_genomics.stage import Stage
 
 _LOOK_SECONDS = 0.2  # between looks for a signal, while waiting
 _mine = threading.local()

@@ -3,49 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sae_genomics import __version__
 from sae_genomics.config import dump_config, load_config
-from sae_genomics.errors import EXIT_BUG, EXIT_DONE, EXIT_REQUEUE, EXIT_USER, Interrupted, UserError, one_line
+from sae_genomics.errors import EXIT_BUG, EXIT_DONE, UserError
 from sae_genomics.folders import check_folders
-from sae_genomics.progress import catch_stop_signals, say
+from sae_genomics.guard import guarded
+from sae_genomics.progress import catch_stop_signals
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES, Stage, stage_named
+from sae_genomics.stage import Stage
+from sae_genomics.stages import STAGES, register_installed, stage_named, stage_of, stages_of
 
 DEFAULT_CONFIG = Path("configs/demo.yaml")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (see the design: 0, 1, 2, 75)."""
+    register_installed()
     arguments = _parser().parse_args(argv)
     return guarded(lambda: arguments.function(arguments))
-
-
-def guarded(command: Callable[[], int]) -> int:
-    """Call `command`, turning errors a reader can act on into one line and an exit code."""
-    try:
-        return command()
-    except Interrupted as interruption:
-        say(f"{interruption}: saved; the same command goes on from here")
-        return EXIT_REQUEUE
-    except KeyboardInterrupt:
-        say("stopped; the same command goes on from here")
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_DONE
-    except Exception as error:
-        line = one_line(error)
-        if line is None:
-            traceback.print_exc()
-            return EXIT_BUG
-        say(f"error: {line}")
-        return EXIT_USER
 
 
 def stage_main(name: str, argv: Sequence[str] | None = None) -> int:
@@ -158,7 +137,7 @@ def _stage_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _stage_help(stage: Stage) -> str:
     unit = {"run": "It is one task.", "shard": "One task a shard of cells.", "layer": "One task a layer."}[stage.unit]
-    return f"{unit} It needs {', '.join(stage.needs)}." if stage.needs else unit
+    return f"{unit} It needs {', '.join(need.name for need in stage.needs)}." if stage.needs else unit
 
 
 def _pipeline(arguments: argparse.Namespace) -> int:
@@ -182,9 +161,9 @@ def _stage(arguments: argparse.Namespace) -> int:
 
     catch_stop_signals()
     run = Run(load_config(arguments.config, arguments.overrides), arguments.config, arguments.overrides)
-    run.check(overwrite=arguments.overwrite)
+    run.check(stages_of(run), overwrite=arguments.overwrite)
     check_folders(run)
-    stage = stage_named(arguments.stage)
+    stage = stage_of(run, arguments.stage)
     n_tasks = run.n_tasks(stage)
     if arguments.task is None:
         tasks = list(range(n_tasks))

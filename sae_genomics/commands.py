@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from sae_genomics.run import Run
+from sae_genomics.stage import Stage
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _SCRIPTS = {
@@ -27,9 +28,12 @@ def command(name: str, run: Run, *options: str) -> str:
     return " ".join([shlex.join(program), config_words(run), *options])
 
 
-def stage_command(script: str, run: Run, task: int) -> str:
-    """The same for a script that runs one stage by hand. script: its name, for example 02_extract.py."""
-    program = shlex.join([path_words(sys.executable), _script(f"scripts/{script}", run)])
+def stage_command(stage: Stage, run: Run, task: int) -> str:
+    """The same for one stage by hand: by its script, for example 02_extract.py, or by its name where it has none."""
+    script = f"scripts/{stage.number:02d}_{stage.name}.py"
+    has_script = (REPOSITORY / script).exists()
+    words = [_script(script, run)] if has_script else ["-m", "sae_genomics.cli", "stage", stage.name]
+    program = shlex.join([path_words(sys.executable), *words])
     return f"{program} --config {config_words(run)} --task {task}"
 
 

@@ -5,14 +5,26 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
+from sae_genomics.data.kind import DataSection
+from sae_genomics.data.kinds import DEFAULT_KIND, KINDS, kind_named
 from sae_genomics.errors import UserError
 from sae_genomics.revisions import checked_revision
+from sae_genomics.section import Section, also
 
 Hook = Literal["resid_post", "mlp_out", "attn_out"]
 StorageDtype = Literal["float32", "float16", "bfloat16"]
@@ -54,10 +66,6 @@ def _baselines(value: Any) -> Any:
     return value
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False, protected_namespaces=())
-
-
 class RunSection(Section):
     """What the run is called and where its randomness starts."""
 
@@ -81,24 +89,6 @@ class PathsConfig(Section):
     logs: Path = Field(Path("logs"), description="job list, task logs, heartbeats")
     cache: Path | None = Field(None, description="downloaded models; default: HF_HOME, else ~/.cache/huggingface")
     databases: Path = Field(Path("databases"), description="downloaded gene-disease databases")
-
-
-class DataConfig(Section):
-    """The cells."""
-
-    path: str = Field(description="an .h5ad file, or builtin:pbmc68k_reduced")
-    counts: str = Field("auto", pattern=r"^(auto|X|raw|layers:.+)$", description="auto | X | raw | layers:NAME")
-    allow_normalised: bool = Field(False, description="accept values that are not counts")
-    gene_key: str | None = Field(None, description="var column matched to the model's vocabulary; default: the index")
-    symbol_key: str | None = Field(None, description="var column of gene symbols; default: found, else the index")
-    cell_type_key: str | None = Field(
-        None, description="obs column of annotations; default: cell_type where there is one"
-    )
-    group_key: str | None = Field(
-        None, description="obs column of what cells have in common: donor, sample or batch; kept whole by the split"
-    )
-    max_cells: int | None = Field(None, ge=1, description="a random subset of this many cells")
-    heldout_fraction: float = Field(0.2, ge=0.0, lt=1.0, description="share of cells that no SAE is trained on")
 
 
 class ModelConfig(Section):
@@ -144,12 +134,22 @@ class ActivationsConfig(Section):
     """What extraction stores."""
 
     dtype: StorageDtype = Field("float32", description="on disk")
-    cells_per_shard: int = Field(2000, ge=1, description="cells an array task extracts")
+    cells_per_shard: int = Field(
+        2000,
+        ge=1,
+        validation_alias=also("cells_per_shard", "items_per_shard"),
+        description="cells an array task extracts",
+    )
     batch_tokens: int = Field(16384, ge=1, description="tokens computed at once, padding included")
     max_nonfinite_share: float = Field(
         0.0, ge=0.0, le=1.0, description="share of non-finite rows above which a shard fails"
     )
-    tokens_per_cell: int | None = Field(None, ge=1, description="store at most this many gene tokens a cell, sampled")
+    tokens_per_cell: int | None = Field(
+        None,
+        ge=1,
+        validation_alias=also("tokens_per_cell", "tokens_per_item"),
+        description="store at most this many gene tokens a cell, sampled",
+    )
     compression: Literal["none", "zstd", "lz4"] = "none"
 
 
@@ -186,7 +186,10 @@ class SaeConfig(Section):
     gpus_per_task: int = Field(1, ge=0)
     evaluate_tokens: int = Field(200_000, ge=1, description="held-out tokens the metrics are measured on")
     loss_recovered_cells: int = Field(
-        64, ge=0, description="held-out cells on which the reconstruction is spliced into the model; 0 leaves that out"
+        64,
+        ge=0,
+        validation_alias=also("loss_recovered_cells", "loss_recovered_items"),
+        description="held-out cells on which the reconstruction is spliced into the model; 0 leaves that out",
     )
     stability: bool = Field(
         False, description="train a second SAE with another seed, to see which share of the features comes back"
@@ -245,12 +248,23 @@ class ClusterConfig(Section):
     overrides: dict[str, Any] = Field(default_factory=dict, description="profile keys set for this run alone")
 
 
+def _section_of_its_kind(values: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """The section `data` as the kind that `data.kind` names has it."""
+    if not isinstance(values, dict):
+        return handler(values)
+    try:
+        section = kind_named(values.get("kind") or DEFAULT_KIND).section
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    return section.model_validate(values)
+
+
 class RunConfig(Section):
     """Everything that decides a run."""
 
     run: RunSection = Field(default_factory=RunSection)
     paths: PathsConfig = Field(default_factory=PathsConfig)
-    data: DataConfig
+    data: Annotated[SerializeAsAny[DataSection], WrapValidator(_section_of_its_kind)]
     model: ModelConfig = Field(default_factory=ModelConfig)
     activations: ActivationsConfig = Field(default_factory=ActivationsConfig)
     sae: SaeConfig = Field(default_factory=SaeConfig)
@@ -316,7 +330,7 @@ def parse_config(values: dict[str, Any], source: str) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{source}: {_first_problem(error)}") from None
+        raise UserError(f"{source}: {_first_problem(error, _kind_of(values))}") from None
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
@@ -336,7 +350,19 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(target.get(part), dict):
             target[part] = {}
         target = target[part]
+    for name in _names_of(parts[0], parts[-1]) if len(parts) == 2 else ():
+        target.pop(name, None)  # the setting may stand in the file under another of its names
     target[parts[-1]] = value
+
+
+def _names_of(section: str, key: str) -> list[str]:
+    """All names of the setting that `section.key` names, over all kinds of data."""
+    found = []
+    for kind in KINDS if section == "data" else [DEFAULT_KIND]:
+        with suppress(UserError):  # a kind that is not installed
+            model = _sections(kind).get(section)
+            found += [name for names in model.names().values() if key in names for name in names] if model else []
+    return found
 
 
 def dump_config(config: RunConfig) -> str:
@@ -344,27 +370,45 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def known_keys() -> list[str]:
-    """All `section.key` names."""
-    return [f"{name}.{key}" for name, section in _sections().items() for key in section.model_fields]
+def known_keys(kind: str = DEFAULT_KIND) -> list[str]:
+    """All `section.key` names of a run over that kind of data."""
+    return [f"{name}.{key}" for name, section in _sections(kind).items() for key in section.model_fields]
 
 
-def _sections() -> dict[str, type[Section]]:
-    sections = {}
+def _kind_of(values: dict[str, Any]) -> str:
+    """The kind of data that a config asks for; the default where it asks for none that there is."""
+    data = values.get("data")
+    kind = data.get("kind") if isinstance(data, dict) else None
+    return kind if isinstance(kind, str) and kind in KINDS else DEFAULT_KIND
+
+
+def _kinds_with(key: str) -> list[str]:
+    """The kinds of data whose section has that key."""
+    found = []
+    for kind in KINDS:
+        with suppress(UserError):  # a kind that is not installed
+            found += [kind] if key in kind_named(kind).section.all_names() else []
+    return found
+
+
+def _sections(kind: str) -> dict[str, type[Section]]:
+    sections: dict[str, type[Section]] = {}
     for name, field in RunConfig.model_fields.items():
-        kinds = [field.annotation, *get_args(field.annotation)]
-        sections[name] = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section))
-    return sections
+        types = [field.annotation, *get_args(field.annotation)]
+        sections[name] = next(each for each in types if isinstance(each, type) and issubclass(each, Section))
+    return sections | {"data": kind_named(kind).section}
 
 
-def _first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError, kind: str) -> str:
     """The first problem in words, unknown keys (the usual slip) before others."""
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     problem = problems[0]
     location = [str(part) for part in problem["loc"]]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
-        known = known_keys() if len(location) > 1 else list(RunConfig.model_fields)
+        if location[0] == "data" and len(location) == 2 and (others := _kinds_with(location[1])):
+            return f"unknown key {key} for data.kind {kind}; data.kind {' and '.join(others)} {'have' if others[1:] else 'has'} it"
+        known = known_keys(kind) if len(location) > 1 else list(RunConfig.model_fields)
         # The right key in the wrong section comes before a similar key of the same one.
         near = [name for name in known if len(location) > 1 and name.split(".")[-1] == location[-1]][:1]
         near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.4)
@@ -380,6 +424,8 @@ def _first_problem(error: ValidationError) -> str:
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if not location or message.startswith(f"{key}."):  # what a section's own check says names the key already
         return message
+    if isinstance(problem["input"], dict) and problem["type"] == "value_error":  # a problem of the section as a whole
+        return f"{key}: {message}"
     location = [part for part in location if part in key and not part.startswith(("literal[", "list[", "function-"))]
     return f"{'.'.join(location)} = {_short(problem['input'])}: {message[0].lower()}{message[1:]}"
 

@@ -17,7 +17,7 @@ from sae_genomics.identity import hash_values
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run
-    from sae_genomics.stages import Stage
+    from sae_genomics.stage import Stage
 
 Digests = dict[int | None, str]  # layer (None: files of no layer) -> hash of the content hashes of its files
 _SETTLED_NS = 2_000_000_000  # a folder's time has steps: within one, a second change does not show
@@ -38,10 +38,8 @@ class Contents:
 
         It is not known where a manifest is missing, or was written by a version that recorded no content.
         """
-        from sae_genomics.stages import stage_named
-
-        layer = self._run.layers[task] if stage.unit == "layer" else None
-        return {name: self._token(stage_named(name), layer, task) for name in stage.reads}
+        layer = stage.layer_of(self._run, task)
+        return {source.name: self._token(source, layer, task) for source in stage.reads_in(self._run)}
 
     def of_task(self, stage: Stage, task: int) -> str | None:
         """A token of all files of one task."""

@@ -25,7 +25,8 @@ from sae_genomics.errors import EXIT_BUG, EXIT_USER, DamagedArtifact, UserError,
 from sae_genomics.leftovers import remove_leftovers_of
 from sae_genomics.progress import duration, say, stop_point
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES, Stage, needed_tasks
+from sae_genomics.stage import Stage
+from sae_genomics.stages import stages_of
 
 _TRIES = 2  # to read a damaged input: another process may make it again first
 _REPORTED_PACKAGES = ("torch", "numpy", "anndata", "sae-lens", "h5py", "scipy", "scanpy")
@@ -49,7 +50,7 @@ def execute(run: Run, stage: Stage, task: int) -> bool:
     stop_point()
     if state.status == "stale":
         say(f"{label}: stale ({state.why}); it is made again")
-    run.keep_finished(stage, task)
+    run.manifests.keep_finished(stage, task)
     remove_leftovers_of(run, stage, task)
     give_back_memory()
     started, clock = datetime.now(timezone.utc), time.monotonic()
@@ -88,10 +89,10 @@ def _call(run: Run, stage: Stage, task: int) -> dict[str, str | None]:
         try:
             made_from = run.contents.read_by(stage, task)
             if stage.partial:
-                for path in run.distrust_damaged(stage, task):
+                for path in run.manifests.distrust_damaged(stage, task):
                     say(f"{not_as_written(path)}; the same command makes it again")
             else:
-                run.verify_inputs(stage, task)
+                run.manifests.verify_inputs(stage, task)
             stage.call(run, task)
             return made_from
         except DamagedArtifact as damage:
@@ -124,7 +125,7 @@ def _make_again(run: Run, owner: tuple[Stage, int], damaged: Path, what: str, su
     if not claim(claimed, sign, label):
         return
     try:
-        entry = run.recorded(*owner, damaged) or {}
+        entry = run.manifests.recorded(*owner, damaged) or {}
         is_whole = damaged == run.manifest_file(*owner) or (
             "hash" in entry and damaged.exists() and content.is_whole(damaged, entry)
         )
@@ -143,7 +144,7 @@ def _claim_file(run: Run, stage: Stage, task: int) -> Path:
 
 def _maker(run: Run, stage: Stage, path: Path) -> tuple[Stage, int] | None:
     """The task of an earlier stage that leaves `path`, a file or its manifest."""
-    for earlier in STAGES[: STAGES.index(stage)] if stage in STAGES else ():
+    for earlier in [each for each in stages_of(run) if each.number < stage.number]:
         for task in range(run.n_tasks(earlier)):
             if path == run.manifest_file(earlier, task) or path in earlier.files(run, task):
                 return earlier, task
@@ -166,8 +167,8 @@ def report_failure(run: Run, stage: Stage, task: int, error: Exception) -> int:
 
 def _check_inputs(run: Run, stage: Stage, task: int) -> None:
     # Of a shard's many files, a layer's task reads its own layer's: looking at all of them, for every layer, takes minutes.
-    layer = run.layers[task] if stage.unit == "layer" else None
-    for need, each in needed_tasks(run, stage, task):
+    layer = stage.layer_of(run, task)
+    for need, each in stage.needed_tasks(run, task):
         state = run.state(need, each, layer=layer)
         if not state.done:
             wait_for(_claim_file(run, need, each), run.heartbeat_file(need, each), run.label(need, each))
@@ -179,7 +180,7 @@ def _check_inputs(run: Run, stage: Stage, task: int) -> None:
         if not state.done:
             raise UserError(
                 f"stage {stage.name} needs {need.name} {run.unit_key(need, each)}, which is {state.status} ({state.why}); "
-                f"run {stage_command(f'{need.number:02d}_{need.name}.py', run, each)}"
+                f"run {stage_command(need, run, each)}"
             )
 
 

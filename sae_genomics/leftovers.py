@@ -22,7 +22,7 @@ from sae_genomics.atomic import PREFIX, Partial, partial_named, read_json, remov
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run
-    from sae_genomics.stages import Stage
+    from sae_genomics.stage import Stage
 
 SILENT_AFTER = 300.0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_genomics.checked_json import read_if_whole, write_checked_json
-from sae_genomics.config import RunConfig
+from sae_genomics.data.kinds import DEFAULT_KIND
 from sae_genomics.errors import UserError, not_as_written
 from sae_genomics.progress import say
 
@@ -40,7 +40,7 @@ def say_if_damaged(run: Run) -> None:
 def refuse_another(run: Run) -> None:
     """Raises UserError when the recorded run of this name has another config, data set or model."""
     known = recorded(run)
-    if known and (other := _other_owner(known, _record(run))):
+    if known and (other := _other_owner(known, _record(run), run.kind.nouns.items)):
         raise UserError(
             f"run name {run.name!r} is used already {other}; "
             f"give this one its own with --set run.name={run.name}_2, or pass --overwrite to take the name over"
@@ -59,50 +59,73 @@ def _file(run: Run) -> Path:
 
 
 def _record(run: Run) -> dict[str, Any]:
-    stat = os.stat(run.data_file)
     return {
         "name": run.name,
         "config_file": str(run.config_file) if run.config_file else None,
-        "data_file": {"path": str(run.data_file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns},
+        **data_files(run.data_files),
         "model": run.model_info.name,
         "identities": run.identities,
         **({"weights": run.pin.to_record()} if run.pin is not None else {}),
-        "values": _deciding_values(run.config),
+        "values": _deciding_values(run),
     }
+
+
+DATA_FILES = ("data_file", "further_data_files")
+
+
+def data_files(files: Sequence[Path]) -> dict[str, Any]:
+    """What the record keeps of the input files: while this is as it was, they need not be read again to tell what they hold."""
+    found = []
+    for path in files:
+        stat = os.stat(path)
+        found.append({"path": str(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns})
+    return {"data_file": found[0], **({"further_data_files": found[1:]} if found[1:] else {})}
 
 
 # Keys that decide where and how fast a run goes, never what comes out.
 IGNORED_KEYS = frozenset(
     {
-        "model.device", "model.compile", "model.path", "model.name", "model.revision", "model.layers", "data.path",
+        "model.device", "model.compile", "model.path", "model.name", "model.revision", "model.layers",
         "activations.batch_tokens", "sae.device", "sae.checkpoint_every_seconds", "sae.log_every", "sae.layers_per_task", "sae.layers_at_once",
         "sae.gpus_per_task", "sae.loggers", "associations.batch_tokens",
     }
 )  # fmt: skip
 
 
-def _deciding_values(config: RunConfig) -> dict[str, Any]:
+# Keys that came after runs had been made, and the value with which they change nothing: a run that lacks them is the same run.
+LATER_KEYS: dict[str, Any] = {"data.kind": DEFAULT_KIND}
+
+
+def is_ignored(run: Run, key: str, value: Any) -> bool:
+    """Whether a setting, `section.key`, has no part in what comes out. Files of the input have, by their content alone."""
+    section, _, name = key.partition(".")
+    if key in IGNORED_KEYS or (section == "data" and name in run.kind.input_keys):
+        return True
+    return key in LATER_KEYS and bool(value == LATER_KEYS[key])
+
+
+def _deciding_values(run: Run) -> dict[str, Any]:
     """Settings that decide what comes out."""
-    values = config.model_dump(mode="json")
+    values = run.config.model_dump(mode="json")
     deciding = {
         f"{section}.{key}": value
         for section, keys in values.items()
         if section not in ("run", "paths", "cluster")
         for key, value in keys.items()
-        if f"{section}.{key}" not in IGNORED_KEYS
+        if not is_ignored(run, f"{section}.{key}", value)
     }
     return dict(json.loads(json.dumps(deciding)))  # as it reads back from the record
 
 
-def _other_owner(known: dict[str, Any], record: dict[str, Any]) -> str | None:
-    """Why the recorded owner of a name is not this one; None when it is."""
+def _other_owner(known: dict[str, Any], record: dict[str, Any], items: str) -> str | None:
+    """Why the recorded owner of a name is not this one; None when it is. items: what the run is made of, such as `cells`."""
     if words := _other_weights(known, record):
         return words
     for kind, where in (("data", "data_file"), ("model", "model")):
         if known["identities"][kind] != record["identities"][kind] and known[where] != record[where]:
             then = known[where]["path"] if kind == "data" else known[where]
             if kind == "model" or then != record[where]["path"]:
-                return f"with other {'cells' if kind == 'data' else 'model'}: {then}"
+                return f"with other {items if kind == 'data' else 'model'}: {then}"
     changed = _changed(known["values"], record["values"])
     if known["config_file"] != record["config_file"] and changed:
         return f"by {known['config_file'] or 'another config'}, which differs in {', '.join(changed[:3])}"

@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from sae_genomics.cli import guarded
 from sae_genomics.errors import UserError
+from sae_genomics.guard import guarded
 from sae_genomics.models.hub import RELEASES, cached_folder, download
 from sae_genomics.revisions import checked_revision
 

@@ -28,13 +28,14 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from sae_genomics.atomic import atomic_path, write_json, write_text
-from sae_genomics.cli import guarded
 from sae_genomics.data.split import split_cells
-from sae_genomics.data.tokenise import TokeniserSettings, Tokens, tokenise
+from sae_genomics.guard import guarded
 from sae_genomics.models.tx1 import load_folder
 from sae_genomics.models.tx1_config import DEMO_FOLDER, PREFIX, parse_architecture
 from sae_genomics.models.tx1_network import Layout, Tx1Network
+from sae_genomics.models.tx1_tokenise import TokeniserSettings, tokenise
 from sae_genomics.progress import Progress, say
+from sae_genomics.tokens import Tokens, pointers
 
 HELDOUT_FRACTION, HELDOUT_SEED = 0.2, 0  # as in configs/demo.yaml
 TUNING_FRACTION = 0.25  # of the training cells
@@ -113,7 +114,9 @@ def make(output: Path, recipe: Recipe, threads: int, tune: bool) -> int:
     model = load_folder(output)  # what is measured is what was written
 
     def predict(batch: Tokens, masked: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        shown = Tokens(**{**vars(batch), "value": np.where(masked, np.float32(-1), batch.value)})
+        shown = Tokens(
+            **{**vars(batch), "per_token": {"value": np.where(masked, np.float32(-1), batch.per_token["value"])}}
+        )
         outputs = model.outputs(shown, masked=masked)
         assert outputs.mvc_output is not None
         return outputs.expr_preds.numpy(), outputs.mvc_output.numpy()
@@ -179,18 +182,18 @@ def release_configs(symbols: list[str], recipe: Recipe) -> tuple[dict[str, int],
 
 def mean_of_each_gene(tokens: Tokens, n_genes: int) -> npt.NDArray[np.float64]:
     """Mean value of each gene where it is expressed, in the training cells: the predictor to beat."""
-    is_gene = tokens.gene < n_genes
-    total = np.bincount(tokens.gene[is_gene], tokens.value[is_gene], n_genes)
-    times = np.bincount(tokens.gene[is_gene], minlength=n_genes)
-    return np.where(times > 0, total / np.maximum(times, 1), tokens.value[is_gene].mean())
+    is_gene = tokens.token < n_genes
+    total = np.bincount(tokens.token[is_gene], tokens.per_token["value"][is_gene], n_genes)
+    times = np.bincount(tokens.token[is_gene], minlength=n_genes)
+    return np.where(times > 0, total / np.maximum(times, 1), tokens.per_token["value"][is_gene].mean())
 
 
 def hide(tokens: Tokens, n_genes: int, share: npt.ArrayLike, generator: np.random.Generator) -> npt.NDArray[np.bool_]:
     """Choose `share` of each cell's genes at random: bool [T]. The share may differ from cell to cell."""
-    cell = np.repeat(np.arange(tokens.n_cells), tokens.lengths)
-    key = generator.random(len(tokens)) + (tokens.gene >= n_genes)  # special tokens come last and are never chosen
+    cell = np.repeat(np.arange(tokens.n_items), tokens.lengths)
+    key = generator.random(len(tokens)) + (tokens.token >= n_genes)  # special tokens come last and are never chosen
     place = np.empty(len(tokens), dtype=np.int64)
-    place[np.lexsort((key, cell))] = np.arange(len(tokens)) - np.repeat(tokens.cell_ptr[:-1], tokens.lengths)
+    place[np.lexsort((key, cell))] = np.arange(len(tokens)) - np.repeat(tokens.item_ptr[:-1], tokens.lengths)
     chosen: npt.NDArray[np.bool_] = place < np.repeat(np.floor((tokens.lengths - 1) * share), tokens.lengths)
     return chosen
 
@@ -201,7 +204,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, tokens: Tokens, train: npt.NDArray[np.int64], n_genes: int, architecture: Any):
         self.recipe, self.tokens, self.cells, self.n_genes = recipe, tokens, train, n_genes
         seen = tokens.take(train)
-        values = seen.value[seen.gene < n_genes]
+        values = seen.per_token["value"][seen.token < n_genes]
         self.mean, self.sd = float(values.mean()), float(values.std())
         self.network = Tx1Network(architecture)
         initialise(self.network, recipe.layers)
@@ -242,19 +245,21 @@ class Trainer:
 
     def _thinned(self, batch: Tokens, generator: np.random.Generator) -> Tokens:
         """A random part of each cell's genes: other company in every epoch, as sampling at max_length gives."""
-        share = generator.uniform(self.recipe.least_kept, 1, batch.n_cells)
-        keep = hide(batch, self.n_genes, share, generator) | (batch.gene >= self.n_genes)
-        lengths = np.add.reduceat(keep.astype(np.int64), batch.cell_ptr[:-1])
-        arrays = {name: getattr(batch, name)[keep] for name in ("cell", "gene", "expression", "value")}
-        return Tokens(**arrays, cell_ptr=np.concatenate([[0], np.cumsum(lengths)]))
+        share = generator.uniform(self.recipe.least_kept, 1, batch.n_items)
+        keep = hide(batch, self.n_genes, share, generator) | (batch.token >= self.n_genes)
+        lengths = np.add.reduceat(keep.astype(np.int64), batch.item_ptr[:-1])
+        names = ("item", "token", "unit", "position", "weight", "special")
+        arrays = {name: getattr(batch, name)[keep] for name in names}
+        values = {"value": batch.per_token["value"][keep]}
+        return Tokens(**arrays, item_ptr=pointers(lengths), per_token=values)
 
     def _step(
         self, batch: Tokens, generator: np.random.Generator, optimizer: torch.optim.Optimizer
     ) -> tuple[float, float]:
-        share = generator.uniform(self.recipe.least_masked, self.recipe.most_masked, batch.n_cells)
+        share = generator.uniform(self.recipe.least_masked, self.recipe.most_masked, batch.n_items)
         masked = hide(batch, self.n_genes, share, generator)
         hidden = torch.from_numpy(masked)
-        target = (torch.from_numpy(batch.value)[hidden] - self.mean) / self.sd
+        target = (torch.from_numpy(batch.per_token["value"])[hidden] - self.mean) / self.sd
         expression, mvc = self._forward(batch, masked)
         loss, mvc_loss = F.mse_loss(expression[hidden], target), F.mse_loss(mvc[hidden] - self.mean / self.sd, target)
         optimizer.zero_grad()
@@ -265,10 +270,10 @@ class Trainer:
 
     def _forward(self, batch: Tokens, masked: npt.NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         """(value - mean) / sd predicted from each token, value / sd from the cell embedding; both [T]."""
-        layout = Layout(torch.from_numpy(batch.cell_ptr), torch.device("cpu"), grouped=False)
-        value = torch.from_numpy(np.where(masked, np.float32(-1), batch.value))
+        layout = Layout(torch.from_numpy(batch.item_ptr), torch.device("cpu"), grouped=False)
+        value = torch.from_numpy(np.where(masked, np.float32(-1), batch.per_token["value"]))
         gene_vectors, x = self.network.embed(
-            torch.from_numpy(batch.gene).long(), value, layout, torch.from_numpy(masked), None
+            torch.from_numpy(batch.token).long(), value, layout, torch.from_numpy(masked), None
         )
         x = self.network.encode(x, layout, None, self.recipe.layers, self._dropped if self.network.training else None)
         _, expression, mvc = self.network.decode(x, gene_vectors, layout)
@@ -345,13 +350,13 @@ def measure(
     for _ in range(repeats):
         masked = hide(tokens, len(gene_means), MASKED_SHARE, generator)
         expression, mvc = predict(tokens, masked)
-        plain = gene_means[np.where(masked, tokens.gene, 0)]
+        plain = gene_means[np.where(masked, tokens.token, 0)]
         for i, guess in enumerate((expression, mvc, plain)):
-            errors[i] += ((guess[masked] - tokens.value[masked]) ** 2).sum()
+            errors[i] += ((guess[masked] - tokens.per_token["value"][masked]) ** 2).sum()
         n_hidden += int(masked.sum())
-        for start, stop in zip(tokens.cell_ptr[:-1], tokens.cell_ptr[1:], strict=True):
+        for start, stop in zip(tokens.item_ptr[:-1], tokens.item_ptr[1:], strict=True):
             here = np.flatnonzero(masked[start:stop]) + start
-            count = rankdata(tokens.expression[here])
+            count = rankdata(tokens.weight[here])
             correlations.append(tuple(np.corrcoef(count, rankdata(guess[here]))[0, 1] for guess in (expression, plain)))
     mse, mvc_mse, mean_mse = errors / n_hidden
     spearman, mean_spearman = np.mean(correlations, axis=0)

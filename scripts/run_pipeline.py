@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from sae_genomics.atomic import remove_empty_folders, write_text
-from sae_genomics.cli import guarded
 from sae_genomics.cluster.pipeline import pipeline
 from sae_genomics.config import apply_override, dump_config, parse_config
 from sae_genomics.errors import EXIT_USER, UserError
 from sae_genomics.folders import check_folders
+from sae_genomics.guard import guarded
 from sae_genomics.run import Run
+from sae_genomics.stages import register_installed, stages_of
 
 MODELS = {"70m": "tahoe-x1-70m", "1.3b": "tahoe-x1-1.3b", "3b": "tahoe-x1-3b", "demo": "demo"}
 
@@ -97,11 +98,12 @@ def config_values(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
+    register_installed()
     config = parse_config(config_values(arguments), "the command line")
     config_file = arguments.output.absolute() / "config.yaml"
     # Everything that can be wrong is found before the config is written: a mistyped path leaves nothing behind.
     run = Run(config, config_file)
-    run.check(overwrite=arguments.overwrite)
+    run.check(stages_of(run), overwrite=arguments.overwrite)
     check_folders(run)
     write_text(config_file, dump_config(config))
     code = pipeline(config_file, [], local=True, overwrite=arguments.overwrite)

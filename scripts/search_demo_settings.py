@@ -19,11 +19,11 @@ import yaml
 
 from sae_genomics.artifacts import CELLS
 from sae_genomics.atomic import atomic_path, write_text
-from sae_genomics.cli import guarded
 from sae_genomics.cluster.sweep import make_sweep
 from sae_genomics.cluster.sweep_jobs import run_sweep
 from sae_genomics.config import load_config
 from sae_genomics.execute import execute
+from sae_genomics.guard import guarded
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
 

@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sae_genomics.cli import guarded
 from sae_genomics.config import parse_config
 from sae_genomics.errors import EXIT_DONE
 from sae_genomics.execute import execute, peak_memory
+from sae_genomics.guard import guarded
 from sae_genomics.progress import say
 from sae_genomics.run import Run
-from sae_genomics.stages import stage_named
+from sae_genomics.stages import stage_named, stages_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _environment(arguments.device)
         run = Run(parse_config(_values(arguments, folder), "the smoke test"))
-        run.check()
+        run.check(stages_of(run))
         info = run.model_info
         say(f"model: {info.name}, {info.n_layers} layers, d_model {info.d_model}, {info.n_parameters:,} parameters")
         for name in ("prepare", "extract", "train"):

@@ -12,9 +12,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from sae_genomics.cli import guarded
 from sae_genomics.cluster.sweep import make_sweep
 from sae_genomics.errors import UserError
+from sae_genomics.guard import guarded
 
 
 def main(argv: list[str] | None = None) -> int:

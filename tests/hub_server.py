@@ -16,8 +16,9 @@ COMMIT = "a" * 40
 class Hub(ThreadingHTTPServer):
     """Serves a repository's files as the hub does: branches and commits, metadata in headers, byte ranges."""
 
-    def __init__(self, files: dict[str, bytes]):
+    def __init__(self, files: dict[str, bytes], repository: str = "tahoebio/Tahoe-x1"):
         super().__init__(("127.0.0.1", 0), Handler)
+        self.repository = repository
         self.files, self.requests, self.tokens, self.hold_after = files, [], [], None
         self.branches, self.commits = {"main": COMMIT}, {COMMIT: files}
         self.closing = threading.Event()
@@ -49,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.server.requests.append((self.command, path, self.headers.get("Range")))
         self.server.tokens.append(self.headers.get("Authorization"))
-        repository = "tahoebio/Tahoe-x1"
+        repository = self.server.repository
         if path.startswith(f"/{repository}/resolve/"):
             revision, name = path.split("/resolve/")[1].split("/", 1)
             commit = self.server.branches.get(revision, revision)

@@ -31,11 +31,11 @@ def read_activations(path: str | Path, rows: slice | None = None) -> npt.NDArray
 
 
 def read_units(path: str | Path, rows: slice | None = None) -> npt.NDArray[np.int32]:
-    """The unit (gene) of each stored token, as its vocabulary id: int32 [rows], row by row those of `read_activations`.
+    """The vocabulary id (of a gene, of a residue) of each stored token: int32 [rows], row by row those of `read_activations`.
 
     path: a file `checkpoints/<run>/activations/tokens/shard_NNNN.h5`. rows: as for `read_activations`.
     Raises DamagedArtifact naming the file when it cannot be read.
     """
-    from sae_genomics.activations.store import read_tokens
+    from sae_genomics.activations.token_store import read_tokens
 
-    return read_tokens(Path(path)).gene[rows or slice(None)]
+    return read_tokens(Path(path)).token[rows or slice(None)]

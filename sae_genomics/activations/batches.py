@@ -189,7 +189,7 @@ class ShuffledBatches:
             announce(1)
             target = buffer.rows[at : at + n]
             if self._centre is not None:
-                genes = files.genes(shard, start, stop)
+                genes = files.tokens(shard, start, stop)
                 buffer.units[at : at + n] = genes if n == stop - start else genes[rows.shards[shard].mask(start, stop)]
             if n == stop - start:
                 files.open(shard).stored_rows(start, stop, out=target)

@@ -1,11 +1,9 @@
-"""Stage extract: one shard of cells through the model once, every requested layer's activations to HDF5."""
+"""Stage extract: one shard of items through the model once, every requested layer's activations to HDF5."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,9 +15,10 @@ from sae_genomics.activations.capture import ShardSink, Window
 from sae_genomics.activations.cutting import cut_batches, cut_pieces, cut_windows
 from sae_genomics.activations.dtypes import item_bytes
 from sae_genomics.activations.lanes import Lanes
-from sae_genomics.activations.sampling import stored_tokens
-from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, write_tokens
+from sae_genomics.activations.store import ActivationWriter, Header
 from sae_genomics.activations.summary import Summary
+from sae_genomics.activations.token_store import write_tokens
+from sae_genomics.activations.tokenised import TokenisedShard, tokenised_shard
 from sae_genomics.activations.unfinished import DamagedRows, Keeper
 from sae_genomics.atomic import UNFINISHED, atomic_path
 from sae_genomics.errors import UserError
@@ -28,14 +27,11 @@ from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.stages import stage_named
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-
-    from sae_genomics.data.tokenise import Tokens
-    from sae_genomics.models import CellModel
+    from sae_genomics.models import FoundationModel
     from sae_genomics.run import Run
 
-# All layers' rows of a window; two windows are held. Small ones let writing begin early, large ones hold more cells of
-# like length, which matters where attention is padded.
+# All layers' rows of a window; two windows are held. Small ones let writing begin early, large ones hold more
+# sequences of like length, which matters where attention is padded.
 WINDOW_BYTES = {"cpu": 64 << 20, "mps": 256 << 20, "cuda": 1 << 30}
 LANE_BYTES = 256 << 20  # of a window where several lanes fill it
 
@@ -63,7 +59,7 @@ def _extract(run: Run, task: int) -> None:
         Keeper(run, task, {}).forget()  # a kill may have come between the last file's name and the end
         return
     model = loaded_model(run)
-    shard = tokenised_shard(run, model, task)
+    shard = tokenised_shard(run, model, task, finished)
     progress = Progress(
         f"extract shard {task}", len(shard.tokens) if layers else 0, "tokens", run.heartbeat_file(stage, task)
     )
@@ -72,7 +68,7 @@ def _extract(run: Run, task: int) -> None:
     with keeper, ExitStack() as files:
         if write_token_file:
             path = run.tokens_file(task)
-            write_tokens(files.enter_context(atomic_path(path)), shard.stored(fingerprints[path], task))
+            write_tokens(files.enter_context(atomic_path(path)), shard.stored(run, fingerprints[path], task))
         if layers:
             device = pick_device(run.config.model.device)
             writers = {}
@@ -87,8 +83,8 @@ def _extract(run: Run, task: int) -> None:
                     shard=task,
                     d_model=model.info.d_model,
                     dtype=run.config.activations.dtype,
-                    n_special=shard.tokens.n_special,
                     compute_dtype=used_dtype(run.config.model, device),
+                    sampled_by=shard.sampled_by,
                 )
                 unfinished = files.enter_context(atomic_path(path, UNFINISHED, keeper.refers_to))
                 writers[layer] = ActivationWriter(
@@ -111,10 +107,10 @@ def _extract(run: Run, task: int) -> None:
 
 # --- the model, once a process ---
 
-_model: tuple[tuple[object, ...], CellModel] | None = None
+_model: tuple[tuple[object, ...], FoundationModel] | None = None
 
 
-def loaded_model(run: Run, *, may_compile: bool = True) -> CellModel:
+def loaded_model(run: Run, *, may_compile: bool = True) -> FoundationModel:
     """The run's model. The last one stays loaded, so that a process that does many shards loads it once.
 
     may_compile: False for a few batches, which end sooner than a compilation, whatever `model.compile` says.
@@ -161,83 +157,11 @@ def _use_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-# --- the shard's tokens ---
-
-
-@dataclass(frozen=True)
-class TokenisedShard:
-    """What the model reads of a shard, and what is stored of it.
-
-    tokens: all that the model sees. kept: int64 [stored], rows of `tokens` that are stored, ascending.
-    """
-
-    tokens: Tokens
-    kept: npt.NDArray[np.int64]
-
-    @property
-    def content(self) -> str:
-        """Hash of what the model reads and what is stored of it."""
-        digest = hashlib.blake2b(digest_size=16)
-        tokens = self.tokens
-        for array in (tokens.cell, tokens.gene, tokens.value, tokens.cell_ptr, tokens.drug, self.kept):
-            if array is not None:
-                digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
-
-    @property
-    def stored_ptr(self) -> npt.NDArray[np.int64]:
-        """int64 [cells + 1], where each cell's stored rows begin."""
-        return np.searchsorted(self.kept, self.tokens.cell_ptr)
-
-    def stored(self, fingerprint: str, shard: int) -> TokenShard:
-        """The content of the tokens file."""
-        tokens, kept = self.tokens, self.kept
-        return TokenShard(
-            tokens.cell[kept], tokens.gene[kept], tokens.expression[kept], tokens.value[kept], self.stored_ptr,
-            tokens.n_special, fingerprint, shard,
-        )  # fmt: skip
-
-
-def tokenised_shard(run: Run, model: CellModel, shard: int) -> TokenisedShard:
-    """Read and tokenise a shard's cells, in the order of cells.parquet."""
-    from sae_genomics.data.read import shard_counts
-
-    return _tokenised(run, model, *shard_counts(run, shard))
-
-
-def tokenised_cells(run: Run, model: CellModel, positions: npt.NDArray[np.int64]) -> TokenisedShard:
-    """The same of some cells: the tokens that they have in their shards. positions: ascending places in cells.parquet."""
-    from sae_genomics.data.read import cell_counts
-
-    return _tokenised(run, model, *cell_counts(run, positions))
-
-
-def _tokenised(run: Run, model: CellModel, counts: csr_matrix, rows: npt.NDArray[np.int64]) -> TokenisedShard:
-    from sae_genomics.data.read import gene_tokens
-
-    drugs = _drugs(run, rows)
-    tokens = model.tokenise(counts, gene_tokens(run), rows, run.config.run.seed, drugs)
-    per_cell = run.config.activations.tokens_per_cell
-    kept = np.arange(len(tokens)) if per_cell is None else stored_tokens(tokens, per_cell, run.config.run.seed)
-    return TokenisedShard(tokens, kept)
-
-
-def _drugs(run: Run, rows: npt.NDArray[np.int64]) -> list[str] | None:
-    key = run.config.model.drug_key
-    if key is None:
-        return None
-    from sae_genomics.data.h5ad import CellTable
-
-    with CellTable(run.data_file) as table:
-        named = np.asarray(table.column(key, "model.drug_key"), dtype=object)[rows]
-    return ["" if drug is None else str(drug) for drug in named]
-
-
 # --- the forward passes ---
 
 
 def capture(
-    model: CellModel,
+    model: FoundationModel,
     shard: TokenisedShard,
     writers: dict[int, ActivationWriter],
     batch_tokens: int,
@@ -256,7 +180,7 @@ def capture(
     tokens = shard.tokens
     header = next(iter(writers.values())).header
     row_bytes = header.d_model * item_bytes(header.dtype) * n_layers
-    stored_ptr = shard.stored_ptr
+    lengths, stored_ptr = tokens.lengths, shard.stored_ptr
     stored_lengths = np.diff(stored_ptr)
     n_lanes = _lanes(model, len(tokens), batch_tokens, row_bytes)
     window_bytes = WINDOW_BYTES.get(device.type, WINDOW_BYTES["cpu"])
@@ -268,16 +192,16 @@ def capture(
     is_kept[shard.kept] = True
     everything = bool(is_kept.all())
 
-    def compute(cells: npt.NDArray[np.int64], window: Window) -> None:
+    def compute(sequences: npt.NDArray[np.int64], window: Window) -> None:
         stop_point()
-        batch = tokens.take(cells)
+        batch = tokens.take(sequences)
         activations = model.forward_layers(batch, list(writers), hook)
         if not everything:
-            rows = ranges(tokens.cell_ptr[cells], tokens.lengths[cells])
+            rows = ranges(tokens.item_ptr[sequences], lengths[sequences])
             chosen = torch.from_numpy(np.flatnonzero(is_kept[rows]))
             activations = {layer: x[chosen.to(x.device)] for layer, x in activations.items()}
         with torch.inference_mode():
-            window.put(activations, ranges(stored_ptr[cells] - window.start, stored_lengths[cells]))
+            window.put(activations, ranges(stored_ptr[sequences] - window.start, stored_lengths[sequences]))
         progress.advance(len(batch))
 
     with ShardSink(writers, most_rows, device, keeper) as sink, Lanes(n_lanes) as lanes:
@@ -288,19 +212,19 @@ def capture(
             n_done, n_rows = keeper.go_on(plan, writers, sink.summaries)
             sink.begin_after(n_done, n_rows)
             if n_done:
-                progress.skip(int(tokens.cell_ptr[windows[n_done - 1].stop]))
+                progress.skip(int(tokens.item_ptr[windows[n_done - 1].stop]))
         for cut in windows[n_done:]:
             first, last = int(stored_ptr[cut.start]), int(stored_ptr[cut.stop])
             window = sink.window(first, last - first)
-            for cells in _batches(model, tokens.lengths[cut], batch_tokens):
-                done = lanes.do(partial(compute, cells + cut.start, window))
+            for sequences in _batches(model, lengths[cut], batch_tokens):
+                done = lanes.do(partial(compute, sequences + cut.start, window))
                 if done is not None:
                     window.filled_by(done)
             sink.submit(window)
     return sink.summaries
 
 
-def _lanes(model: CellModel, n_tokens: int, batch_tokens: int, row_bytes: int) -> int:
+def _lanes(model: FoundationModel, n_tokens: int, batch_tokens: int, row_bytes: int) -> int:
     """Batches computed side by side: of models that are best given small ones, as many as cores and memory allow.
 
     n_tokens: of the shard, which may not have so many batches. row_bytes: of a stored token, all layers.
@@ -312,16 +236,16 @@ def _lanes(model: CellModel, n_tokens: int, batch_tokens: int, row_bytes: int) -
     return max(min(most, -(-n_tokens // piece), torch.get_num_threads()), 1)
 
 
-def _piece_tokens(model: CellModel, batch_tokens: int) -> int:
+def _piece_tokens(model: FoundationModel, batch_tokens: int) -> int:
     return min(batch_tokens, model.piece_tokens or batch_tokens)
 
 
-def _batches(model: CellModel, lengths: npt.NDArray[np.int64], batch_tokens: int) -> list[npt.NDArray[np.int64]]:
-    """Cells of each batch, large batches first: lanes then end together."""
+def _batches(model: FoundationModel, lengths: npt.NDArray[np.int64], batch_tokens: int) -> list[npt.NDArray[np.int64]]:
+    """Sequences of each batch, large batches first: lanes then end together."""
     if model.piece_tokens is None:
         return cut_batches(lengths, batch_tokens)
     pieces = cut_pieces(lengths, _piece_tokens(model, batch_tokens))
-    return sorted(pieces, key=lambda cells: int(-lengths[cells].sum()))
+    return sorted(pieces, key=lambda piece: int(-lengths[piece].sum()))
 
 
 def ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

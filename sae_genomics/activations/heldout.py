@@ -65,7 +65,7 @@ def _spread(
             )
             places = np.flatnonzero(rows.shards[number].mask(start, stop))[chosen]
             found = files.open(number).rows(start, stop)[places]
-            genes = files.genes(number, start, stop)[places] if with_units else np.full(len(found), -1, np.int32)
+            genes = files.tokens(number, start, stop)[places] if with_units else np.full(len(found), -1, np.int32)
             while len(found):
                 n = min(len(out) - filled, len(found))
                 out[filled : filled + n], units[filled : filled + n] = found[:n], genes[:n]

@@ -1,4 +1,4 @@
-"""Which stored rows a computation uses: of training or held-out cells, gene tokens or `<cls>` too, always finite ones."""
+"""Which stored rows a computation uses: of training or held-out items, usual tokens or `<cls>` too, always finite ones."""
 
 from __future__ import annotations
 
@@ -10,14 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.activations.store import (
-    CHUNK_BYTES,
-    ActivationFile,
-    TokenGenes,
-    open_activations,
-    read_cell_ptr,
-)
-from sae_genomics.artifacts import CELLS
+from sae_genomics.activations.hdf5 import CHUNK_BYTES
+from sae_genomics.activations.store import ActivationFile, open_activations
+from sae_genomics.activations.token_store import TokenIds, read_item_ptr, read_special_rows
 from sae_genomics.errors import DamagedArtifact, UserError
 
 if TYPE_CHECKING:
@@ -32,17 +27,15 @@ _MOST_TOKENS_OPEN = 2  # they are read in the files' order
 class ShardRows:
     """The chosen rows of one shard's file.
 
-    path: activations file. cell_ptr: int64 [cells + 1]. cell_chosen: bool [cells].
-    n_special: special tokens a cell; include_cls: whether the first of them is chosen; `<drug>` never is.
-    left_out: int64, rows that are not finite. chunk_rows: rows of an HDF5 chunk.
-    tokens: tokens file of the same rows, which says what unit each is; None where nobody asks.
+    path: activations file. item_ptr: int64 [items + 1]. item_chosen: bool [items].
+    left_out: int64, ascending, rows that are not used whatever their item, as `unused_rows` gives them.
+    chunk_rows: rows of an HDF5 chunk.
+    tokens: tokens file of the same rows, which says what token each is; None where nobody asks.
     """
 
     path: Path
-    cell_ptr: npt.NDArray[np.int64]
-    cell_chosen: npt.NDArray[np.bool_]
-    n_special: int
-    include_cls: bool
+    item_ptr: npt.NDArray[np.int64]
+    item_chosen: npt.NDArray[np.bool_]
     left_out: npt.NDArray[np.int64]
     chunk_rows: int
     tokens: Path | None = None
@@ -50,18 +43,34 @@ class ShardRows:
     @property
     def n_rows(self) -> int:
         """Stored rows, chosen or not."""
-        return int(self.cell_ptr[-1])
+        return int(self.item_ptr[-1])
 
     def mask(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
         """bool [stop - start]: which of the rows start to stop are chosen."""
-        first = int(np.searchsorted(self.cell_ptr, start, side="right")) - 1
-        last = int(np.searchsorted(self.cell_ptr, stop, side="left"))
-        ends = np.clip(self.cell_ptr[first : last + 1], start, stop)
-        mask = np.repeat(self.cell_chosen[first:last], np.diff(ends))
-        dropped = self.cell_ptr[first:last, None] + np.arange(int(self.include_cls), self.n_special)
-        for rows in (dropped.ravel(), self.left_out):
-            mask[rows[(rows >= start) & (rows < stop)] - start] = False
+        first = int(np.searchsorted(self.item_ptr, start, side="right")) - 1
+        last = int(np.searchsorted(self.item_ptr, stop, side="left"))
+        ends = np.clip(self.item_ptr[first : last + 1], start, stop)
+        mask = np.repeat(self.item_chosen[first:last], np.diff(ends))
+        here = slice(*np.searchsorted(self.left_out, (start, stop)))
+        mask[self.left_out[here] - start] = False
         return mask
+
+
+def unused_rows(
+    item_ptr: npt.NDArray[np.int64],
+    special: npt.NDArray[np.int64],
+    nonfinite: npt.NDArray[np.int64],
+    include_cls: bool,
+) -> npt.NDArray[np.int64]:
+    """int64, ascending: rows that are not finite, and those of special tokens.
+
+    special: int64, ascending. include_cls: a special token that is the first row of its item is used; others never are.
+    """
+    if include_cls:
+        first = item_ptr[:-1]
+        at = np.minimum(np.searchsorted(first, special), max(len(first) - 1, 0))
+        special = special[first[at] != special] if len(special) else special
+    return np.union1d(special, nonfinite)
 
 
 class RowSet:
@@ -104,7 +113,7 @@ class OpenFiles:
         self._most_open = most_open
         self._shards = rows.shards
         self._open: OrderedDict[int, ActivationFile] = OrderedDict()
-        self._tokens: OrderedDict[int, TokenGenes] = OrderedDict()
+        self._tokens: OrderedDict[int, TokenIds] = OrderedDict()
 
     def open(self, shard: int) -> ActivationFile:
         """The file of a shard, by its place in `rows.shards`. Raises DamagedArtifact."""
@@ -115,14 +124,14 @@ class OpenFiles:
         self._open.move_to_end(shard)
         return self._open[shard]
 
-    def genes(self, shard: int, start: int, stop: int) -> npt.NDArray[np.int32]:
+    def tokens(self, shard: int, start: int, stop: int) -> npt.NDArray[np.int32]:
         """int32 [stop - start], vocabulary ids of rows start to stop of a shard. Raises DamagedArtifact."""
         if shard not in self._tokens:
             if len(self._tokens) >= _MOST_TOKENS_OPEN:
                 self._tokens.popitem(last=False)[1].close()
             path = self._shards[shard].tokens
             assert path is not None, "these rows were chosen without their tokens files"
-            self._tokens[shard] = TokenGenes(path)
+            self._tokens[shard] = TokenIds(path)
         self._tokens.move_to_end(shard)
         return self._tokens[shard].rows(start, stop)
 
@@ -144,17 +153,18 @@ def chosen_rows(run: Run, layer: int, cells: Cells, include_cls: bool = False) -
     shards = []
     d_model, dtype, row_bytes = 0, "", 0
     for number in range(run.n_shards):
-        first, last = run.shard_cells(number)
+        first, last = run.shard_items(number)
         part = heldout[first:last]
         path = run.activations_file(layer, number)
-        cell_ptr, n_special = read_cell_ptr(run.tokens_file(number))
+        item_ptr = read_item_ptr(run.tokens_file(number))
+        special = read_special_rows(run.tokens_file(number))
         with open_activations(path) as file:
-            if len(cell_ptr) != len(part) + 1 or int(cell_ptr[-1]) != file.n_rows:
+            if len(item_ptr) != len(part) + 1 or int(item_ptr[-1]) != file.n_rows:
                 raise DamagedArtifact(f"{path} and {run.tokens_file(number)} are not of the same cells", path)
             d_model, dtype, row_bytes = file.d_model, file.dtype, file.row_bytes
             chosen = {"train": ~part, "heldout": part, "all": np.ones_like(part)}[cells]
-            of_file = (file.nonfinite_rows, file.chunk_rows, run.tokens_file(number))
-            shards.append(ShardRows(path, cell_ptr, chosen, n_special, include_cls, *of_file))
+            left_out = unused_rows(item_ptr, special, file.nonfinite_rows, include_cls)
+            shards.append(ShardRows(path, item_ptr, chosen, left_out, file.chunk_rows, run.tokens_file(number)))
     rows = RowSet(shards, d_model, dtype, row_bytes)
     if not rows.n_rows:
         raise UserError(_nothing(run, layer, cells, heldout))
@@ -163,7 +173,7 @@ def chosen_rows(run: Run, layer: int, cells: Cells, include_cls: bool = False) -
 
 def read_heldout(run: Run) -> npt.NDArray[np.bool_]:
     """bool [cells], in the order of cells.parquet: no SAE is trained on these."""
-    heldout: npt.NDArray[np.bool_] = CELLS.read(run.cells_file, ["heldout"])["heldout"].to_numpy(dtype=bool)
+    heldout: npt.NDArray[np.bool_] = run.kind.read_items(run, ["heldout"])["heldout"].to_numpy(dtype=bool)
     return heldout
 
 

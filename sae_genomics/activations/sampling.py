@@ -1,4 +1,4 @@
-"""`activations.tokens_per_cell`: which of a cell's gene tokens are stored."""
+"""`activations.tokens_per_cell`: which of an item's tokens are stored."""
 
 from __future__ import annotations
 
@@ -7,34 +7,43 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.data.tokenise import Tokens
+from sae_genomics.tokens import Tokens
 
 _PURPOSE = zlib.crc32(b"activations.tokens_per_cell")
+SAMPLED_BY = ("position", "token")  # the second: files of before, see `stored_rows`
 
 
-def stored_tokens(tokens: Tokens, per_cell: int, seed: int) -> npt.NDArray[np.int64]:
-    """Rows to store, ascending: all special tokens and at most `per_cell` gene tokens of each cell.
+def stored_rows(
+    tokens: Tokens, per_item: int | None, seed: int, by_token: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.int64]:
+    """Rows to store, ascending: all special tokens and at most `per_item` others of each item. None: all of them.
 
-    Every gene token gets a random number from (seed, the cell's row in the input, its gene), and the smallest stay. So
-    the choice is the same in any shard and any batch, and a larger `per_cell` only adds to a smaller one.
+    Every token gets a random number from (seed, the item's row in the input, its position), and the smallest stay. So
+    the choice is the same in any shard, batch and window, and a larger `per_item` only adds to a smaller one.
+
+    by_token: bool [T], rows whose number comes from the vocabulary id in place of the position. So were shards sampled by earlier
+        versions, whose files had no positions; what belongs to such a shard must go on with it.
 
     Returns int64 [stored].
     """
-    lengths = tokens.lengths
-    number = _random_numbers(tokens, seed)
-    special = tokens.cell_ptr[:-1, None] + np.arange(tokens.n_special)
-    number[special] = 0
-    cell = np.repeat(np.arange(tokens.n_cells), lengths)
-    order = np.lexsort((number, cell))
-    place = np.arange(len(tokens)) - np.repeat(tokens.cell_ptr[:-1], lengths)
-    return np.sort(order[place < per_cell + tokens.n_special])
+    rows = np.arange(len(tokens)) if tokens.stored is None else np.flatnonzero(tokens.stored)
+    if per_item is None:
+        return rows
+    is_special = tokens.special[rows]
+    special, rows = rows[is_special], rows[~is_special]
+    key = tokens.position[rows]
+    if by_token is not None:
+        key = np.where(by_token[rows], tokens.token[rows], key)
+    item = tokens.item[rows]
+    order = np.lexsort((_random_numbers(item, key, seed), item))
+    begins = np.flatnonzero(np.diff(item[order], prepend=-1))
+    rank = np.arange(len(order)) - np.repeat(begins, np.diff(begins, append=len(order)))
+    return np.sort(np.concatenate([special, rows[order[rank < per_item]]]))
 
 
-def _random_numbers(tokens: Tokens, seed: int) -> npt.NDArray[np.uint64]:
-    """uint64 [T], never 0."""
+def _random_numbers(item: npt.NDArray[np.int64], key: npt.NDArray[np.int32], seed: int) -> npt.NDArray[np.uint64]:
     start = _mix(np.full(1, (seed << 32) ^ _PURPOSE, dtype=np.uint64))
-    mixed = _mix(_mix(start ^ tokens.cell.astype(np.uint64)) ^ tokens.gene.astype(np.uint64))
-    return np.maximum(mixed, np.uint64(1))
+    return _mix(_mix(start ^ item.astype(np.uint64)) ^ key.astype(np.uint64))
 
 
 def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -1,4 +1,4 @@
-"""The HDF5 files of extraction: one of tokens a shard, one of activations a layer and shard.
+"""The HDF5 files of activations: one per layer and shard.
 
 `docs/activations.md` lists datasets and attributes. Every dataset of numbers is cut into chunks of about 1 MiB of whole
 rows, each with a Fletcher-32 checksum that is verified on reading, so damage is found where it is, and named.
@@ -6,8 +6,6 @@ rows, each with a Fletcher-32 checksum that is verified on reading, so damage is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.activations.dtypes import DISK_DTYPES, item_bytes, to_float32
+from sae_genomics.activations.hdf5 import CHUNK_BYTES, damage, growing, open_file
 from sae_genomics.activations.output import OutputFile
 from sae_genomics.errors import DamagedArtifact, UserError
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from sae_genomics.activations.chunks import Chunks
 
 FORMAT_VERSION = 1
-CHUNK_BYTES = 1 << 20
-_TOKEN_ARRAYS = (("cell", np.int64), ("gene", np.int32), ("expression", np.float32), ("value", np.float32))
 
 
 @dataclass(frozen=True)
@@ -35,10 +32,10 @@ class Header:
 
     fingerprint: of the run, stage, shard and layer that made it.
     model, model_identity: the model's name, and the hash of its checkpoint.
-    hook: resid_post | mlp_out | attn_out. layer: counted from 0. shard: number of the cells' shard.
+    hook: resid_post | mlp_out | attn_out. layer: counted from 0. shard: number of the items' shard.
     d_model: numbers a row. dtype: float32 | float16 | bfloat16 (stored as uint16).
-    n_special: special tokens at the start of each cell's rows.
     compute_dtype: arithmetic of the forward pass; empty in files that were written before it was recorded.
+    sampled_by: what drew the stored tokens where not all are stored, as in TokenShard.
     """
 
     fingerprint: str
@@ -49,134 +46,13 @@ class Header:
     shard: int
     d_model: int
     dtype: str
-    n_special: int
     compute_dtype: str = ""
+    sampled_by: str = "token"  # of files that were written before it was recorded
 
     @property
     def hook_name(self) -> str:
         """The place in the model, as SAELens writes it."""
         return f"blocks.{self.layer}.hook_{self.hook}"
-
-
-@dataclass(frozen=True)
-class TokenShard:
-    """The stored tokens of a shard's cells, one row a token, in the same order as every layer's rows.
-
-    cell: int64 [T], row in the input h5ad. gene: int32 [T], vocabulary id. expression: float32 [T], the count read.
-    value: float32 [T], what the model was given. cell_ptr: int64 [cells + 1]. n_special: special tokens a cell, first
-    among its rows.
-    """
-
-    cell: npt.NDArray[np.int64]
-    gene: npt.NDArray[np.int32]
-    expression: npt.NDArray[np.float32]
-    value: npt.NDArray[np.float32]
-    cell_ptr: npt.NDArray[np.int64]
-    n_special: int
-    fingerprint: str = ""
-    shard: int = 0
-
-    @property
-    def n_cells(self) -> int:
-        return len(self.cell_ptr) - 1
-
-    def __len__(self) -> int:
-        return int(self.cell_ptr[-1])
-
-    @property
-    def cell_in_shard(self) -> npt.NDArray[np.int64]:
-        """int64 [T], position of each row's cell among the shard's cells."""
-        return np.repeat(np.arange(self.n_cells), np.diff(self.cell_ptr))
-
-    @property
-    def special(self) -> npt.NDArray[np.bool_]:
-        """bool [T], true for `<cls>` and `<drug>`."""
-        return special_rows(self.cell_ptr, self.n_special)
-
-
-def special_rows(cell_ptr: npt.NDArray[np.int64], n_special: int) -> npt.NDArray[np.bool_]:
-    """bool [T]: the first `n_special` rows of each cell."""
-    mask = np.zeros(int(cell_ptr[-1]), dtype=bool)
-    mask[cell_ptr[:-1, None] + np.arange(n_special)] = True
-    return mask
-
-
-def write_tokens(path: Path, tokens: TokenShard) -> None:
-    """Write a shard's tokens to `path`, which the caller makes atomic. Raises OSError naming it."""
-    with OutputFile(path) as output:
-        with h5py.File(output, "w") as file:
-            arrays = {name: np.asarray(getattr(tokens, name), dtype=dtype) for name, dtype in _TOKEN_ARRAYS}
-            arrays["cell_ptr"] = np.asarray(tokens.cell_ptr, dtype=np.int64)
-            for name, array in arrays.items():
-                _growing(file, name, array.dtype, len(array))[...] = array
-            file.attrs.update(
-                format_version=FORMAT_VERSION,
-                fingerprint=tokens.fingerprint,
-                shard=tokens.shard,
-                n_special=tokens.n_special,
-                n_rows=len(tokens),
-            )
-        output.check()
-
-
-def _growing(file: h5py.File, name: str, dtype: npt.DTypeLike, length: int) -> h5py.Dataset:
-    """An empty one-dimensional dataset with checksums."""
-    most = CHUNK_BYTES // np.dtype(dtype).itemsize
-    return file.create_dataset(
-        name,
-        (length,),
-        dtype,
-        chunks=(min(max(length, 1024), most),),
-        maxshape=(None,),
-        fletcher32=True,
-        track_times=False,
-    )
-
-
-def read_tokens(path: Path) -> TokenShard:
-    """Read a shard's tokens. Raises DamagedArtifact naming the file."""
-    with _opened(path) as file, _damage(path, "its tokens cannot be read"):
-        return TokenShard(
-            **{name: file[name][:] for name, _ in _TOKEN_ARRAYS},
-            cell_ptr=file["cell_ptr"][:],
-            n_special=int(file.attrs["n_special"]),
-            fingerprint=str(file.attrs["fingerprint"]),
-            shard=int(file.attrs["shard"]),
-        )
-
-
-def read_cell_ptr(path: Path) -> tuple[npt.NDArray[np.int64], int]:
-    """Where each cell's rows begin (int64 [cells + 1]) and the special tokens a cell, without reading tokens."""
-    with _opened(path) as file, _damage(path, "its cell_ptr cannot be read"):
-        return file["cell_ptr"][:], int(file.attrs["n_special"])
-
-
-class TokenGenes:
-    """The vocabulary ids of a shard's stored tokens, to be read a part at a time. Closes like a file."""
-
-    def __init__(self, path: Path):
-        self.path = Path(path)
-        self._file = _open(self.path)
-
-    def rows(self, start: int, stop: int) -> npt.NDArray[np.int32]:
-        """int32 [stop - start]. Raises DamagedArtifact naming the file."""
-        with _damage(self.path, "its tokens cannot be read"):
-            genes: npt.NDArray[np.int32] = self._file["gene"][start:stop]
-            return genes
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def stored_fingerprint(path: Path) -> str | None:
-    """The fingerprint in a tokens or activations file, or None when it is not there, unreadable or another format."""
-    try:
-        with h5py.File(path, "r") as file:
-            if int(file.attrs.get("format_version", 0)) != FORMAT_VERSION:
-                return None
-            return str(file.attrs["fingerprint"])
-    except (OSError, KeyError, ValueError):
-        return None
 
 
 class ActivationWriter:
@@ -208,7 +84,7 @@ class ActivationWriter:
             **plugin,
         )
         self._chunks = ChunkWriter(self._rows, self._output) if checksums_alone(self._rows) else None
-        self._nonfinite = _growing(self._file, "nonfinite_rows", np.int64, 0)
+        self._nonfinite = growing(self._file, "nonfinite_rows", np.int64, 0)
         self._written = 0
 
     def write(self, start: int, rows: npt.NDArray[Any]) -> None:
@@ -293,11 +169,12 @@ class ActivationFile:
 
     def __init__(self, path: Path):
         self.path = Path(path)
-        self._file = _open(self.path)
+        self._file = open_file(self.path, FORMAT_VERSION)
         try:
-            with _damage(self.path, "its attributes cannot be read"):
+            with damage(self.path, "its attributes cannot be read"):
                 attributes = self._file.attrs
-                names = set(Header.__dataclass_fields__) - ({"compute_dtype"} - set(attributes))
+                newer = {"compute_dtype", "sampled_by"}
+                names = set(Header.__dataclass_fields__) - (newer - set(attributes))
                 self.header = Header(**{name: _plain(attributes[name]) for name in names})
                 self._rows = self._file["activations"]
                 self.n_rows, self.d_model = (int(size) for size in self._rows.shape)
@@ -388,37 +265,6 @@ class ActivationFile:
 def open_activations(path: Path) -> ActivationFile:
     """Open a layer's activations of one shard. Raises DamagedArtifact naming the file when it cannot be."""
     return ActivationFile(path)
-
-
-def _open(path: Path) -> h5py.File:
-    try:
-        file = h5py.File(path, "r", rdcc_nbytes=CHUNK_BYTES)  # the chunk that two reads share; many files are open
-    except FileNotFoundError:
-        raise DamagedArtifact(f"{path} is not there", path) from None
-    except OSError as error:
-        raise DamagedArtifact(f"{path} cannot be opened: {error}", path) from None
-    version = file.attrs.get("format_version")
-    if version != FORMAT_VERSION:
-        file.close()
-        raise DamagedArtifact(f"{path} has format version {version}; this program reads {FORMAT_VERSION}", path)
-    return file
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    file = _open(Path(path))
-    try:
-        yield file
-    finally:
-        file.close()
-
-
-@contextmanager
-def _damage(path: Path, what: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise DamagedArtifact(f"{path} is damaged: {what} ({error})", path) from error
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from sae_genomics.associations.cell_sample import CellSample
 from sae_genomics.associations.column_store import ColumnStore
-from sae_genomics.data.read import shard_counts
+from sae_genomics.data.cells.read import shard_counts
 from sae_genomics.progress import stop_point
 from sae_genomics.run import Run
 
@@ -22,7 +22,7 @@ def add_gene_values(run: Run, store: ColumnStore, sample: CellSample, cells: pd.
     median = float(np.median(totals[totals > 0])) if (totals > 0).any() else 1.0
     for shard in range(run.n_shards):
         stop_point()
-        start, stop = run.shard_cells(shard)
+        start, stop = run.shard_items(shard)
         wanted = np.flatnonzero(sample.row[start:stop] >= 0)
         if not len(wanted):
             continue

@@ -20,7 +20,7 @@ import pandas as pd
 from anndata.io import write_elem
 
 from sae_genomics.associations.cell_sums import CellRows
-from sae_genomics.data.h5ad import CellTable
+from sae_genomics.data.cells.h5ad import CellTable
 
 _CHUNK = 1 << 16
 _BLOCK_CELLS = 1 << 14

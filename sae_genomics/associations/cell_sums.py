@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.triples import TokenBlock, Triples
@@ -47,22 +48,37 @@ class FeatureTotals:
         self._cell = np.zeros((d_sae, 4))  # one cell's count, maximum and sum of each feature; zero between cells
 
     def add(self, block: TokenBlock, triples: Triples) -> CellRows:
-        """Count a block of whole cells and return their rows. Tokens with slot -1 do not count."""
-        before = np.concatenate([[0], np.cumsum(block.slot >= 0)])
-        n_tokens = np.diff(before[block.cell_ptr])
+        """Count a block of whole cells and return their rows. Tokens with unit -1 do not count."""
+        before = np.concatenate([[0], np.cumsum(block.unit >= 0)])
+        n_tokens = np.diff(before[block.item_ptr])
         self.tokens += int(n_tokens.sum())
         self.heldout_tokens += int(n_tokens[block.heldout].sum())
-        triple_ptr = np.searchsorted(triples.token, block.cell_ptr)
-        ptr = np.zeros(block.n_cells + 1, dtype=np.int64)
+        triple_ptr = np.searchsorted(triples.token, block.item_ptr)
+        ptr = np.zeros(block.n_items + 1, dtype=np.int64)
         feature = np.empty(len(triples), dtype=np.int32)
         maximum, mean = np.empty(len(triples), dtype=np.float32), np.empty(len(triples), dtype=np.float32)
         _add_cells(
-            triples.token, triples.feature, triples.activation, block.slot, triple_ptr, n_tokens, block.heldout,
+            triples.token, triples.feature, triples.activation, block.unit, triple_ptr, n_tokens, block.heldout,
             self._cell, ptr, feature, maximum, mean,
             self.n_active, self.heldout_active, self.n_cells, self.activation, self.maximum,
         )  # fmt: skip
         n = int(ptr[-1])
         return CellRows(ptr, feature[:n].copy(), maximum[:n].copy(), mean[:n].copy())
+
+    def table(self) -> pd.DataFrame:
+        """The first columns of features.parquet."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return pd.DataFrame(
+                {
+                    "feature": np.arange(self.d_sae, dtype=np.int32),
+                    "firing_rate": self.n_active / max(self.tokens, 1),
+                    "n_tokens": self.n_active,
+                    "n_cells": self.n_cells,
+                    "mean_activation": np.where(self.n_active > 0, self.activation / self.n_active, 0.0),
+                    "max_activation": self.maximum.astype(np.float64),
+                    "heldout_firing_rate": self.heldout_active / np.float64(self.heldout_tokens),
+                }
+            )
 
 
 def add_sampled(store: ColumnStore, rows: CellRows, sample_row: npt.NDArray[np.int64]) -> None:
@@ -74,7 +90,7 @@ def add_sampled(store: ColumnStore, rows: CellRows, sample_row: npt.NDArray[np.i
 
 @exact_kernel
 def _add_cells(  # type: ignore[no-untyped-def]
-    token, feature, activation, slot, triple_ptr, n_tokens, heldout,
+    token, feature, activation, unit, triple_ptr, n_tokens, heldout,
     here, ptr, out_feature, out_maximum, out_mean,
     n_active, heldout_active, n_cells, total, maximum,
 ):  # fmt: skip
@@ -82,7 +98,7 @@ def _add_cells(  # type: ignore[no-untyped-def]
     for cell in range(len(n_tokens)):
         first = n
         for i in range(np.uint64(triple_ptr[cell]), np.uint64(triple_ptr[cell + 1])):  # unsigned: see gene_sums
-            if slot[token[i]] < 0:
+            if unit[token[i]] < 0:
                 continue
             f, a = np.uint64(feature[i]), np.float64(activation[i])
             out_feature[n] = feature[i]

@@ -29,12 +29,12 @@ class RankedGenes:
     """The top genes of every unit.
 
     table: columns of artifacts.FEATURE_GENES, ordered by feature, then rank_score.
-    top_slot: int32 [units], gene with the highest score; -1 for a unit that is never active.
+    top_unit: int32 [units], gene with the highest score; -1 for a unit that is never active.
     specificity: float64 [units], the largest among the unit's genes; NaN where no gene has one.
     """
 
     table: pd.DataFrame
-    top_slot: npt.NDArray[np.int32]
+    top_unit: npt.NDArray[np.int32]
     specificity: npt.NDArray[np.float64]
 
 
@@ -68,8 +68,8 @@ def rank_genes(
     """Each unit's `top` genes by score and by specificity (their union), with both ranks.
 
     blocks: sums of consecutive units, in order.
-    tokens: int64 [slots], tokens of each gene, active or not.
-    gene_ids, gene_symbols: [slots].
+    tokens: int64 [genes], tokens of each gene, active or not.
+    gene_ids, gene_symbols: [genes].
     min_gene_tokens: genes with fewer tokens get no specificity (NaN, no rank).
     """
     all_tokens = int(tokens.sum())
@@ -79,32 +79,32 @@ def rank_genes(
         unit = np.repeat(np.arange(n_units), np.diff(block.ptr))
         active = np.bincount(unit, weights=block.n_active, minlength=n_units)
         total = np.bincount(unit, weights=block.activation, minlength=n_units)
-        bits = specificity(block.activation, total[unit], active[unit], tokens[block.slot], all_tokens)
-        bits[tokens[block.slot] < min_gene_tokens] = np.nan
+        bits = specificity(block.activation, total[unit], active[unit], tokens[block.unit], all_tokens)
+        bits[tokens[block.unit] < min_gene_tokens] = np.nan
         rank_score, rank_bits = np.zeros(len(unit), dtype=np.int32), np.zeros(len(unit), dtype=np.int32)
-        _ranks(block.ptr, block.activation_expression, rank_score)
+        _ranks(block.ptr, block.activation_weight, rank_score)
         _ranks(block.ptr, bits, rank_bits)
-        top_slot = np.full(n_units, -1, dtype=np.int32)
+        top_unit = np.full(n_units, -1, dtype=np.int32)
         first = rank_score == 1
-        top_slot[unit[first]] = block.slot[first]
+        top_unit[unit[first]] = block.unit[first]
         most = np.full(n_units, np.nan)
         first = rank_bits == 1
         most[unit[first]] = bits[first]
-        tops.append(top_slot)
+        tops.append(top_unit)
         largest.append(most)
 
         keep = np.flatnonzero((rank_score <= top) | ((rank_bits > 0) & (rank_bits <= top)))
         keep = keep[np.lexsort((rank_score[keep], unit[keep]))]
-        slot = block.slot[keep]
+        gene = block.unit[keep]
         parts.append(
             pd.DataFrame(
                 {
                     "feature": (block.first + unit[keep]).astype(np.int32),
-                    "gene_id": gene_ids[slot],
-                    "gene_symbol": gene_symbols[slot],
-                    "score": block.activation_expression[keep],
-                    "mean_activation": block.activation[keep] / tokens[slot],
-                    "firing_rate": block.n_active[keep] / tokens[slot],
+                    "gene_id": gene_ids[gene],
+                    "gene_symbol": gene_symbols[gene],
+                    "score": block.activation_weight[keep],
+                    "mean_activation": block.activation[keep] / tokens[gene],
+                    "firing_rate": block.n_active[keep] / tokens[gene],
                     "n_tokens": block.n_active[keep],
                     "specificity": bits[keep],
                     "rank_score": rank_score[keep],

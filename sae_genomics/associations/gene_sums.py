@@ -37,15 +37,15 @@ class PairSums:
 
     first: the first of these features.
     ptr: int64 [features + 1]; entries of feature first + i are ptr[i] to ptr[i + 1].
-    slot: int32 [n].
-    activation_expression, activation: float64 [n].
+    unit: int32 [n].
+    activation_weight, activation: float64 [n].
     n_active: int64 [n].
     """
 
     first: int
     ptr: npt.NDArray[np.int64]
-    slot: npt.NDArray[np.int32]
-    activation_expression: npt.NDArray[np.float64]
+    unit: npt.NDArray[np.int32]
+    activation_weight: npt.NDArray[np.float64]
     activation: npt.NDArray[np.float64]
     n_active: npt.NDArray[np.int64]
 
@@ -54,37 +54,37 @@ class GeneSums:
     """Accumulates triples into sums per (feature, gene).
 
     d_sae: number of features.
-    n_slots: number of genes.
+    n_units: number of genes.
     n_threads: how many parts the genes are cut into, one thread each.
-    expected: [slots], tokens of each gene, to choose dense rows by; a guess costs time, never precision.
+    expected: [units], tokens of each gene, to choose dense rows by; a guess costs time, never precision.
     dense_limit: bytes of dense rows.
     """
 
     def __init__(
         self,
         d_sae: int,
-        n_slots: int,
+        n_units: int,
         n_threads: int = 1,
         expected: npt.NDArray[np.integer] | None = None,
         dense_limit: int = DENSE_LIMIT,
     ):
-        self.d_sae, self.n_slots = d_sae, n_slots
-        self.tokens = np.zeros(n_slots, dtype=np.int64)
-        n_dense = min(n_slots, dense_limit // (24 * d_sae))
-        common = np.argsort(-np.asarray(expected), kind="stable") if expected is not None else np.arange(n_slots)
-        self._dense_slots = np.sort(common[:n_dense])
-        self._row = np.full(n_slots, -1, dtype=np.int64)
-        self._row[self._dense_slots] = np.arange(n_dense)
+        self.d_sae, self.n_units = d_sae, n_units
+        self.tokens = np.zeros(n_units, dtype=np.int64)
+        n_dense = min(n_units, dense_limit // (24 * d_sae))
+        common = np.argsort(-np.asarray(expected), kind="stable") if expected is not None else np.arange(n_units)
+        self._dense_units = np.sort(common[:n_dense])
+        self._row = np.full(n_units, -1, dtype=np.int64)
+        self._row[self._dense_units] = np.arange(n_dense)
         self._sums = np.zeros((n_dense * d_sae, 3))
-        self._bounds = np.linspace(0, n_slots, max(1, n_threads) + 1).astype(np.int64)
+        self._bounds = np.linspace(0, n_units, max(1, n_threads) + 1).astype(np.int64)
         self._tables = [_HashTable() for _ in self._bounds[1:]]
 
     def add(self, block: TokenBlock, triples: Triples, executor: Executor | None = None) -> None:
-        """Add a block's triples; tokens with slot -1 do not count.
+        """Add a block's triples; tokens with unit -1 do not count.
 
         executor: threads to spread the work on; None does it in this one.
         """
-        gene_ptr, order = by_gene(block.slot, self.n_slots)
+        gene_ptr, order = by_gene(block.unit, self.n_units)
         self.tokens += np.diff(gene_ptr)
         cuts = gene_ptr[self._bounds]
         ptr = np.concatenate([[0], np.cumsum(np.bincount(triples.token, minlength=len(block)))])
@@ -106,13 +106,13 @@ class GeneSums:
         block: TokenBlock,
         triples: Triples,
     ) -> None:
-        row = self._row[block.slot[order]]
+        row = self._row[block.unit[order]]
         dense = row >= 0
-        values = (ptr, triples.feature, triples.activation, block.expression, self.d_sae)
+        values = (ptr, triples.feature, triples.activation, block.weight, self.d_sae)
         _add_dense(self._sums, order[dense], row[dense], *values)
         if not dense.all():
             rest = order[~dense]
-            self._tables[part].add(rest, block.slot[rest], *values)
+            self._tables[part].add(rest, block.unit[rest], *values)
 
     @property
     def n_bytes(self) -> int:
@@ -122,12 +122,12 @@ class GeneSums:
     def by_feature(self, features_at_once: int | None = None) -> Iterator[PairSums]:
         """The sums in blocks of consecutive features. May be called again."""
         if features_at_once is None:
-            features_at_once = max(1, (1 << 23) // max(self.n_slots, 1))
-        cube = self._sums.reshape(len(self._dense_slots), self.d_sae, 3)
+            features_at_once = max(1, (1 << 23) // max(self.n_units, 1))
+        cube = self._sums.reshape(len(self._dense_units), self.d_sae, 3)
         entries = np.concatenate([table.used_entries() for table in self._tables])
-        hashed_slot, hashed_feature = np.divmod(entries[:, 0].view(np.int64), self.d_sae)
+        hashed_unit, hashed_feature = np.divmod(entries[:, 0].view(np.int64), self.d_sae)
         order = np.argsort(hashed_feature, kind="stable")
-        hashed_slot, hashed_feature = hashed_slot[order], hashed_feature[order]
+        hashed_unit, hashed_feature = hashed_unit[order], hashed_feature[order]
         for first in range(0, self.d_sae, features_at_once):
             n = min(features_at_once, self.d_sae - first)
             part = np.ascontiguousarray(cube[:, first : first + n].transpose(1, 0, 2))
@@ -137,19 +137,19 @@ class GeneSums:
                 first,
                 n,
                 np.concatenate([feature, hashed_feature[start:stop] - first]),
-                np.concatenate([self._dense_slots[row], hashed_slot[start:stop]]),
+                np.concatenate([self._dense_units[row], hashed_unit[start:stop]]),
                 np.concatenate([part[feature, row], entries[order[start:stop], 1:]]),
             )
 
 
 def _pair_sums(
-    first: int, n: int, feature: npt.NDArray[np.int64], slot: npt.NDArray[np.int64], values: npt.NDArray[np.float64]
+    first: int, n: int, feature: npt.NDArray[np.int64], unit: npt.NDArray[np.int64], values: npt.NDArray[np.float64]
 ) -> PairSums:
-    order = np.lexsort((slot, feature))
-    feature, slot, values = feature[order], slot[order], values[order]
+    order = np.lexsort((unit, feature))
+    feature, unit, values = feature[order], unit[order], values[order]
     ptr = np.searchsorted(feature, np.arange(n + 1))
     return PairSums(
-        first, ptr, slot.astype(np.int32), values[:, 0].copy(), values[:, 1].copy(), values[:, 2].astype(np.int64)
+        first, ptr, unit.astype(np.int32), values[:, 0].copy(), values[:, 1].copy(), values[:, 2].astype(np.int64)
     )
 
 
@@ -167,12 +167,12 @@ class _HashTable:
     def used_entries(self) -> npt.NDArray[np.float64]:
         return self.entries[self.entries[:, 0].view(np.int64) != _EMPTY]
 
-    def add(self, order: npt.NDArray[np.int64], slot: npt.NDArray[np.int32], *values: Any) -> None:
+    def add(self, order: npt.NDArray[np.int64], unit: npt.NDArray[np.int32], *values: Any) -> None:
         done = 0
         while done < len(order):
             room = int(len(self.entries) * _MAX_LOAD)
             keys = self.entries.view(np.int64)
-            done, self.used = _add_hashed(keys, self.entries, done, self.used, room, order, slot, *values)
+            done, self.used = _add_hashed(keys, self.entries, done, self.used, room, order, unit, *values)
             if done < len(order):
                 larger = _empty(2 * len(self.entries))
                 _rehash(keys, self.entries, larger.view(np.int64), larger)
@@ -186,18 +186,18 @@ def _empty(capacity: int) -> npt.NDArray[np.float64]:
 
 
 @exact_kernel
-def by_gene(slot, n_slots):  # type: ignore[no-untyped-def]
+def by_gene(unit, n_units):  # type: ignore[no-untyped-def]
     """Tokens gene by gene, each gene's in their order; those of gene s are order[ptr[s]] to order[ptr[s + 1]]."""
-    ptr = np.zeros(n_slots + 1, dtype=np.int64)
-    for s in slot:
+    ptr = np.zeros(n_units + 1, dtype=np.int64)
+    for s in unit:
         if s >= 0:
             ptr[s + 1] += 1
-    for s in range(n_slots):
+    for s in range(n_units):
         ptr[s + 1] += ptr[s]
     free = ptr.copy()
-    order = np.empty(ptr[n_slots], dtype=np.int64)
-    for t in range(len(slot)):
-        s = slot[t]
+    order = np.empty(ptr[n_units], dtype=np.int64)
+    for t in range(len(unit)):
+        s = unit[t]
         if s >= 0:
             order[free[s]] = t
             free[s] += 1
@@ -233,14 +233,14 @@ def _place(keys, key):  # type: ignore[no-untyped-def]
 
 @exact_kernel
 def _add_hashed(  # type: ignore[no-untyped-def]
-    keys, entries, done, used, room, order, slot, ptr, feature, activation, expression, d_sae
+    keys, entries, done, used, room, order, unit, ptr, feature, activation, expression, d_sae
 ):
     """Add tokens from the `done`-th on, until the table might overflow. Returns how many are done, and keys used."""
     for o in range(done, len(order)):
         t = order[o]
         if used + (ptr[t + 1] - ptr[t]) > room:
             return o, used
-        first_key = np.int64(slot[o]) * d_sae
+        first_key = np.int64(unit[o]) * d_sae
         e = np.float64(expression[t])
         for i in range(ptr[t], ptr[t + 1]):
             key = first_key + feature[i]

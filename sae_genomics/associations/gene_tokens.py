@@ -11,25 +11,26 @@ from sae_genomics.associations.triples import TokenBlock
 
 
 class GeneTokens:
-    """Sums the expression of stored gene tokens; tokens with slot -1 do not count. `GeneSums` counts the tokens.
+    """Counts stored tokens of each unit and sums their weight (expression); tokens with unit -1 do not count.
 
-    expression: float64 [slots], summed token by token, so that the block size changes nothing.
+    tokens: int64 [units]. expression: float64 [units], summed token by token, so that the block size changes nothing.
     """
 
-    def __init__(self, n_slots: int):
-        self.expression: npt.NDArray[np.float64] = np.zeros(n_slots)
+    def __init__(self, n_units: int):
+        self.tokens: npt.NDArray[np.int64] = np.zeros(n_units, dtype=np.int64)
+        self.expression: npt.NDArray[np.float64] = np.zeros(n_units)
 
     def add(self, block: TokenBlock) -> None:
-        counted = block.slot >= 0
-        np.add.at(self.expression, block.slot[counted], block.expression[counted].astype(np.float64))
+        counted = block.unit >= 0
+        self.tokens += np.bincount(block.unit[counted], minlength=len(self.tokens))
+        np.add.at(self.expression, block.unit[counted], block.weight[counted].astype(np.float64))
 
-    def table(
-        self, slots: Slots, tokens: npt.NDArray[np.int64], untrained: npt.NDArray[np.int64] | None
-    ) -> pd.DataFrame:
-        """The rows of gene_tokens.parquet, one per slot.
+    def table(self, slots: Slots, untrained: npt.NDArray[np.int64] | None) -> pd.DataFrame:
+        """The rows of gene_tokens.parquet, one per unit.
 
-        tokens: int64 [slots], of `GeneSums`. untrained: those that the untrained model read; None without it.
+        untrained: int64 [units], tokens that the untrained model read; None without it.
         """
+        tokens = self.tokens
         with np.errstate(invalid="ignore"):
             mean = np.where(tokens > 0, self.expression / tokens, np.nan)
         return pd.DataFrame(

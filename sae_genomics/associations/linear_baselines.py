@@ -101,9 +101,9 @@ class LinearBaseline:
     cells: [cells of the sample, units], each sampled cell's maxima; closed by the caller.
     """
 
-    def __init__(self, found: FoundUnits, n_slots: int, n_sampled: int, folder: Path):
+    def __init__(self, found: FoundUnits, n_genes: int, n_sampled: int, folder: Path):
         self.units, self.note = found.units, found.note
-        self.sums = SignedSums(self.units, n_slots)
+        self.sums = SignedSums(self.units, n_genes)
         self.cells = ColumnStore(n_sampled, self.units.n_units, folder)
 
     def add(self, block: TokenBlock, x: npt.NDArray[np.float32], sample_row: npt.NDArray[np.int64]) -> None:

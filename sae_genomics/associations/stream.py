@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from sae_genomics.activations.cutting import cut_windows
-from sae_genomics.activations.store import ActivationFile, TokenShard, open_activations, read_tokens
+from sae_genomics.activations.store import ActivationFile, open_activations
+from sae_genomics.activations.token_store import TokenShard, read_tokens
 from sae_genomics.artifacts import CELLS, GENES
 from sae_genomics.associations.triples import TokenBlock
 from sae_genomics.run import Run
@@ -90,7 +91,7 @@ def _blocks(
     run: Run, layer: int, lookup: npt.NDArray[np.int32], heldout: npt.NDArray[np.bool_], batch_tokens: int
 ) -> Iterator[tuple[TokenBlock, npt.NDArray[np.float32]]]:
     for shard in range(run.n_shards):
-        start, stop = run.shard_cells(shard)
+        start, stop = run.shard_items(shard)
         tokens = read_tokens(run.tokens_file(shard))
         with open_activations(run.activations_file(layer, shard)) as file:
             yield from file_blocks(file, tokens, lookup, heldout[start:stop], start, batch_tokens)
@@ -108,18 +109,18 @@ def file_blocks(
 
     lookup: of the slots. heldout: bool [cells of the file]. first_cell: what the file's first cell is counted as.
     """
-    slot = _slots_of(tokens, lookup)
+    slot = tokens.units(lookup)
     slot[file.nonfinite_rows] = -1
-    for window in cut_windows(np.diff(tokens.cell_ptr), batch_tokens):
-        start, stop = int(tokens.cell_ptr[window.start]), int(tokens.cell_ptr[window.stop])
+    for window in cut_windows(np.diff(tokens.item_ptr), batch_tokens):
+        start, stop = int(tokens.item_ptr[window.start]), int(tokens.item_ptr[window.stop])
         x = file.rows(start, stop)
         bad = file.nonfinite_rows[(file.nonfinite_rows >= start) & (file.nonfinite_rows < stop)]
         if len(bad):
             x[bad - start] = 0.0
         block = TokenBlock(
             slot[start:stop],
-            tokens.expression[start:stop],
-            tokens.cell_ptr[window.start : window.stop + 1] - start,
+            tokens.weight[start:stop],
+            tokens.item_ptr[window.start : window.stop + 1] - start,
             heldout[window],
             first_cell + window.start,
         )
@@ -146,14 +147,8 @@ def gene_token_counts(run: Run, slots: Slots) -> npt.NDArray[np.int64]:
 
 def slot_counts(tokens: TokenShard, lookup: npt.NDArray[np.int32], n_slots: int) -> npt.NDArray[np.int64]:
     """Gene tokens of each slot in one file: int64 [slots]. lookup: of the slots."""
-    slot = _slots_of(tokens, lookup)
+    slot = tokens.units(lookup)
     return np.bincount(slot[slot >= 0], minlength=n_slots)
-
-
-def _slots_of(tokens: TokenShard, lookup: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """int32 [T], slot of each row; -1 for special tokens and for ids that are no gene of this run."""
-    known = (tokens.gene >= 0) & (tokens.gene < len(lookup)) & ~tokens.special
-    return np.where(known, lookup[np.where(known, tokens.gene, 0)], -1).astype(np.int32)
 
 
 def training_rows(
@@ -167,14 +162,14 @@ def training_rows(
     per_shard = -(-n_rows // run.n_shards)
     for shard in range(run.n_shards):
         tokens = read_tokens(run.tokens_file(shard))
-        start, stop = run.shard_cells(shard)
+        start, stop = run.shard_items(shard)
         usable = ~tokens.special
         cells = np.flatnonzero(~heldout[start:stop])
-        lengths = np.diff(tokens.cell_ptr)[cells]
+        lengths = np.diff(tokens.item_ptr)[cells]
         stride = max(1, -(-int(lengths.sum()) // per_shard))
         with open_activations(run.activations_file(layer, shard)) as file:
             usable[file.nonfinite_rows] = False
             for cell in cells[::stride]:
-                first, last = int(tokens.cell_ptr[cell]), int(tokens.cell_ptr[cell + 1])
+                first, last = int(tokens.item_ptr[cell]), int(tokens.item_ptr[cell + 1])
                 kept = usable[first:last]
-                yield encoder.input(file.rows(first, last)[kept], tokens.gene[first:last][kept])
+                yield encoder.input(file.rows(first, last)[kept], tokens.token[first:last][kept])

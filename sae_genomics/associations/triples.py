@@ -10,28 +10,30 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class TokenBlock:
-    """What is known about some whole cells' tokens, special tokens among them.
+    """What is known about some whole items' tokens, special tokens among them.
 
-    slot: int32 [T], the token's gene as a position in genes.parquet's slots; -1 for tokens that never count
-        (special tokens, rows that are not finite).
-    expression: float32 [T], counts.
-    cell_ptr: int64 [cells + 1]; rows of the block's cell c are cell_ptr[c] to cell_ptr[c + 1].
-    heldout: bool [cells].
-    first_cell: place of the block's first cell in cells.parquet.
+    unit: int32 [T], the token's unit as a row of the run's units; -1 for tokens that never count (special tokens, rows that are
+        not finite, letters that the units do not name).
+    weight: float32 [T]; counts, for cells.
+    item_ptr: int64 [items + 1]; rows of the block's item i are item_ptr[i] to item_ptr[i + 1].
+    heldout: bool [items].
+    first_item: row of the block's first item among the run's items.
+    position: int32 [T], within the item; None where nothing asks for it.
     """
 
-    slot: npt.NDArray[np.int32]
-    expression: npt.NDArray[np.float32]
-    cell_ptr: npt.NDArray[np.int64]
+    unit: npt.NDArray[np.int32]
+    weight: npt.NDArray[np.float32]
+    item_ptr: npt.NDArray[np.int64]
     heldout: npt.NDArray[np.bool_]
-    first_cell: int = 0
+    first_item: int = 0
+    position: npt.NDArray[np.int32] | None = None
 
     @property
-    def n_cells(self) -> int:
-        return len(self.cell_ptr) - 1
+    def n_items(self) -> int:
+        return len(self.item_ptr) - 1
 
     def __len__(self) -> int:
-        return len(self.slot)
+        return len(self.unit)
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,11 @@ import pandas as pd
 import torch
 
 from sae_genomics.activations.batches import ShuffledBatches
-from sae_genomics.activations.extract import TokenisedShard, capture, tokenised_cells
-from sae_genomics.activations.rows import RowSet, ShardRows
-from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, open_activations, write_tokens
+from sae_genomics.activations.extract import capture
+from sae_genomics.activations.rows import RowSet, ShardRows, unused_rows
+from sae_genomics.activations.store import ActivationWriter, Header, open_activations
+from sae_genomics.activations.token_store import TokenShard, write_tokens
+from sae_genomics.activations.tokenised import TokenisedShard, tokenised_items
 from sae_genomics.associations.cell_sample import CellSample, sample_cells
 from sae_genomics.associations.cell_sums import FeatureTotals, add_sampled
 from sae_genomics.associations.cell_types import best_units, compare_units, empty_baselines
@@ -124,20 +126,20 @@ def _activations(run: Run, layer: int, places: npt.NDArray[np.int64], path: Path
     """Run the untrained model on the cells and store the layer's activations. Returns the stored tokens, and progress so far."""
     config, device = run.config, pick_device(run.config.model.device)
     model = untrained_model(run.pinned_model, device, seed_for(run, b"untrained weights"), config.paths.cache)
-    shard: TokenisedShard = tokenised_cells(run, model, places)
+    shard: TokenisedShard = tokenised_items(run, model, places)
     heartbeat = run.heartbeat_file(stage_named("associate"), run.layers.index(layer))
     n_trained = _steps(run) * config.sae.batch_tokens
     progress = Progress(f"associate layer {layer}: untrained model", len(shard.tokens) + n_trained, "tokens", heartbeat)
     header = Header(
         fingerprint="", model=model.info.name, model_identity="untrained", hook=config.model.hook, layer=layer, shard=0,
-        d_model=model.info.d_model, dtype=config.activations.dtype, n_special=shard.tokens.n_special,
-        compute_dtype=used_dtype(config.model, device),
+        d_model=model.info.d_model, dtype=config.activations.dtype, compute_dtype=used_dtype(config.model, device),
+        sampled_by=shard.sampled_by,
     )  # fmt: skip
     writer = ActivationWriter(path, header, len(shard.kept))
     capture(
         model, shard, {layer: writer}, config.activations.batch_tokens, device, progress, config.model.hook, n_layers=1
     )
-    return shard.stored("", 0), progress
+    return shard.stored(run, "", 0), progress
 
 
 def _steps(run: Run) -> int:
@@ -157,10 +159,9 @@ def _trained(
     """An SAE of the run's settings on the training cells' rows, for a tenth of the steps."""
     config = run.config.sae
     with open_activations(file) as opened:
-        shard = ShardRows(
-            file, stored.cell_ptr, ~heldout, stored.n_special, config.include_cls, opened.nonfinite_rows, opened.chunk_rows,
-            tokens_file,
-        )  # fmt: skip
+        special = np.flatnonzero(stored.special)
+        left_out = unused_rows(stored.item_ptr, special, opened.nonfinite_rows, config.include_cls)
+        shard = ShardRows(file, stored.item_ptr, ~heldout, left_out, opened.chunk_rows, tokens_file)
         rows = RowSet([shard], opened.d_model, opened.dtype, opened.row_bytes)
     shorter = config.model_copy(update={"steps": _steps(run)})
     spec: Spec = make_spec(shorter, rows.d_model, rows.n_rows, seed_for(run, b"untrained sae", layer))
@@ -193,10 +194,10 @@ def _add_up(
     with open_activations(file) as opened:
         for block, x in file_blocks(opened, stored, lookup, heldout, 0, run.config.associations.batch_tokens):
             stop_point()
-            triples = Triples.ordered(*encoder.encode_sparse(encoder.input(x, slots.tokens_of(block.slot))))
+            triples = Triples.ordered(*encoder.encode_sparse(encoder.input(x, slots.tokens_of(block.unit))))
             sums.add(block, triples, threads)
             rows = totals.add(block, triples)
-            add_sampled(columns, rows, ranked.row[block.first_cell : block.first_cell + block.n_cells])
+            add_sampled(columns, rows, ranked.row[block.first_item : block.first_item + block.n_items])
     return sums
 
 

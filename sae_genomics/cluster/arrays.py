@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from sae_genomics.cluster.plan import StagePlan
 from sae_genomics.cluster.profile import memory_mb
-from sae_genomics.stages import Stage
+from sae_genomics.stage import Stage
 
 Task = tuple[str, int]
 
@@ -64,7 +64,6 @@ class Array:
 def make_arrays(
     plans: Sequence[StagePlan],
     active: Mapping[Task, Active],
-    needs: Mapping[str, Sequence[Stage]],
     *,
     packs: Mapping[str, int],
     max_array_size: int,
@@ -75,14 +74,13 @@ def make_arrays(
     """The arrays to submit, in an order in which each comes after what it depends on.
 
     plans: what is to do, in the pipeline's order. Tasks in `active` are left out: Slurm has them.
-    needs: stage name to the stages before it.
     packs: stage name to tasks an array task; max_array_size: number of indices an array may span.
     throttles: stage name to array tasks at once, over all of the stage's arrays, those in `active` included.
     changes: tasks that ask for more than the profile says.
     broken_jobs: active array jobs of which some task failed: `afterok` on the whole can never hold, so their
       living tasks are named one by one.
     """
-    maker = _Maker(active, needs, packs, max_array_size, changes or {}, frozenset(broken_jobs))
+    maker = _Maker(active, packs, max_array_size, changes or {}, frozenset(broken_jobs))
     for plan in plans:
         if plan.stage.partial:
             maker.add_last(plan)
@@ -97,7 +95,6 @@ def make_arrays(
 @dataclass
 class _Maker:
     active: Mapping[Task, Active]
-    needs: Mapping[str, Sequence[Stage]]
     packs: Mapping[str, int]
     max_array_size: int
     changes: Mapping[Task, Change]
@@ -113,16 +110,14 @@ class _Maker:
             if (stage.name, task) not in self.active:
                 places[task // pack].append(task)
         groups: dict[tuple, list[int]] = defaultdict(list)
-        whole = {need.name: self._all_of(need) for need in self.needs[stage.name]}
+        whole = {need.name: self._all_of(need) for need in stage.needs}
         for place, tasks in places.items():
             offset = place // self.max_array_size * self.max_array_size if stage.unit != "run" else 0
             terms: dict[str, None] = {}
-            for need in self.needs[stage.name]:
-                same_unit = need.unit == stage.unit == "layer"
-                for term in (
-                    self._counterparts(need, tasks, place - offset, offset, pack) if same_unit else whole[need.name]
-                ):
-                    terms[term] = None
+            for need in stage.needs:
+                by_layer = stage.is_layer_by_layer(need)
+                own = self._counterparts(need, tasks, place - offset, offset, pack) if by_layer else whole[need.name]
+                terms |= dict.fromkeys(own)
             change = _largest([self.changes[stage.name, task] for task in tasks if (stage.name, task) in self.changes])
             groups[offset, tuple(terms), change].append(place)
         for (offset, dependencies, change), members in groups.items():

@@ -22,7 +22,7 @@ from sae_genomics.errors import EXIT_BUG, EXIT_DONE, EXIT_REQUEUE, Interrupted, 
 from sae_genomics.execute import execute, report_failure
 from sae_genomics.leftovers import attempts_file
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage
+from sae_genomics.stage import Stage
 
 KEPT = 20
 _TRACEBACK = 8192  # characters of a traceback that are kept

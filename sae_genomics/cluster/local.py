@@ -12,7 +12,7 @@ from sae_genomics.cluster.plan import StagePlan, describe, forget, make_plan
 from sae_genomics.errors import EXIT_DONE
 from sae_genomics.progress import catch_stop_signals, duration, say
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage, needed_tasks
+from sae_genomics.stage import Stage
 
 
 def run_locally(run: Run, from_stage: str | None = None) -> int:
@@ -64,7 +64,7 @@ def _lacking(run: Run, stage: Stage, task: int, unfinished: dict[tuple[str, int]
     """The label of the task whose failure keeps this one from running; what takes inputs as they come is never kept."""
     if stage.partial or not unfinished:
         return None
-    needs = ((need.name, each) for need, each in needed_tasks(run, stage, task))
+    needs = ((need.name, each) for need, each in stage.needed_tasks(run, task))
     return next((unfinished[need] for need in needs if need in unfinished), None)
 
 

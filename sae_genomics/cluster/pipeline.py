@@ -9,7 +9,7 @@ from sae_genomics.cluster.local import run_locally
 from sae_genomics.cluster.lock import refuse_if_locked
 from sae_genomics.cluster.plan import describe, make_plan
 from sae_genomics.cluster.queue import read_queue
-from sae_genomics.cluster.ready import check_loggers
+from sae_genomics.cluster.ready import check_packages
 from sae_genomics.cluster.slurm import available, require
 from sae_genomics.commands import command
 from sae_genomics.config import load_config
@@ -17,7 +17,8 @@ from sae_genomics.errors import EXIT_DONE, UserError
 from sae_genomics.folders import check_folders
 from sae_genomics.progress import say
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage
+from sae_genomics.stage import Stage
+from sae_genomics.stages import stage_of, stages_of
 
 
 def pipeline(
@@ -44,13 +45,15 @@ def pipeline(
         require()
     has_slurm = not local and (slurm or available())
     run = Run(load_config(config, overrides), config, overrides)
-    run.check(overwrite=overwrite, ask_hub=not dry_run)
+    if from_stage is not None:
+        stage_of(run, from_stage)
+    run.check(stages_of(run), overwrite=overwrite, ask_hub=not dry_run)
     check_folders(run)
     if has_slurm:
         from sae_genomics.cluster.submit import submit
 
         return submit(run, from_stage=from_stage, dry_run=dry_run)
-    check_loggers(run)
+    check_packages(run)
     if dry_run:
         say(describe(run, make_plan(run, from_stage)))
         say("dry run: nothing was run; without --dry-run these tasks run on this machine")

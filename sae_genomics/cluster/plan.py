@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sae_genomics.run import Run, State
-from sae_genomics.stages import STAGES, Stage, stage_named
+from sae_genomics.stage import Stage
+from sae_genomics.stages import stage_of, stages_of
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ def make_plan(run: Run, from_stage: str | None = None) -> list[StagePlan]:
 
     from_stage: this stage and those after it are made again even where they are done.
     """
-    first = stage_named(from_stage).number if from_stage else None
+    first = stage_of(run, from_stage).number if from_stage else None
     plans: list[StagePlan] = []
-    for stage in STAGES:
+    for stage in stages_of(run):
         redo = first is not None and stage.number >= first
         states = (
             run.states(stage)
@@ -74,11 +75,12 @@ def make_plan(run: Run, from_stage: str | None = None) -> list[StagePlan]:
 def _again(run: Run, stage: Stage, states: Sequence[State], plans: Sequence[StagePlan]) -> frozenset[int]:
     """The done tasks that read files of a task that is to run."""
     to_run = {plan.stage.name: frozenset(plan.todo) for plan in plans}
-    again: set[int] = set()
-    for name in stage.reads:
-        same_unit = stage_named(name).unit == stage.unit == "layer"
-        again |= to_run[name] if same_unit else set(range(len(states))) if to_run[name] else set()
-    return frozenset(task for task in again if states[task].done)
+    sources = [(source, to_run[source.name]) for source in stage.reads_in(run) if to_run[source.name]]
+    return frozenset(
+        task
+        for task, state in enumerate(states)
+        if state.done and any(stage.counterparts(source, task, tasks) for source, tasks in sources)
+    )
 
 
 def _after_others(run: Run, stage: Stage) -> State:
@@ -98,7 +100,5 @@ def forget(run: Run, plans: list[StagePlan]) -> None:
 def describe(run: Run, plans: list[StagePlan]) -> str:
     """The plan in a line a stage."""
     shards, layers = run.n_shards, len(run.layers)
-    title = (
-        f"run {run.name}: {run.n_cells:,} cells in {shards} shard{'s'[: shards > 1]}, {layers} layer{'s'[: layers > 1]}"
-    )
+    title = f"run {run.name}: {run.n_items:,} {run.kind.nouns.items} in {shards} shard{'s'[: shards > 1]}, {layers} layer{'s'[: layers > 1]}"
     return "\n".join([title, *(f"  {plan.line()}" for plan in plans)])

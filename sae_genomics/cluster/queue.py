@@ -18,7 +18,8 @@ from sae_genomics.cluster.slurm import Answer, call
 from sae_genomics.cluster.worker import tasks_of
 from sae_genomics.identity import hash_values
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES, Stage, stage_named
+from sae_genomics.stage import Stage
+from sae_genomics.stages import STAGES
 
 _FIELDS = {
     "JobArrayID": 40, "ArrayJobID": 20, "ArrayTaskID": 20, "State": 20, "Reason": 60, "exit_code": 12,
@@ -172,19 +173,12 @@ def viable(run: Run, plans: Sequence[StagePlan], entries: Iterable[Entry]) -> tu
             waiting = on_the_way.get((stage.name, task))
             if waiting is None or waiting.state != "PENDING":
                 continue
-            if any(_is_lacking(run, need, stage, task, lacking) for need in map(stage_named, stage.needs)):
+            if any(stage.counterparts(need, task, lacking[need.name]) for need in stage.needs_in(run)):
                 doomed[waiting.element] = waiting
                 if task in plan.todo:
                     lacking[stage.name].add(task)
     living_tasks = {task: entry.active for task, entry in on_the_way.items() if entry.element not in doomed}
     return living_tasks, [*hopeless, *doomed.values()]
-
-
-def _is_lacking(run: Run, need: Stage, stage: Stage, task: int, lacking: dict[str, set[int]]) -> bool:
-    missing = lacking[need.name]
-    if not missing:
-        return False
-    return task in missing if need.unit == stage.unit == "layer" else True
 
 
 def broken_jobs(

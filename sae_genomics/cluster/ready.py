@@ -13,7 +13,7 @@ from sae_genomics.cluster.profile import Environment, Profile, profile_file
 from sae_genomics.commands import REPOSITORY, path_words
 from sae_genomics.errors import UserError
 from sae_genomics.run import Run
-from sae_genomics.stages import stage_named
+from sae_genomics.stages import stages_of
 
 
 def check_jobs(run: Run, profile: Profile) -> None:
@@ -24,17 +24,21 @@ def check_jobs(run: Run, profile: Profile) -> None:
     if problem:
         raise UserError(f"{source}: {problem}")
     if profile.environment.kind == "venv" and os.path.abspath(_python(variables)) == os.path.abspath(sys.executable):
-        check_loggers(run)  # of another Python's packages nothing is known here
+        check_packages(run)  # of another Python's packages nothing is known here
 
 
-def check_loggers(run: Run) -> None:
-    """Raise UserError when a logger that training would use is not installed in this Python."""
-    missing = [name for name in run.config.sae.loggers if not _installed(name)]
-    if missing and not all(state.done for state in run.states(stage_named("train"))):
-        raise UserError(
-            f"sae.loggers: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; fix it with: "
-            f"{path_words(sys.executable)} -m pip install {' '.join(missing)}, or leave it out with --set sae.loggers=[]"
-        )
+def check_packages(run: Run) -> None:
+    """Raise UserError when a package that a stage would use by the config, a logger say, is not installed in this Python."""
+    for stage in stages_of(run):
+        if stage.packages_key is None:
+            continue
+        wanted = run.values([stage.packages_key])[stage.packages_key]
+        missing = [name for name in wanted if not _installed(name)]
+        if missing and not all(state.done for state in run.states(stage)):
+            raise UserError(
+                f"{stage.packages_key}: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; fix it with: "
+                f"{path_words(sys.executable)} -m pip install {' '.join(missing)}, or leave it out with --set {stage.packages_key}=[]"
+            )
 
 
 def _problem(environment: Environment, variables: Mapping[str, str]) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 from sae_genomics.cluster import attempts
 from sae_genomics.cluster.arrays import Task
@@ -16,7 +15,7 @@ from sae_genomics.cluster.queue import Entry, read_queue
 from sae_genomics.cluster.slurm import call
 from sae_genomics.cluster.worker import tasks_of
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage
+from sae_genomics.stage import Stage
 
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 # Slurm without cgroups, with cgroups, the kernel, and PyTorch on a CPU; CUDA's own memory is not what --mem buys.
@@ -163,12 +162,15 @@ class Evidence:
         )
 
 
+@lru_cache(maxsize=1)
+def _gathered(run: Run) -> Evidence:
+    """Of the run that a report is made of: squeue is asked once."""
+    return Evidence.gather(run)
+
+
 def failure_reason(run: Run, stage: Stage, task: int) -> str | None:
     """For the report: why a task is not done, with the number of attempts; None when nothing is known."""
-    cache: dict[str, Any] = run.__dict__.setdefault("_evidence", {})
-    if "evidence" not in cache:
-        cache["evidence"] = Evidence.gather(run)
-    reason = cache["evidence"].reason(stage, task)
+    reason = _gathered(run).reason(stage, task)
     if reason is None:
         return None
     times = f" ({reason.attempts} attempts)" if reason.attempts > 1 else ""

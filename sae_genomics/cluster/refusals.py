@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sae_genomics.cluster.profile import Profile, profile_file
-from sae_genomics.cluster.sbatch import Call, directive, resources_of, script_of
+from sae_genomics.cluster.sbatch import Call, directive, gpus_set, resources_of, script_of
 from sae_genomics.commands import config_path, path_words
 from sae_genomics.run import Run
 
@@ -50,8 +50,8 @@ def _setting(run: Run, profile: Profile, call: Call, key: str) -> str:
     if typed:
         return f"--{_OPTIONS[key]} ({typed})"
     value = getattr(resources_of(run, profile, stage), key)
-    if key in ("gres", "gpus") and value is not None and "gpus_per_task" in run.config.sae.model_fields_set:
-        return f"sae.gpus_per_task ({run.config.sae.gpus_per_task}) in {path_words(config_path(run))}"
+    if key in ("gres", "gpus") and value is not None and (count := gpus_set(run, stage)) is not None:
+        return f"{stage.gpus_key} ({count}) in {path_words(config_path(run))}"
     if value is not None:
         return _where(run, profile, stage.name, key, value)
     script = script_of(stage)

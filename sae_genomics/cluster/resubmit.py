@@ -20,7 +20,8 @@ from sae_genomics.errors import UserError
 from sae_genomics.folders import check_folders
 from sae_genomics.progress import say
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage, stage_named
+from sae_genomics.stage import Stage
+from sae_genomics.stages import stage_named, stage_of, stages_of
 
 
 def resubmit(
@@ -45,7 +46,9 @@ def resubmit(
     if memory or time:
         check_requests(memory, time)
     run = Run(load_config(config, overrides), config, overrides)
-    run.check(ask_hub=not dry_run)
+    if stage is not None:
+        stage_of(run, stage)
+    run.check(stages_of(run), ask_hub=not dry_run)
     check_folders(run)
     chooser = _Chooser(run, stage, only_oom, memory, time)
     return submit(run, dry_run=dry_run, choose=chooser.choose)
@@ -131,10 +134,9 @@ def with_what_hangs_on(plans: Sequence[StagePlan], wanted: set[Task], active: Co
 def _lacking_needs(stage: Stage, task: int, lacking: Mapping[str, set[int]]) -> set[Task]:
     """What a task needs that is not done."""
     needs: set[Task] = set()
-    for need in map(stage_named, stage.needs):
-        theirs = lacking[need.name]
-        same_unit = need.unit == stage.unit == "layer"
-        needs |= {(need.name, each) for each in (theirs & {task} if same_unit else theirs)}
+    for need in stage.needs:
+        theirs = lacking.get(need.name, set())  # of a stage that the run does not have nothing is lacking
+        needs |= {(need.name, each) for each in stage.counterparts(need, task, theirs)}
     return needs
 
 

@@ -15,7 +15,9 @@ from sae_genomics.cluster.profile import REPOSITORY, Profile, Resources
 from sae_genomics.cluster.queue import job_name, make_comment
 from sae_genomics.commands import command
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage
+from sae_genomics.stage import Stage
+
+ANY_STAGE = REPOSITORY / "slurm" / "stage.sh"  # takes the stage's name first
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def make_call(run: Run, profile: Profile, array: Array, config_copy: Path) -> Ca
     for term in array.dependencies:
         kind, _, job = term.partition(":")
         kinds.setdefault(kind, []).append(job)
-    arguments = [str(script), str(config_copy)]
+    arguments = [str(script), *([stage.name] if script == ANY_STAGE else []), str(config_copy)]
     if run.config_file:
         arguments += ["--source", str(run.config_file)]
     # CONFIG holds them already: they are for the commands that the job prints, in its report and its error lines.
@@ -88,7 +90,7 @@ def make_call(run: Run, profile: Profile, array: Array, config_copy: Path) -> Ca
         arguments += ["--offset", str(array.offset)]
     if array.pack > 1:
         arguments += ["--pack", str(array.pack)]
-    if profile.scratch and stage.name == "train":
+    if profile.scratch and stage.reads_repeatedly:
         arguments += ["--scratch", profile.scratch]
     return Call(
         array=array,
@@ -110,12 +112,21 @@ def make_call(run: Run, profile: Profile, array: Array, config_copy: Path) -> Ca
 
 
 def resources_of(run: Run, profile: Profile, stage: Stage) -> Resources:
-    """What the profile says, with the number of GPUs that `sae.gpus_per_task` asks for where the config sets it."""
+    """What the profile says, with the number of GPUs that the stage's own key asks for where the config sets it."""
     wish = profile.resources(stage.name, stage.gpu)
-    if stage.name != "train" or "gpus_per_task" not in run.config.sae.model_fields_set:
+    count = gpus_set(run, stage)
+    if count is None:
         return wish
-    count = run.config.sae.gpus_per_task
     return wish.model_copy(update={"gres": _with_count(wish.gres, count), "gpus": _with_count(wish.gpus, count)})
+
+
+def gpus_set(run: Run, stage: Stage) -> int | None:
+    """What the config sets under the stage's `gpus_key`; None where it says nothing."""
+    if stage.gpus_key is None:
+        return None
+    section, _, key = stage.gpus_key.partition(".")
+    settings = getattr(run.config, section)
+    return int(getattr(settings, key)) if key in settings.model_fields_set else None
 
 
 def _with_count(request: str | None, count: int) -> str | None:
@@ -144,7 +155,9 @@ def _mail_options(profile: Profile, stage: Stage) -> list[str]:
 
 
 def script_of(stage: Stage) -> Path:
-    return REPOSITORY / "slurm" / f"{stage.number:02d}_{stage.name}.sh"
+    """The stage's batch script; one for all stages where it has none of its own."""
+    own = REPOSITORY / "slurm" / f"{stage.number:02d}_{stage.name}.sh"
+    return own if own.exists() else ANY_STAGE
 
 
 def directive(script: Path, option: str) -> str | None:

@@ -10,16 +10,17 @@ from pathlib import Path
 
 from sae_genomics.cluster.lock import user_name
 from sae_genomics.errors import UserError
+from sae_genomics.paths import RunPaths
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage
+from sae_genomics.stage import Stage
 
 ROOM_LEFT = 0.05  # share of the scratch disk that stays free for others
 _BLOCK = 1 << 24
 _copying = threading.Lock()  # layers trained at once: what one copies is no longer free for the next
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StagedStage(Stage):
     """A layer stage that reads its layer's activations from a node-local copy, and removes the copy when it ends.
 
@@ -39,7 +40,7 @@ class StagedStage(Stage):
                 stop_point()
                 copied = self._copied(run, task, folder)
             if copied:
-                return super().call(StagedRun(run, layer, folder), task)
+                return super().call(run.with_paths(StagedPaths.of_layer(run.paths, layer, folder)), task)
             return super().call(run, task)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -72,7 +73,7 @@ class StagedStage(Stage):
             )
             return False
         progress = Progress(
-            f"train layer {layer}: copying to {folder.parent}", total / 1e6, "MB", run.heartbeat_file(self, task)
+            f"{self.name} layer {layer}: copying to {folder.parent}", total / 1e6, "MB", run.heartbeat_file(self, task)
         )
         for source in sources:
             _copy(source, folder / source.relative_to(run.checkpoints), progress)
@@ -80,28 +81,31 @@ class StagedStage(Stage):
         return True
 
 
-class StagedRun(Run):
-    """A run whose activations of one layer are read from another folder; everything else, writing included, is as before."""
+@dataclass
+class StagedPaths(RunPaths):
+    """Activations of one layer are read from another folder; everything else, writing included, is as before."""
 
-    def __init__(self, run: Run, layer: int, folder: Path):
-        super().__init__(run.config, run.config_file, run.overrides)
-        self.__dict__.update({key: value for key, value in run.__dict__.items() if key not in self.__dict__})
-        self._layer, self._folder = layer, folder
+    layer: int = -1
+    folder: Path = Path()
+
+    @classmethod
+    def of_layer(cls, paths: RunPaths, layer: int, folder: Path) -> StagedPaths:
+        return cls(paths.checkpoints, paths.results, paths.logs, layer=layer, folder=folder)
 
     def tokens_file(self, shard: int) -> Path:
         return self._staged(super().tokens_file(shard))
 
     def activations_file(self, layer: int, shard: int) -> Path:
         path = super().activations_file(layer, shard)
-        return self._staged(path) if layer == self._layer else path
+        return self._staged(path) if layer == self.layer else path
 
     def _staged(self, path: Path) -> Path:
-        return self._folder / path.relative_to(self.checkpoints)
+        return self.folder / path.relative_to(self.checkpoints)
 
 
 def with_scratch(stage: Stage, scratch: str | None) -> Stage:
     """The stage, reading through `scratch` where it is one that reads its activations again and again."""
-    if not scratch or stage.name != "train":
+    if not scratch or not stage.reads_repeatedly:
         return stage
     return StagedStage(**{field.name: getattr(stage, field.name) for field in fields(Stage)}, scratch=scratch)
 

@@ -26,7 +26,7 @@ from sae_genomics.leftovers import SILENT_AFTER, bytes_of, find_leftovers
 from sae_genomics.processes import process_start
 from sae_genomics.progress import duration
 from sae_genomics.run import Run, State
-from sae_genomics.stages import Stage
+from sae_genomics.stage import Stage
 
 STATES = ("done", "running", "queued", "failed", "missing", "stale")
 WATCH_SECONDS = 30.0  # squeue is asked no more often than this

@@ -24,7 +24,7 @@ from sae_genomics.errors import EXIT_DONE, UserError
 from sae_genomics.identity import hash_values
 from sae_genomics.progress import say
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES, stage_named
+from sae_genomics.stages import stage_named, stages_of
 
 Choose = Callable[[list[StagePlan], Mapping[Task, Active]], tuple[list[StagePlan], dict[Task, Change]]]
 
@@ -90,10 +90,9 @@ def _arrays(
     return make_arrays(
         plans,
         active,
-        {stage.name: [stage_named(need) for need in stage.needs] for stage in STAGES},
-        packs={stage.name: pack if stage.unit == "layer" else 1 for stage in STAGES},
+        packs={stage.name: pack if stage.unit == "layer" else 1 for stage in stages_of(run)},
         max_array_size=limit,
-        throttles={stage.name: resources_of(run, profile, stage).throttle for stage in STAGES},
+        throttles={stage.name: resources_of(run, profile, stage).throttle for stage in stages_of(run)},
         changes=changes,
         broken_jobs=broken,
     )

@@ -23,10 +23,14 @@ from sae_genomics.config import apply_override, dump_config, load_config, parse_
 from sae_genomics.errors import UserError
 from sae_genomics.folders import check_folders
 from sae_genomics.identity import hash_values
+from sae_genomics.paths import RunPaths
 from sae_genomics.progress import duration, say
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage, stage_named
+from sae_genomics.stage import Stage
+from sae_genomics.stages import stage_named, stages_of
 
+SWEPT = "train"  # the stage that a sweep does at each of its points
+COUNTED_AS = "validate"  # the stage by whose settings the terms of its SAEs are counted
 TERMS = ("n_annotated", "n_terms")  # of `validation.trial`, counted on training cells
 METRICS = (
     "fvu",
@@ -55,31 +59,37 @@ class Point:
         return ",".join(f"{key.partition('.')[2]}={value}" for key, value in self.values)
 
 
-class SweepRun(Run):
-    """A run at one point of a grid: it reads the run's cells and activations, and keeps its SAEs apart."""
+@dataclass
+class SweepPaths(RunPaths):
+    """What a sweep makes stands apart, in a folder for each of its points; everything else is the run's own."""
 
-    def __init__(self, run: Run, sweep: str, point: Point):
-        values = run.config.model_dump(mode="json")
-        for key, value in point.values:
-            apply_override(values, f"{key}={json.dumps(value)}")
-        super().__init__(parse_config(values, "the grid"), run.config_file)
-        self.sweep, self.point = sweep, point
+    sweep: str = ""
+    point: str = ""
 
     def sae_dir(self, layer: int) -> Path:
-        return self.checkpoints / "sweeps" / self.sweep / self.point.name / "saes" / f"layer_{layer:02d}"
+        return self._folder / "saes" / f"layer_{layer:02d}"
 
-    def manifest_file(self, stage: Stage, task: int) -> Path:
-        usual = super().manifest_file(stage, task)
-        if stage.name != "train":
-            return usual
-        return self.checkpoints / "sweeps" / self.sweep / self.point.name / "manifests" / usual.name
+    def manifest_file(self, stage: Stage, unit: str) -> Path:
+        return (
+            self._folder / "manifests" / f"{unit}.json" if stage.name == SWEPT else super().manifest_file(stage, unit)
+        )
 
-    def heartbeat_file(self, stage: Stage, task: int) -> Path:
-        usual = super().heartbeat_file(stage, task)
-        return usual.with_name(f"{self.sweep}_{self.point.name}_{usual.name}") if stage.name == "train" else usual
+    def heartbeat_file(self, stage: Stage, unit: str) -> Path:
+        usual = super().heartbeat_file(stage, unit)
+        return usual.with_name(f"{self.sweep}_{self.point}_{usual.name}") if stage.name == SWEPT else usual
 
-    def _record_owner(self) -> None:
-        """The run's name belongs to the run's own settings, not to this point's."""
+    @property
+    def _folder(self) -> Path:
+        return self.checkpoints / "sweeps" / self.sweep / self.point
+
+
+def run_at(run: Run, sweep: str, point: Point) -> Run:
+    """A run at one point of a grid: it reads the run's items and activations, keeps its SAEs apart, and owns no name."""
+    values = run.config.model_dump(mode="json")
+    for key, value in point.values:
+        apply_override(values, f"{key}={json.dumps(value)}")
+    paths = SweepPaths(run.checkpoints, run.results, run.logs, sweep=sweep, point=point.name)
+    return Run(parse_config(values, "the grid"), run.config_file, paths=paths, is_owner=False)
 
 
 @dataclass(frozen=True)
@@ -99,18 +109,18 @@ class Sweep:
     def logs(self) -> Path:
         return self.run.logs / "sweeps" / self.name
 
-    def at(self, point: Point) -> SweepRun:
-        return SweepRun(self.run, self.name, point)
+    def at(self, point: Point) -> Run:
+        return run_at(self.run, self.name, point)
 
     def open(self) -> list[tuple[Point, int]]:
         """(point, task) of every SAE that is not trained yet, or whose terms are not counted."""
-        train = stage_named("train")
+        train = stage_named(SWEPT)
         runs = [(point, self.at(point)) for point in self.points]
         return [
             (point, task)
             for point, run in runs
             for task in self.tasks
-            if not run.state(train, task).done or counted_terms(run, task) is None
+            if not run.state(train, task).done or not is_counted(run, task)
         ]
 
 
@@ -125,7 +135,7 @@ def make_sweep(
     written to, and when the activations are not there.
     """
     run = Run(load_config(config, overrides), config, overrides)
-    run.check()
+    run.check(stages_of(run))
     axes = [parse_axis(text) for text in grid]
     if not axes:
         raise UserError("a sweep needs a grid, for example --grid sae.k=16,32,64")
@@ -137,14 +147,14 @@ def make_sweep(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", sweep.name):
         raise UserError(f"--name {name}: letters, digits, '.', '_' and '-' make a folder's name")
     check_folders(run, f"sweeps/{sweep.name}")
-    extract = stage_named("extract")
+    (extract,) = stage_named(SWEPT).needs
     for point in points:
         at = sweep.at(point)
         if at.base_fingerprint(extract) != run.base_fingerprint(extract):
             raise UserError(
                 f"--grid {point.name}: changes the activations; a sweep varies only keys of the section sae"
             )
-        at.check(overwrite=True)  # a point's settings own nothing
+        at.check(stages_of(at), overwrite=True)  # a point's settings own nothing
     open_shards = [task for task, state in enumerate(run.states(extract)) if not state.done]
     if open_shards:
         raise UserError(
@@ -186,11 +196,11 @@ def _tasks(run: Run, layers: str | None) -> tuple[int, ...]:
 # --- what came of it ---
 
 
-def terms_file(run: SweepRun, task: int) -> Path:
+def terms_file(run: Run, task: int) -> Path:
     return run.sae_dir(run.layers[task]) / "terms.json"
 
 
-def counted_terms(run: SweepRun, task: int) -> dict[str, Any] | None:
+def counted_terms(run: Run, task: int) -> dict[str, Any] | None:
     """What `validation.trial` counted for the SAE that lies there, by today's settings; None where it has to count."""
     noted, metrics = read_json(terms_file(run, task)), read_json(run.sae_dir(run.layers[task]) / "metrics.json")
     if not isinstance(noted, dict) or not isinstance(metrics, dict):
@@ -199,19 +209,24 @@ def counted_terms(run: SweepRun, task: int) -> dict[str, Any] | None:
     return noted if is_todays else None
 
 
-def note_terms(run: SweepRun, task: int, counted: dict[str, Any]) -> None:
+def is_counted(run: Run, task: int) -> bool:
+    """Whether the terms of the SAE that lies there are counted, or there is none to count: such a run is not validated."""
+    return not stage_named(COUNTED_AS).applies(run) or counted_terms(run, task) is not None
+
+
+def note_terms(run: Run, task: int, counted: dict[str, Any]) -> None:
     """Keep what `validation.trial` counted, with what it was counted by."""
     write_json(terms_file(run, task), {**counted, "settings": _terms_settings(run)})
 
 
-def _terms_settings(run: SweepRun) -> str:
-    return run.base_fingerprint(stage_named("validate"))
+def _terms_settings(run: Run) -> str:
+    return run.base_fingerprint(stage_named(COUNTED_AS))
 
 
 def collect(sweep: Sweep) -> list[dict[str, Any]]:
     """One row for every SAE that is done: layer, the grid's values, METRICS, TERMS, and what `sweep_ranking` makes of them."""
     rows = []
-    train = stage_named("train")
+    train = stage_named(SWEPT)
     for point in sweep.points:
         run = sweep.at(point)
         for task in sweep.tasks:

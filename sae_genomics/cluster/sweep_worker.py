@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from sae_genomics.atomic import read_json, write_json
-from sae_genomics.cli import guarded
 from sae_genomics.cluster import attempts
-from sae_genomics.cluster.sweep import Point, SweepRun, counted_terms, note_terms
+from sae_genomics.cluster.sweep import SWEPT, Point, is_counted, note_terms, run_at
 from sae_genomics.config import load_config
 from sae_genomics.errors import EXIT_BUG, EXIT_DONE, Interrupted, UserError
 from sae_genomics.execute import report_failure
+from sae_genomics.guard import guarded
 from sae_genomics.progress import catch_stop_signals, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
@@ -77,25 +77,25 @@ def train_share(submission: Submission, index: int) -> int:
         stop_point()
         point = Point(tuple(values.items()))
         say(f"sweep {submission.sweep}: {point.name}, layer {run.layers[task]}")
-        at = SweepRun(run, submission.sweep, point)
+        at = run_at(run, submission.sweep, point)
         codes.add(train_one(at, task))
     return EXIT_BUG if EXIT_BUG in codes else max(codes)
 
 
-def train_one(run: SweepRun, task: int) -> int:
+def train_one(run: Run, task: int) -> int:
     """Train one SAE and count its terms, unless that is done; returns an exit code. Raises Interrupted."""
-    code = attempts.run_task(run, stage_named("train"), task, noted=False)
-    return _count_terms(run, task) if code == EXIT_DONE and counted_terms(run, task) is None else code
+    code = attempts.run_task(run, stage_named(SWEPT), task, noted=False)
+    return _count_terms(run, task) if code == EXIT_DONE and not is_counted(run, task) else code
 
 
-def _count_terms(run: SweepRun, task: int) -> int:
+def _count_terms(run: Run, task: int) -> int:
     """Count and note the terms of a trained SAE; returns an exit code. A failing count stops only itself. Raises Interrupted."""
     try:
         note_terms(run, task, count_terms(run, run.layers[task], run.sae_dir(run.layers[task])))
     except Interrupted:
         raise
     except Exception as error:
-        return report_failure(run, stage_named("train"), task, error)
+        return report_failure(run, stage_named(SWEPT), task, error)
     return EXIT_DONE
 
 

@@ -15,19 +15,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sae_genomics.at_once import run_at_once
-from sae_genomics.cli import guarded
 from sae_genomics.cluster import attempts
 from sae_genomics.cluster.scratch import with_scratch
 from sae_genomics.cluster.side_by_side import all_codes, run_shares, visible_gpus
 from sae_genomics.config import load_config
 from sae_genomics.errors import UserError
+from sae_genomics.guard import guarded
 from sae_genomics.progress import catch_stop_signals, say, stop_point
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage, needed_tasks, stage_named
+from sae_genomics.stage import Stage
+from sae_genomics.stages import register_installed, stage_of, stages_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one array task; returns its exit code."""
+    register_installed()
     parser = argparse.ArgumentParser(prog="worker", description=__doc__.splitlines()[0])
     parser.add_argument("stage")
     parser.add_argument("config", type=Path)
@@ -43,12 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(arguments: argparse.Namespace) -> int:
     catch_stop_signals()
-    stage = with_scratch(stage_named(arguments.stage), arguments.scratch)
     run = Run(
         load_config(arguments.config, arguments.overrides), arguments.source or arguments.config, arguments.overrides
     )
+    stage = with_scratch(stage_of(run, arguments.stage), arguments.scratch)
     if arguments.source is None:
-        run.check()
+        run.check(stages_of(run))
     index = arguments.index
     if index is None and "SLURM_ARRAY_TASK_ID" in os.environ:
         index = int(os.environ["SLURM_ARRAY_TASK_ID"])
@@ -105,8 +107,8 @@ def wait_for_inputs(run: Run, stage: Stage, task: int) -> None:
     if stage.partial or "SLURM_JOB_ID" not in os.environ:
         return
     deadline = time.monotonic() + float(os.environ.get("SAE_GENOMICS_INPUT_WAIT", "60"))
-    layer = run.layers[task] if stage.unit == "layer" else None
-    for need, each in needed_tasks(run, stage, task):
+    layer = stage.layer_of(run, task)
+    for need, each in stage.needed_tasks(run, task):
         while not run.state(need, each, layer=layer).done:
             tried = attempts.attempts_of(run, need, each)
             failed = bool(tried) and tried[-1].outcome == "failed"

@@ -1,27 +1,24 @@
-"""Groups of cells that have something in common: donors, samples or batches (`data.group_key`)."""
+"""Groups of items that have something in common (`data.group_key`): donors, samples or batches of cells, families of proteins."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sae_genomics.config import DataConfig
-from sae_genomics.data.h5ad import CellTable
+from sae_genomics.data.kind import Nouns
 from sae_genomics.errors import UserError
 
 LEAST_FOR_A_TEST = 3  # held-out groups below which no p-value over groups is given
 _MISSED = 0.05  # how far the held-out share may be from what was asked for before that is said
-_USUAL_NAMES = (
-    "donor", "donor_id", "patient", "patient_id", "individual", "subject", "subject_id", "sample", "sample_id", "batch", "orig.ident",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Groups:
-    """The group of every cell that is used. key: the obs column. name: categorical [cells], nothing missing."""
+    """The group of every item that is used. key: the column. name: categorical [items], nothing missing."""
 
     key: str
     name: pd.Categorical
@@ -31,70 +28,69 @@ class Groups:
         return {"n_groups": len(set(self.name.codes)), "n_heldout_groups": len(set(self.name.codes[heldout]))}
 
 
-def read_groups(
-    data: DataConfig, table: CellTable, rows: npt.NDArray[np.int64], cell_type_key: str | None
-) -> Groups | None:
-    """The groups of the cells `rows`; None without `data.group_key`.
+@dataclass(frozen=True)
+class GroupWords:
+    """How messages about a kind's groups read. column: what a column of the input is called. usual: what good groups are."""
 
-    A cell without a group is refused, and is not made a group of its own: nobody knows whether its donor is on the other side of the
-    split, and every such cell would count as one more replicate. Empty text and the text `nan` are no group either.
+    nouns: Nouns
+    column: str
+    usual: str
 
-    Raises UserError when there is no such column, when a cell has no group, and when the groups cannot be held out whole.
+
+def make_groups(
+    key: str,
+    values: npt.ArrayLike | pd.Categorical,
+    item_id: Callable[[int], str],
+    heldout_fraction: float,
+    words: GroupWords,
+) -> Groups:
+    """The groups of the items that are used.
+
+    An item without a group is refused, and is not made a group of its own: nobody knows whether its relatives are on the other side of
+    the split, and every such item would count as one more replicate. Empty text and the text `nan` are no group either.
+
+    values: [items], the group of each. item_id: gives the name of the i-th of them.
+    Raises UserError when an item has no group, and when the groups cannot be held out whole.
     """
-    key = data.group_key
-    if key is None:
-        return None
-    column = table.column(key, "data.group_key")
-    if key == cell_type_key:
-        raise UserError(
-            f"data.group_key and data.cell_type_key are both {key!r}; set data.group_key to the obs column of donors, samples or batches"
-        )
-    name = pd.Categorical(column[rows]).remove_unused_categories()
+    name = pd.Categorical(values).remove_unused_categories()
     blank = [str(each).strip().lower() in ("", "nan") for each in name.categories]
     name = name.remove_categories(name.categories[blank])
     missing = np.flatnonzero(name.codes < 0)
     if len(missing):
-        first = table.cell_ids(rows[missing[:1]])[0]
         raise UserError(
-            f"data.group_key: {len(missing):,} of {len(name):,} cells have no value in obs column {key!r} (the first is {first}); "
-            "fill it in, remove these cells, or leave data.group_key out"
+            f"data.group_key: {len(missing):,} of {len(name):,} {words.nouns.items} have no value in {words.column} {key!r} "
+            f"(the first is {item_id(int(missing[0]))}); fill it in, remove these {words.nouns.items}, or leave data.group_key out"
         )
-    if data.heldout_fraction > 0 and len(name) > 1:
-        _check_splittable(key, name)
+    if heldout_fraction > 0 and len(name) > 1:
+        _check_splittable(key, name, words)
     return Groups(key, name)
 
 
-def _check_splittable(key: str, name: pd.Categorical) -> None:
+def _check_splittable(key: str, name: pd.Categorical, words: GroupWords) -> None:
     if len(name.categories) == 1:
         raise UserError(
-            f"data.group_key: all cells have the same {key!r} ({name.categories[0]}), so none can be held out whole; leave "
-            "data.group_key out, name another obs column, or set data.heldout_fraction to 0"
+            f"data.group_key: all {words.nouns.items} have the same {key!r} ({name.categories[0]}), so none can be held out whole; "
+            f"leave data.group_key out, name another {words.column}, or set data.heldout_fraction to 0"
         )
     if len(name.categories) == len(name):
         raise UserError(
-            f"data.group_key: every cell has a value of its own in obs column {key!r}; name the column of donors, samples or batches"
+            f"data.group_key: every {words.nouns.item} has a value of its own in {words.column} {key!r}; "
+            f"name the column of {words.usual}"
         )
 
 
-def group_notes(
-    groups: Groups | None, heldout: npt.NDArray[np.bool_], data: DataConfig, obs_columns: list[str]
-) -> list[str]:
-    """What a reader must know of the groups, or of there being none."""
-    if groups is None:
-        usual = [name for name in obs_columns if name.lower() in _USUAL_NAMES]
-        return (
-            [f"Cells count as independent. obs has {', '.join(usual)}: data.group_key may name one."] if usual else []
-        )
+def split_notes(groups: Groups, heldout: npt.NDArray[np.bool_], heldout_fraction: float, nouns: Nouns) -> list[str]:
+    """What a reader must know of how the groups were split."""
     if not heldout.any():
         return []
     notes, n_heldout = [], groups.numbers(heldout)["n_heldout_groups"]
-    if abs(heldout.mean() - data.heldout_fraction) > _MISSED:
+    if abs(heldout.mean() - heldout_fraction) > _MISSED:
         notes.append(
-            f"{heldout.mean():.0%} of the cells are held out, not {data.heldout_fraction:.0%}: groups ({groups.key}) stay whole."
+            f"{heldout.mean():.0%} of the {nouns.items} are held out, not {heldout_fraction:.0%}: groups ({groups.key}) stay whole."
         )
     if n_heldout < LEAST_FOR_A_TEST:
         notes.append(
-            f"Held-out groups ({groups.key}): {n_heldout}. Tests of cell types need {LEAST_FOR_A_TEST}: raise data.heldout_fraction, "
+            f"Held-out groups ({groups.key}): {n_heldout}. Tests of {nouns.labels} need {LEAST_FOR_A_TEST}: raise data.heldout_fraction, "
             "use data with more groups, or name a finer column in data.group_key."
         )
     return notes

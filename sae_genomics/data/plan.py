@@ -1,4 +1,4 @@
-"""What a run will cost: disk, memory and time of every stage, from the counted tokens.
+"""What a run will cost: disk, memory and time of every stage, from the counted tokens. Each stage says its own (`Stage.cost`).
 
 Disk of `extract` and `train` follows from the formats and is right to a few per cent; the rest is small. Memory is an
 upper estimate a task. Time is rough: a stage's arithmetic over the rate that such a device usually sustains.
@@ -6,7 +6,6 @@ upper estimate a task. Time is rough: a stage's arithmetic over the rate that su
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,31 +14,23 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.data.disk import size_text
-from sae_genomics.data.plan_baselines import SCRATCH_ENTRY, baseline_costs, peak_memory, peak_scratch
 from sae_genomics.errors import UserError
-from sae_genomics.stages import STAGES
+from sae_genomics.stage import Stage, named
+from sae_genomics.stages import stage_named, stages_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sae_genomics.data.kind import DataKind
     from sae_genomics.run import Run
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-TOKEN_BYTES = 20  # cell, gene, expression, value
-CHUNK_BYTES = 1 << 20  # of the activation files
-FILE_BYTES = 24_000  # HDF5's own structures in a file
 
 # Sustained FLOP/s: of one CPU core with AVX-512 (measured, docs/performance.md), one data-centre GPU, one Apple GPU.
 CPU_CORE_RATE = {"float32": 65e9, "float16": 65e9, "bfloat16": 100e9}
 GPU_RATE = {"float32": 15e12, "float16": 120e12, "bfloat16": 120e12}
 MPS_RATE = 2e12
-_BASE_MEMORY = 750 << 20  # an interpreter with torch, numba and pandas
-_WINDOW_MEMORY = 2 * (256 << 20)  # activations waiting to be written
-_BATCH_MEMORY = 3 << 30  # activations waiting to be trained on, at most, and
-_BATCH_ROWS = 3 << 18  # so many rows of them
-_CHECKPOINTS = 3  # of one training: the last, the one before it, and the next one while it is written
-_HIDDEN_MEMORY = 3 * (64 << 20)  # latents before the k largest are taken
-_PAIR_MEMORY = 2 << 30  # dense sums a (feature, gene) pair; rarer genes go to hash tables
+BASE_MEMORY = 750 << 20  # an interpreter with torch, numba and pandas
 
 
 @dataclass(frozen=True)
@@ -91,6 +82,16 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a stage's own cost function says of all its tasks; `Estimate` has the fields' meaning."""
+
+    disk_bytes: float
+    memory_bytes: float
+    seconds: float
+    scratch_bytes: float = 0
+
+
+@dataclass(frozen=True)
 class Estimate:
     """One stage. tasks: how many. disk_bytes: all of them together, when done. memory_bytes: one task. seconds: all
     tasks one after the other on one device, rough. scratch_bytes: temporary files in checkpoints while all of them run side by side."""
@@ -120,18 +121,19 @@ def workload(
     """
     config, info = run.config, run.model_info
     if not train_tokens:
+        nouns, has_key = run.kind.nouns, "gene_key" in run.kind.section.model_fields
         raise UserError(
-            f"there is no token to train on: no cell that is not held out has a count of a gene that {info.name} knows; "
-            f"lower data.heldout_fraction, or check data.gene_key"
+            f"there is no token to train on: no {nouns.item} that is not held out has a {nouns.unit} that {info.name} knows; "
+            f"lower data.heldout_fraction{', or check data.gene_key' if has_key else ''}"
         )
     return Workload(
-        n_cells=run.n_cells,
+        n_cells=run.n_items,
         n_tokens=n_tokens,
         shard_stored=shard_stored,
         max_shard_tokens=max_shard_tokens,
         n_slots=n_slots,
         n_gene_values=n_gene_values,
-        sampled_cells=min(run.n_cells, 2 * config.associations.max_auroc_cells) if n_cell_types else 0,
+        sampled_cells=min(run.n_items, 2 * config.associations.max_auroc_cells) if n_cell_types else 0,
         n_layers=len(run.layers),
         layers_at_once=min(config.sae.layers_at_once or 1, len(run.layers)),
         deepest=max(run.layers) + 1,
@@ -151,38 +153,47 @@ def workload(
         top_genes=config.associations.top_genes,
         n_cell_types=n_cell_types,
         baselines=tuple(config.validation.baselines),
-        untrained_cells=min(run.n_cells, config.validation.untrained_cells),
+        untrained_cells=min(run.n_items, config.validation.untrained_cells),
     )
 
 
 def estimate(run: Run, work: Workload) -> list[Estimate]:
     """One estimate for each stage of the pipeline, in its order."""
-    known = {
-        "prepare": _prepare, "extract": _extract, "train": _train, "associate": _associate, "validate": _validate,
-        "report": _report,
-    }  # fmt: skip
     estimates = []
-    for stage in STAGES:
-        tasks = run.n_tasks(stage)
-        disk, memory, seconds = known.get(stage.name, _other)(work)
-        scratch = int(_associate_scratch(work)) if stage.name == "associate" else 0
-        estimates.append(Estimate(stage.name, tasks, int(disk), int(memory), round(float(seconds), 1), scratch))
+    for stage in stages_of(run):
+        cost = _cost(stage, work)
+        disk, memory, scratch = int(cost.disk_bytes), int(cost.memory_bytes), int(cost.scratch_bytes)
+        seconds = round(float(cost.seconds), 1)
+        estimates.append(Estimate(stage.name, run.n_tasks(stage), disk, memory, seconds, scratch))
     return estimates
+
+
+def _cost(stage: Stage, work: Workload) -> Cost:
+    """By the stage's own function. One that has none leaves a small table per layer, a minute each."""
+    if stage.cost:
+        found: Cost = named(stage.cost)(work)
+        return found
+    return Cost(work.n_layers * work.d_sae * 2_000, BASE_MEMORY, 60 * work.n_layers)
 
 
 def disk_needs(run: Run, estimates: list[Estimate]) -> dict[Path, int]:
     """Bytes that go to each root of the run, scratch data included."""
     needs = {run.checkpoints: 0, run.results: 0}
-    for each, stage in zip(estimates, STAGES, strict=True):
-        needs[run.checkpoints if stage.root == "checkpoints" else run.results] += each.disk_bytes
+    for each in estimates:
+        needs[run.checkpoints if stage_named(each.stage).root == "checkpoints" else run.results] += each.disk_bytes
         needs[run.checkpoints] += each.scratch_bytes
     return needs
 
 
-def savings(work: Workload, stored_with: dict[int, int], room: int) -> str:
+def disk_of_shards(estimates: list[Estimate]) -> int:
+    """Bytes of the activations: what is written per shard."""
+    return sum(each.disk_bytes for each in estimates if stage_named(each.stage).unit == "shard")
+
+
+def savings(kind: DataKind, work: Workload, stored_with: dict[int, int], room: int) -> str:
     """What to change when the disk is too small, each with what the activations would then take.
 
-    stored_with: tokens_per_cell, descending -> tokens stored with it. room: bytes that activations may take.
+    stored_with: tokens per item, descending -> tokens stored with so many. room: bytes that activations may take.
     """
     token_bytes = work.n_layers * work.d_model * work.item_bytes
     full = work.n_stored * token_bytes
@@ -197,10 +208,10 @@ def savings(work: Workload, stored_with: dict[int, int], room: int) -> str:
     if smaller:
         fitting = [tokens for tokens, n_bytes in smaller.items() if n_bytes <= room]
         tokens = fitting[0] if fitting else min(smaller)
-        options.append(f"activations.tokens_per_cell: {tokens} ({size_text(smaller[tokens])})")
-    cells = int(work.n_cells * room / max(full, 1))
-    if 0 < cells < work.n_cells:
-        options.append(f"data.max_cells: {cells}")
+        options.append(f"{kind.key('activations.tokens_per_item')}: {tokens} ({size_text(smaller[tokens])})")
+    items = int(work.n_cells * room / max(full, 1))
+    if 0 < items < work.n_cells:
+        options.append(f"{kind.key('data.max_items')}: {items}")
     return f"set {', or '.join([*options, 'paths.checkpoints to a folder on a larger disk'])}"
 
 
@@ -221,92 +232,3 @@ def device_rate(device: str, dtype: str) -> float:
         return MPS_RATE
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return CPU_CORE_RATE[dtype] * cores
-
-
-Costs = tuple[float, float, float]
-
-
-def _prepare(work: Workload) -> Costs:
-    return 60 * work.n_cells + 60 * work.n_slots, _BASE_MEMORY + 60 * work.n_cells, 2 + work.n_tokens / 5e6
-
-
-def _extract(work: Workload) -> Costs:
-    row_bytes = work.d_model * work.item_bytes
-    chunk = max(CHUNK_BYTES // row_bytes, 1)
-    # a shard's last chunk takes its full size, unless it is the only one
-    padded = np.where(work.shard_stored > chunk, -(-work.shard_stored // chunk) * chunk, work.shard_stored)
-    layer = int(padded.sum()) * row_bytes + len(padded) * FILE_BYTES
-    disk = work.n_layers * layer + TOKEN_BYTES * work.n_stored + 8 * work.n_cells + len(padded) * FILE_BYTES
-    memory = _BASE_MEMORY + 4 * work.n_parameters + _WINDOW_MEMORY + 100 * work.max_shard_tokens
-    memory += work.batch_tokens * work.d_model * 4 * 16
-    mean_length = work.n_tokens / max(work.n_cells, 1)
-    flops = work.n_tokens * work.deepest * (24 * work.d_model**2 + 4 * mean_length * work.d_model)
-    return disk, memory, 10 + flops / work.extract_rate + disk / 1e9
-
-
-def _sae_parameters(work: Workload) -> int:
-    return 2 * work.d_model * work.d_sae + work.d_sae + work.d_model
-
-
-def _train(work: Workload) -> Costs:
-    # a layer's checkpoints (weights and two moments each) go when it is done
-    weights = 4 * _sae_parameters(work)
-    disk = work.n_layers * (weights + 100_000) + work.layers_at_once * 3 * _CHECKPOINTS * weights
-    activations = min(_BATCH_MEMORY, min(_BATCH_ROWS, 2 * work.n_stored) * work.d_model * work.item_bytes)
-    means = 16 * work.n_slots * work.d_model  # of each gene, and the sums that they are made of
-    memory = _BASE_MEMORY + work.layers_at_once * (5 * weights + activations + means + _HIDDEN_MEMORY)
-    # a step costs little more than its encoder's product; training and held-out rows are evaluated
-    flops = (work.train_tokens + 2 * work.evaluate_tokens) * 2 * work.d_model * work.d_sae
-    return disk, memory, work.n_layers * (5 + work.seeds * flops / work.train_rate)
-
-
-def _active_features(work: Workload) -> float:
-    """Distinct features a cell, if they were drawn at random."""
-    tokens = work.n_stored / max(work.n_cells, 1)
-    return work.d_sae * -math.expm1(-tokens * work.k / work.d_sae)
-
-
-def _associate_scratch(work: Workload) -> float:
-    """A sampled cell leaves one value for each unit of the baselines, for each gene and for each feature that it has.
-
-    The untrained model's activations are gone again before that.
-    """
-    genes = work.n_gene_values / max(work.n_cells, 1)
-    values = work.n_layers * work.sampled_cells * (genes + _active_features(work)) * SCRATCH_ENTRY
-    costs = baseline_costs(work)
-    linear = peak_scratch([cost for cost in costs if cost.name != "untrained"])
-    return max(values + linear, peak_scratch(costs))
-
-
-def _associate(work: Workload) -> Costs:
-    costs = baseline_costs(work)
-    disk = work.n_layers * (
-        work.n_cells * _active_features(work) * 10 + work.d_sae * (2 * work.top_genes * 25 + 60 * work.n_cell_types)
-    )
-    disk += work.n_layers * 40 * work.n_slots + sum(cost.disk_bytes for cost in costs)
-    pairs = 24 * work.d_sae * work.n_slots
-    in_pass = 2 * 4 * _sae_parameters(work) + min(pairs, _PAIR_MEMORY) + 200 * work.n_cells + _HIDDEN_MEMORY
-    in_pass += peak_memory([cost for cost in costs if cost.name != "untrained"])
-    seconds = work.n_layers * (10 + work.n_stored * 2 * work.d_model * work.d_sae / work.train_rate)
-    seconds += sum(cost.seconds for cost in costs)
-    return disk, _BASE_MEMORY + max(in_pass, peak_memory(costs)), seconds
-
-
-def _validate(work: Workload) -> Costs:
-    return (
-        work.n_layers * work.d_sae * 2_000,
-        _BASE_MEMORY + work.d_sae * 20_000,
-        work.n_layers * (1 + work.d_sae / 2_000),
-    )
-
-
-def _report(work: Workload) -> Costs:
-    return (
-        5_000_000 + work.n_layers * work.d_sae * 1_500,
-        _BASE_MEMORY + work.n_layers * work.d_sae * 20_000,
-        10 + 2 * work.n_layers,
-    )
-
-
-def _other(work: Workload) -> Costs:
-    return work.n_layers * work.d_sae * 2_000, _BASE_MEMORY, 60 * work.n_layers

@@ -77,12 +77,15 @@ def split_groups(
 
         (s - f)^2 + mean over t of (s_t - f)^2
 
-    small. From each of a few random choices one group changes sides, or two change places, for as long as that helps; the best
+    small. Labels that follow from the group (each stands in one group alone) count for nothing: no choice of groups gives such a
+    label its share. From each of a few random choices one group changes sides, or two change places, for as long as that helps; the best
     end is taken. Of very many groups random ones are tried at each step.
     """
     n_groups = len(cells)
     if n_groups < 2:
         raise ValueError("one group cannot be held out whole and trained on")
+    if ((cells > 0).sum(axis=0) <= 1).all():
+        cells = cells.sum(axis=1, keepdims=True)
     totals = cells.sum(axis=0)
     rows = np.column_stack([cells / totals / np.sqrt(len(totals)), cells.sum(axis=1) / totals.sum()])
     target = heldout_fraction * rows.sum(axis=0)

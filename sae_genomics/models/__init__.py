@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 from sae_genomics import cpu
 from sae_genomics.errors import UserError
-from sae_genomics.models.base import CellModel, ModelInfo, Outputs, resolve_layers
+from sae_genomics.models.base import FoundationModel, ModelInfo, resolve_layers
 
 if TYPE_CHECKING:
     import torch
 
     from sae_genomics.config import ModelConfig
-    from sae_genomics.data.tokenise import TokeniserSettings
+    from sae_genomics.models.tx1_tokenise import TokeniserSettings
 
 __all__ = [
-    "FAMILIES", "CellModel", "ModelInfo", "Outputs", "asked_revision", "check_model", "describe", "find_commit",
-    "load_model", "pick_device", "resolve_layers", "tokeniser_settings", "untrained_model", "used_dtype", "vocabulary",
+    "FAMILIES", "FoundationModel", "ModelInfo", "asked_revision", "check_model", "describe", "find_commit",
+    "load_model", "most_residues", "pick_device", "reads", "resolve_layers", "tokeniser_settings", "unit_tokens", "untrained_model", "used_dtype", "vocabulary",
 ]  # fmt: skip
 
-# family: (module with describe and small_files, which read no weights; module with load, untrained and check). A family with published
-# models has asked_revision and find_commit in the first.
+# family: (module with READS, describe and small_files, which read no weights; module with load, untrained and check). A family with
+# published models has asked_revision and find_commit in the first; one that reads sequences unit_tokens and most_residues.
 FAMILIES = {
     "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
+    "esm2": ("sae_genomics.models.esm2.config", "sae_genomics.models.esm2.model"),
 }
 
 
@@ -36,6 +37,12 @@ def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
     """
     info: ModelInfo = _family(model, 0).describe(model, cache_dir)
     return info
+
+
+def reads(model: ModelConfig) -> str:
+    """Name of the data kind that the model reads. Raises UserError for an unknown family."""
+    kind: str = _family(model, 0).READS
+    return kind
 
 
 def asked_revision(model: ModelConfig) -> str | None:
@@ -70,6 +77,18 @@ def tokeniser_settings(model: ModelConfig, cache_dir: Path | None = None) -> Tok
     return settings
 
 
+def unit_tokens(model: ModelConfig, cache_dir: Path | None = None) -> dict[str, int]:
+    """Letter -> token id, of a family that reads sequences. Downloads a model on the hub. Raises UserError as `describe` does."""
+    tokens: dict[str, int] = _family(model, 0).unit_tokens(model, cache_dir)
+    return tokens
+
+
+def most_residues(model: ModelConfig, cache_dir: Path | None = None) -> int:
+    """Longest sequence that one pass takes, special tokens not counted, of a family that reads sequences."""
+    most: int = _family(model, 0).most_residues(model, cache_dir)
+    return most
+
+
 def check_model(model: ModelConfig, cache_dir: Path | None = None) -> None:
     """Raise UserError when the checkpoint's tensors and its config disagree; reads no weights. Downloads a model on
     the hub."""
@@ -78,7 +97,7 @@ def check_model(model: ModelConfig, cache_dir: Path | None = None) -> None:
 
 def load_model(
     model: ModelConfig, device: str | torch.device | None = None, cache_dir: Path | None = None
-) -> CellModel:
+) -> FoundationModel:
     """Load the config's model, downloading it where it is not there yet.
 
     device: default: what `model.device` says.
@@ -91,17 +110,19 @@ def load_model(
     if dtype != model.compute_dtype:
         cpu.say_replaced("model.compute_dtype", model.compute_dtype, dtype)
         model = model.model_copy(update={"compute_dtype": dtype})
-    loaded: CellModel = _family(model, 1).load(model, chosen, cache_dir)
+    loaded: FoundationModel = _family(model, 1).load(model, chosen, cache_dir)
     return loaded
 
 
-def untrained_model(model: ModelConfig, device: torch.device, seed: int, cache_dir: Path | None = None) -> CellModel:
+def untrained_model(
+    model: ModelConfig, device: torch.device, seed: int, cache_dir: Path | None = None
+) -> FoundationModel:
     """A model of the shape of the config's, with random weights as the family's training begins with; reads no weights.
 
     The same seed gives the same weights on every device. Raises UserError as `describe` does.
     """
     dtype = used_dtype(model, device)
-    made: CellModel = _family(model, 1).untrained(
+    made: FoundationModel = _family(model, 1).untrained(
         model.model_copy(update={"compute_dtype": dtype}), device, cache_dir, seed
     )
     return made

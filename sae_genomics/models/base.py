@@ -1,21 +1,21 @@
-"""What every model family offers: tokens in, activations of any layers out."""
+"""What every model family offers: items to tokens, activations of any layers, and its own loss at hidden tokens."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.data.tokenise import TokeniserSettings, Tokens, tokenise
 from sae_genomics.errors import UserError
+from sae_genomics.items import Items
+from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
     import torch
-    from scipy.sparse import csr_matrix
 
     Intervention = Callable[[torch.Tensor], torch.Tensor]
 
@@ -43,61 +43,26 @@ class ModelInfo:
     revision: str | None = None
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """What a model predicts.
+class FoundationModel(ABC):
+    """A loaded foundation model."""
 
-    cell_emb: [cells, d_model].
-    expr_preds: [T], predicted value of each token's gene, from the token itself ([T, n_outputs] where n_outputs > 1).
-    mvc_output: [T], the same predicted from the cell embedding, or None for a model without that decoder.
-    """
-
-    cell_emb: torch.Tensor
-    expr_preds: torch.Tensor
-    mvc_output: torch.Tensor | None
-
-
-class CellModel(ABC):
-    """A loaded foundation model.
-
-    vocab: name -> id of gene tokens only. special_ids: name -> id of the others. drug_ids: drug -> row of the chemical
-    encoder's table; empty when no drug is used. piece_tokens: a batch is best of so many tokens, whatever its cells'
-    lengths, and several threads may have one each computed; None where padding is computed, so that cells of like length
-    belong together.
-    """
-
+    reads: ClassVar[str]
+    """Name of the data kind: cells, proteins."""
+    hidden_share: ClassVar[float]
+    """Share of the tokens that are hidden when the loss is measured, special ones not counted: as in the model's training."""
+    loss_name: ClassVar[str]
+    """What `masked_loss` is, with its unit, for a reader."""
     info: ModelInfo
-    vocab: dict[str, int]
-    special_ids: dict[str, int]
-    drug_ids: dict[str, int]
-    tokeniser: TokeniserSettings
     piece_tokens: int | None = None
+    """A batch is best of so many tokens, whatever its sequences' lengths, and several threads may compute one each. None where padding
+    is computed, so that sequences of like length belong together."""
 
-    def tokenise(
-        self,
-        counts: csr_matrix,
-        gene_ids: npt.NDArray[np.integer],
-        rows: npt.NDArray[np.integer],
-        seed: int,
-        drugs: Sequence[str] | None = None,
-    ) -> Tokens:
-        """Tokens of a batch of cells; see `sae_genomics.data.tokenise.tokenise`.
+    @abstractmethod
+    def tokenise(self, items: Items, seed: int) -> Tokens:
+        """Tokens of a batch of items. An item's tokens depend on the item, its row and the seed alone.
 
-        drugs: name of each cell's drug; names the model does not know stand for no drug. Raises UserError when drugs
-        and model do not go together.
+        Raises UserError when items and model do not go together.
         """
-        if drugs is not None and not self.drug_ids:
-            raise UserError(f"model {self.info.name} was loaded without a chemical encoder; leave model.drug_key out")
-        if drugs is None and self.drug_ids:
-            raise UserError(
-                f"model {self.info.name} expects a drug for each cell; name the obs column in model.drug_key"
-            )
-        ids = None
-        if drugs is not None:
-            unknown = self.drug_ids["<pad>"]
-            names, inverse = np.unique(np.asarray(drugs, dtype=str), return_inverse=True)
-            ids = np.array([self.drug_ids.get(name, unknown) for name in names], dtype=np.int64)[inverse]
-        return tokenise(counts, gene_ids, rows, settings=self.tokeniser, seed=seed, drugs=ids)
 
     @abstractmethod
     def forward_layers(self, batch: Tokens, layers: Sequence[int], hook: str) -> dict[int, torch.Tensor]:
@@ -108,17 +73,16 @@ class CellModel(ABC):
         """
 
     @abstractmethod
-    def outputs(
+    def masked_loss(
         self,
         batch: Tokens,
-        *,
-        masked: npt.NDArray[np.bool_] | None = None,
-        hook: str = "resid_post",
+        hidden: npt.NDArray[np.bool_],
+        hook: str,
         interventions: Mapping[int, Intervention] | None = None,
-    ) -> Outputs:
-        """The model's predictions.
+    ) -> npt.NDArray[np.float64]:
+        """The model's own loss at hidden tokens, without a gradient: float64 [T], 0 at all other rows.
 
-        masked: bool [T], tokens whose value is hidden from the model, as in its training.
+        hidden: bool [T], tokens whose content is hidden from the model, as in its training.
         interventions: layer -> function given that layer's activations at `hook` ([T, d_model]) and returning what the
             model goes on with.
         """

@@ -1,16 +1,17 @@
-"""Published Tahoe-x1 checkpoints: what is known of them before a download, and the download."""
+"""Published checkpoints of all families: what is known of them before a download, and the download."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import inspect
+import json
 import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,54 +20,48 @@ import yaml
 
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
-from sae_genomics.models.tx1_config import FILES, describe_folder, read_release
+from sae_genomics.models.esm2 import releases as esm2
+from sae_genomics.models.releases import INDEX, SINGLE, KnownRelease
 from sae_genomics.progress import say
 from sae_genomics.revisions import is_commit
 
-REPOSITORY = "tahoebio/Tahoe-x1"
 _LOG_SECONDS = 15.0
 
 
-@dataclass(frozen=True)
-class KnownRelease:
-    """What the release's own documentation says; its config files are read once they are there.
-
-    revision: the commit that is used unless `model.revision` names another. A branch where nobody has verified a commit: then
-        each run pins the commit that the branch names when the run first uses the weights (`models/pins.py`).
-    """
-
-    folder: str
-    n_layers: int
-    d_model: int
-    n_heads: int
-    max_length: int
-    n_parameters: int
-    revision: str = "main"
+def _tahoe(folder: str, n_layers: int, d_model: int, n_heads: int, max_length: int, n_parameters: int) -> KnownRelease:
+    small_files = ("model_config.yml", "collator_config.yml", "vocab.json")
+    return KnownRelease(
+        "tx1", "tahoebio/Tahoe-x1", folder, small_files, n_layers, d_model, n_heads, max_length, n_parameters
+    )
 
 
 RELEASES = {
-    "tahoe-x1-70m": KnownRelease("70m-model", 12, 512, 8, 1024, 70_000_000),
-    "tahoe-x1-1.3b": KnownRelease("1.3b-model", 24, 2048, 16, 2048, 1_300_000_000),
-    "tahoe-x1-3b": KnownRelease("3b-model", 32, 2560, 20, 2048, 3_000_000_000),
+    "tahoe-x1-70m": _tahoe("70m-model", 12, 512, 8, 1024, 70_000_000),
+    "tahoe-x1-1.3b": _tahoe("1.3b-model", 24, 2048, 16, 2048, 1_300_000_000),
+    "tahoe-x1-3b": _tahoe("3b-model", 32, 2560, 20, 2048, 3_000_000_000),
+    **esm2.RELEASES,
 }
+ALIASES = esm2.ALIASES
 
 
-def describe_release(name: str, cache_dir: Path | None = None, revision: str | None = None) -> ModelInfo:
+def describe_release(
+    name: str, cache_dir: Path | None, revision: str | None, family: str, describe_folder: Callable[[Path], ModelInfo]
+) -> ModelInfo:
     """A published model, without network or download: from its files where they are in the cache, else from RELEASES.
 
-    revision: branch, tag or commit; default: the release's own. Its identity is its address on the hub and the commit, so
+    revision: branch, tag or commit; default: the release's own. Its content hash is its address on the hub and the commit, so
     that a run's fingerprints are the same before and after the download. Where neither `revision` nor the cache tells the commit,
     the revision stands in its place.
+    describe_folder: how the family describes a folder of its own.
     """
-    known = known_release(name)
+    known = known_release(name, family)
     commit = find_commit(name, cache_dir, revision, ask_hub=False)
-    identity = f"hub:{REPOSITORY}/{known.folder}@{commit or revision or known.revision}"
+    identity = f"hub:{known.address}@{commit or revision or known.revision}"
     folder = cached_folder(name, cache_dir, commit) if commit else None
     if folder is not None:
-        described = describe_folder(read_release(folder, with_drugs=False), name)
-        return replace(described, identity=identity, revision=commit)
+        return replace(describe_folder(folder), identity=identity, revision=commit)
     return ModelInfo(
-        family="tx1",
+        family=family,
         name=name,
         n_layers=known.n_layers,
         d_model=known.d_model,
@@ -78,13 +73,17 @@ def describe_release(name: str, cache_dir: Path | None = None, revision: str | N
     )
 
 
-def known_release(name: str) -> KnownRelease:
-    """Raises UserError for a name that is not one of RELEASES."""
-    if name not in RELEASES:
+def known_release(name: str, family: str | None = None) -> KnownRelease:
+    """Raises UserError for a name that is not one of RELEASES, or not of this family."""
+    known = RELEASES.get(ALIASES.get(name, name))
+    if known is None:
+        names = [of for of, release in RELEASES.items() if family in (None, release.family)]
         raise UserError(
-            f"model.name: {name!r} is not known; write demo, {', '.join(RELEASES)}, or give model.path a folder"
+            f"model.name: {name!r} is not known; write demo, {', '.join(names)}, or give model.path a folder"
         )
-    return RELEASES[name]
+    if family not in (None, known.family):
+        raise UserError(f"model.name: {name} is a model of another family; set model.family to {known.family}")
+    return known
 
 
 def find_commit(name: str, cache_dir: Path | None = None, revision: str | None = None, *, ask_hub: bool) -> str | None:
@@ -95,7 +94,7 @@ def find_commit(name: str, cache_dir: Path | None = None, revision: str | None =
     """
     known = known_release(name)
     revision = revision or known.revision
-    commit = revision if is_commit(revision) else _noted_commit(revision, cache_dir)
+    commit = revision if is_commit(revision) else _noted_commit(known, revision, cache_dir)
     if commit is None and ask_hub:
         with _readable_errors(name, cache_dir, revision):
             commit = _ask_commit(known, revision, cache_dir)
@@ -117,12 +116,14 @@ def download(name: str, cache_dir: Path | None = None, revision: str | None = No
     cached = cached_folder(name, cache_dir, commit) if commit else None
     if cached is not None:
         return cached
-    say(f"downloading {name} from {REPOSITORY}, revision {commit or revision}")
+    say(f"downloading {name} from {known.repository}, revision {commit or revision}")
     with _readable_errors(name, cache_dir, commit or revision):
         commit = commit or _ask_commit(known, revision, cache_dir)
-        paths = [_fetch(f"{known.folder}/{file}", commit, cache_dir) for file in FILES]
+        paths = [_fetch(known, file, commit, cache_dir) for file in known.small_files]
         folder = paths[0].parent
-        _fetch_drug_table(folder, known, commit, cache_dir)
+        _fetch_weights(known, commit, cache_dir)
+        if known.family == "tx1":
+            _fetch_drug_table(folder, known, commit, cache_dir)
     return folder
 
 
@@ -134,17 +135,34 @@ def cached_folder(name: str, cache_dir: Path | None = None, revision: str | None
     commit = find_commit(name, cache_dir, revision, ask_hub=False)
     if commit is None:
         return None
-    found = [
-        try_to_load_from_cache(REPOSITORY, f"{known.folder}/{file}", cache_dir=cache_dir, revision=commit)
-        for file in FILES
-    ]
-    return Path(str(found[0])).parent if all(isinstance(path, str) for path in found) else None
+
+    def cached(file: str) -> Path | None:
+        found = try_to_load_from_cache(known.repository, known.path(file), cache_dir=cache_dir, revision=commit)
+        return Path(found) if isinstance(found, str) else None
+
+    small = [cached(file) for file in known.small_files]
+    weights = [cached(SINGLE)]
+    if weights == [None]:
+        index = cached(INDEX)
+        weights = [None] if index is None else [cached(file) for file in shard_files(index)]
+    return small[0].parent if small[0] is not None and None not in (*small, *weights) else None
 
 
-def _noted_commit(revision: str, cache_dir: Path | None) -> str | None:
+def shard_files(index: Path) -> list[str]:
+    """The weight files that an index names. Raises UserError when it cannot be read, or names a file elsewhere."""
+    try:
+        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if files and all(Path(file).name == file and file.endswith(".safetensors") for file in files):
+            return files
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass
+    raise UserError(f"{index} should name the .safetensors file of each tensor; copy or download it again")
+
+
+def _noted_commit(known: KnownRelease, revision: str, cache_dir: Path | None) -> str | None:
     """The commit that a branch or tag stood for when the cache last asked the hub."""
     try:
-        noted = (_repository_folder(cache_dir) / "refs" / revision).read_text(encoding="ascii").strip()
+        noted = (_repository_folder(known, cache_dir) / "refs" / revision).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         return None
     return noted if is_commit(noted) else None
@@ -152,20 +170,20 @@ def _noted_commit(revision: str, cache_dir: Path | None) -> str | None:
 
 def _ask_commit(known: KnownRelease, revision: str, cache_dir: Path | None) -> str:
     """Fetch one small file of the revision: the client notes in the cache which commit it is of."""
-    file = f"{known.folder}/{FILES[0]}"
-    commit = _fetch(file, revision, cache_dir).parents[file.count("/")].name
+    file = known.small_files[0]
+    commit = _fetch(known, file, revision, cache_dir).parents[known.path(file).count("/")].name
     if not is_commit(commit):
         raise UserError(
-            f"the hub does not say which commit {REPOSITORY} has at {revision}; set model.revision to a commit"
+            f"the hub does not say which commit {known.repository} has at {revision}; set model.revision to a commit"
         )
     return commit
 
 
-def _repository_folder(cache_dir: Path | None) -> Path:
+def _repository_folder(known: KnownRelease, cache_dir: Path | None) -> Path:
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    return Path(cache_dir or constants.HF_HUB_CACHE) / repo_folder_name(repo_id=REPOSITORY, repo_type="model")
+    return Path(cache_dir or constants.HF_HUB_CACHE) / repo_folder_name(repo_id=known.repository, repo_type="model")
 
 
 def _token() -> str | bool:
@@ -181,27 +199,60 @@ def _fetch_drug_table(folder: Path, known: KnownRelease, commit: str, cache_dir:
     place = collator.get("drug_to_id_path") if isinstance(collator, dict) else None
     if isinstance(place, dict) and isinstance(place.get("local"), str):
         try:
-            _fetch(f"{known.folder}/{Path(place['local']).name}", commit, cache_dir)
+            _fetch(known, Path(place["local"]).name, commit, cache_dir)
         except EntryNotFoundError:
-            say(f"{REPOSITORY} has no {Path(place['local']).name}: without it model.drug_key cannot be used")
+            say(f"{known.repository} has no {Path(place['local']).name}: without it model.drug_key cannot be used")
 
 
-def _fetch(file: str, revision: str, cache_dir: Path | None) -> Path:
+def _fetch_weights(known: KnownRelease, commit: str, cache_dir: Path | None) -> None:
+    """One file, or the files that an index names."""
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        _fetch(known, SINGLE, commit, cache_dir)
+        return
+    except EntryNotFoundError as missing:
+        if isinstance(missing, LocalEntryNotFoundError) or known.family == "tx1":
+            raise
+    try:
+        index = _fetch(known, INDEX, commit, cache_dir)
+    except EntryNotFoundError as missing:
+        if isinstance(missing, LocalEntryNotFoundError):
+            raise
+        raise UserError(
+            f"{known.repository} has no {SINGLE} at revision {commit}, and pytorch_model.bin files are not read because they can run code; "
+            f"fix it with: {conversion(known.repository)}; then set model.path to that folder"
+        ) from None
+    for file in shard_files(index):
+        _fetch(known, file, commit, cache_dir)
+
+
+def conversion(source: str) -> str:
+    """A command that writes FOLDER with safetensors files, from a folder or repository that has other ones."""
+    return (
+        f'python -c "from transformers import AutoTokenizer as T, EsmForMaskedLM as M; '
+        f"[C.from_pretrained('{source}').save_pretrained('FOLDER') for C in (T, M)]\""
+    )
+
+
+def _fetch(known: KnownRelease, file: str, revision: str, cache_dir: Path | None) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         if file.endswith(".safetensors"):
-            _fetch_blob(file, revision, cache_dir)
-        path: str = hf_hub_download(REPOSITORY, file, revision=revision, cache_dir=cache_dir, token=_token())
+            _fetch_blob(known, known.path(file), revision, cache_dir)
+        path: str = hf_hub_download(
+            known.repository, known.path(file), revision=revision, cache_dir=cache_dir, token=_token()
+        )
     except EntryNotFoundError as error:
         if isinstance(error, LocalEntryNotFoundError):  # which here means that the hub could not be asked
             raise
-        raise EntryNotFoundError(file) from error
+        raise EntryNotFoundError(known.path(file)) from error
     return Path(path)
 
 
-def _fetch_blob(file: str, revision: str, cache_dir: Path | None) -> None:
+def _fetch_blob(known: KnownRelease, file: str, revision: str, cache_dir: Path | None) -> None:
     """Put a big file's content where the hub's cache expects it, going on with what an earlier attempt left.
 
     The client's own download starts from nothing after a kill. In the cache's layout a file's content is
@@ -212,11 +263,11 @@ def _fetch_blob(file: str, revision: str, cache_dir: Path | None) -> None:
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    url = hf_hub_url(REPOSITORY, file, revision=revision)
+    url = hf_hub_url(known.repository, file, revision=revision)
     metadata = get_hf_file_metadata(url, token=_token())
     if metadata.etag is None or metadata.size is None:
         return
-    blobs = _repository_folder(cache_dir) / "blobs"
+    blobs = _repository_folder(known, cache_dir) / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
     blob, partial = blobs / metadata.etag, blobs / f"{metadata.etag}.part"
     same_host = urlsplit(metadata.location).netloc == urlsplit(url).netloc
@@ -288,7 +339,9 @@ def _readable_errors(name: str, cache_dir: Path | None, revision: str) -> Iterat
     )
 
     logging.set_verbosity_error()  # it retries for half a minute; only the outcome is news
-    options = f" --revision {revision}" if revision != known_release(name).revision else ""
+    known = known_release(name)
+    repository = known.repository
+    options = f" --revision {revision}" if revision != known.revision else ""
     options += f" --cache {shlex.quote(str(cache_dir))}" if cache_dir is not None else ""
     what = f"{name} at revision {revision}"
     advice = (
@@ -300,17 +353,17 @@ def _readable_errors(name: str, cache_dir: Path | None, revision: str) -> Iterat
     except (OfflineModeIsEnabled, LocalEntryNotFoundError):
         raise UserError(f"{what} is not in the cache and the model hub cannot be reached; {advice}") from None
     except GatedRepoError:
-        raise UserError(f"{REPOSITORY} asks for a login; accept its terms on the hub and set HF_TOKEN") from None
+        raise UserError(f"{repository} asks for a login; accept its terms on the hub and set HF_TOKEN") from None
     except RepositoryNotFoundError:
-        raise UserError(f"the hub has no {REPOSITORY}, or HF_TOKEN does not open it; {advice}") from None
+        raise UserError(f"the hub has no {repository}, or HF_TOKEN does not open it; {advice}") from None
     except RevisionNotFoundError:
         raise UserError(
-            f"the hub has no revision {revision} of {REPOSITORY}; set model.revision to one of its branches, tags or commits, "
+            f"the hub has no revision {revision} of {repository}; set model.revision to one of its branches, tags or commits, "
             "or give model.path a folder"
         ) from None
     except EntryNotFoundError as error:
         raise UserError(
-            f"{REPOSITORY} has no {error} at revision {revision}; has the release been rearranged? model.path takes a folder"
+            f"{repository} has no {error} at revision {revision}; has the release been rearranged? model.path takes a folder"
         ) from None
     except HfHubHTTPError as error:
         raise UserError(f"the model hub refused {name}: {_first_line(error)}; try again later, or {advice}") from None

@@ -12,8 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sae_genomics.data.tokenise import Tokens
-from sae_genomics.models.base import CellModel, ModelInfo, Outputs
+from sae_genomics.models.base import FoundationModel, ModelInfo
 from sae_genomics.models.checkpoint import check_shapes, load_weights
 from sae_genomics.models.cpu_products import tokens_at_once, use_onednn
 from sae_genomics.models.tx1_compiled import compile_blocks
@@ -26,13 +25,15 @@ from sae_genomics.models.tx1_config import (
     read_release,
 )
 from sae_genomics.models.tx1_init import initialise
+from sae_genomics.models.tx1_model import Outputs, Tx1Model
 from sae_genomics.models.tx1_network import Layout, Listener, Tx1Network
+from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
     from sae_genomics.config import ModelConfig
 
 
-def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> CellModel:
+def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> FoundationModel:
     """See `sae_genomics.models.load_model`."""
     folder = find_folder(model, cache_dir)
     release = read_release(folder, with_drugs=model.drug_key is not None)
@@ -44,7 +45,7 @@ def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> Ce
     return NativeTx1(release, info, device, getattr(torch, model.compute_dtype), compile=model.compile)
 
 
-def untrained(model: ModelConfig, device: torch.device, cache_dir: Path | None, seed: int) -> CellModel:
+def untrained(model: ModelConfig, device: torch.device, cache_dir: Path | None, seed: int) -> FoundationModel:
     """See `sae_genomics.models.untrained_model`. In plain PyTorch, whatever `model.backend` says."""
     release = read_release(find_folder(model, cache_dir), with_drugs=model.drug_key is not None)
     info = describe(model, cache_dir)
@@ -74,7 +75,7 @@ def load_folder(
     return NativeTx1(release, info, torch.device(device), getattr(torch, dtype), compile=compile)
 
 
-class NativeTx1(CellModel):
+class NativeTx1(Tx1Model):
     """A Tahoe-x1 checkpoint, loaded.
 
     untrained_seed: random weights from that seed instead of the checkpoint's.
@@ -161,21 +162,22 @@ class NativeTx1(CellModel):
     def _inputs(
         self, batch: Tokens, masked: npt.NDArray[np.bool_] | None
     ) -> tuple[Layout, Tensor, Tensor, Tensor | None]:
-        gene = torch.from_numpy(batch.gene).to(self.device).long()
-        value = torch.from_numpy(batch.value).to(self.device)
+        gene = torch.from_numpy(batch.token).to(self.device).long()
+        value = torch.from_numpy(batch.per_token["value"]).to(self.device)
         hidden = None if masked is None else torch.from_numpy(masked).to(self.device)
         # a kernel launch costs nothing beside a cell's attention on a CPU, and much of it on an accelerator
-        layout = Layout(torch.from_numpy(batch.cell_ptr), self.device, grouped=self.device.type == "cpu")
+        layout = Layout(torch.from_numpy(batch.item_ptr), self.device, grouped=self.device.type == "cpu")
         return layout, gene, value, hidden
 
     def _drug(self, batch: Tokens) -> Tensor | None:
-        return None if batch.drug is None else torch.from_numpy(batch.drug).to(self.device)
+        drug = batch.per_item.get("drug")
+        return None if drug is None else torch.from_numpy(drug).to(self.device)
 
 
 def pieces_of(batch: Tokens, tokens: int) -> list[Tokens]:
     """The batch cut between cells into pieces of at most so many tokens, or of one cell."""
-    cuts, ptr = [0], batch.cell_ptr
-    while cuts[-1] < batch.n_cells:
+    cuts, ptr = [0], batch.item_ptr
+    while cuts[-1] < batch.n_items:
         most = int(np.searchsorted(ptr, ptr[cuts[-1]] + tokens, side="right")) - 1
         cuts.append(max(most, cuts[-1] + 1))
     if len(cuts) <= 2:

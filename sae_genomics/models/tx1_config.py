@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sae_genomics.data.tokenise import TokeniserSettings
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.checkpoint import folder_identity, tensor_shapes
+from sae_genomics.models.tx1_tokenise import TokeniserSettings
 
 if TYPE_CHECKING:
     from sae_genomics.config import ModelConfig
 
 FILES = ("model_config.yml", "collator_config.yml", "vocab.json", "model.safetensors")
 PREFIX = "model."
+READS = "cells"
 DEMO_FOLDER = Path(__file__).parents[1] / "assets" / "demo_model"
 ACTIVATIONS = (
     "relu", "gelu", "silu", "leaky_relu", "quick_gelu", "elu", "selu", "celu", "mish", "relu6", "softplus",
@@ -89,7 +90,12 @@ def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
     if _is_published(model):
         from sae_genomics.models.hub import describe_release
 
-        return describe_release(str(model.name), cache_dir, model.revision)
+        name = str(model.name)
+
+        def describe_cached(folder: Path) -> ModelInfo:
+            return describe_folder(read_release(folder, with_drugs=False), name)
+
+        return describe_release(name, cache_dir, model.revision, "tx1", describe_cached)
     folder = find_folder(model, cache_dir)
     return describe_folder(read_release(folder, with_drugs=model.drug_key is not None), model_name(model))
 
@@ -100,7 +106,7 @@ def asked_revision(model: ModelConfig) -> str | None:
         return None
     from sae_genomics.models.hub import known_release
 
-    return model.revision or known_release(str(model.name)).revision
+    return model.revision or known_release(str(model.name), "tx1").revision
 
 
 def find_commit(model: ModelConfig, cache_dir: Path | None, *, ask_hub: bool) -> str | None:
@@ -125,8 +131,9 @@ def find_folder(model: ModelConfig, cache_dir: Path | None) -> Path:
         return Path(model.path)
     if model.name in (None, "demo"):
         return DEMO_FOLDER
-    from sae_genomics.models.hub import download
+    from sae_genomics.models.hub import download, known_release
 
+    known_release(str(model.name), "tx1")
     return download(str(model.name), cache_dir, model.revision)
 
 

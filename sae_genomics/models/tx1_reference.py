@@ -20,18 +20,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sae_genomics.data.tokenise import Tokens
 from sae_genomics.errors import UserError
-from sae_genomics.models.base import CellModel, ModelInfo, Outputs
+from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.checkpoint import tensor_shapes
 from sae_genomics.models.tx1_config import PREFIX, Release
+from sae_genomics.models.tx1_model import Outputs, Tx1Model
+from sae_genomics.tokens import Tokens
 
 
 class _DeepEnough(Exception):
     """The deepest wanted layer has been computed."""
 
 
-class ReferenceTx1(CellModel):
+class ReferenceTx1(Tx1Model):
     """A Tahoe-x1 checkpoint in the package's own model."""
 
     def __init__(self, release: Release, info: ModelInfo, device: torch.device, dtype: torch.dtype):
@@ -85,14 +86,14 @@ class ReferenceTx1(CellModel):
     def _batch(self, batch: Tokens, padding: _Padding, masked: npt.NDArray[np.bool_] | None) -> dict[str, Tensor]:
         """The collated batch that the package's model takes."""
         hidden = np.zeros(len(batch), dtype=bool) if masked is None else masked
-        value = np.where(hidden, np.float32(self.tokeniser.mask_value), batch.value)
+        value = np.where(hidden, np.float32(self.tokeniser.mask_value), batch.per_token["value"])
         collated = {
-            "gene": padding.pad(torch.from_numpy(batch.gene).long().to(self.device), self.tokeniser.pad_token_id),
+            "gene": padding.pad(torch.from_numpy(batch.token).long().to(self.device), self.tokeniser.pad_token_id),
             "expr": padding.pad(torch.from_numpy(value).to(self.device), self.tokeniser.pad_value),
             "gen_mask": padding.pad(torch.from_numpy(hidden).to(self.device), False),
         }
-        if batch.drug is not None:
-            collated["drug_ids"] = torch.from_numpy(batch.drug).to(self.device)
+        if "drug" in batch.per_item:
+            collated["drug_ids"] = torch.from_numpy(batch.per_item["drug"]).to(self.device)
         return collated
 
     def _autocast(self) -> Any:
@@ -128,7 +129,7 @@ class _Padding:
 
     def __init__(self, batch: Tokens, device: torch.device):
         lengths = torch.from_numpy(batch.lengths).to(device)
-        self.shape = (batch.n_cells, int(batch.lengths.max()))
+        self.shape = (batch.n_items, int(batch.lengths.max()))
         self.real = torch.arange(self.shape[1], device=device) < lengths[:, None]
 
     def pad(self, rows: Tensor, fill: float | bool = 0) -> Tensor:

@@ -14,7 +14,8 @@ from datetime import datetime, timezone
 from sae_genomics.atomic import read_json
 from sae_genomics.commands import command
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES, Stage, needed_tasks
+from sae_genomics.stage import Stage
+from sae_genomics.stages import stages_of
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Unfinished:
 
 def unfinished_tasks(run: Run) -> tuple[list[Unfinished], dict[str, int]]:
     """Every task that is not done, in the pipeline's order, and stage -> number of tasks that are. The report aside."""
-    states = {stage.name: run.states(stage) for stage in STAGES if stage.name != "report"}
+    states = {stage.name: run.states(stage) for stage in stages_of(run) if not stage.partial}
     found: list[Unfinished] = []
-    for stage in STAGES:
+    for stage in stages_of(run):
         # A stage with other units waits for all tasks of its input: looked up once, not once a task.
         shared = _first_undone(run, stage, states) if stage.unit != "layer" else None
         for task, state in enumerate(states.get(stage.name, [])):
@@ -57,7 +58,7 @@ def _first_undone(run: Run, stage: Stage, states: dict[str, list]) -> str:
 
 
 def _waits_for(run: Run, stage: Stage, task: int, states: dict[str, list]) -> str:
-    for need, each in needed_tasks(run, stage, task):
+    for need, each in stage.needed_tasks(run, task):
         if not states[need.name][each].done:
             return run.label(need, each)
     return ""

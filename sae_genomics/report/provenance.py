@@ -12,7 +12,7 @@ from typing import Any
 from sae_genomics import __version__
 from sae_genomics.checked_json import read_if_whole
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES
+from sae_genomics.stages import stages_of
 
 
 @dataclass
@@ -38,8 +38,8 @@ class Provenance:
 def gather(run: Run, unfinished: Collection[tuple[str, str]]) -> Provenance:
     """Read the manifests of every task but the unfinished ones, (stage, unit) each. Unreadable ones are passed over."""
     costs, versions = [], {"sae_genomics": Counter({__version__: 1})}
-    for stage in STAGES:
-        if stage.name == "report":
+    for stage in stages_of(run):
+        if stage.partial:
             continue
         cost = StageCost(stage.name)
         for task in range(run.n_tasks(stage)):

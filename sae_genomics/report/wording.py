@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sae_genomics.data.kind import CELLS, Nouns
+from sae_genomics.data.cells.settings import NOUNS as CELLS
+from sae_genomics.data.kind import Nouns
 from sae_genomics.run import Run
 
 

@@ -139,7 +139,7 @@ def _worth(run: Run, layer: int, encoder: Encoder, means: UnitMeans) -> dict[str
             "mean_ablated",
             "unit_means",
         )
-        return {**{f"loss_{name}": None for name in names}, "loss_cells": 0, "loss_groups": None}
+        return {**{f"loss_{name}": None for name in names}, "loss_cells": 0, "loss_groups": None, "loss_name": None}
     interval = found.interval(run.config.run.seed)
     return {
         "loss_recovered": _number(found.recovered),
@@ -151,6 +151,7 @@ def _worth(run: Run, layer: int, encoder: Encoder, means: UnitMeans) -> dict[str
         "loss_unit_means": None if found.unit_means is None else _number(found.loss(found.unit_means)),
         "loss_cells": found.cells,
         "loss_groups": found.groups,
+        "loss_name": found.loss_name,
     }
 
 

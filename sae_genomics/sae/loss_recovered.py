@@ -1,12 +1,12 @@
 """What the SAE's reconstruction is worth to the model: splice it in at its layer and measure the model's own loss.
 
-Half of the genes of held-out cells have their value hidden, as in the model's training; the loss is the mean squared error of
-their predicted values. With L(x) the loss when the layer's activations are replaced by x,
+A share of the tokens of held-out items is hidden, as in the model's training; the loss is the model's own at these tokens (its
+`loss_name`). With L(x) the loss when the layer's activations are replaced by x,
 
     loss recovered = (L(mean) - L(reconstruction)) / (L(mean) - L(activations)),
 
-1 when nothing is lost, 0 when the reconstruction is worth no more than the mean activation. Gene tokens are replaced; <cls> and
-<drug> are left as they are, because no SAE is trained on them by default. (The measure: Bricken et al., "Towards
+1 when nothing is lost, 0 when the reconstruction is worth no more than the mean activation. Special tokens (<cls>, <eos>, <drug>)
+are left as they are, because no SAE is trained on them by default. (The measure: Bricken et al., "Towards
 Monosemanticity", 2023, there with zero ablation; the mean is the stricter baseline.)
 """
 
@@ -25,18 +25,17 @@ import pandas as pd
 import torch
 
 from sae_genomics.activations.cutting import cut_batches
-from sae_genomics.activations.extract import loaded_model, ranges, tokenised_cells
-from sae_genomics.artifacts import CELLS
+from sae_genomics.activations.extract import loaded_model, ranges
+from sae_genomics.activations.tokenised import tokenised_items
 from sae_genomics.progress import stop_point
+from sae_genomics.tokens import Tokens, items_in_order
 
 if TYPE_CHECKING:
-    from sae_genomics.data.tokenise import Tokens
-    from sae_genomics.models import CellModel
+    from sae_genomics.models import FoundationModel
     from sae_genomics.run import Run
     from sae_genomics.sae.load import Encoder
     from sae_genomics.sae.unit_means import UnitMeans
 
-HIDDEN_SHARE = 0.5
 BOOTSTRAPS = 2000
 FEWEST = 10  # cells, or groups, from which on an interval is given
 _model_in_use = threading.Lock()  # there is one in memory, whatever number of layers is trained at once
@@ -47,11 +46,11 @@ Replace = Callable[[torch.Tensor, Units], torch.Tensor]  # activations and their
 
 @dataclass(frozen=True)
 class LossRecovered:
-    """Each cell's own part of the losses, arrays [cells]; the losses are mean squared errors of hidden values, in bins squared.
+    """Each item's own part of the losses, arrays [items].
 
-    hidden: int64, values that were hidden. unchanged, reconstructed, mean_ablated, unit_means: float64, sums of squared errors with
+    hidden: int64, tokens that were hidden. unchanged, reconstructed, mean_ablated, unit_means: float64, sums of the model's loss with
     the layer's activations as they are, as the SAE gives them, at their mean, at their units' means. unit_means: None where no
-    means are known. group: int64, the group of each cell (`data.group_key`); None without groups.
+    means are known. group: int64, the group of each item (`data.group_key`); None without groups.
     """
 
     hidden: npt.NDArray[np.int64]
@@ -60,6 +59,7 @@ class LossRecovered:
     mean_ablated: Float64
     unit_means: Float64 | None = None
     group: npt.NDArray[np.int64] | None = None
+    loss_name: str = ""  # what the loss is, with its unit
 
     @property
     def cells(self) -> int:
@@ -74,9 +74,9 @@ class LossRecovered:
     def hidden_tokens(self) -> int:
         return int(self.hidden.sum())
 
-    def loss(self, errors: Float64) -> float:
-        """Mean over all hidden values. errors: one of the sums above."""
-        return float(errors.sum()) / max(self.hidden_tokens, 1)
+    def loss(self, sums: Float64) -> float:
+        """Mean over all hidden tokens. sums: one of the sums above."""
+        return float(sums.sum()) / max(self.hidden_tokens, 1)
 
     @property
     def recovered(self) -> float:
@@ -88,11 +88,11 @@ class LossRecovered:
         """What the units' means alone recover; None where they are not known."""
         return None if self.unit_means is None else self._share(self.unit_means)
 
-    def _share(self, errors: Float64) -> float:
+    def _share(self, sums: Float64) -> float:
         costs = self.mean_ablated - self.unchanged
         cost, n = float(costs.sum()), len(costs)
         noise = 2 * math.sqrt(n) * float(costs.std(ddof=1)) if n > 1 else 0.0
-        return float(self.mean_ablated.sum() - errors.sum()) / cost if cost > noise else float("nan")
+        return float(self.mean_ablated.sum() - sums.sum()) / cost if cost > noise else float("nan")
 
     def interval(self, seed: int) -> tuple[float, float] | None:
         """The 95 % interval of `recovered`: percentiles over BOOTSTRAPS draws of as many cells, or whole groups, with replacement.
@@ -150,29 +150,31 @@ def evenly(n: int, wanted: int) -> npt.NDArray[np.int64]:
     return (2 * np.arange(wanted) + 1) * n // (2 * max(wanted, 1))
 
 
-def heldout_tokens(run: Run, model: CellModel, n_cells: int) -> tuple[Tokens, npt.NDArray[np.int64] | None] | None:
+def heldout_tokens(
+    run: Run, model: FoundationModel, n_cells: int
+) -> tuple[Tokens, npt.NDArray[np.int64] | None] | None:
     """Tokens of at most n_cells held-out cells, spread evenly over all of them; files are often sorted by donor or batch.
 
     Only the shards that hold them are read, and of these only their rows. Beside them each cell's group, int64 [cells]; None
     without `data.group_key`. None in place of both when no cell is held out.
     """
-    cells = CELLS.read(run.cells_file, columns=["heldout", "group"])
+    cells = run.kind.read_items(run, ["heldout", "group"])
     heldout = np.flatnonzero(cells["heldout"].to_numpy())
     wanted = heldout[evenly(len(heldout), n_cells)]
     parts = []
     for shard in np.unique(wanted // run.config.activations.cells_per_shard).tolist():
         stop_point()
-        start, stop = run.shard_cells(shard)
-        parts.append(tokenised_cells(run, model, wanted[(wanted >= start) & (wanted < stop)]).tokens)
+        start, stop = run.shard_items(shard)
+        parts.append(tokenised_items(run, model, wanted[(wanted >= start) & (wanted < stop)]).tokens)
     if not parts:
         return None
     named = cells["group"].to_numpy(object)[wanted]
     group = None if run.config.data.group_key is None else pd.factorize(named)[0].astype(np.int64)
-    return type(parts[0]).concatenate(parts), group
+    return Tokens.concatenate(parts), group
 
 
 def measure(
-    model: CellModel,
+    model: FoundationModel,
     tokens: Tokens,
     layer: int,
     hook: str,
@@ -181,57 +183,59 @@ def measure(
     batch_tokens: int,
     means: UnitMeans | None = None,
 ) -> LossRecovered:
-    """Passes over the same cells with the same values hidden: unchanged, reconstructed, mean-ablated, and units' means if known."""
-    is_gene = np.ones(len(tokens), bool)
-    starts = tokens.cell_ptr[:-1]
-    is_gene[(starts[:, None] + np.arange(tokens.n_special)).ravel()] = False
-    hidden = is_gene & (np.random.default_rng([seed, zlib.crc32(b"sae.hidden")]).random(len(tokens)) < HIDDEN_SHARE)
+    """Passes over the same items with the same tokens hidden: unchanged, reconstructed, mean-ablated, and units' means if known.
+
+    Each window of a long item is a sequence of its own; a token counts in the window that it is stored from.
+    """
+    usual = ~tokens.special
+    counted = usual if tokens.stored is None else usual & tokens.stored
+    drawn = np.random.default_rng([seed, zlib.crc32(b"sae.hidden")]).random(len(tokens))
+    hidden = usual & (drawn < model.hidden_share)
+    items, item_of = items_in_order(tokens)
     total = torch.zeros(model.info.d_model, dtype=torch.float64)
 
     def add_up(x: torch.Tensor, units: Units) -> torch.Tensor:
         total.add_(x.double().sum(dim=0).cpu())
         return x
 
-    def errors(replace: Replace) -> Float64:
-        return _errors(model, tokens, is_gene, hidden, layer, hook, replace, batch_tokens)
+    def losses(replace: Replace) -> Float64:
+        by_token = _losses(model, tokens, usual, hidden, layer, hook, replace, batch_tokens)
+        return np.bincount(item_of, weights=by_token * counted, minlength=len(items)).astype(np.float64)
 
-    unchanged = errors(add_up)
-    mean = total / max(int(is_gene.sum()), 1)
+    unchanged = losses(add_up)
+    mean = total / max(int(usual.sum()), 1)
     return LossRecovered(
-        hidden=np.add.reduceat(hidden, starts, dtype=np.int64) if len(starts) else np.empty(0, np.int64),
+        hidden=np.bincount(item_of[hidden & counted], minlength=len(items)),
         unchanged=unchanged,
-        reconstructed=errors(lambda x, units: encoder.reconstruct(x, units).to(x)),
-        mean_ablated=errors(lambda x, units: mean.to(x).expand_as(x)),
-        unit_means=None if means is None else errors(lambda x, units: means.tensor(units, x.device).to(x)),
+        reconstructed=losses(lambda x, units: encoder.reconstruct(x, units).to(x)),
+        mean_ablated=losses(lambda x, units: mean.to(x).expand_as(x)),
+        unit_means=None if means is None else losses(lambda x, units: means.tensor(units, x.device).to(x)),
+        loss_name=model.loss_name,
     )
 
 
-def _errors(
-    model: CellModel,
+def _losses(
+    model: FoundationModel,
     tokens: Tokens,
-    is_gene: npt.NDArray[np.bool_],
+    usual: npt.NDArray[np.bool_],
     hidden: npt.NDArray[np.bool_],
     layer: int,
     hook: str,
     replace: Replace,
     batch_tokens: int,
 ) -> Float64:
-    """Each cell's sum of squared errors of hidden values, with the gene tokens' activations of one layer replaced: float64 [cells]."""
-    squared = np.zeros(tokens.n_cells)
-    for cells in cut_batches(tokens.lengths, batch_tokens):
-        batch = tokens.take(cells)
-        rows = ranges(tokens.cell_ptr[cells], tokens.lengths[cells])
-        genes = np.flatnonzero(is_gene[rows])
-        units = batch.gene[genes]
+    """The model's loss at each hidden token, with the usual tokens' activations of one layer replaced: float64 [T], 0 elsewhere."""
+    loss = np.zeros(len(tokens))
+    for sequences in cut_batches(tokens.lengths, batch_tokens):
+        batch = tokens.take(sequences)
+        rows = ranges(tokens.item_ptr[sequences], tokens.lengths[sequences])
+        replaced = np.flatnonzero(usual[rows])
+        units = batch.token[replaced]
 
-        def change(x: torch.Tensor, genes: npt.NDArray[np.int64] = genes, units: Units = units) -> torch.Tensor:
-            at = torch.from_numpy(genes).to(x.device)
+        def change(x: torch.Tensor, replaced: npt.NDArray[np.int64] = replaced, units: Units = units) -> torch.Tensor:
+            at = torch.from_numpy(replaced).to(x.device)
             return x.index_copy(0, at, replace(x[at], units).to(x.dtype))
 
         with torch.inference_mode():
-            predicted = model.outputs(batch, masked=hidden[rows], hook=hook, interventions={layer: change}).expr_preds
-        at = np.flatnonzero(hidden[rows])
-        error = predicted.float().cpu().numpy()[at].astype(np.float64) - batch.value[at]
-        cell = np.repeat(cells, tokens.lengths[cells])[at]
-        squared += np.bincount(cell, weights=error**2, minlength=len(squared))
-    return squared
+            loss[rows] = model.masked_loss(batch, hidden[rows], hook, {layer: change})
+    return loss

@@ -14,7 +14,7 @@ from sae_genomics.progress import stop_point
 from sae_genomics.sae.unit_means import UnitMeans
 
 Float64 = npt.NDArray[np.float64]
-_GENES_AT_ONCE = 1 << 20  # of a tokens file
+_TOKENS_AT_ONCE = 1 << 20  # of a tokens file
 
 
 def measure_means(rows: RowSet) -> UnitMeans:
@@ -95,11 +95,11 @@ def _units(rows: RowSet) -> npt.NDArray[np.int64]:
     seen = np.zeros(0, dtype=bool)
     with OpenFiles(rows, most_open=1) as files:
         for number, shard in enumerate(rows.shards):
-            for start in range(0, shard.n_rows, _GENES_AT_ONCE):
-                genes = files.genes(number, start, min(start + _GENES_AT_ONCE, shard.n_rows))
-                if (largest := int(genes.max(initial=-1))) >= len(seen):
+            for start in range(0, shard.n_rows, _TOKENS_AT_ONCE):
+                tokens = files.tokens(number, start, min(start + _TOKENS_AT_ONCE, shard.n_rows))
+                if (largest := int(tokens.max(initial=-1))) >= len(seen):
                     seen = np.concatenate([seen, np.zeros(largest + 1 - len(seen), dtype=bool)])
-                seen[genes] = True
+                seen[tokens] = True
     return np.flatnonzero(seen)
 
 
@@ -109,7 +109,7 @@ def _chosen(rows: RowSet) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray
         blocks = zip(rows.block_shard.tolist(), rows.block_start.tolist(), rows.block_stop.tolist(), strict=True)
         for number, start, stop in blocks:
             mask = rows.shards[number].mask(start, stop)
-            yield files.open(number).rows(start, stop)[mask], files.genes(number, start, stop)[mask]
+            yield files.open(number).rows(start, stop)[mask], files.tokens(number, start, stop)[mask]
 
 
 @exact_kernel

@@ -10,13 +10,11 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from sae_genomics.activations.batches import MEMORY_BYTES, POOL_ROWS
 from sae_genomics.activations.dtypes import item_bytes
-from sae_genomics.errors import UserError
+from sae_genomics.errors import DamagedArtifact, UserError
 from sae_genomics.models import pick_device
 from sae_genomics.sae import load, torch_step
 from sae_genomics.sae.evaluate import EVALUATE_ROWS
@@ -85,10 +83,10 @@ def model_bytes(run: Run) -> int:
 def means_bytes(run: Run) -> int:
     """The mean activation of each gene (`measure_means`): float64 sums, and float32 means twice while they are made of these."""
     try:
-        n_genes = pq.read_metadata(run.genes_file).num_rows
-    except (OSError, pa.ArrowInvalid):  # not prepared yet
+        n_units = len(run.kind.read_units(run))
+    except (OSError, DamagedArtifact):  # not prepared yet
         return 0
-    return 16 * int(n_genes) * int(run.model_info.d_model)
+    return 16 * n_units * int(run.model_info.d_model)
 
 
 def layers_at_once(run: Run, n_layers: int) -> int:

@@ -23,7 +23,8 @@ from sae_genomics.sae.evaluate_layer import evaluate_sae
 from sae_genomics.sae.fit_layer import Training, train_sae
 from sae_genomics.sae.log import Logger, open_loggers
 from sae_genomics.sae.spec import make_spec
-from sae_genomics.stages import SECOND_SEED, Stage, stage_named
+from sae_genomics.stage import Stage
+from sae_genomics.stages import SECOND_SEED, stage_named
 
 
 def run_task(run: Run, task: int) -> None:

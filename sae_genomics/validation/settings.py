@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from sae_genomics.config import RunConfig
 from sae_genomics.errors import UserError
+from sae_genomics.run import Run
 from sae_genomics.validation.gene_sets import Collection, load_collections
+
+
+def check(run: Run) -> None:
+    """Raise UserError for settings that the stage cannot work with."""
+    check_settings(run.config)
 
 
 def check_settings(config: RunConfig) -> list[Collection]:

@@ -17,8 +17,8 @@ import torch
 
 from sae_genomics.associations.gene_ranking import rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
+from sae_genomics.associations.layer_pass import encode_block
 from sae_genomics.associations.stream import gene_token_counts, layer_blocks, read_cells, read_slots
-from sae_genomics.associations.task import encode_block
 from sae_genomics.models import pick_device
 from sae_genomics.progress import stop_point
 from sae_genomics.run import Run
@@ -45,9 +45,9 @@ def count_terms(run: Run, layer: int, folder: Path) -> dict[str, Any]:
     with ThreadPoolExecutor(n_threads, "sums") as threads:
         for block, x in layer_blocks(run, layer, slots, heldout, associations.batch_tokens):
             stop_point()
-            of_heldout = np.repeat(block.heldout, np.diff(block.cell_ptr))
-            training = replace(block, slot=np.where(of_heldout, -1, block.slot).astype(np.int32))
-            sums.add(training, encode_block(encoder, encoder.input(x, slots.tokens_of(block.slot))), threads)
+            of_heldout = np.repeat(block.heldout, np.diff(block.item_ptr))
+            training = replace(block, unit=np.where(of_heldout, -1, block.unit).astype(np.int32))
+            sums.add(training, encode_block(encoder, encoder.input(x, slots.tokens_of(block.unit))), threads)
     ranked = rank_genes(
         sums.by_feature(), sums.tokens, slots.gene_id, slots.gene_symbol,
         associations.top_genes, associations.min_gene_tokens,

@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from sae_genomics.activations.batches import ShuffledBatches
 from sae_genomics.activations.heldout import spread_blocks
-from sae_genomics.activations.rows import RowSet, ShardRows
+from sae_genomics.activations.rows import RowSet, ShardRows, unused_rows
 from sae_genomics.activations.store import open_activations
 from sae_genomics.errors import DamagedArtifact
 from tests.activations.test_store import ROOT, write
@@ -38,13 +39,10 @@ def row_set(
         x[bad] = float("nan")
         path = folder / f"shard_{number}.h5"
         write(path, x.to(dtype), nonfinite=bad)
+        special = np.flatnonzero(np.arange(n_rows) - np.repeat(cell_ptr[:-1], lengths) < n_special)
         with open_activations(path) as file:
-            parts.append(
-                ShardRows(
-                    path, cell_ptr, np.array(chosen), n_special, include_cls, file.nonfinite_rows,
-                    chunk_rows=max(n_rows // n_blocks, 1),
-                )
-            )  # fmt: skip
+            left_out = unused_rows(cell_ptr, special, file.nonfinite_rows, include_cls)
+            parts.append(ShardRows(path, cell_ptr, np.array(chosen), left_out, chunk_rows=max(n_rows // n_blocks, 1)))
         for cell, length in enumerate(lengths):
             for place in range(length):
                 row = cell_ptr[cell] + place
@@ -208,3 +206,26 @@ def test_heldout_rows_are_all_or_a_spread_sample(tmp_path_factory, shards, max_r
         assert got == wanted
     else:
         assert min(max_rows, 0.5 * len(wanted)) <= len(got) <= max_rows
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 8), min_size=1, max_size=8),
+    include_cls=st.booleans(),
+    seed=st.integers(0, 99),
+    cut=st.tuples(st.integers(0, 40), st.integers(0, 40)),
+)
+def test_special_tokens_are_left_out_wherever_they_stand(lengths, include_cls, seed, cut):
+    """<cls> first, <eos> last, others between; with include_cls the first row of an item is used, and no other special one."""
+    rng = np.random.default_rng(seed)
+    item_ptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    n = int(item_ptr[-1])
+    special, bad, chosen = rng.random(n) < 0.4, rng.random(n) < 0.2, rng.random(len(lengths)) < 0.7
+    left_out = unused_rows(item_ptr, np.flatnonzero(special), np.flatnonzero(bad), include_cls)
+    shard = ShardRows(Path("absent"), item_ptr, chosen, left_out, 1)
+    item = np.repeat(np.arange(len(lengths)), lengths)
+    is_first = np.arange(n) == item_ptr[item]
+    wanted = chosen[item] & ~bad & (~special | (is_first & include_cls))
+    start, stop = (min(edge, n) for edge in sorted(cut))
+    np.testing.assert_array_equal(shard.mask(0, n), wanted)
+    np.testing.assert_array_equal(shard.mask(start, stop), wanted[start:stop])

@@ -17,13 +17,15 @@ from sae_genomics.activations import extract
 from sae_genomics.activations.batches import ShuffledBatches
 from sae_genomics.activations.heldout import heldout_blocks
 from sae_genomics.activations.rows import chosen_rows
-from sae_genomics.activations.store import open_activations, read_tokens
+from sae_genomics.activations.store import open_activations
+from sae_genomics.activations.token_store import read_tokens
 from sae_genomics.artifacts import CELLS
-from sae_genomics.data.read import gene_tokens, shard_counts
+from sae_genomics.data.cells.read import gene_tokens, shard_counts
 from sae_genomics.errors import Interrupted, UserError
 from sae_genomics.execute import execute
+from sae_genomics.items import CountItems
 from sae_genomics.models import load_model, tx1
-from sae_genomics.models.base import CellModel
+from sae_genomics.models.base import FoundationModel
 from sae_genomics.models.tx1 import NativeTx1
 from sae_genomics.stages import stage_named
 from tests.activations.conftest import DRUGS, N_CELLS
@@ -40,13 +42,8 @@ def one_cell_at_a_time(run, shard, drugs=None):
     model = load_model(run.config.model)
     counts, rows = shard_counts(run, shard)
     for i in range(len(rows)):
-        tokens = model.tokenise(
-            counts[[i]],
-            gene_tokens(run),
-            rows[[i]],
-            run.config.run.seed,
-            drugs=None if drugs is None else [drugs[rows[i]]],
-        )
+        items = CountItems(rows[[i]], counts[[i]], gene_tokens(run), None if drugs is None else [drugs[rows[i]]])
+        tokens = model.tokenise(items, run.config.run.seed)
         yield tokens, model.forward_layers(tokens, run.layers, run.config.model.hook)
 
 
@@ -55,13 +52,14 @@ def assert_stored(run, drugs=None):
         tokens = read_tokens(run.tokens_file(shard))
         files = {layer: open_activations(run.activations_file(layer, shard)) for layer in run.layers}
         for i, (wanted, activations) in enumerate(one_cell_at_a_time(run, shard, drugs)):
-            part = slice(tokens.cell_ptr[i], tokens.cell_ptr[i + 1])
-            for name in ("cell", "gene", "expression", "value"):
+            part = slice(tokens.item_ptr[i], tokens.item_ptr[i + 1])
+            for name in ("item", "token", "unit", "position", "weight", "special"):
                 np.testing.assert_array_equal(getattr(tokens, name)[part], getattr(wanted, name))
+            np.testing.assert_array_equal(tokens.per_token["value"][part], wanted.per_token["value"])
             for layer, x in activations.items():
                 got = files[layer].rows(part.start, part.stop)
                 np.testing.assert_allclose(got, x.numpy(), rtol=1e-4, atol=1e-4)
-        assert i == tokens.n_cells - 1
+        assert i == tokens.n_items - 1
         for layer, file in files.items():
             assert file.header.hook_name == f"blocks.{layer}.hook_{run.config.model.hook}"
             assert file.header.model_identity == run.model_info.identity
@@ -86,9 +84,10 @@ def test_drugs_are_the_second_token_of_each_cell(prepared, cells):
     assert set(drugs) == set(DRUGS)
     assert_stored(run, drugs)
     tokens = read_tokens(run.tokens_file(0))
-    assert tokens.n_special == 2
+    assert tokens.special.sum() == 2 * N_CELLS
+    assert tokens.special[tokens.item_ptr[:-1] + 1].all()
     model = load_model(run.config.model)
-    second = tokens.gene[tokens.cell_ptr[:-1] + 1]
+    second = tokens.token[tokens.item_ptr[:-1] + 1]
     assert set(second) == {model.tokeniser.drug_token_id}
 
 
@@ -263,12 +262,12 @@ def test_the_model_is_loaded_once_and_runs_each_cell_once(prepared, monkeypatch)
     load, forward = extract.load_model, NativeTx1.forward_layers
     monkeypatch.setattr(extract, "load_model", lambda *arguments: loads.append(1) or load(*arguments))
     monkeypatch.setattr(
-        NativeTx1, "forward_layers", lambda self, batch, *rest: seen.append(batch.cell) or forward(self, batch, *rest)
+        NativeTx1, "forward_layers", lambda self, batch, *rest: seen.append(batch.item) or forward(self, batch, *rest)
     )
     run = prepared(activations__batch_tokens=300)
     extract_all(run)
     assert len(loads) == 1
-    tokens = np.concatenate([read_tokens(run.tokens_file(shard)).cell for shard in range(3)])
+    tokens = np.concatenate([read_tokens(run.tokens_file(shard)).item for shard in range(3)])
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.sort(tokens))
 
 
@@ -296,12 +295,12 @@ def test_tokens_per_cell_stores_a_sample_of_what_the_model_saw(prepared, per_cel
     extract_all(run)
     for shard in range(run.n_shards):
         every, sample = read_tokens(full.tokens_file(shard)), read_tokens(run.tokens_file(shard))
-        genes = np.diff(every.cell_ptr) - 1
-        np.testing.assert_array_equal(np.diff(sample.cell_ptr), np.minimum(genes, per_cell) + 1)
-        index = {(cell, gene): row for row, (cell, gene) in enumerate(zip(every.cell, every.gene, strict=True))}
-        rows = np.array([index[key] for key in zip(sample.cell, sample.gene, strict=True)])
+        genes = np.diff(every.item_ptr) - 1
+        np.testing.assert_array_equal(np.diff(sample.item_ptr), np.minimum(genes, per_cell) + 1)
+        index = {(cell, gene): row for row, (cell, gene) in enumerate(zip(every.item, every.token, strict=True))}
+        rows = np.array([index[key] for key in zip(sample.item, sample.token, strict=True)])
         assert (np.diff(rows) > 0).all(), "the order stays"
-        np.testing.assert_array_equal(sample.value, every.value[rows])
+        np.testing.assert_array_equal(sample.per_token["value"], every.per_token["value"][rows])
         for layer in run.layers:
             with (
                 open_activations(full.activations_file(layer, shard)) as whole,
@@ -318,7 +317,7 @@ def test_the_sample_does_not_depend_on_the_shards(prepared):
         extract_all(run)
 
     def genes(run):
-        return np.concatenate([read_tokens(run.tokens_file(shard)).gene for shard in range(run.n_shards)])
+        return np.concatenate([read_tokens(run.tokens_file(shard)).token for shard in range(run.n_shards)])
 
     np.testing.assert_array_equal(genes(one), genes(other))
 
@@ -350,9 +349,9 @@ def with_bad_values(monkeypatch, value, cell_row=3):
     """Let the model give `value` in one token of one cell."""
     forward = NativeTx1.forward_layers
 
-    def broken(self: CellModel, batch, layers, hook):
+    def broken(self: FoundationModel, batch, layers, hook):
         found = forward(self, batch, layers, hook)
-        at = np.flatnonzero(batch.cell == cell_row)
+        at = np.flatnonzero(batch.item == cell_row)
         if len(at):
             with torch.inference_mode():
                 found[layers[-1]][int(at[1]), 2] = value
@@ -451,7 +450,7 @@ def test_training_and_heldout_rows_are_those_of_their_cells(prepared):
         tokens = read_tokens(run.tokens_file(shard))
         with open_activations(run.activations_file(1, shard)) as file:
             x = file.rows(0, file.n_rows)
-        held = np.isin(tokens.cell, list(heldout_cells))
+        held = np.isin(tokens.item, list(heldout_cells))
         for part in rows:
             rows[part].append(x[(held == part) & ~tokens.special])
     training, held = np.concatenate(rows[False]), np.concatenate(rows[True])
@@ -476,6 +475,6 @@ def test_the_tokens_file_has_exactly_the_datasets_of_the_design(prepared):
         found = {name: (data.dtype, data.shape) for name, data in file.items()}
         n = file.attrs["n_rows"]
     assert found == {
-        "cell": (np.int64, (n,)), "gene": (np.int32, (n,)), "expression": (np.float32, (n,)), "value": (np.float32, (n,)),
-        "cell_ptr": (np.int64, (21,)),
+        "item": (np.int64, (n,)), "token": (np.int32, (n,)), "unit": (np.int32, (n,)), "position": (np.int32, (n,)),
+        "weight": (np.float32, (n,)), "special": (np.bool_, (n,)), "value": (np.float32, (n,)), "item_ptr": (np.int64, (21,)),
     }  # fmt: skip

@@ -17,16 +17,9 @@ from hypothesis import strategies as st
 from sae_genomics.activations import read_activations, store
 from sae_genomics.activations.chunks import Chunks
 from sae_genomics.activations.dtypes import as_disk, as_tensor, to_float32, torch_dtype
-from sae_genomics.activations.store import (
-    ActivationWriter,
-    Header,
-    TokenShard,
-    open_activations,
-    read_cell_ptr,
-    read_tokens,
-    stored_fingerprint,
-    write_tokens,
-)
+from sae_genomics.activations.hdf5 import stored_attribute
+from sae_genomics.activations.store import ActivationWriter, Header, open_activations
+from sae_genomics.activations.token_store import TokenIds, read_item_ptr, read_special_rows, read_tokens
 from sae_genomics.errors import DamagedArtifact, UserError
 
 D_MODEL = 40
@@ -36,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 def header(**changes) -> Header:
     values = {
         "fingerprint": "f00d", "model": "tiny", "model_identity": "1d", "hook": "mlp_out", "layer": 3, "shard": 2, "d_model": D_MODEL,
-        "dtype": "float32", "n_special": 1,
+        "dtype": "float32", "sampled_by": "position",
     }  # fmt: skip
     return Header(**{**values, **changes})
 
@@ -108,7 +101,7 @@ def test_a_plain_hdf5_reader_finds_what_the_documentation_says(tmp_path, dtype):
         wanted = {
             "format_version": 1, "fingerprint": "f00d", "model": "tiny", "model_identity": "1d", "hook": "mlp_out",
             "hook_name": "blocks.3.hook_mlp_out", "layer": 3, "d_model": D_MODEL, "n_rows": 100, "n_nonfinite": 1,
-            "mean_squared_norm": 7.25, "n_special": 1, "shard": 2,
+            "mean_squared_norm": 7.25, "sampled_by": "position", "shard": 2,
         }  # fmt: skip
         assert {name: file.attrs[name] for name in wanted} == wanted
         np.testing.assert_array_equal(file.attrs["mean"], np.full(D_MODEL, 0.5))
@@ -274,11 +267,11 @@ def test_files_that_are_no_files_of_ours_are_named(tmp_path):
     with h5py.File(other, "w") as file:
         file["x"] = 1
     for path in (truncated, text, other, tmp_path / "absent.h5"):
-        for read in (open_activations, read_tokens, read_cell_ptr):
+        for read in (open_activations, read_tokens, read_item_ptr, read_special_rows, TokenIds):
             with pytest.raises(DamagedArtifact, match=path.name):
                 read(path)
-        assert stored_fingerprint(path) is None
-    assert stored_fingerprint(whole) == "f00d"
+    assert [stored_attribute(path, "fingerprint") for path in (truncated, text, tmp_path / "absent.h5")] == [None] * 3
+    assert (stored_attribute(other, "fingerprint"), stored_attribute(whole, "fingerprint")) == ("", "f00d")
     with pytest.raises(DamagedArtifact, match="whole"):
         read_tokens(whole)
 
@@ -297,57 +290,22 @@ def test_compression_without_the_plugin_says_what_to_install(tmp_path, monkeypat
         ActivationWriter(tmp_path / "a.h5", header(), 10, "lz4")
 
 
-def some_tokens(lengths, n_special=1, seed=0) -> TokenShard:
-    rng = np.random.default_rng(seed)
-    lengths = np.asarray(lengths, dtype=np.int64)
-    n = int(lengths.sum())
-    return TokenShard(
-        cell=np.repeat(rng.integers(0, 1 << 40, len(lengths)), lengths),
-        gene=rng.integers(0, 1 << 20, n).astype(np.int32),
-        expression=rng.poisson(2, n).astype(np.float32),
-        value=rng.random(n).astype(np.float32),
-        cell_ptr=np.concatenate([[0], np.cumsum(lengths)]),
-        n_special=n_special,
-        fingerprint="beef",
-        shard=4,
-    )
-
-
-@settings(max_examples=20, deadline=None)
-@given(lengths=st.lists(st.integers(2, 30), min_size=1, max_size=20), n_special=st.integers(1, 2))
-def test_tokens_come_back_as_they_went(tmp_path_factory, lengths, n_special):
-    path = tmp_path_factory.mktemp("tokens") / "t.h5"
-    tokens = some_tokens(lengths, n_special)
-    write_tokens(path, tokens)
-    got = read_tokens(path)
-    for name in ("cell", "gene", "expression", "value", "cell_ptr"):
-        wanted = getattr(tokens, name)
-        np.testing.assert_array_equal(getattr(got, name), wanted)
-        assert getattr(got, name).dtype == wanted.dtype
-    assert (got.n_special, got.fingerprint, got.shard) == (n_special, "beef", 4)
-    special = [place < n_special for length in lengths for place in range(length)]
-    np.testing.assert_array_equal(got.special, special)
-    np.testing.assert_array_equal(got.cell_in_shard, np.repeat(np.arange(len(lengths)), lengths))
-    assert stored_fingerprint(path) == "beef"
-    pointers, found = read_cell_ptr(path)
-    np.testing.assert_array_equal(pointers, tokens.cell_ptr)
-    assert found == n_special
-
-
 _NO_ROOM = """
 import resource, sys
 import numpy as np
 from pathlib import Path
-from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, write_tokens
+from sae_genomics.activations.store import ActivationWriter, Header
+from sae_genomics.activations.token_store import TokenShard, write_tokens
 
 path, n = Path(sys.argv[1]), 300_000
 ids = np.arange(n)
+small, pointers = ids.astype("i4"), np.array([0, n])
 
 def tokens():
-    write_tokens(path, TokenShard(ids, ids.astype("i4"), ids.astype("f4"), ids.astype("f4"), np.array([0, n]), 1))
+    write_tokens(path, TokenShard(ids, small, small, small, ids.astype("f4"), ids == 0, pointers, {"value": ids.astype("f4")}))
 
 def activations(compression):
-    writer = ActivationWriter(path, Header("", "", "", "mlp_out", 0, 0, 64, "float32", 1), n, compression)
+    writer = ActivationWriter(path, Header("", "", "", "mlp_out", 0, 0, 64, "float32"), n, compression)
     try:
         for start in range(0, n, 3000):
             writer.write(start, np.random.default_rng(0).random((3000, 64), dtype=np.float32))

@@ -46,7 +46,7 @@ def stop_after(monkeypatch):
         monkeypatch.setattr(progress, "_stop_signal", None)
 
         def counted(self, batch, *given):
-            batches.append(batch.cell[batch.cell_ptr[:-1]].tolist())
+            batches.append(batch.item[batch.item_ptr[:-1]].tolist())
             if len(batches) == n:
                 monkeypatch.setattr(progress, "_stop_signal", signal.SIGTERM)
             return forward(self, batch, *given)
@@ -218,7 +218,7 @@ def test_other_tokens_begin_anew(prepared, small_windows, stop_after, capsys, mo
 
     def with_other_counts(*given):
         shard = tokenised(*given)
-        shard.tokens.value[-1] += 1
+        shard.tokens.per_token["value"][-1] += 1
         return shard
 
     interrupt(run, stop_after, 6)

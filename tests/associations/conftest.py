@@ -121,9 +121,9 @@ def looped_gene_sums(batches) -> dict[tuple[int, int], list[float]]:
     sums: dict[tuple[int, int], list[float]] = defaultdict(lambda: [0.0, 0.0, 0])
     for block, triples in batches:
         for token, feature, activation in zip(triples.token, triples.feature, triples.activation, strict=True):
-            if block.slot[token] >= 0:
-                entry = sums[int(feature), int(block.slot[token])]
-                entry[0] += float(activation) * float(block.expression[token])
+            if block.unit[token] >= 0:
+                entry = sums[int(feature), int(block.unit[token])]
+                entry[0] += float(activation) * float(block.weight[token])
                 entry[1] += float(activation)
                 entry[2] += 1
     return dict(sums)
@@ -135,7 +135,7 @@ def as_dictionary(pair_blocks) -> dict[tuple[int, int], list[float]]:
     for pairs in pair_blocks:
         feature = pairs.first + np.repeat(np.arange(len(pairs.ptr) - 1), np.diff(pairs.ptr))
         for i in range(len(feature)):
-            found[int(feature[i]), int(pairs.slot[i])] = [
-                pairs.activation_expression[i], pairs.activation[i], int(pairs.n_active[i]),
+            found[int(feature[i]), int(pairs.unit[i])] = [
+                pairs.activation_weight[i], pairs.activation[i], int(pairs.n_active[i]),
             ]  # fmt: skip
     return found

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sae_genomics.associations.cell_matrix import CellMatrixWriter, writable_frame, writable_names
 from sae_genomics.associations.cell_sums import CellRows
-from sae_genomics.data.h5ad import CellTable
+from sae_genomics.data.cells.h5ad import CellTable
 
 
 def odd_frame(n):

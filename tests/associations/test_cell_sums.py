@@ -17,18 +17,18 @@ def test_cells_and_totals_are_those_of_a_loop(batches, d_sae):
     n_cells, activation, maximum = np.zeros(d_sae, int), np.zeros(d_sae), np.zeros(d_sae)
     for block, triples, _, _ in batches:
         rows = totals.add(block, triples)
-        assert len(rows.ptr) == block.n_cells + 1
-        for cell in range(block.n_cells):
-            tokens = range(block.cell_ptr[cell], block.cell_ptr[cell + 1])
+        assert len(rows.ptr) == block.n_items + 1
+        for cell in range(block.n_items):
+            tokens = range(block.item_ptr[cell], block.item_ptr[cell + 1])
             seen = defaultdict(list)
             for token in tokens:
-                if block.slot[token] < 0:
+                if block.unit[token] < 0:
                     continue
                 for i in np.flatnonzero(triples.token == token):
                     seen[int(triples.feature[i])].append(float(triples.activation[i]))
             part = slice(rows.ptr[cell], rows.ptr[cell + 1])
             assert rows.feature[part].tolist() == sorted(seen)
-            n_tokens = sum(block.slot[token] >= 0 for token in tokens)
+            n_tokens = sum(block.unit[token] >= 0 for token in tokens)
             for feature, largest, mean in zip(rows.feature[part], rows.maximum[part], rows.mean[part], strict=True):
                 values = seen[int(feature)]
                 assert largest == np.float32(max(values))
@@ -43,6 +43,6 @@ def test_cells_and_totals_are_those_of_a_loop(batches, d_sae):
     np.testing.assert_array_equal(totals.n_cells, n_cells)
     np.testing.assert_allclose(totals.activation, activation, rtol=1e-12)
     np.testing.assert_array_equal(totals.maximum, maximum.astype(np.float32))
-    slots = [(block.slot >= 0, np.repeat(block.heldout, np.diff(block.cell_ptr))) for block, *_ in batches]
+    slots = [(block.unit >= 0, np.repeat(block.heldout, np.diff(block.item_ptr))) for block, *_ in batches]
     assert totals.tokens == sum(int(counted.sum()) for counted, _ in slots)
     assert totals.heldout_tokens == sum(int((counted & held).sum()) for counted, held in slots)

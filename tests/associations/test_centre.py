@@ -12,7 +12,8 @@ import torch
 
 from sae_genomics import artifacts
 from sae_genomics.activations.rows import chosen_rows
-from sae_genomics.activations.store import open_activations, read_tokens
+from sae_genomics.activations.store import open_activations
+from sae_genomics.activations.token_store import read_tokens
 from sae_genomics.associations.stream import read_slots
 from sae_genomics.associations.task import run_task
 from sae_genomics.sae.export import save_sae
@@ -38,10 +39,10 @@ def gene_rows(run, means):
         tokens = read_tokens(run.tokens_file(shard))
         with open_activations(run.activations_file(LAYER, shard)) as file:
             x = file.rows(0, file.n_rows)
-        cell = run.shard_cells(shard)[0] + tokens.cell_in_shard
+        cell = run.shard_items(shard)[0] + tokens.item_in_shard
         genes = ~tokens.special
         parts.append(
-            (tokens.gene[genes], means.centred(x, tokens.gene)[genes], cells["heldout"].to_numpy()[cell[genes]])
+            (tokens.token[genes], means.centred(x, tokens.token)[genes], cells["heldout"].to_numpy()[cell[genes]])
         )
     return (np.concatenate(part) for part in zip(*parts, strict=True))
 

@@ -25,14 +25,14 @@ def test_table_is_what_the_formulas_say(batch, top, min_gene_tokens):
     sums.add(block, triples)
     ranked = rank_genes(sums.by_feature(7), sums.tokens, *names(n_slots), top, min_gene_tokens)
     expected = looped_gene_sums([(block, triples)])
-    all_tokens = int((block.slot >= 0).sum())
+    all_tokens = int((block.unit >= 0).sum())
     table = ranked.table.set_index(["feature", "gene_id"])
     assert table.index.is_unique
     kept = 0
     for feature in range(d_sae):
         pairs = {slot: values for (f, slot), values in expected.items() if f == feature}
         if not pairs:
-            assert ranked.top_slot[feature] == -1
+            assert ranked.top_unit[feature] == -1
             assert math.isnan(ranked.specificity[feature])
             continue
         total, active = sum(v[1] for v in pairs.values()), sum(v[2] for v in pairs.values())
@@ -44,7 +44,7 @@ def test_table_is_what_the_formulas_say(batch, top, min_gene_tokens):
         }
         by_score = sorted(pairs, key=lambda slot: (-pairs[slot][0], slot))
         by_bits = sorted(bits, key=lambda slot: -bits[slot])
-        assert ranked.top_slot[feature] == by_score[0]
+        assert ranked.top_unit[feature] == by_score[0]
         np.testing.assert_allclose(ranked.specificity[feature], max(bits.values(), default=np.nan), rtol=1e-9)
         wanted = set(by_score[:top])
         rows = table.loc[[feature]]
@@ -99,4 +99,4 @@ def test_nothing_active_gives_an_empty_table_that_can_be_written(tmp_path):
     ranked = rank_genes(sums.by_feature(), sums.tokens, *names(4), 10, 5)
     FEATURE_GENES.write(tmp_path / "t.parquet", ranked.table)
     assert len(FEATURE_GENES.read(tmp_path / "t.parquet")) == 0
-    assert ranked.top_slot.tolist() == [-1, -1, -1]
+    assert ranked.top_unit.tolist() == [-1, -1, -1]

@@ -29,9 +29,9 @@ def test_sums_are_those_of_a_loop(batches, dense_limit, n_threads, features_at_o
     _, _, n_slots, d_sae = batches[0]
     expected = np.random.default_rng(n_threads).integers(0, 5, n_slots)
     sums = GeneSums(d_sae, n_slots, n_threads, expected, dense_limit)
-    assert len(sums._dense_slots) == min(n_slots, dense_limit // (24 * d_sae))
-    rest = np.setdiff1d(np.arange(n_slots), sums._dense_slots)
-    assert expected[sums._dense_slots].min(initial=9) >= expected[rest].max(initial=0)
+    assert len(sums._dense_units) == min(n_slots, dense_limit // (24 * d_sae))
+    rest = np.setdiff1d(np.arange(n_slots), sums._dense_units)
+    assert expected[sums._dense_units].min(initial=9) >= expected[rest].max(initial=0)
     for block, triples, _, _ in batches:
         sums.add(block, triples)
     pair_blocks = list(sums.by_feature(features_at_once))
@@ -39,8 +39,8 @@ def test_sums_are_those_of_a_loop(batches, dense_limit, n_threads, features_at_o
     assert sum(len(pairs.ptr) - 1 for pairs in pair_blocks) == d_sae
     for pairs in pair_blocks:
         for start, stop in zip(pairs.ptr[:-1], pairs.ptr[1:], strict=True):
-            assert (np.diff(pairs.slot[start:stop]) > 0).all()
-    tokens = np.concatenate([block.slot for block, *_ in batches])
+            assert (np.diff(pairs.unit[start:stop]) > 0).all()
+    tokens = np.concatenate([block.unit for block, *_ in batches])
     np.testing.assert_array_equal(sums.tokens, np.bincount(tokens[tokens >= 0], minlength=n_slots))
 
 

@@ -63,10 +63,10 @@ def test_sums_of_both_signs_are_those_of_plain_numpy(make, batch, components_at_
     expected = {}
     for unit in range(units.n_units):
         for slot in range(n_slots):
-            here = block.slot == slot
+            here = block.unit == slot
             some = values[here, unit]
             if (some > 0).any():
-                scored = some @ block.expression[here].astype(np.float64)
+                scored = some @ block.weight[here].astype(np.float64)
                 expected[unit, slot] = [2 * scored, 2 * some.sum(), 2 * int((some > 0).sum())]
     found = as_dictionary(sums.by_unit(components_at_once))
     assert found.keys() == expected.keys()
@@ -96,13 +96,13 @@ def test_sums_do_not_depend_on_the_blocks():
 def test_maxima_of_both_signs_are_those_of_plain_numpy(make, batch):
     block, units = batch[0], make()
     x = np.random.default_rng(0).normal(1, 2, (len(block), 6)).astype(np.float32)
-    cells = np.arange(0, block.n_cells, 2)
+    cells = np.arange(0, block.n_items, 2)
     found = signed_maxima(units, units.project(x), block, cells)
     y = x.astype(np.float64) if units.directions is None else (x - units.center).astype(np.float64) @ units.directions.T
     z = (y - units.mean) * units.inverse_std
     assert found.shape == (len(cells), units.n_units)
     for row, cell in zip(found, cells, strict=True):
-        tokens = [t for t in range(block.cell_ptr[cell], block.cell_ptr[cell + 1]) if block.slot[t] >= 0]
+        tokens = [t for t in range(block.item_ptr[cell], block.item_ptr[cell + 1]) if block.unit[t] >= 0]
         if not tokens:
             assert not row.any()
             continue

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
+from sae_genomics.associations import item_matrix, labels, untrained
 from sae_genomics.associations import task as associate
-from sae_genomics.associations import untrained
+from sae_genomics.associations.accumulators import associate_files
 from sae_genomics.atomic import partial_named
-from sae_genomics.data.read import read_plan
+from sae_genomics.data.plan_file import read_plan
 from sae_genomics.leftovers import bytes_of, find_leftovers, remove_leftovers_of, scratch_path
 from sae_genomics.run import Run
-from sae_genomics.stages import ASSOCIATE_FILES, BASELINE_FILES, stage_named
+from sae_genomics.stages import stage_named
 
 ASSOCIATE = stage_named("associate")
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to see files without a name")
@@ -42,7 +43,7 @@ def test_scratch_data_never_goes_to_results(make_run: Callable[..., Run], monkey
     run = make_run(n_cells=60, validation__baselines=["neurons", "pca", "ica"])
     in_results: set[str] = set()
     scratch: dict[Path, int] = {}
-    compare, before = associate.compare_units, files_being_written(run.results)
+    compare, before = labels.compare_units, files_being_written(run.results)
 
     def watched(*arguments: Any) -> Any:
         in_results.update(path.name for path in files_being_written(run.results) if path not in before)
@@ -50,11 +51,11 @@ def test_scratch_data_never_goes_to_results(make_run: Callable[..., Run], monkey
         scratch.update(files_being_written(run.checkpoints / "scratch"))  # of the columns just read, all is on disk
         return result
 
-    monkeypatch.setattr(associate, "compare_units", watched)
+    monkeypatch.setattr(labels, "compare_units", watched)
     associate.run_task(run, 0)
     for name in in_results:
         partial = partial_named(Path(name))
-        assert (partial.final if partial else name) in {*ASSOCIATE_FILES, *BASELINE_FILES.values()}
+        assert (partial.final if partial else name) in set(associate_files(run))
     assert list((run.checkpoints / "scratch").rglob("*")) == []
 
     written = sum(scratch.values())
@@ -80,13 +81,13 @@ def test_scratch_of_the_untrained_model_is_gone_before_the_pass(
         return fold(*arguments)
 
     monkeypatch.setattr(untrained, "fold", watched)
-    read_cell_ptr = associate.read_cell_ptr
+    read_item_ptr = item_matrix.read_item_ptr
 
     def in_the_pass(*arguments: Any) -> Any:
-        assert list(folder.iterdir()) == []
-        return read_cell_ptr(*arguments)
+        assert not any(path.is_file() for path in folder.rglob("*"))
+        return read_item_ptr(*arguments)
 
-    monkeypatch.setattr(associate, "read_cell_ptr", in_the_pass)
+    monkeypatch.setattr(item_matrix, "read_item_ptr", in_the_pass)
     associate.run_task(run, 0)
     assert seen[0] > 60 * 48 * 4, "the activations"
     assert seen[0] <= planned(run) < 4 * seen[0]

@@ -11,14 +11,23 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from sae_genomics import artifacts
-from sae_genomics.activations.store import open_activations, read_tokens
+from sae_genomics.activations.store import open_activations
+from sae_genomics.activations.token_store import read_tokens
 from sae_genomics.associations.task import run_task
 from sae_genomics.config import parse_config
 from sae_genomics.errors import DamagedArtifact
 from sae_genomics.run import Run
-from sae_genomics.stages import ASSOCIATE_FILES, BASELINE_FILES, stage_named
+from sae_genomics.stages import stage_named
 
 LAYER = 1
+ASSOCIATE_FILES = (
+    "features.parquet", "feature_genes.parquet", "gene_tokens.parquet", "feature_cell_types.parquet",
+    "cell_type_baselines.parquet", "features.h5ad",
+)  # fmt: skip
+BASELINE_FILES = {
+    "neurons": "neuron_genes.parquet", "pca": "pca_genes.parquet", "ica": "ica_genes.parquet",
+    "untrained": "untrained_genes.parquet",
+}  # fmt: skip
 
 
 def read(run, table):
@@ -37,9 +46,9 @@ def plain_tokens(run):
             counted[file.nonfinite_rows] = False
         frame = pd.DataFrame(
             {
-                "cell": run.shard_cells(shard)[0] + tokens.cell_in_shard,
-                "gene": genes.loc[np.where(counted, tokens.gene, genes.index[0]), "gene_id"].to_numpy(),
-                "expression": tokens.expression.astype(np.float64),
+                "cell": run.shard_items(shard)[0] + tokens.item_in_shard,
+                "gene": genes.loc[np.where(counted, tokens.token, genes.index[0]), "gene_id"].to_numpy(),
+                "expression": tokens.weight.astype(np.float64),
             }
         )
         parts.append(frame[counted])
@@ -146,7 +155,7 @@ def test_baselines_are_chosen_on_training_cells_and_find_planted_genes(make_run)
         heldout = roc_auc_score(inside[~train], shares[~train, int(genes.loc[kind, "name"][3:])])
         assert genes.loc[kind, "auroc"] == pytest.approx(heldout)
     neuron = baselines[(baselines["kind"] == "neuron") & (baselines["cell_type"] == "a")].iloc[0]
-    values = np.full((run.n_cells, 96), -np.inf)
+    values = np.full((run.n_items, 96), -np.inf)
     cell, x = plain_rows(run)
     np.maximum.at(values[:, 0::2], cell, x)
     np.maximum.at(values[:, 1::2], cell, -x)
@@ -164,7 +173,7 @@ def plain_rows(run):
         tokens = read_tokens(run.tokens_file(shard))
         with open_activations(run.activations_file(LAYER, shard)) as file:
             rows.append(file.rows(0, file.n_rows)[~tokens.special].astype(np.float64))
-        cells.append((run.shard_cells(shard)[0] + tokens.cell_in_shard)[~tokens.special])
+        cells.append((run.shard_items(shard)[0] + tokens.item_in_shard)[~tokens.special])
     return np.concatenate(cells), np.concatenate(rows)
 
 
@@ -174,7 +183,7 @@ def test_a_neuron_that_is_low_in_a_type_is_found_as_its_negative_unit(make_run):
     kinds = artifacts.CELLS.read(run.cells_file)["cell_type"].to_numpy()
     for shard in range(run.n_shards):
         tokens = read_tokens(run.tokens_file(shard))
-        kind = kinds[run.shard_cells(shard)[0] + tokens.cell_in_shard]
+        kind = kinds[run.shard_items(shard)[0] + tokens.item_in_shard]
         with h5py.File(run.activations_file(LAYER, shard), "r+") as file:
             x = file["activations"][:]
             x[:, 7] = np.where(kind == "b", x[:, 7] - 1000, x[:, 7])
@@ -303,7 +312,7 @@ def test_edges(make_run, changes):
     run_task(run, 0)
     data = anndata.read_h5ad(run.layer_results(LAYER) / "features.h5ad")
     d_sae = run.config.sae.d_sae
-    assert data.shape == (run.n_cells, d_sae)
+    assert data.shape == (run.n_items, d_sae)
     features, tests = read(run, artifacts.FEATURES), read(run, artifacts.FEATURE_CELL_TYPES)
     assert len(features) == d_sae
     types = changes.get("types", ("a", "b", "c"))

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_genomics import artifacts
-from sae_genomics.activations.extract import loaded_model, tokenised_cells
-from sae_genomics.activations.store import read_tokens
+from sae_genomics.activations.extract import loaded_model
+from sae_genomics.activations.token_store import read_tokens
+from sae_genomics.activations.tokenised import tokenised_items
 from sae_genomics.associations import untrained
 from sae_genomics.associations.task import run_task
 from sae_genomics.associations.untrained import spread_cells
@@ -46,15 +47,16 @@ def test_cells_come_from_all_of_the_file():
 def test_the_sample_has_the_tokens_of_its_shards(make_run):
     run = make_run(n_cells=40, activations__tokens_per_cell=7)
     places = np.array([2, 14, 15, 39])
-    stored = tokenised_cells(run, loaded_model(run), places).stored("", 0)
+    stored = tokenised_items(run, loaded_model(run), places).stored(run, "", 0)
     for number, place in enumerate(places):
-        shard = next(s for s in range(run.n_shards) if run.shard_cells(s)[0] <= place < run.shard_cells(s)[1])
+        shard = next(s for s in range(run.n_shards) if run.shard_items(s)[0] <= place < run.shard_items(s)[1])
         tokens = read_tokens(run.tokens_file(shard))
-        mine = slice(*stored.cell_ptr[number : number + 2])
-        first = place - run.shard_cells(shard)[0]
-        theirs = slice(*tokens.cell_ptr[first : first + 2])
-        for name in ("cell", "gene", "expression", "value"):
+        mine = slice(*stored.item_ptr[number : number + 2])
+        first = place - run.shard_items(shard)[0]
+        theirs = slice(*tokens.item_ptr[first : first + 2])
+        for name in ("item", "token", "weight", "position"):
             np.testing.assert_array_equal(getattr(stored, name)[mine], getattr(tokens, name)[theirs])
+        np.testing.assert_array_equal(stored.per_token["value"][mine], tokens.per_token["value"][theirs])
 
 
 def test_gene_tokens_of_the_sample_and_a_tenth_of_the_steps(make_run, monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 
 from sae_genomics.config import parse_config
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage
+from sae_genomics.stage import Stage
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.cluster.slurm_cluster import cluster as slurm_cluster
 from tests.cluster.tiny import TinyRun
@@ -38,8 +38,8 @@ def make_run(tmp_path: Path) -> MakeRun:
         data = tmp_path / "cells.h5ad"
         data.write_bytes(b"cells")
         run = Run(parse_config(values, "a test"), config_file)
-        run.data_file = data
-        run.n_cells = shards * 10
+        run.data_files = [data]
+        run.n_items = shards * 10
         run.layers = list(range(layers))
         run.model_info = SimpleNamespace(name="m", identity="m", n_layers=layers, d_model=8)
         run.identities = {"data": "d", "model": "m"}

@@ -15,7 +15,7 @@ from sae_genomics.cluster.worker import tasks_of
 from sae_genomics.run import State
 from sae_genomics.stages import STAGES, stage_named
 
-NEEDS = {stage.name: [stage_named(need) for need in stage.needs] for stage in STAGES}
+NEEDS = {stage.name: stage.needs for stage in STAGES}
 
 
 def plans_of(todo: dict[str, set[int]], shards: int, layers: int) -> list[StagePlan]:
@@ -57,7 +57,7 @@ def test_every_task_waits_for_exactly_what_it_lacks(situation):
     todo, shards, layers, pack, limit, active = situation
     plans = plans_of(todo, shards, layers)
     packs = {stage.name: pack if stage.unit == "layer" else 1 for stage in STAGES}
-    arrays = make_arrays(plans, active, NEEDS, packs=packs, max_array_size=limit)
+    arrays = make_arrays(plans, active, packs=packs, max_array_size=limit)
     sizes = {plan.stage.name: len(plan.states) for plan in plans}
     by_name = {array.name: array for array in arrays}
     assert len(by_name) == len(arrays)
@@ -131,16 +131,16 @@ def test_broken_jobs_are_waited_for_task_by_task():
     todo = {"extract": {0, 1, 2}, "train": {0}, "associate": {0}, "validate": {0}, "report": {0}}
     active = {("extract", 1): Active("7", 1, 0, 1), ("extract", 2): Active("7", 2, 0, 1)}
     keywords = {"packs": {}, "max_array_size": 10}
-    train = make_arrays(plans_of(todo, 3, 1), active, NEEDS, **keywords)[1]
+    train = make_arrays(plans_of(todo, 3, 1), active, **keywords)[1]
     assert train.dependencies == ("afterok:{extract}", "afterok:7")
-    train = make_arrays(plans_of(todo, 3, 1), active, NEEDS, broken_jobs={"7"}, **keywords)[1]
+    train = make_arrays(plans_of(todo, 3, 1), active, broken_jobs={"7"}, **keywords)[1]
     assert train.dependencies == ("afterok:{extract}", "afterok:7_1", "afterok:7_2")
 
 
 def test_changed_requests_go_into_arrays_of_their_own():
     todo = {"train": {0, 1, 2}, "report": {0}}
     changes = {("train", 1): Change(memory="64G")}
-    arrays = make_arrays(plans_of(todo, 1, 3), {}, NEEDS, packs={}, max_array_size=10, changes=changes)
+    arrays = make_arrays(plans_of(todo, 1, 3), {}, packs={}, max_array_size=10, changes=changes)
     assert [(array.name, array.tasks, array.change.memory) for array in arrays[:2]] == [
         ("train_1", (0, 2), None),
         ("train_2", (1,), "64G"),
@@ -150,10 +150,10 @@ def test_changed_requests_go_into_arrays_of_their_own():
 @pytest.mark.parametrize(("limit", "expected"), [(1000, [8]), (4, [4, 3])])
 def test_throttle_is_shared_among_the_parts_of_a_stage(limit, expected):
     todo = {"extract": set(range(4 + 3)), "report": {0}}
-    arrays = make_arrays(plans_of(todo, 7, 1), {}, NEEDS, packs={}, max_array_size=limit, throttles={"extract": 8})
+    arrays = make_arrays(plans_of(todo, 7, 1), {}, packs={}, max_array_size=limit, throttles={"extract": 8})
     shares = [array.throttle or len(array.indices) for array in arrays if array.stage.name == "extract"]
     assert shares == expected
-    arrays = make_arrays(plans_of(todo, 7, 1), {}, NEEDS, packs={}, max_array_size=limit, throttles={"extract": 3})
+    arrays = make_arrays(plans_of(todo, 7, 1), {}, packs={}, max_array_size=limit, throttles={"extract": 3})
     assert sum(array.throttle for array in arrays if array.stage.name == "extract") <= 3
 
 
@@ -165,7 +165,7 @@ def test_no_more_tasks_of_a_stage_run_at_once_than_its_throttle(situation, throt
     throttles = dict.fromkeys(("extract", "train", "associate", "validate"), throttle)
     changes = {("train", task): Change(memory=f"{task + 1}G") for task in changed}
     arrays = make_arrays(
-        plans_of(todo, shards, layers), active, NEEDS, packs=packs, max_array_size=limit, throttles=throttles, changes=changes
+        plans_of(todo, shards, layers), active, packs=packs, max_array_size=limit, throttles=throttles, changes=changes
     )  # fmt: skip
     for name in throttles:
         ours = [array for array in arrays if array.stage.name == name]
@@ -197,14 +197,14 @@ def before(name: str, waits: dict[str, set[str]]) -> set[str]:
 
 def test_a_throttle_of_one_makes_the_parts_of_a_stage_follow_one_another():
     todo = {"extract": set(range(7)), "report": {0}}
-    arrays = make_arrays(plans_of(todo, 7, 1), {}, NEEDS, packs={}, max_array_size=3, throttles={"extract": 1})
+    arrays = make_arrays(plans_of(todo, 7, 1), {}, packs={}, max_array_size=3, throttles={"extract": 1})
     parts = [array for array in arrays if array.stage.name == "extract"]
     assert [array.throttle for array in parts] == [1, 1, 1]
     assert [array.dependencies for array in parts] == [(), ("afterany:{extract_1}",), ("afterany:{extract_2}",)]
     running = {("extract", task): Active("7", task, 0, 1) for task in (0, 1)}
-    arrays = make_arrays(plans_of(todo, 7, 1), running, NEEDS, packs={}, max_array_size=100, throttles={"extract": 1})
+    arrays = make_arrays(plans_of(todo, 7, 1), running, packs={}, max_array_size=100, throttles={"extract": 1})
     assert arrays[0].dependencies == ("afterany:7",)
-    arrays = make_arrays(plans_of(todo, 7, 1), running, NEEDS, packs={}, max_array_size=100, throttles={"extract": 5})
+    arrays = make_arrays(plans_of(todo, 7, 1), running, packs={}, max_array_size=100, throttles={"extract": 5})
     assert (arrays[0].throttle, arrays[0].dependencies) == (3, ())
 
 

@@ -20,7 +20,8 @@ from sae_genomics.cluster.local import run_locally
 from sae_genomics.cluster.worker import run_tasks
 from sae_genomics.errors import DamagedArtifact, Interrupted, UserError
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage, stage_named
+from sae_genomics.stage import Stage
+from sae_genomics.stages import stage_named
 
 TRAIN = stage_named("train")
 

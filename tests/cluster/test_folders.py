@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sae_genomics.cli import guarded, main, stage_main
 from sae_genomics.folders import check_folders
+from sae_genomics.guard import guarded, main, stage_main
 from tests.cluster.tiny import TinyRun
 
 

@@ -165,7 +165,7 @@ def test_a_stage_by_hand_does_not_run_beside_a_local_run(make_run):
 def by_hand(make_run, stages_write_files, monkeypatch):
     """by_hand(stage, *arguments): the exit code of scripts/0N_STAGE.py on a run of three shards and three layers."""
     run = make_run(layers=3)
-    monkeypatch.setattr(Run, "check", lambda self, overwrite=False: None)
+    monkeypatch.setattr(Run, "check", lambda self, *arguments, **named: None)
     monkeypatch.setattr(cli, "load_config", lambda *arguments: run.config)
     monkeypatch.setattr(cli, "Run", lambda *arguments: run)
     return lambda stage, *arguments: cli.stage_main(stage, ["--config", str(run.config_file), *arguments])

@@ -13,7 +13,7 @@ from sae_genomics.cluster import ready
 from sae_genomics.cluster.local import run_locally
 from sae_genomics.cluster.pipeline import pipeline
 from sae_genomics.cluster.profile import Profile
-from sae_genomics.cluster.ready import check_jobs, check_loggers
+from sae_genomics.cluster.ready import check_jobs, check_packages
 from sae_genomics.errors import UserError
 from tests.cluster.tiny import TinyRun
 
@@ -77,14 +77,14 @@ def test_a_logger_that_is_not_installed_is_told_before_training(make_run, stages
     monkeypatch.setattr(ready, "_installed", lambda name: name == "wandb")
     words = r"sae.loggers: tensorboard is not installed; fix it with: \S+ -m pip install tensorboard"
     with pytest.raises(UserError, match=words):
-        check_loggers(run)
+        check_packages(run)
     here = Profile.model_validate({"environment": {"python": sys.executable}})
     with pytest.raises(UserError, match=words):
         check_jobs(run, here)
     elsewhere = Profile.model_validate({"environment": {"python": shutil.which("true")}})
     check_jobs(run, elsewhere)
     run_locally(run)
-    check_loggers(run)  # nothing is trained any more
+    check_packages(run)  # nothing is trained any more
 
 
 def test_packages_are_found_as_import_finds_them(monkeypatch):

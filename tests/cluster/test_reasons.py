@@ -255,7 +255,7 @@ def test_jobs_of_other_settings_are_told(submitted, tools):
 
     assert "other settings" not in text()
     submitted.config.sae.k = 8
-    submitted.__dict__.pop("_bases")
+    submitted.__dict__.pop("fingerprints")
     assert "layer_01: job 41, Resources, with other settings than these" in text()
     assert "jobs 41 were submitted with other settings than these" in text()
 

@@ -90,7 +90,7 @@ def test_what_was_made_from_a_task_is_not_stale_while_that_is_done_again(tmp_pat
     damaged = run.tokens_file(0)
     whole = damaged.read_bytes()
     damaged.unlink()
-    run.keep_finished(extract, 0)
+    run.manifests.keep_finished(extract, 0)
     assert run.finished_files(extract, 0), "the other files stay"
     damaged.write_bytes(whole)
     assert stale(Run(run.config)).keys() <= {"report"}

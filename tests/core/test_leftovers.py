@@ -20,7 +20,8 @@ from sae_genomics.errors import UserError
 from sae_genomics.execute import execute
 from sae_genomics.leftovers import attempts_file, find_leftovers, remove_leftovers_of
 from sae_genomics.run import Run
-from sae_genomics.stages import Stage, stage_named
+from sae_genomics.stage import Stage
+from sae_genomics.stages import stage_named
 from tests.pipeline.conftest import small_values
 
 EXTRACT, TRAIN = stage_named("extract"), stage_named("train")

@@ -13,10 +13,10 @@ import pytest
 
 from sae_genomics import file_keys, identity
 from sae_genomics.config import parse_config
-from sae_genomics.data.h5ad import resolve
+from sae_genomics.data.cells.h5ad import resolve
 from sae_genomics.errors import UserError
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES, needed_tasks, stage_named
+from sae_genomics.stages import STAGES, stage_named
 from tests.pipeline.conftest import small_values
 
 
@@ -191,10 +191,10 @@ def test_the_report_is_stale_when_a_missing_layer_arrives(tmp_path: Path) -> Non
 
 def test_layers_wait_for_their_own_layer_and_for_all_shards(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    assert [task for _, task in needed_tasks(run, stage_named("train"), 1)] == [0, 1, 2]
-    assert [task for _, task in needed_tasks(run, stage_named("associate"), 1)] == [1]
+    assert [task for _, task in stage_named("train").needed_tasks(run, 1)] == [0, 1, 2]
+    assert [task for _, task in stage_named("associate").needed_tasks(run, 1)] == [1]
     everything = [(stage.name, task) for stage in STAGES[:-1] for task in range(run.n_tasks(stage))]
-    assert [(stage.name, task) for stage, task in needed_tasks(run, stage_named("report"), 0)] == everything
+    assert [(stage.name, task) for stage, task in stage_named("report").needed_tasks(run, 0)] == everything
 
 
 def test_a_name_belongs_to_one_config_data_and_model(tmp_path: Path) -> None:

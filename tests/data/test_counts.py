@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from sae_genomics.data.counts import (
+from sae_genomics.data.cells.counts import (
     MIN_EVIDENCE_BITS,
     CountsForm,
     NotCounts,

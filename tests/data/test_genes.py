@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from sae_genomics.data.genes import match_genes, strip_versions, to_slots
+from sae_genomics.data.cells.genes import match_genes, strip_versions, to_slots
 from sae_genomics.errors import UserError
 
 VOCABULARY = {f"ENSG{i:011d}": 3 * i + 5 for i in range(30)}

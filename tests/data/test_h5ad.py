@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sae_genomics.data.h5ad import CellTable, count_cells, resolve
+from sae_genomics.data.cells.h5ad import CellTable, count_cells, resolve
 from sae_genomics.errors import UserError
 from tests.data.conftest import STORAGES, model_genes, random_counts, write_cells
 
@@ -116,7 +116,7 @@ def test_the_file_in_scanpys_wheel_agrees_with_anndata():
 
 def test_the_builtin_file_needs_no_import_of_scanpy():
     code = (
-        "import sys; from sae_genomics.data.h5ad import resolve, count_cells\n"
+        "import sys; from sae_genomics.data.cells.h5ad import resolve, count_cells\n"
         "assert count_cells(resolve('builtin:pbmc68k_reduced')) == 700; assert 'scanpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from sae_genomics.data.by_rows import copy_by_rows
-from sae_genomics.data.matrix import open_matrix, read_rows
-from sae_genomics.data.row_copy import open_copy
+from sae_genomics.data.cells.by_rows import copy_by_rows
+from sae_genomics.data.cells.matrix import open_matrix, read_rows
+from sae_genomics.data.cells.row_copy import open_copy
 from sae_genomics.errors import UserError
 from tests.data.conftest import random_counts
 

@@ -7,12 +7,13 @@ import pytest
 
 from sae_genomics.activations import store
 from sae_genomics.activations.extract import run_task as extract
+from sae_genomics.associations import baseline_costs as costs_of_baselines
 from sae_genomics.associations import components, untrained
-from sae_genomics.data import plan, plan_baselines
+from sae_genomics.associations.baseline_costs import baseline_costs
+from sae_genomics.data import plan
 from sae_genomics.data.disk import bytes_under, check_disk, nearest_existing, size_text
-from sae_genomics.data.plan_baselines import baseline_costs
+from sae_genomics.data.plan_file import read_plan
 from sae_genomics.data.prepare import run_task
-from sae_genomics.data.read import read_plan
 from sae_genomics.errors import UserError
 from sae_genomics.sae.spec import make_spec
 from sae_genomics.stages import STAGES
@@ -37,9 +38,7 @@ def run(tmp_path, make_run):
 @pytest.mark.parametrize("chunk_bytes", [None, 2_000])
 def test_disk_of_extraction_is_what_it_writes(tmp_path, make_run, monkeypatch, dtype, chunk_bytes):
     if chunk_bytes:
-        monkeypatch.setattr(plan, "CHUNK_BYTES", chunk_bytes)
         monkeypatch.setattr(store, "CHUNK_BYTES", chunk_bytes)
-    assert plan.CHUNK_BYTES == store.CHUNK_BYTES
     path = write_cells(tmp_path / "a.h5ad", random_counts(mean=4))
     run = make_run(path, activations={"dtype": dtype}, model={"device": "cpu"})
     run_task(run, 0)
@@ -91,7 +90,7 @@ def test_savings_name_a_setting_that_fits(run):
     work = workload(run)
     stored = {256: work.n_stored, 64: work.n_stored // 3, 32: work.n_stored // 6}
     full = work.n_stored * work.n_layers * work.d_model * work.item_bytes
-    text = plan.savings(work, stored, full // 2)
+    text = plan.savings(run.kind, work, stored, full // 2)
     for words in (
         "activations.dtype: float16",
         "model.layers",
@@ -99,8 +98,8 @@ def test_savings_name_a_setting_that_fits(run):
         "data.max_cells: 30",
     ):
         assert words in text
-    assert "activations.tokens_per_cell: 32" in plan.savings(work, stored, full // 4)
-    nothing = plan.savings(work, stored, 0)
+    assert "activations.tokens_per_cell: 32" in plan.savings(run.kind, work, stored, full // 4)
+    nothing = plan.savings(run.kind, work, stored, 0)
     assert "activations.tokens_per_cell: 32" in nothing
     assert "data.max_cells" not in nothing
 
@@ -156,13 +155,13 @@ def test_scratch_of_associate_is_room_in_checkpoints(run, make_run):
     needs = plan.disk_needs(run, plan.estimate(run, workload(run, n_cell_types=0)))
     typed = plan.estimate(run, workload(run))
     scratch = next(each for each in typed if each.stage == "associate").scratch_bytes
-    units = len(run.layers) * run.n_cells * 3 * 2 * run.model_info.d_model * 12
+    units = len(run.layers) * run.n_items * 3 * 2 * run.model_info.d_model * 12
     assert scratch > units
     with_types = plan.disk_needs(run, typed)
     assert with_types[run.checkpoints] == needs[run.checkpoints] + scratch, "without cell types no cell is ranked"
     sampled = make_run(run.data_file, model={"device": "cpu"}, associations={"max_auroc_cells": 10}, validation=linear)
     fewer = next(each for each in plan.estimate(sampled, workload(sampled)) if each.stage == "associate")
-    assert fewer.scratch_bytes == pytest.approx(scratch * 20 / run.n_cells, abs=1)
+    assert fewer.scratch_bytes == pytest.approx(scratch * 20 / run.n_items, abs=1)
     untrained_too = make_run(run.data_file, model={"device": "cpu"})
     activations = len(run.layers) * workload(run).n_stored * run.model_info.d_model * 4
     assert _associate(untrained_too, workload(untrained_too)).scratch_bytes > activations
@@ -219,4 +218,4 @@ def test_the_costs_are_of_the_limits_that_hold():
     for module in (components, untrained):
         for name in ("MAX_COMPONENTS", "FIT_ROWS", "FIT_BYTES", "ICA_ITERATIONS", "SHARE_OF_STEPS"):
             if hasattr(module, name):
-                assert getattr(plan_baselines, name) == getattr(module, name)
+                assert getattr(costs_of_baselines, name) == getattr(module, name)

@@ -11,12 +11,13 @@ from scipy import sparse
 
 from sae_genomics import content
 from sae_genomics.artifacts import CELLS, GENES
-from sae_genomics.data import row_copy
-from sae_genomics.data.by_rows import record_file
-from sae_genomics.data.h5ad import CellTable
+from sae_genomics.data.cells import row_copy
+from sae_genomics.data.cells.by_rows import record_file
+from sae_genomics.data.cells.h5ad import CellTable
+from sae_genomics.data.cells.read import gene_tokens, shard_counts, used_rows
+from sae_genomics.data.cells.row_copy import copy_file
+from sae_genomics.data.plan_file import read_plan
 from sae_genomics.data.prepare import run_task
-from sae_genomics.data.read import gene_tokens, read_plan, shard_counts, used_rows
-from sae_genomics.data.row_copy import copy_file
 from sae_genomics.data.split import split_cells
 from sae_genomics.errors import DamagedArtifact, UserError
 from sae_genomics.execute import execute
@@ -162,7 +163,7 @@ def test_integral_counts_win_over_recovered_ones(tmp_path, make_run):
 
 
 def test_a_fraction_in_the_last_cell_is_found(tmp_path, make_run, monkeypatch):
-    monkeypatch.setattr("sae_genomics.data.matrix.CsrMatrix.blocks.__defaults__", (200,))
+    monkeypatch.setattr("sae_genomics.data.cells.matrix.CsrMatrix.blocks.__defaults__", (200,))
     counts = random_counts()
     counts[59, 119] = 0.4
     with pytest.raises(UserError, match=r"0\.4 in row 59 \(cell cell59\), gene " + model_genes()[119]):
@@ -194,7 +195,7 @@ def test_long_cells_and_stored_samples(tmp_path, make_run, monkeypatch):
     from sae_genomics.models import tokeniser_settings
 
     short = lambda *given: dataclasses.replace(tokeniser_settings(*given), max_length=41)  # noqa: E731
-    monkeypatch.setattr("sae_genomics.data.prepare.tokeniser_settings", short)
+    monkeypatch.setattr("sae_genomics.data.cells.prepare.tokeniser_settings", short)
     assert plan_of(make_run(path, run={"name": "short"}))["n_tokens"] == (1 + np.minimum(n_genes, 40)).sum()
 
 
@@ -213,7 +214,7 @@ def test_what_sampling_tokens_saves_is_shown(tmp_path, make_run, monkeypatch, ca
     path = write_cells(tmp_path / "a.h5ad", random_counts(mean=3))
     run_task(make_run(path), 0)
     assert "tokens_per_cell" not in capsys.readouterr().err
-    monkeypatch.setattr("sae_genomics.data.prepare._WORTH_A_HINT", 1000)
+    monkeypatch.setattr("sae_genomics.data.planned_tokens._WORTH_A_HINT", 1000)
     run_task(make_run(path), 0)
     assert "with activations.tokens_per_cell 64: " in capsys.readouterr().err
     run_task(make_run(path, activations={"tokens_per_cell": 9}), 0)
@@ -464,8 +465,8 @@ def test_memory_does_not_grow_with_cells(tmp_path, make_run):
         ad.AnnData(matrix, obs=obs, var=pd.DataFrame(index=model_genes())).write_h5ad(path)
         run = make_run(path, run={"name": f"n{cells}"})
         small_blocks = pytest.MonkeyPatch()
-        small_blocks.setattr("sae_genomics.data.matrix.CsrMatrix.blocks.__defaults__", (50_000,))
-        small_blocks.setattr("sae_genomics.data.prepare._CELLS_AT_ONCE", 1_000)
+        small_blocks.setattr("sae_genomics.data.cells.matrix.CsrMatrix.blocks.__defaults__", (50_000,))
+        small_blocks.setattr("sae_genomics.data.cells.prepare._CELLS_AT_ONCE", 1_000)
         run.identities  # noqa: B018  reads the file
         tracemalloc.start()
         run_task(run, 0)

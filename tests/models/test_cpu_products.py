@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from sae_genomics import onednn
+from sae_genomics.items import CountItems
 from sae_genomics.models import cpu_attention, cpu_products, tx1
 from sae_genomics.models.cpu_products import DotProductAttention, Linear, use_onednn
 from sae_genomics.models.tx1 import load_folder, pieces_of
@@ -164,7 +165,7 @@ def cells(model, lengths=(40, 3, 90, 1, 0, 60)):
     counts = np.zeros((len(lengths), 120), np.float32)
     for row, length in enumerate(lengths):
         counts[row, :length] = np.arange(length) % 7 + 1
-    return model.tokenise(csr_matrix(counts), np.arange(120), np.arange(len(lengths)), 0)
+    return model.tokenise(CountItems(np.arange(len(lengths)), csr_matrix(counts), np.arange(120)), 0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -187,9 +188,9 @@ def test_a_batch_in_pieces_gives_what_it_gives_whole(dtype, tokens, monkeypatch)
 def test_pieces_are_the_batch_in_order(model, lengths, tokens):
     batch = cells(model, lengths)
     pieces = pieces_of(batch, tokens)
-    np.testing.assert_array_equal(np.concatenate([piece.gene for piece in pieces]), batch.gene)
+    np.testing.assert_array_equal(np.concatenate([piece.token for piece in pieces]), batch.token)
     np.testing.assert_array_equal(np.concatenate([piece.lengths for piece in pieces]), batch.lengths)
-    assert all(len(piece) <= tokens or piece.n_cells == 1 for piece in pieces)
+    assert all(len(piece) <= tokens or piece.n_items == 1 for piece in pieces)
     assert all(len(a) + b.lengths[0] > tokens for a, b in pairwise(pieces)), "none cut needlessly"
 
 

@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 
 from sae_genomics.config import ModelConfig
 from sae_genomics.data.split import split_cells
+from sae_genomics.items import CountItems
 from sae_genomics.models import load_model
 from sae_genomics.models.tx1 import load_folder
 from sae_genomics.models.tx1_config import DEMO_FOLDER, FILES
@@ -74,13 +75,13 @@ def test_on_cells_it_never_saw_it_beats_each_genes_mean(cells):
     model = load_folder(DEMO_FOLDER)
     rows = json.loads((DEMO_FOLDER / "heldout_cells.json").read_text())["rows"]
     columns = np.array([model.vocab[symbol] for symbol in cells.symbols])
-    every = model.tokenise(cells.counts, columns, np.arange(700), 0)
-    is_gene = every.gene < 765
-    trained = is_gene & ~np.isin(every.cell, rows)
+    every = model.tokenise(CountItems(np.arange(700), cells.counts, columns), 0)
+    is_gene = every.token < 765
+    trained = is_gene & ~np.isin(every.item, rows)
     total, times = np.zeros(765), np.zeros(765)
-    np.add.at(total, every.gene[trained], every.value[trained])
-    np.add.at(times, every.gene[trained], 1)
-    means = np.where(times > 0, total / np.maximum(times, 1), every.value[trained].mean())
+    np.add.at(total, every.token[trained], every.per_token["value"][trained])
+    np.add.at(times, every.token[trained], 1)
+    means = np.where(times > 0, total / np.maximum(times, 1), every.per_token["value"][trained].mean())
 
     rng = np.random.default_rng(7)
     errors = {"model": 0.0, "mvc": 0.0, "mean": 0.0}
@@ -89,10 +90,10 @@ def test_on_cells_it_never_saw_it_beats_each_genes_mean(cells):
         masked = np.zeros(len(tokens), dtype=bool)
         masked[1 + rng.permutation(len(tokens) - 1)[: (len(tokens) - 1) // 2]] = True
         outputs = model.outputs(tokens, masked=masked)
-        truth = tokens.value[masked]
+        truth = tokens.per_token["value"][masked]
         errors["model"] += ((outputs.expr_preds.numpy()[masked] - truth) ** 2).sum()
         errors["mvc"] += ((outputs.mvc_output.numpy()[masked] - truth) ** 2).sum()
-        errors["mean"] += ((means[tokens.gene[masked]] - truth) ** 2).sum()
+        errors["mean"] += ((means[tokens.token[masked]] - truth) ** 2).sum()
     gain = 1 - errors["model"] / errors["mean"]
     assert gain >= 0.05
     assert gain == pytest.approx(card_number("masked MSE below that by"), abs=0.02)
@@ -101,11 +102,13 @@ def test_on_cells_it_never_saw_it_beats_each_genes_mean(cells):
 
 def test_hidden_genes_are_chosen_evenly_and_never_special(script):
     model = load_folder(DEMO_FOLDER)
-    tokens = model.tokenise(csr_matrix(np.ones((50, 765), dtype=np.float32)), np.arange(765), np.arange(50), 0)
+    tokens = model.tokenise(
+        CountItems(np.arange(50), csr_matrix(np.ones((50, 765), dtype=np.float32)), np.arange(765)), 0
+    )
     masked = script.hide(tokens, 765, 0.5, np.random.default_rng(0))
-    per_cell = np.add.reduceat(masked, tokens.cell_ptr[:-1])
+    per_cell = np.add.reduceat(masked, tokens.item_ptr[:-1])
     assert (per_cell == (tokens.lengths - 1) // 2).all()
-    assert not masked[tokens.gene >= 765].any()
+    assert not masked[tokens.token >= 765].any()
 
 
 def test_help_and_a_short_training(tmp_path):

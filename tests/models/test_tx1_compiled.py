@@ -21,6 +21,7 @@ from scipy.sparse import csr_matrix
 from sae_genomics.activations.lanes import Lanes
 from sae_genomics.config import ModelConfig
 from sae_genomics.errors import UserError
+from sae_genomics.items import CountItems
 from sae_genomics.models import load_model
 from sae_genomics.models.base import HOOKS
 from sae_genomics.models.cpu_products import use_onednn
@@ -68,7 +69,7 @@ def cells(model, lengths):
     counts = np.zeros((len(lengths), 120), np.float32)
     for row, length in enumerate(lengths):
         counts[row, :length] = (np.arange(length) * (row + 3)) % 7 + 1
-    return model.tokenise(csr_matrix(counts), np.arange(120), np.arange(len(lengths)), 0)
+    return model.tokenise(CountItems(np.arange(len(lengths)), csr_matrix(counts), np.arange(120)), 0)
 
 
 @pytest.mark.slow
@@ -82,7 +83,7 @@ def test_a_loaded_model_gives_the_same(name, one_graph_a_part):
     d_model = plain.info.d_model
     for lengths in [(40, 3, 90, 1, 0, 60), (0,), (1,), (d_model - 1,), (120, 120, 120), (17,) * 9]:
         batch = cells(plain, lengths)
-        masked = (np.arange(len(batch)) % 3 == 1) & (batch.gene < 120)
+        masked = (np.arange(len(batch)) % 3 == 1) & (batch.token < 120)
         for hook in HOOKS:
             expected = plain.forward_layers(batch, layers, hook)
             for layer, rows in compiled.forward_layers(batch, layers, hook).items():
@@ -205,7 +206,9 @@ from scipy.sparse import csr_matrix
 from sae_genomics.models.tx1 import load_folder
 model = load_folder(sys.argv[1], compile=True)
 counts = np.arange(1, 3 * 120 + 1, dtype=np.float32).reshape(3, 120) % 7
-rows = model.forward_layers(model.tokenise(csr_matrix(counts), np.arange(120), np.arange(3), 0), [2], "resid_post")[2]
+from sae_genomics.items import CountItems
+items = CountItems(np.arange(3), csr_matrix(counts), np.arange(120))
+rows = model.forward_layers(model.tokenise(items, 0), [2], "resid_post")[2]
 print(torch.backends.cpu.get_cpu_capability(), float(rows.double().square().sum()))
 """
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sae_genomics.data.tokenise import Tokens
 from sae_genomics.models.tx1 import load_folder
+from sae_genomics.tokens import Tokens
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tx1_parity"
 CASES = [
@@ -24,13 +24,15 @@ def collated(expected, case: str, pad: int) -> tuple[Tokens, np.ndarray]:
     real = gene != pad
     drug = expected[f"{case}/drug_ids"].astype(np.int64) if f"{case}/drug_ids" in expected else None
     tokens = Tokens(
-        cell=np.nonzero(real)[0].astype(np.int64),
-        gene=gene[real].astype(np.int32),
-        expression=expected[f"{case}/expr_raw"][real],
-        value=value[real],
-        cell_ptr=np.concatenate([[0], real.sum(1).cumsum()]).astype(np.int64),
-        drug=drug,
-        n_special=1 if drug is None else 2,
+        item=np.nonzero(real)[0].astype(np.int64),
+        token=gene[real].astype(np.int32),
+        unit=gene[real].astype(np.int32),
+        position=np.nonzero(real)[1].astype(np.int32),
+        weight=expected[f"{case}/expr_raw"][real],
+        special=np.nonzero(real)[1] < (1 if drug is None else 2),
+        item_ptr=np.concatenate([[0], real.sum(1).cumsum()]).astype(np.int64),
+        per_token={"value": value[real]},
+        per_item={} if drug is None else {"drug": drug},
     )
     return tokens, real
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from sae_genomics.items import CountItems
 from sae_genomics.models.tx1 import load_folder
 from tests.models.test_tx1_parity import close, collated
 
@@ -44,11 +45,13 @@ def test_native_equals_the_package_on_random_checkpoints(checkpoints):
     for folder in folders:
         expected = np.load(folder / "expected.npz")
         model = load_folder(folder)
-        tokens = model.tokenise(csr_matrix(expected["counts"]), expected["gene_ids"], np.arange(5), seed=0)
+        tokens = model.tokenise(CountItems(np.arange(5), csr_matrix(expected["counts"]), expected["gene_ids"]), seed=0)
         given, real = collated(expected, "plain", model.tokeniser.pad_token_id)
-        np.testing.assert_array_equal(tokens.gene, given.gene, err_msg=folder.name)
+        np.testing.assert_array_equal(tokens.token, given.token, err_msg=folder.name)
         tolerance = 1e-6 if folder.name == "log_values" else 0
-        np.testing.assert_allclose(tokens.value, given.value, rtol=tolerance, err_msg=folder.name)
+        np.testing.assert_allclose(
+            tokens.per_token["value"], given.per_token["value"], rtol=tolerance, err_msg=folder.name
+        )
         for hook in model.info.hooks:
             activations = model.forward_layers(given, range(model.info.n_layers), hook)
             for layer, got in activations.items():
@@ -80,7 +83,7 @@ for folder, drug_key in json.loads(sys.argv[1]):
     counts = csr_matrix((rng.random((6, vocab)) < 200 / vocab) * rng.integers(1, 40, (6, vocab))).astype(np.float32)
     drugs = ["Trametinib", "DMSO_TF", "none"] * 2 if drug_key else None
     ids = np.arange(vocab, dtype=np.int32)
-    batch = both[0].tokenise(counts, ids, np.arange(6), 0, drugs)
+    batch = both[0].tokenise(CountItems(np.arange(6), counts, ids, drugs), 0)
     worst = {}
     def compare(name, native, reference):
         scale = reference.abs().max()
@@ -93,7 +96,7 @@ for folder, drug_key in json.loads(sys.argv[1]):
             compare(hook, got[0][layer], got[1][layer])
         one = both[1].forward_layers(batch, layers[:1], hook)
         compare(hook, one[0], got[1][0])
-    hidden = (rng.random(len(batch)) < 0.3) & (batch.gene < vocab)
+    hidden = (rng.random(len(batch)) < 0.3) & (batch.token < vocab)
     for what, arguments in dict(
         plain={}, masked=dict(masked=hidden), intervened=dict(hook="mlp_out", interventions={0: lambda x: x * 0.5})
     ).items():

@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 from sae_genomics import cpu
 from sae_genomics.config import ModelConfig
 from sae_genomics.errors import UserError
+from sae_genomics.items import CountItems
 from sae_genomics.models import describe, load_model, resolve_layers, tokeniser_settings, vocabulary
 from sae_genomics.models.tx1 import load_folder
 
@@ -242,12 +243,12 @@ def test_drugs_and_model_go_together(chem_folder):
     counts, genes, rows = csr_matrix(np.eye(2, 120, dtype=np.float32)), np.arange(120), np.arange(2)
     without, with_drugs = load(chem_folder), load(chem_folder, drug_key="drug")
     with pytest.raises(UserError, match="drug_key"):
-        without.tokenise(counts, genes, rows, 0, ["DMSO_TF", "DMSO_TF"])
+        without.tokenise(CountItems(rows, counts, genes, ["DMSO_TF", "DMSO_TF"]), 0)
     with pytest.raises(UserError, match="drug_key"):
-        with_drugs.tokenise(counts, genes, rows, 0)
-    tokens = with_drugs.tokenise(counts, genes, rows, 0, ["Dinaciclib", "water"])
-    np.testing.assert_array_equal(tokens.drug, [4, 0])
-    np.testing.assert_array_equal(tokens.gene.reshape(2, 3)[:, :2], [[121, 123]] * 2)
+        with_drugs.tokenise(CountItems(rows, counts, genes), 0)
+    tokens = with_drugs.tokenise(CountItems(rows, counts, genes, ["Dinaciclib", "water"]), 0)
+    np.testing.assert_array_equal(tokens.per_item["drug"], [4, 0])
+    np.testing.assert_array_equal(tokens.token.reshape(2, 3)[:, :2], [[121, 123]] * 2)
 
 
 # --- the pass ---
@@ -263,7 +264,7 @@ def batch(model):
     rng = np.random.default_rng(0)
     counts = (rng.random((7, 120)) < 0.4) * rng.integers(1, 30, (7, 120)).astype(np.float32)
     counts[3] = 0  # a cell without genes
-    return model.tokenise(csr_matrix(counts), np.arange(120), np.arange(7), 0)
+    return model.tokenise(CountItems(np.arange(7), csr_matrix(counts), np.arange(120)), 0)
 
 
 def test_the_pass_stops_after_the_deepest_wanted_layer(model, batch):
@@ -289,10 +290,10 @@ def test_one_layer_is_what_all_layers_give(model, batch):
 
 def test_a_cell_does_not_depend_on_its_batch(model, batch):
     together = model.forward_layers(batch, [2], "resid_post")[2]
-    for cell in range(batch.n_cells):
+    for cell in range(batch.n_items):
         alone = model.forward_layers(batch.take([cell]), [2], "resid_post")[2]
         torch.testing.assert_close(
-            alone, together[batch.cell_ptr[cell] : batch.cell_ptr[cell + 1]], rtol=1e-5, atol=1e-5
+            alone, together[batch.item_ptr[cell] : batch.item_ptr[cell + 1]], rtol=1e-5, atol=1e-5
         )
 
 
@@ -319,10 +320,10 @@ def test_interventions(model, batch, hook):
     assert seen["shape"] == (len(batch), 48)
     assert (changed.expr_preds - plain.expr_preds).abs().max() > 1e-3
     # replacing the last layer's output by what another batch of cells has there gives that batch's predictions
-    other = batch.take(np.arange(batch.n_cells)[::-1])
+    other = batch.take(np.arange(batch.n_items)[::-1])
     there = model.forward_layers(other, [2], "resid_post")[2]
     spliced = model.outputs(
-        other.__class__(**{**vars(batch), "cell_ptr": other.cell_ptr}),
+        other.__class__(**{**vars(batch), "item_ptr": other.item_ptr}),
         hook="resid_post",
         interventions={2: lambda x: there},
     )
@@ -330,8 +331,10 @@ def test_interventions(model, batch, hook):
 
 
 def test_hidden_values_make_no_difference(model, batch):
-    masked = (np.arange(len(batch)) % 3 == 1) & (batch.gene < 120)
-    changed = batch.__class__(**{**vars(batch), "value": np.where(masked, np.float32(17), batch.value)})
+    masked = (np.arange(len(batch)) % 3 == 1) & (batch.token < 120)
+    changed = batch.__class__(
+        **{**vars(batch), "per_token": {"value": np.where(masked, np.float32(17), batch.per_token["value"])}}
+    )
     first, second = model.outputs(batch, masked=masked), model.outputs(changed, masked=masked)
     torch.testing.assert_close(first.expr_preds, second.expr_preds, rtol=0, atol=0)
     assert (first.expr_preds - model.outputs(batch).expr_preds).abs().max() > 1e-3

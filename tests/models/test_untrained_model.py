@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 from torch import nn
 
 from sae_genomics.config import parse_config
+from sae_genomics.items import CountItems
 from sae_genomics.models import load_model, untrained_model
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tx1_parity"
@@ -77,7 +78,7 @@ def test_it_runs_and_gives_finite_activations(dtype):
     made = untrained_model(config("relu_70m_style", compute_dtype=dtype), CPU, seed=1)
     ids = np.array(sorted(made.vocab.values()), dtype=np.int32)
     counts = csr_matrix(np.random.default_rng(0).integers(0, 9, (5, len(ids))).astype(np.float32))
-    tokens = made.tokenise(counts, ids, np.arange(5), seed=0)
+    tokens = made.tokenise(CountItems(np.arange(5), counts, ids), seed=0)
     found = made.forward_layers(tokens, [0, 1], "resid_post")
     for rows in found.values():
         assert rows.shape == (len(tokens), made.info.d_model)

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from sae_genomics.cli import main
-from sae_genomics.stages import ASSOCIATE_FILES
 from tests.pipeline.conftest import small_values
 from tests.pipeline.test_resume import manifests, same_results
 
@@ -112,7 +111,7 @@ def test_damage_is_found_by_the_stage_that_reads_the_file(
     sound = file.read_bytes()
     tables = {path: path.read_bytes() for path in (results / "layer_00").glob("*.parquet")}
     (results / "manifests" / "associate" / "layer_00.json").unlink()
-    for path in (results / "layer_00" / each for each in ASSOCIATE_FILES):
+    for path in (*tables, results / "layer_00" / "features.h5ad"):
         path.unlink()
     overwrite(file, len(sound) // 2, n_bytes)
     capsys.readouterr()

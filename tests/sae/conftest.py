@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from sae_genomics.activations.store import ActivationWriter, Header, TokenShard, write_tokens
+from sae_genomics.activations.store import ActivationWriter, Header
+from sae_genomics.activations.token_store import TokenShard, write_tokens
 from sae_genomics.artifacts import CELLS
 from sae_genomics.config import RunConfig
 from sae_genomics.models import ModelInfo
@@ -88,8 +89,8 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         run = Run(config)
         info = ModelInfo("tx1", "toy", max(layers) + 1, d_in, 2, 64, 0, "abc")
         run.__dict__.update(
-            layers=list(layers), model_info=info, identities={"data": "d", "model": "m"}, n_cells=n_cells,
-            data_file=tmp_path / "cells.h5ad",
+            layers=list(layers), model_info=info, identities={"data": "d", "model": "m"}, n_items=n_cells,
+            data_files=[tmp_path / "cells.h5ad"],
         )  # fmt: skip
         run.data_file.touch()
         cells = pd.DataFrame(
@@ -106,13 +107,15 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         if units is None:
             units = np.zeros(len(rows), np.int32)
         for shard in range(run.n_shards):
-            first, last = run.shard_cells(shard)
+            first, last = run.shard_items(shard)
             here = slice(first * tokens_per_cell, last * tokens_per_cell)
             n = (last - first) * tokens_per_cell
+            position = np.tile(np.arange(tokens_per_cell, dtype=np.int32), last - first)
             tokens = TokenShard(
-                cell=np.repeat(np.arange(first, last), tokens_per_cell), gene=units[here].astype(np.int32),
-                expression=np.ones(n, np.float32), value=np.ones(n, np.float32),
-                cell_ptr=np.arange(0, n + 1, tokens_per_cell), n_special=1, fingerprint="f", shard=shard,
+                item=np.repeat(np.arange(first, last), tokens_per_cell), token=units[here].astype(np.int32),
+                unit=units[here].astype(np.int32), position=position, weight=np.ones(n, np.float32), special=position == 0,
+                item_ptr=np.arange(0, n + 1, tokens_per_cell), per_token={"value": np.ones(n, np.float32)},
+                fingerprint="f", shard=shard,
             )  # fmt: skip
             run.tokens_file(shard).parent.mkdir(parents=True, exist_ok=True)
             write_tokens(run.tokens_file(shard), tokens)
@@ -121,7 +124,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
                 path = run.activations_file(layer, shard)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 writer = ActivationWriter(
-                    path, Header("f", "toy", "abc", "resid_post", layer, shard, d_in, "float32", 1), n
+                    path, Header("f", "toy", "abc", "resid_post", layer, shard, d_in, "float32"), n
                 )
                 writer.write(0, np.ascontiguousarray(part))
                 writer.finish(

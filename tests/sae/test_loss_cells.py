@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sae_genomics.activations import extract
-from sae_genomics.activations.extract import loaded_model, tokenised_cells
+from sae_genomics.activations.extract import loaded_model
+from sae_genomics.activations.tokenised import tokenised_items, tokenised_shard
 from sae_genomics.artifacts import CELLS
 from sae_genomics.run import Run
 from sae_genomics.sae.load import load_encoder
@@ -41,30 +41,30 @@ def test_a_sorted_file_gives_cells_of_every_donor(
     cells = CELLS.read(run.cells_file)
     donor = cells["cell"].to_numpy() // 15
     read: list[tuple[int, int]] = []
-    real = tokenised_cells
+    real = tokenised_items
 
     def noted(run: Run, model: Any, positions: Any) -> Any:
         found = real(run, model, positions)
-        read.append((int(positions[0]) // 15, found.tokens.n_cells))
+        read.append((int(positions[0]) // 15, found.tokens.n_items))
         return found
 
-    monkeypatch.setattr("sae_genomics.sae.loss_recovered.tokenised_cells", noted)
+    monkeypatch.setattr("sae_genomics.sae.loss_recovered.tokenised_items", noted)
     model = loaded_model(run)
     found = heldout_tokens(run, model, 8)
     assert found is not None
     tokens, group = found
     assert group is None
-    chosen = tokens.cell[tokens.cell_ptr[:-1]]
+    chosen = tokens.item[tokens.item_ptr[:-1]]
     per_donor = np.bincount(donor[chosen], minlength=4)
     assert per_donor.min() >= 1
     assert len(set(chosen.tolist())) == 8
     assert cells["heldout"].to_numpy()[chosen].all()
     assert read == list(enumerate(per_donor.tolist()))  # of each shard its own rows alone
     for number, cell in enumerate(chosen.tolist()):  # the tokens are those that extraction gave the model
-        whole = extract.tokenised_shard(run, model, cell // 15).tokens
+        whole = tokenised_shard(run, model, cell // 15).tokens
         mine = whole.take([cell % 15])
-        np.testing.assert_array_equal(mine.gene, tokens.take([number]).gene)
-        np.testing.assert_array_equal(mine.value, tokens.take([number]).value)
+        np.testing.assert_array_equal(mine.token, tokens.take([number]).token)
+        np.testing.assert_array_equal(mine.per_token["value"], tokens.take([number]).per_token["value"])
     read.clear()
     heldout_tokens(run, model, 2)
     assert len(read) == 2  # and no shard that is not needed

@@ -11,7 +11,8 @@ import torch
 from scipy.sparse import csr_matrix
 
 from sae_genomics.config import ModelConfig
-from sae_genomics.data.h5ad import resolve
+from sae_genomics.data.cells.h5ad import resolve
+from sae_genomics.items import CountItems
 from sae_genomics.models import load_model, vocabulary
 from sae_genomics.sae.loss_recovered import measure
 
@@ -38,7 +39,7 @@ def model_and_tokens():
     smallest = np.where(normalised > 0, normalised, np.inf).min(axis=1, keepdims=True)
     counts = csr_matrix(np.round(normalised / smallest).astype(np.float32))
     genes = np.array([ids[name] for name in cells.raw.var_names], dtype=np.int32)
-    return model, model.tokenise(counts, genes, np.arange(12), seed=0)
+    return model, model.tokenise(CountItems(np.arange(12), counts, genes), seed=0)
 
 
 @pytest.mark.parametrize("hook", ["resid_post", "mlp_out", "attn_out"])
@@ -61,8 +62,10 @@ def test_the_loss_is_the_models_own(model_and_tokens):
     model, tokens = model_and_tokens
     found = measure(model, tokens, LAYER, "resid_post", Stand(lambda x: x), seed=3, batch_tokens=500)
     special = np.zeros(len(tokens), bool)
-    special[tokens.cell_ptr[:-1]] = True
+    special[tokens.item_ptr[:-1]] = True
     hidden = ~special & (np.random.default_rng([3, zlib.crc32(b"sae.hidden")]).random(len(tokens)) < 0.5)
     predicted = model.outputs(tokens, masked=hidden).expr_preds.detach().numpy()
     assert found.hidden_tokens == hidden.sum()
-    assert found.loss(found.unchanged) == pytest.approx(((predicted - tokens.value)[hidden] ** 2).mean(), rel=1e-5)
+    assert found.loss(found.unchanged) == pytest.approx(
+        ((predicted - tokens.per_token["value"])[hidden] ** 2).mean(), rel=1e-5
+    )

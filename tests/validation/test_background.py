@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sae_genomics.activations.store import read_tokens
+from sae_genomics.activations.token_store import read_tokens
 from sae_genomics.artifacts import FEATURE_GENES, FEATURE_TERMS, GENES
 from sae_genomics.associations.task import run_task as associate
 from sae_genomics.run import Run
@@ -27,7 +27,7 @@ def tokens_of_genes(run: Run) -> pd.Series:
     genes = GENES.read(run.genes_file)
     symbol = genes[genes["token"] >= 0].set_index("token")["gene_symbol"]
     found = [read_tokens(run.tokens_file(shard)) for shard in range(run.n_shards)]
-    counted = pd.Series(np.concatenate([each.gene[~each.special] for each in found])).map(symbol)
+    counted = pd.Series(np.concatenate([each.token[~each.special] for each in found])).map(symbol)
     return counted.value_counts().reindex(symbol.unique(), fill_value=0)
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from sae_genomics.activations import read_activations
-from sae_genomics.activations.store import read_tokens
+from sae_genomics.activations.token_store import read_tokens
 from sae_genomics.associations.gene_ranking import PRIOR_TOKENS
 from sae_genomics.associations.stream import read_cells, read_slots
 from sae_genomics.config import parse_config
@@ -41,13 +41,13 @@ def plain(run: Run, cells: np.ndarray) -> tuple[int, int, int]:
     parts = []
     for shard in range(run.n_shards):
         tokens = read_tokens(run.tokens_file(shard))
-        start, stop = run.shard_cells(shard)
-        kept = np.repeat(cells[start:stop], np.diff(tokens.cell_ptr)) & ~tokens.special
+        start, stop = run.shard_items(shard)
+        kept = np.repeat(cells[start:stop], np.diff(tokens.item_ptr)) & ~tokens.special
         x = read_activations(run.activations_file(2, shard), slice(0, len(kept)))[kept]
         token, feature, activation = encoder.encode_sparse(x)
         dense = np.zeros((len(x), encoder.d_sae))
         dense[token, feature] = activation
-        parts.append(pd.DataFrame(dense, index=[gene_of[gene] for gene in tokens.gene[kept].tolist()]))
+        parts.append(pd.DataFrame(dense, index=[gene_of[gene] for gene in tokens.token[kept].tolist()]))
     table = pd.concat(parts)
     sums, n_tokens, active = table.groupby(level=0).sum(), table.groupby(level=0).size(), (table > 0).sum()
     total = table.to_numpy().sum(axis=0)

@@ -1,0 +1,114 @@
+"""What one pass over a layer adds up: one entry per accumulator. The stage and its files derive from this list.
+
+To add one: write a class with the methods of `Accumulator`, and add its entry here. Importing this module is quick: an entry names
+its class as text, and says by itself when it applies and which files it leaves.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sae_genomics import artifacts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sae_genomics.associations.layer import EncodedBlock, Layer
+    from sae_genomics.run import Run
+
+
+class Accumulator(ABC):
+    """Takes a layer's blocks one after the other, then makes tables of what it added up.
+
+    Its constructor takes the `Layer`: everything that is known before the pass.
+    """
+
+    @abstractmethod
+    def add(self, block: EncodedBlock, threads: Executor) -> Iterable[Future[Any]]:
+        """Add one block of whole items.
+
+        Returns work that it has started on `threads` and not waited for. The pass waits for it before the next block is added.
+        """
+
+    @abstractmethod
+    def finish(self, features: pd.DataFrame) -> pd.DataFrame:
+        """Write the tables.
+
+        features: the rows of features.parquet, one per feature, as far as they are made. Returns them with what this accumulator
+        adds to them.
+        """
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One accumulator.
+
+    factory: `module:Class`, called with the `Layer`.
+    applies: whether it has anything to do in this run.
+    files: names of the files that it then leaves in the folder of the layer's results.
+    """
+
+    name: str
+    factory: str
+    applies: Callable[[Run], bool]
+    files: Callable[[Run], tuple[str, ...]]
+
+    def make(self, layer: Layer) -> Accumulator:
+        module, name = self.factory.split(":")
+        made: Accumulator = getattr(importlib.import_module(module), name)(layer)
+        return made
+
+
+def reads_cells(run: Run) -> bool:
+    """Whether the items are cells: their tables keep the names that they have always had."""
+    return getattr(run.config.data, "kind", "cells") == "cells"
+
+
+def layer_tables(run: Run) -> artifacts.LayerTables:
+    """The tables about units and labels, under the names that the run's data kind gives them."""
+    return artifacts.CELL_LAYER_TABLES if reads_cells(run) else artifacts.ITEM_LAYER_TABLES
+
+
+def _always(run: Run) -> bool:
+    return True
+
+
+def _baseline_files(run: Run) -> tuple[str, ...]:
+    return tuple(artifacts.BASELINE_GENES[name].file for name in run.config.validation.baselines)
+
+
+def _unit_files(run: Run) -> tuple[str, ...]:
+    tables = layer_tables(run)
+    return (tables.feature_units.file, *([tables.unit_tokens.file] if tables.unit_tokens else []))
+
+
+def _label_files(run: Run) -> tuple[str, ...]:
+    tables = layer_tables(run)
+    return tables.feature_labels.file, tables.label_baselines.file
+
+
+# In the order in which they finish: each may use the columns of features.parquet that those before it made.
+ACCUMULATORS: list[Entry] = [
+    Entry("units", "sae_genomics.associations.units:Units", _always, _unit_files),
+    Entry("baselines", "sae_genomics.associations.baseline_units:BaselineUnits", reads_cells, _baseline_files),
+    Entry("labels", "sae_genomics.associations.labels:Labels", _always, _label_files),
+    Entry(
+        "items", "sae_genomics.associations.item_matrix:ItemMatrix", _always,
+        lambda run: (artifacts.FEATURES.file, "features.h5ad"),
+    ),
+]  # fmt: skip
+
+
+def accumulators_of(run: Run) -> list[Entry]:
+    """Those that apply to the run, in the order in which they finish."""
+    return [entry for entry in ACCUMULATORS if entry.applies(run)]
+
+
+def associate_files(run: Run) -> tuple[str, ...]:
+    """Names of the files that the stage leaves for each layer."""
+    return tuple(name for entry in accumulators_of(run) for name in entry.files(run))

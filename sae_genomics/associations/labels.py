@@ -1,0 +1,78 @@
+"""Accumulator `labels`: each item's largest activation of each feature against the items' labels (cell types, families)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sae_genomics.associations.accumulators import Accumulator, reads_cells
+from sae_genomics.associations.baselines import add_gene_values
+from sae_genomics.associations.cell_sums import add_sampled
+from sae_genomics.associations.cell_types import (
+    UnitTests,
+    best_types,
+    best_units,
+    compare_units,
+    empty_baselines,
+    empty_cell_types,
+    feature_cell_types,
+    inference,
+)
+from sae_genomics.associations.column_store import ColumnStore
+from sae_genomics.associations.layer import EncodedBlock, Layer
+from sae_genomics.progress import stop_point
+
+_KINDS = {"neurons": "neuron", "pca": "pca", "ica": "ica"}  # in the table of baselines
+
+
+class Labels(Accumulator):
+    """Every feature against every label, and the best feature of each label beside the best unit of each baseline."""
+
+    def __init__(self, layer: Layer):
+        self.layer, self.sample = layer, layer.sample
+        n, d_sae = len(layer.sample), layer.encoder.d_sae
+        self.feature_items = layer.stack.enter_context(ColumnStore(n, d_sae, layer.folder))
+        self.unit_items = layer.stack.enter_context(ColumnStore(n, len(layer.slots), layer.folder))
+
+    def add(self, block: EncodedBlock, threads: Executor) -> Iterable[Future[Any]]:
+        if len(self.sample):
+            first = block.tokens.first_item
+            sampled = self.sample.row[first : first + block.tokens.n_items]
+            add_sampled(self.feature_items, block.item_rows.result(), sampled)
+        return ()
+
+    def finish(self, features: pd.DataFrame) -> pd.DataFrame:
+        layer = self.layer
+        stop_point()
+        if not len(self.sample):
+            layer.write(layer.tables.feature_labels, empty_cell_types())
+            layer.write(layer.tables.label_baselines, empty_baselines())
+            return features.assign(best_cell_type=None, best_cell_type_auroc=np.nan, best_cell_type_q_value=np.nan)
+        tests = compare_units(self.feature_items, self.sample)
+        said = inference(tests, layer.run.config.data.group_key)
+        labels = feature_cell_types(tests)
+        layer.write(layer.tables.feature_labels, labels, inference=said)
+        layer.write(layer.tables.label_baselines, self._baselines(tests), inference=said)
+        layer.features_inference = said
+        return pd.concat([features, best_types(tests, labels["q_value"].to_numpy(np.float64))], axis=1)
+
+    def _baselines(self, features: UnitTests) -> pd.DataFrame:
+        layer, numbers = self.layer, np.arange(len(features.auroc_train))
+        parts = [best_units(features, "feature", numbers, numbers.astype(str).astype(object))]
+        if reads_cells(layer.run):
+            add_gene_values(layer.run, self.unit_items, self.sample, layer.cells)
+            genes = compare_units(self.unit_items, self.sample)
+            parts.append(best_units(genes, "gene", layer.slots.token, layer.slots.gene_symbol))
+        for name, baseline in layer.linear.items():
+            stop_point()
+            if baseline.units.n_units:
+                tests = compare_units(baseline.cells, self.sample)
+                parts.append(best_units(tests, _KINDS[name], np.arange(baseline.units.n_units), baseline.units.names))
+        if layer.untrained is not None:
+            parts.append(layer.untrained.best)
+        parts = [part for part in parts if len(part)]
+        return pd.concat(parts, ignore_index=True) if parts else empty_baselines()

@@ -1,0 +1,120 @@
+"""A shard's counts, as the stages after `prepare` read them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy.sparse import csr_matrix
+
+from sae_genomics.artifacts import GENES
+from sae_genomics.data.cells.counts import CountsForm, NotCounts, to_counts
+from sae_genomics.data.cells.genes import to_slots
+from sae_genomics.data.cells.h5ad import CellTable
+from sae_genomics.data.cells.matrix import Rows, pointers
+from sae_genomics.data.cells.row_copy import open_by_rows
+from sae_genomics.data.plan_file import read_plan
+from sae_genomics.errors import DamagedArtifact, UserError
+from sae_genomics.items import CountItems
+
+if TYPE_CHECKING:
+    from sae_genomics.run import Run
+
+
+def gene_tokens(run: Run) -> npt.NDArray[np.int32]:
+    """Vocabulary ids of the distinct matched genes, ascending: int32 [slots]; the columns of `shard_counts`."""
+    genes = GENES.read(run.genes_file, columns=["token", "slot"])
+    tokens = np.empty(int(genes["slot"].max()) + 1, dtype=np.int32)
+    matched = genes["slot"] >= 0
+    tokens[genes["slot"][matched]] = genes["token"][matched]
+    return tokens
+
+
+def used_rows(run: Run, start: int = 0, stop: int | None = None) -> Rows:
+    """Rows of the input at positions start to stop of cells.parquet, ascending: int64 [cells].
+
+    Only the parts of the file that hold them are read. Raises DamagedArtifact when it cannot be read.
+    """
+    try:
+        with pq.ParquetFile(run.cells_file) as file:
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            edges = pointers(np.array(sizes, dtype=np.int64))
+            stop = int(edges[-1]) if stop is None else stop
+            groups = [g for g in range(len(sizes)) if edges[g] < stop and edges[g + 1] > start]
+            if not groups:
+                return np.empty(0, dtype=np.int64)
+            rows = file.read_row_groups(groups, columns=["cell"]).column("cell").to_numpy()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DamagedArtifact(f"{run.cells_file} cannot be read: {error}", run.cells_file) from None
+    first = int(edges[groups[0]])
+    return rows[start - first : stop - first].astype(np.int64)
+
+
+def shard_counts(run: Run, shard: int) -> tuple[csr_matrix, Rows]:
+    """Counts of a shard's cells; see `cell_counts`."""
+    start, stop = run.shard_items(shard)
+    return _counts(run, np.arange(start, stop, dtype=np.int64), used_rows(run, start, stop))
+
+
+def cell_counts(run: Run, positions: npt.NDArray[np.int64]) -> tuple[csr_matrix, Rows]:
+    """Counts of some cells over the distinct matched genes.
+
+    positions: int64, ascending places in cells.parquet. Only these cells are read.
+
+    Returns (float32 [cells, slots], columns ascending by token, duplicates summed, no stored zeros;
+    int64 [cells], each cell's row in the input). Cells stand in the order of cells.parquet.
+
+    Raises DamagedArtifact when the prepared files cannot be read, UserError when the input cannot.
+    """
+    return _counts(run, positions, used_rows(run)[positions])
+
+
+def read_items(run: Run, indices: npt.NDArray[np.int64]) -> CountItems:
+    """The counts of some cells, and the drug of each where the model reads one; see `cell_counts`."""
+    counts, rows = cell_counts(run, indices)
+    return CountItems(rows, counts, gene_tokens(run), _drugs(run, rows))
+
+
+def _drugs(run: Run, rows: Rows) -> list[str] | None:
+    key = run.config.model.drug_key
+    if key is None:
+        return None
+    with CellTable(run.data_file) as table:
+        named = np.asarray(table.column(key, "model.drug_key"), dtype=object)[rows]
+    return ["" if drug is None else str(drug) for drug in named]
+
+
+def _counts(run: Run, positions: npt.NDArray[np.int64], rows: Rows) -> tuple[csr_matrix, Rows]:
+    """rows: the input's row of each position."""
+    plan = read_plan(run)
+    genes = GENES.read(run.genes_file, columns=["column", "slot"]).sort_values("column")
+    slot = genes["slot"].to_numpy(np.int32)
+    where = plan["counts"]["where"]
+    form = CountsForm(plan["counts"]["scale"], plan["counts"]["decimals"])
+    parts = []
+    with (
+        CellTable(run.data_file) as table,
+        open_by_rows(run, table, where, lambda: used_rows(run)) as (matrix, is_copy),
+    ):
+        for _, block in matrix.blocks(positions if is_copy else rows):
+            try:
+                counts, _ = to_counts(block, form)
+            except NotCounts as error:
+                raise UserError(
+                    f"{run.data_file} no longer holds what prepare read: {error}; put that file back, "
+                    "or give the run another name with --set run.name=NAME"
+                ) from None
+            parts.append(to_slots(counts, slot, int(slot.max()) + 1))
+    return _stacked(parts, int(slot.max()) + 1), rows
+
+
+def _stacked(parts: list[csr_matrix], n_slots: int) -> csr_matrix:
+    if len(parts) == 1:
+        return parts[0]
+    indptr = pointers(np.concatenate([np.diff(part.indptr) for part in parts]))
+    data = np.concatenate([part.data for part in parts])
+    indices = np.concatenate([part.indices for part in parts])
+    return csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, n_slots))

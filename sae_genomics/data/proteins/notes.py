@@ -1,0 +1,117 @@
+"""What a reader must know of the proteins, one sentence per fact: for plan.json and the report."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sae_genomics.data.groups import Groups, split_notes
+from sae_genomics.data.proteins.labels import Labels
+from sae_genomics.data.proteins.residues import Letters
+from sae_genomics.data.proteins.settings import NOUNS, ProteinsSection
+from sae_genomics.data.proteins.spans import SpanTable, concepts, n_overlapping
+
+
+def on_annotation(
+    data: ProteinsSection, annotation: Labels, labels: npt.NDArray[np.object_] | None, groups: Groups | None
+) -> list[str]:
+    """labels: of the proteins used."""
+    found = []
+    if labels is None and annotation.columns:
+        found.append(
+            f"No label of proteins: data.label_key names a column ({annotation.source} has {', '.join(list(annotation.columns)[:20])})."
+        )
+    if labels is not None and (missing := int(pd.isna(labels).sum())):
+        found.append(
+            f"Proteins without a value in {data.label_key}: {missing:,} of {len(labels):,}; they have no label."
+        )
+    if groups is None:
+        where = f"a column of {annotation.source}" if annotation.columns else "a column of the table data.labels"
+        found.append(
+            f"Proteins count as independent, but members of one family are not. data.group_key names {where}, and keeps its groups whole."
+        )
+    elif data.group_key == data.label_key:
+        found.append(
+            f"Labels and groups are both {data.group_key}: every label is on one side of the split, so no label can be tested on "
+            "held-out proteins."
+        )
+    return found
+
+
+def on_split(data: ProteinsSection, groups: Groups | None, heldout: npt.NDArray[np.bool_]) -> list[str]:
+    return [] if groups is None else split_notes(groups, heldout, data.heldout_fraction, NOUNS)
+
+
+def on_letters(letters: Letters, model: str) -> list[str]:
+    """Of the whole file."""
+    found = []
+    if letters.unknown:
+        found.append(
+            f"Letters that are no residue of {model}: {letters.unknown:,} ({', '.join(letters.unknown_kinds)}); they are read as X."
+        )
+    if letters.stops:
+        found.append(f"Stop codons (*) at the end of a sequence: {letters.stops:,}; they are left out.")
+    if letters.lower:
+        found.append(f"Lower-case letters: {letters.lower:,}; they are read as upper case.")
+    return found
+
+
+def on_windows(lengths: npt.NDArray[np.int64], most: int, n_windows: int, overlap: int, model: str) -> list[str]:
+    """n_windows: of all proteins."""
+    n_long = int((lengths > most).sum())
+    if not n_long:
+        return []
+    theirs = n_windows - (len(lengths) - n_long)
+    return [
+        f"Proteins longer than the {most:,} residues that {model} reads at once: {n_long:,} (the longest has {lengths.max():,}). They are "
+        f"read in {theirs:,} windows that share {overlap:,} residues; each residue is stored once."
+    ]
+
+
+def on_copies(digest: npt.NDArray[np.int64], heldout: npt.NDArray[np.bool_], has_groups: bool) -> list[str]:
+    """digest: [proteins used], the same for the same sequence."""
+    _, number, times = np.unique(digest, return_inverse=True, return_counts=True)
+    n_copied = int((times[number] > 1).sum())
+    if not n_copied:
+        return []
+    n_held = np.bincount(number, weights=heldout, minlength=len(times))
+    both = int(((n_held > 0) & (n_held < times)).sum())
+    text = f"Proteins whose sequence another one has too: {n_copied:,}."
+    if both:
+        advice = "name one group for the copies" if has_groups else "data.group_key can keep copies together"
+        text += f" Of {both:,} sequences there are copies on both sides of the split: held-out numbers are too good by that; {advice}."
+    return [text]
+
+
+def on_spans(read: SpanTable, spans: pd.DataFrame, heldout: npt.NDArray[np.bool_]) -> list[str]:
+    """read: of the whole file. spans: of the proteins used, with the column item_index."""
+    found = []
+    if read.unknown:
+        found.append(
+            f"Spans of proteins that are not among the sequences: {read.unknown:,} (the first is of {read.unknown_first}); they are left out."
+        )
+    if read.repeated:
+        found.append(f"Spans given more than once: {read.repeated:,}; each counts once.")
+    if read.cut:
+        found.append(
+            f"Spans that reach over the border of the window that the sequence is: {read.cut:,}; they are cut there."
+        )
+    if not len(spans):
+        return [*found, "No protein that is used has a span."]
+    table = concepts(spans, heldout)
+    most, least = table.iloc[0], table.iloc[-1]
+    found.append(
+        f"Spans per concept: {least['n_spans']:,} ({least['concept']}) to {most['n_spans']:,} ({most['concept']}), median "
+        f"{table['n_spans'].median():,g}; {spans['item_index'].nunique():,} of {len(heldout):,} proteins have a span."
+    )
+    if overlapping := n_overlapping(spans):
+        found.append(f"Spans that overlap an earlier span of the same protein: {overlapping:,}.")
+    n_held = table["n_heldout_proteins"]
+    one_side = int(((n_held == 0) | (n_held == table["n_proteins"])).sum())
+    if heldout.any() and one_side:
+        found.append(
+            f"Concepts whose proteins are all on one side of the split: {one_side:,} of {len(table):,}; what is found for them cannot be "
+            "checked on held-out proteins."
+        )
+    return found

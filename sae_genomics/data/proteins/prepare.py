@@ -1,0 +1,266 @@
+"""Stage prepare for proteins: what is read, which proteins are held out, how long ones are cut, what the run will cost."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sae_genomics.associations.baseline_costs import baseline_costs, sentence
+from sae_genomics.atomic import write_json
+from sae_genomics.data import plan
+from sae_genomics.data.groups import Groups, GroupWords, make_groups
+from sae_genomics.data.plan_file import PLAN_VERSION
+from sae_genomics.data.prepared import (
+    TokenCounts,
+    check_room,
+    heartbeat,
+    nothing_left_on_failure,
+    tell_costs,
+    tell_sampling,
+)
+from sae_genomics.data.proteins import notes
+from sae_genomics.data.proteins.labels import Labels, labels_of_records, read_labels
+from sae_genomics.data.proteins.read import Sequences, read_sequences
+from sae_genomics.data.proteins.records import count_records, is_jsonl
+from sae_genomics.data.proteins.residues import LETTERS, UNKNOWN, unit_name
+from sae_genomics.data.proteins.settings import NOUNS, InputFiles, ProteinsSection, input_files, proteins_section
+from sae_genomics.data.proteins.spans import SpanTable, concepts, read_spans
+from sae_genomics.data.proteins.tables import ITEMS, SPANS, items_file, spans_file
+from sae_genomics.data.proteins.windows import Windows, windows_of
+from sae_genomics.data.split import choose_cells, split_cells
+from sae_genomics.data.units import Units
+from sae_genomics.errors import UserError
+from sae_genomics.models import check_model, most_residues, unit_tokens
+from sae_genomics.progress import Progress, say
+
+if TYPE_CHECKING:
+    from sae_genomics.run import Run
+
+N_SPECIAL = 2  # <cls> and <eos>: stored once of each protein, read with every window
+_WORDS = GroupWords(NOUNS, "column", "families or clusters")
+_MOST_CONCEPTS = 1000  # listed in plan.json
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What of the model decides how proteins are read. tokens: residue letter -> vocabulary id. most: residues read at once."""
+
+    name: str
+    tokens: dict[str, int]
+    most: int
+
+    @property
+    def alphabet(self) -> str:
+        return "".join(letter for letter in self.tokens if letter in LETTERS)
+
+
+@dataclass(frozen=True)
+class _Used:
+    """The proteins that the run uses, of those that the file has. rows: their records, ascending. Arrays have one entry per protein used."""
+
+    rows: npt.NDArray[np.int64]
+    sequences: Sequences
+    length: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.object_] | None
+    groups: Groups | None
+    heldout: npt.NDArray[np.bool_]
+    spans: SpanTable | None
+
+
+def prepare_proteins(run: Run) -> None:
+    """Leave items.parquet, units.parquet, plan.json, and spans.parquet where there are spans. Everything is checked before that.
+
+    Raises UserError for every fault of the input, config or disk that can be known before the model runs.
+    """
+    data = proteins_section(run.config)
+    files = input_files(data)
+    n_input = count_records(files.sequences)  # a file of another format shows before a model is downloaded
+    rows = choose_cells(n_input, data.max_proteins, run.config.run.seed)
+    model = _model(run)
+    with nothing_left_on_failure([heartbeat(run)]):
+        progress = Progress("prepare: reading proteins", n_input, NOUNS.items, heartbeat(run))
+        sequences = read_sequences(files.sequences, model.alphabet, rows, progress.advance)
+        progress.finish()
+        used, said = _used(run, data, files, sequences, rows)
+        windows = _windows(used.length, model, data.window_overlap)
+        tokens = _token_counts(run, used.length, windows)
+        work = plan.workload(
+            run, n_tokens=tokens.read, shard_stored=tokens.shard_stored, max_shard_tokens=tokens.largest_shard,
+            n_slots=len(model.tokens), n_gene_values=int(np.minimum(used.length, len(model.tokens)).sum()),
+            n_cell_types=0 if used.labels is None else int(pd.Series(used.labels).nunique()),
+            train_tokens=int(used.length[~used.heldout].sum()),
+        )  # fmt: skip
+        estimates = plan.estimate(run, work)
+        check_room(run, work, estimates, tokens)
+    table = _span_table(used)
+    content = _plan(run, data, used, model, windows, tokens, table)
+    content["estimates"] = plan.as_dicts(estimates)
+    content["baselines"] = [asdict(cost) for cost in baseline_costs(work)]
+    content["notes"] = [*said, *_notes(data, used, model, windows, table)]
+    _write(run, used, model, windows, table)
+    write_json(run.plan_file, content)
+    _tell(content)
+    tell_costs(content, work)
+    say(f"prepare: {sentence(baseline_costs(work))}")
+    tell_sampling(run, tokens, work, "tokens_per_item")
+
+
+def _model(run: Run) -> _Model:
+    """Raises UserError for a model that has no letter for an unknown residue."""
+    cache = run.config.paths.cache
+    check_model(run.pinned_model, cache)
+    tokens = unit_tokens(run.pinned_model, cache)
+    if UNKNOWN not in tokens:
+        raise UserError(
+            f"{run.model_info.name} has no token for the residue {UNKNOWN}, which stands for unknown ones; use another model"
+        )
+    return _Model(run.model_info.name, tokens, most_residues(run.pinned_model, cache))
+
+
+def _used(
+    run: Run, data: ProteinsSection, files: InputFiles, sequences: Sequences, rows: npt.NDArray[np.int64]
+) -> tuple[_Used, list[str]]:
+    """The proteins used, and notes on their annotation."""
+    by_accession = sequences.rows
+    annotation = _annotation(files, sequences, by_accession)
+    said = list(annotation.notes)
+    labels = None if data.label_key is None else annotation.column(data.label_key, "data.label_key")[rows]
+    groups = None
+    if data.group_key is not None:
+        groups = make_groups(
+            data.group_key, annotation.column(data.group_key, "data.group_key")[rows],
+            lambda i: sequences.accession[rows[i]], data.heldout_fraction, _WORDS,
+        )  # fmt: skip
+    said += notes.on_annotation(data, annotation, labels, groups)
+    heldout = split_cells(
+        len(rows), labels, data.heldout_fraction, run.config.run.seed, None if groups is None else groups.name
+    )
+    spans = None
+    if files.spans is not None:
+        spans = read_spans(files.spans, by_accession, sequences.length)
+    elif is_jsonl(files.sequences):
+        spans = read_spans(files.sequences, by_accession, sequences.length, own_file=True)
+    return _Used(rows, sequences, sequences.length[rows], labels, groups, heldout, spans), said
+
+
+def _annotation(files: InputFiles, sequences: Sequences, by_accession: pd.Series) -> Labels:
+    """Columns of labels: of the table where one is named, and of JSONL lines where the table does not have them."""
+    own = labels_of_records(sequences.labels, files.sequences.name)
+    if files.labels is None:
+        return own
+    table = read_labels(files.labels, by_accession)
+    return Labels(own.columns | table.columns, table.source, table.notes)
+
+
+def _windows(lengths: npt.NDArray[np.int64], model: _Model, overlap: int) -> Windows:
+    if (lengths > model.most).any() and overlap >= model.most:
+        raise UserError(
+            f"data.window_overlap = {overlap}: {model.name} reads {model.most:,} residues at once, and windows must share fewer; "
+            f"set it to {model.most // 8}"
+        )
+    return windows_of(lengths, model.most, min(overlap, model.most - 1))
+
+
+def _token_counts(run: Run, lengths: npt.NDArray[np.int64], windows: Windows) -> TokenCounts:
+    read = np.bincount(windows.item, weights=windows.stop - windows.start + N_SPECIAL, minlength=len(lengths))
+    return TokenCounts(run, lengths, read.astype(np.int64), N_SPECIAL)
+
+
+def _span_table(used: _Used) -> pd.DataFrame | None:
+    """Spans of the proteins used, with their row in items.parquet: the columns of spans.parquet."""
+    if used.spans is None:
+        return None
+    frame = used.spans.frame
+    row = frame["row"].to_numpy(np.int64)
+    index = np.minimum(np.searchsorted(used.rows, row), len(used.rows) - 1)
+    return frame.assign(item_index=index)[used.rows[index] == row].reset_index(drop=True)
+
+
+def _plan(
+    run: Run,
+    data: ProteinsSection,
+    used: _Used,
+    model: _Model,
+    windows: Windows,
+    tokens: TokenCounts,
+    spans: pd.DataFrame | None,
+) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "format_version": PLAN_VERSION,
+        "kind": run.kind.name,
+        "n_items": len(used.rows),
+        "n_items_input": len(used.sequences.accession),
+        "n_heldout": int(used.heldout.sum()),
+        "n_residues": int(used.length.sum()),
+        "n_units": len(model.tokens),
+        "alphabet": model.alphabet,
+        "most_residues": model.most,
+        "window_overlap": data.window_overlap,
+        "n_windows": len(windows.item),
+        "n_items_in_windows": int((used.length > model.most).sum()),
+        "label_key": data.label_key,
+        "shards": tokens.shards(),
+        "n_tokens": int(tokens.stored.sum()),
+        "n_tokens_read": tokens.read,
+    }
+    if used.groups is not None:
+        content |= {"group_key": used.groups.key, **used.groups.numbers(used.heldout)}
+    if spans is not None:
+        table = concepts(spans, used.heldout)
+        content |= {"n_spans": len(spans), "n_concepts": len(table)}
+        content["concepts"] = table.head(_MOST_CONCEPTS).to_dict("records")
+    return content
+
+
+def _notes(
+    data: ProteinsSection, used: _Used, model: _Model, windows: Windows, spans: pd.DataFrame | None
+) -> list[str]:
+    found = notes.on_split(data, used.groups, used.heldout)
+    found += notes.on_letters(used.sequences.letters, model.name)
+    found += notes.on_windows(used.length, model.most, len(windows.item), data.window_overlap, model.name)
+    found += notes.on_copies(used.sequences.digest[used.rows], used.heldout, used.groups is not None)
+    if used.spans is not None and spans is not None:
+        found += notes.on_spans(used.spans, spans, used.heldout)
+    return found
+
+
+def _write(run: Run, used: _Used, model: _Model, windows: Windows, spans: pd.DataFrame | None) -> None:
+    letters = np.array(list(model.tokens), dtype=object)
+    Units(
+        np.array(list(model.tokens.values()), dtype=np.int32),
+        letters,
+        np.array([unit_name(letter) for letter in letters], dtype=object),
+        np.array([used.sequences.counts.get(letter, 0) for letter in letters], dtype=np.float64),
+    ).write(run.units_file)
+    items = pd.DataFrame(
+        {
+            "item": used.rows,
+            "item_id": [used.sequences.accession[row] for row in used.rows],
+            "name": [used.sequences.name[row] for row in used.rows],
+            "heldout": used.heldout,
+            "label": None if used.labels is None else used.labels,
+            "group": None if used.groups is None else np.asarray(used.groups.name, dtype=object),
+            "length": used.length.astype(np.int32),
+            "n_windows": np.bincount(windows.item, minlength=len(used.rows)).astype(np.int32),
+        }
+    )
+    ITEMS.write(items_file(run), items)
+    if spans_file(run) in run.kind.prepare_files(run):
+        empty = pd.DataFrame({column.name: [] for column in SPANS.columns})
+        SPANS.write(spans_file(run), empty if spans is None else spans)
+
+
+def _tell(content: dict[str, Any]) -> None:
+    say(
+        f"prepare: {content['n_items']:,} proteins, {content['n_heldout']:,} of them held out; {content['n_residues']:,} residues"
+    )
+    if "group_key" in content:
+        say(
+            f"prepare: {content['n_groups']:,} groups ({content['group_key']}), {content['n_heldout_groups']:,} of them held out whole"
+        )
+    if "n_spans" in content:
+        say(f"prepare: {content['n_spans']:,} spans of {content['n_concepts']:,} concepts")

@@ -1,0 +1,41 @@
+"""Items as a data kind reads them: what a model family's tokeniser takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+@dataclass(frozen=True)
+class CountItems:
+    """Items that are counts of units: cells."""
+
+    rows: npt.NDArray[np.int64]
+    """[n], row of each item in the input."""
+    counts: csr_matrix
+    """float32 [n, units], not negative; only what is above zero becomes a token."""
+    token: npt.NDArray[np.int32]
+    """[units], vocabulary id of each unit; negative: the unit is left out."""
+    drugs: list[str] | None = None
+    """Name of each item's drug, for models that read one."""
+
+
+@dataclass(frozen=True)
+class SequenceItems:
+    """Items that are sequences of letters: proteins."""
+
+    rows: npt.NDArray[np.int64]
+    """[n], row of each item in the input."""
+    sequences: list[str]
+    """Upper-case letters as they were read; unknown ones are X already."""
+    overlap: int = 128
+    """Residues that consecutive windows of a long sequence share (`data.window_overlap`)."""
+
+
+Items = CountItems | SequenceItems

@@ -1,0 +1,183 @@
+"""ESM2's encoder on packed rows: the modules and weights of transformers' EsmForMaskedLM, without any padding in linear layers and norms.
+
+A batch is [T, d_model] rows of all sequences, one after the other. Only attention, and what depends on a token's place in its
+sequence, needs to know where a sequence begins. Each block is
+
+    attention = out(softmax(R(q) R(k)^T / sqrt(d_head)) v),   q, k, v = qkv(norm(x))       R: rotary positions
+    x = x + attention
+    mlp = down(gelu(up(norm(x))))
+    x = x + mlp
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sae_genomics.models.cpu_products import DotProductAttention, Linear
+from sae_genomics.models.esm2.rotary import rotate
+
+if TYPE_CHECKING:
+    from transformers import EsmForMaskedLM
+
+# called with (hook, layer, activations [T, d_model]); what it returns, the network goes on with
+Listener = Callable[[str, int, Tensor], Tensor]
+MASKED_IN_TRAINING = 0.15 * 0.8  # share of tokens that ESM2's training replaced by <mask>; fixed in transformers too
+
+
+class Sequences:
+    """Where the sequences of a packed batch begin.
+
+    ptr: int64 [sequences + 1]. padded: attention pads to the longest sequence and masks, which launches few kernels; otherwise it
+    takes one sequence after the other.
+    """
+
+    def __init__(self, ptr: npt.NDArray[np.int64], device: torch.device, *, padded: bool):
+        self.ptr = ptr
+        lengths = np.diff(ptr)
+        self.count, self.longest = len(lengths), int(lengths.max(initial=0))
+        self.padded = padded
+        sequence = np.repeat(np.arange(self.count), lengths)
+        place = np.arange(int(ptr[-1])) - ptr[sequence]
+        self.of_token = torch.from_numpy(sequence).to(device)
+        self.place = torch.from_numpy(place).to(device)
+        self.lengths = torch.from_numpy(lengths).to(device)
+        self.is_uniform = bool((lengths == self.longest).all())
+        self.row = self.of_token * self.longest + self.place
+        self.real = torch.arange(self.longest, device=device) < self.lengths[:, None] if padded else None
+
+    @property
+    def computed(self) -> int:
+        """Tokens that the widest step computes, padding included."""
+        return self.count * self.longest if self.padded else int(self.ptr[-1])
+
+    def pad(self, rows: Tensor) -> Tensor:
+        """[T, n] -> [sequences, longest, n]."""
+        if self.is_uniform:
+            return rows.view(self.count, self.longest, -1)
+        padded = rows.new_zeros(self.count * self.longest, rows.shape[1])
+        return padded.index_copy(0, self.row, rows).view(self.count, self.longest, -1)
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """[sequences, longest, n] -> [T, n]."""
+        flat = padded.reshape(self.count * self.longest, -1)
+        return flat if self.is_uniform else flat[self.row]
+
+
+class Attention(nn.Module):
+    """Every residue of a sequence attends to every residue of it."""
+
+    def __init__(self, attention: Any, n_heads: int):
+        super().__init__()
+        self.n_heads = n_heads
+        self.qkv = _side_by_side(attention.self.query, attention.self.key, attention.self.value)
+        self.out = _linear(attention.output.dense)
+        self.dot_product = DotProductAttention()
+
+    def forward(self, x: Tensor, sequences: Sequences, angles: tuple[Tensor, Tensor] | None) -> Tensor:
+        """x: [T, d_model]. angles: cosine and sine [T, d_head / 2] of each place, or None for positions that were added before."""
+        qkv = self.qkv(x)
+        if angles is not None:
+            qkv = rotate(qkv, *angles, self.n_heads)
+        mixed = self.dot_product.of_packed(qkv, sequences.ptr, self.n_heads, self.n_heads)
+        return self.out(self._mixed(qkv, sequences) if mixed is None else mixed)  # type: ignore[no-any-return]
+
+    def _mixed(self, qkv: Tensor, sequences: Sequences) -> Tensor:
+        if sequences.padded:
+            mask = None if sequences.is_uniform else sequences.real[:, None, None, :]  # type: ignore[index]
+            return sequences.pack(self._attend(sequences.pad(qkv), mask))
+        bounds = zip(sequences.ptr[:-1].tolist(), sequences.ptr[1:].tolist(), strict=True)
+        return torch.cat([self._attend(qkv[None, start:stop], None)[0] for start, stop in bounds])
+
+    def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
+        """[sequences, length, 3 d_model] -> [sequences, length, d_model]."""
+        count, length, width = qkv.shape
+        q, k, v = qkv.view(count, length, 3 * self.n_heads, -1).transpose(1, 2).split(self.n_heads, dim=1)
+        return self.dot_product(q, k, v, mask).transpose(1, 2).reshape(count, length, width // 3)  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    def __init__(self, layer: Any, n_heads: int):
+        super().__init__()
+        self.attention_norm, self.mlp_norm = layer.attention.LayerNorm, layer.LayerNorm
+        self.attention = Attention(layer.attention, n_heads)
+        self.up, self.down = _linear(layer.intermediate.dense), _linear(layer.output.dense)
+
+    def forward(
+        self, x: Tensor, sequences: Sequences, angles: tuple[Tensor, Tensor] | None, layer: int, listen: Listener
+    ) -> Tensor:
+        """x: [T, d_model]; returns the block's output."""
+        x = x + listen("attn_out", layer, self.attention(self.attention_norm(x), sequences, angles))
+        x = x + listen("mlp_out", layer, self.down(F.gelu(self.up(self.mlp_norm(x)))))
+        return listen("resid_post", layer, x)
+
+
+class PackedEsm(nn.Module):
+    """The network for evaluation. The modules are the given network's own, and its linear layers share their weights."""
+
+    def __init__(self, network: EsmForMaskedLM):
+        super().__init__()
+        esm = network.esm
+        self.embeddings = esm.embeddings
+        self.inv_freq = None if esm.rotary_embeddings is None else esm.rotary_embeddings.inv_freq.float()
+        self.blocks = nn.ModuleList(Block(layer, network.config.num_attention_heads) for layer in esm.encoder.layer)
+        self.final_norm = esm.encoder.emb_layer_norm_after
+        self.lm_head = network.lm_head
+
+    def forward(self, token: Tensor, sequences: Sequences, n_layers: int, listen: Listener) -> Tensor:
+        """The output of the first `n_layers` blocks: [T, d_model]. token: int64 [T]."""
+        x = self.embed(token, sequences)
+        angles = self.angles(sequences)
+        for layer in range(n_layers):
+            x = self.blocks[layer](x, sequences, angles, layer, listen)
+        return x
+
+    def embed(self, token: Tensor, sequences: Sequences) -> Tensor:
+        """What enters the first block. A masked token's vector is zero where the model was trained so, and the others make up for it."""
+        table = self.embeddings
+        x = table.word_embeddings(token)
+        if table.token_dropout:
+            masked = token == table.mask_token_id
+            x = x.masked_fill(masked[:, None], 0.0)
+            n_masked = torch.zeros(sequences.count, device=x.device).index_add(0, sequences.of_token, masked.float())
+            share = (n_masked / sequences.lengths)[sequences.of_token, None]
+            x = (x * (1 - MASKED_IN_TRAINING) / (1 - share)).to(x.dtype)
+        if table.position_embedding_type == "absolute":
+            x = x + table.position_embeddings(sequences.place + table.padding_idx + 1)
+        return x if table.layer_norm is None else table.layer_norm(x)  # type: ignore[no-any-return]
+
+    def angles(self, sequences: Sequences) -> tuple[Tensor, Tensor] | None:
+        """Cosine and sine of the rotary angles, which begin anew with each sequence: float32 [T, d_head / 2] both."""
+        if self.inv_freq is None:
+            return None
+        table = torch.arange(sequences.longest, device=self.inv_freq.device).float()[:, None] * self.inv_freq
+        return table.cos()[sequences.place], table.sin()[sequences.place]
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Scores of all tokens, from outputs of the last block: [n, d_model] -> [n, vocabulary]."""
+        return self.lm_head(self.final_norm(x))  # type: ignore[no-any-return]
+
+
+def _side_by_side(*layers: nn.Linear) -> Linear:
+    """One layer that gives the outputs of several. Theirs become views of its weights, so that there is one copy."""
+    joined = _linear(
+        layers[0], torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
+    )
+    weights, biases = joined.weight.chunk(len(layers)), joined.bias.chunk(len(layers))
+    for layer, weight, bias in zip(layers, weights, biases, strict=True):
+        layer.weight, layer.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
+    return joined
+
+
+def _linear(layer: nn.Linear, weight: Tensor | None = None, bias: Tensor | None = None) -> Linear:
+    weight = layer.weight if weight is None else weight
+    made = Linear(weight.shape[1], weight.shape[0], device="meta")
+    made.weight = nn.Parameter(weight.detach())
+    made.bias = nn.Parameter((layer.bias if bias is None else bias).detach())
+    return made
