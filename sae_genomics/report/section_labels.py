@@ -25,6 +25,11 @@ from sae_genomics.report.summary import LayerSummary
 from sae_genomics.report.wording import Wording, a, first_upper
 
 
+def figure_name(wording: Wording) -> str:
+    """Of the figure of this section: `cell_types`, `families`."""
+    return wording.nouns.labels.replace(" ", "_")
+
+
 def labels(contents: Contents) -> str:
     """The section, with its title."""
     wording, nouns = contents.wording, contents.wording.nouns
@@ -56,7 +61,8 @@ def labels(contents: Contents) -> str:
     parts.append(_untested(contents))
     parts.append(
         contents.figure(
-            "cell_types", f"Held-out AUROC of the best feature, {nouns.unit} and raw neuron of each {nouns.label}"
+            figure_name(wording),
+            f"Held-out AUROC of the best feature, {nouns.unit} and raw neuron of each {nouns.label}",
         )
     )
     parts.append(

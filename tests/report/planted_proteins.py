@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,19 +20,19 @@ from sae_genomics.artifacts import (
     FEATURE_UNITS,
     ITEM_FEATURES,
     LABEL_BASELINES,
+    Table,
 )
 from sae_genomics.atomic import write_json
 from sae_genomics.config import RunConfig, parse_config
-from sae_genomics.data.kind import Nouns
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.run import Run, State
 from sae_genomics.stages import Stage
 
-NOUNS = Nouns(
-    item="protein", items="proteins", unit="amino acid", units="amino acids", token="residue", tokens="residues", label="family",
-    labels="families", group="cluster", groups="clusters", span="domain", spans="domains",
+NAMES = (
+    "Ala", "Cys", "Asp", "Glu", "Phe", "Gly", "His", "Ile", "Lys", "Leu", "Met", "Asn", "Pro", "Gln", "Arg", "Ser", "Thr", "Val", "Trp",
+    "Tyr",
 )  # fmt: skip
-AMINO_ACIDS = dict(zip("ACDEFGHIKLMNPQRSTVWY", "Ala Cys Asp Glu Phe Gly His Ile Lys Leu Met Asn Pro Gln Arg Ser Thr Val Trp Tyr".split(), strict=True))  # fmt: skip
+AMINO_ACIDS = dict(zip("ACDEFGHIKLMNPQRSTVWY", NAMES, strict=True))
 CONCEPTS = {
     "PF00096": ("Zinc finger, C2H2 type", "YKCPECGKSFSRSSHLTRHQRTH"),
     "PF00036": ("EF-hand", "EADTDGDGKISFEEFVALM"),
@@ -64,9 +63,7 @@ class PlantedProteinRun(Run):
         super().__init__(config)
         self.plan = plan
         self.model_info = ModelInfo("esm2", "planted protein model", plan.layers, 64, 4, 33, 1_234_567, "planted")
-        self.kind = SimpleNamespace(name="proteins", nouns=NOUNS)
-        self.n_cells = self.n_items = N_PROTEINS
-        self.n_shards = 1
+        self.__dict__ |= {"n_items": N_PROTEINS, "n_shards": 1}  # told without the input
 
     def state(self, stage: Stage, task: int, layer: int | None = None) -> State:
         return State("missing", "not for proteins") if stage.name == "validate" else State("done")
@@ -84,7 +81,8 @@ def planted_proteins(root: Path, plan: ProteinPlan | None = None) -> PlantedProt
     rng = np.random.default_rng(plan.seed)
     paths = {name: str(root / name) for name in ("checkpoints", "results", "logs")}
     values = {
-        "run": {"name": "planted_proteins"}, "paths": paths, "data": {"path": str(root / "proteins.fasta")},
+        "run": {"name": "planted_proteins"}, "paths": paths, "data": {"kind": "proteins", "path": str(root / "proteins.fasta"), "label_key": "family", "group_key": "cluster"},
+        "model": {"family": "esm2"},
         "sae": {"d_sae": plan.d_sae, "k": 8},
     }  # fmt: skip
     run = PlantedProteinRun(parse_config(values, "planted"), plan)
@@ -95,6 +93,12 @@ def planted_proteins(root: Path, plan: ProteinPlan | None = None) -> PlantedProt
     return run
 
 
+def _write(table: Table, folder: Path, frame: pd.DataFrame) -> None:
+    """With nothing in the columns that are not planted."""
+    absent = {column.name: None for column in table.columns if column.name not in frame}
+    table.write(folder / table.file, frame.assign(**absent), inference=table.inference)
+
+
 def _prepare(run: PlantedProteinRun, rng: np.random.Generator) -> None:
     plan, family = run.plan, rng.integers(0, len(FAMILIES), N_PROTEINS)
     run.prepare_dir.mkdir(parents=True)
@@ -102,7 +106,7 @@ def _prepare(run: PlantedProteinRun, rng: np.random.Generator) -> None:
         run.plan_file,
         {
             "kind": "proteins", "n_items": N_PROTEINS, "n_items_input": N_PROTEINS, "n_heldout": N_HELDOUT, "n_tokens": 40_000,
-            "n_tokens_read": 40_600, "shards": [], "estimates": [], "group_key": "cluster", "n_groups": 40, "n_heldout_groups": 8,
+            "n_tokens_read": 40_600, "shards": [], "estimates": [], "label_key": "family", "group_key": "cluster", "n_groups": 40, "n_heldout_groups": 8,
             "notes": [SYNTHETIC],
         },
     )  # fmt: skip
@@ -138,10 +142,10 @@ def _associate(run: PlantedProteinRun, layer: int, rng: np.random.Generator) -> 
     kind[: 3 * len(CONCEPTS)] = np.arange(3 * len(CONCEPTS)) % len(CONCEPTS)
     kind[9:19] = 10 + rng.permutation(20)[:10]
     dead = np.arange(d_sae) == d_sae - 1
-    FEATURE_UNITS.write(folder / FEATURE_UNITS.file, _units(kind, dead, letters, rng))
+    _write(FEATURE_UNITS, folder, _units(kind, dead, letters, rng))
     labels, baselines = _labels(kind, dead, rng)
-    FEATURE_LABELS.write(folder / FEATURE_LABELS.file, labels if plan.labels else labels.head(0))
-    LABEL_BASELINES.write(folder / LABEL_BASELINES.file, baselines if plan.labels else baselines.head(0))
+    _write(FEATURE_LABELS, folder, labels if plan.labels else labels.head(0))
+    _write(LABEL_BASELINES, folder, baselines if plan.labels else baselines.head(0))
     best = labels.sort_values("auroc_train", ascending=False).drop_duplicates("feature").set_index("feature")
     feature = pd.Series(np.arange(d_sae))
     top = np.array([AMINO_ACIDS[letters[k - 10]] if k >= 10 else "Gly" for k in kind], dtype=object)
@@ -154,7 +158,7 @@ def _associate(run: PlantedProteinRun, layer: int, rng: np.random.Generator) -> 
         "best_label_auroc": feature.map(best["auroc"]) if plan.labels else np.nan,
         "best_label_q_value": feature.map(best["q_value"]) if plan.labels else np.nan,
     })  # fmt: skip
-    ITEM_FEATURES.write(folder / ITEM_FEATURES.file, features)
+    _write(ITEM_FEATURES, folder, features)
     if plan.spans:
         _concepts(folder, layer, kind, rng)
     if plan.examples:
@@ -213,7 +217,11 @@ def _concepts(folder: Path, layer: int, kind: np.ndarray, rng: np.random.Generat
     for place, (concept, (name, _)) in enumerate(CONCEPTS.items()):
         both = {"concept": concept, "name": name, "n_spans": 40 + place, "n_proteins": 30 + place}
         for feature in range(30):
-            f1 = 0.8 - 0.1 * place - 0.01 * feature + 0.02 * layer if kind[feature] == place else 0.02 + 0.05 * rng.random()
+            f1 = (
+                0.8 - 0.1 * place - 0.01 * feature + 0.02 * layer
+                if kind[feature] == place
+                else 0.02 + 0.05 * rng.random()
+            )
             rows.append({**both, "feature": feature, "threshold": 0.7, "n_residues": 900, **_scores(f1), "n_groups": 8, "odds_ratio": 40.0,
                          "p_value": 1e-12 if f1 > 0.3 else 0.3, "q_value": 1e-10 if f1 > 0.3 else 0.6})  # fmt: skip
         first = max((row for row in rows if row["concept"] == concept), key=lambda row: row["f1_residue_chosen"])
@@ -221,13 +229,28 @@ def _concepts(folder: Path, layer: int, kind: np.ndarray, rng: np.random.Generat
             ("feature", first["feature"], str(first["feature"]), first["f1_residue"]), ("neuron", 12, "6+", 0.31 - 0.1 * place),
             ("random", 5, "5", 0.2), ("composition", 1, "Cys", 0.25), ("position", 2, "first tenth", 0.08),
         ):  # fmt: skip
-            best.append({**both, "kind": what, "unit": unit, "unit_name": text, "threshold": 0.6, **_scores(f1), "q_value": 1e-8})
-    FEATURE_CONCEPTS.write(folder / FEATURE_CONCEPTS.file, pd.DataFrame(rows))
-    CONCEPT_BASELINES.write(folder / CONCEPT_BASELINES.file, pd.DataFrame(best))
-    criterion = "a held-out F1 per residue of at least 0.3, with q < 0.05"
-    counts = [("feature", 64, 9, 3), ("neuron", 128, 4, 1), ("random", 64, 1, 0), ("composition", 20, 0, 0), ("position", 10, 0, 0)]
-    CONCEPT_COUNTS.write(
-        folder / CONCEPT_COUNTS.file,
+            best.append(
+                {
+                    **both,
+                    "kind": what,
+                    "unit": unit,
+                    "unit_name": text,
+                    "threshold": 0.6,
+                    **_scores(f1),
+                    "q_value": 1e-8,
+                }
+            )
+    _write(FEATURE_CONCEPTS, folder, pd.DataFrame(rows))
+    _write(CONCEPT_BASELINES, folder, pd.DataFrame(best))
+    criterion = "F1 per residue of at least 0.3 and q below 0.05, both on the half that chose nothing"
+    counts = [
+        ("feature", 64, 9, 3),
+        ("neuron", 128, 4, 1),
+        ("random", 64, 1, 0),
+        ("composition", 20, 0, 0),
+        ("position", 10, 0, 0),
+    ]
+    _write(CONCEPT_COUNTS, folder,
         pd.DataFrame([
             {"kind": what, "n_units": n, "n_units_with_concept": with_concept, "n_concepts_found": found, "n_concepts_tested": 3,
              "criterion": criterion}
@@ -236,7 +259,9 @@ def _concepts(folder: Path, layer: int, kind: np.ndarray, rng: np.random.Generat
     )  # fmt: skip
 
 
-def _examples(folder: Path, kind: np.ndarray, dead: np.ndarray, largest: np.ndarray, odd: bool, rng: np.random.Generator) -> None:
+def _examples(
+    folder: Path, kind: np.ndarray, dead: np.ndarray, largest: np.ndarray, odd: bool, rng: np.random.Generator
+) -> None:
     letters, motifs, rows = list(AMINO_ACIDS), list(CONCEPTS.values()), []
     for feature in np.flatnonzero(~dead):
         for rank in range(1, 6):
@@ -256,6 +281,4 @@ def _examples(folder: Path, kind: np.ndarray, dead: np.ndarray, largest: np.ndar
                 "max_activation": float(values[20]), "position": start + 20, "start": start, "residues": text,
                 "activations": values.tolist(), "concepts": about,
             })  # fmt: skip
-    FEATURE_EXAMPLES.write(folder / FEATURE_EXAMPLES.file, pd.DataFrame(rows))
-
-
+    _write(FEATURE_EXAMPLES, folder, pd.DataFrame(rows))

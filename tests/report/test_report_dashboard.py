@@ -24,6 +24,7 @@ from sae_genomics.report.cells import CellSample, read_activations, sample_cells
 from sae_genomics.report.collect import LayerResults
 from sae_genomics.report.contributions import contributions
 from sae_genomics.report.dashboard_panel import PanelSettings
+from sae_genomics.run import Run
 
 
 class _Page(HTMLParser):
@@ -172,8 +173,9 @@ def test_shortened_floats_keep_three_digits(values: list[float]) -> None:
 
 
 def cells_dashboard(n_features: int, n_layers: int, sample: CellSample | None) -> dashboard.Dashboard:
-    settings = PanelSettings(parse_config({"data": {"path": "cells.h5ad"}}, "test"), n_features, n_layers, sample)
-    return dashboard.Dashboard([each.panel(settings) for each in contributions("cells") if each.panel is not None])
+    config = parse_config({"data": {"path": "cells.h5ad"}}, "test")
+    settings = PanelSettings(config, n_features, n_layers, sample)
+    return dashboard.Dashboard([each.panel(settings) for each in contributions(Run(config)) if each.panel is not None])
 
 
 def wide_layer(n_features: int, layer: int) -> LayerResults:
@@ -223,7 +225,9 @@ def test_layer_that_fails_half_way_leaves_no_trace(tmp_path: Path) -> None:
     made = cells_dashboard(20, 2, None)
     made.add(wide_layer(10, 0))
     broken = wide_layer(10, 1)
-    broken.tables["terms"] = pd.DataFrame({"feature": [0], "collection": ["c"], "term": ["t"], "q_value": [0.1]})  # no p_value
+    broken.tables["terms"] = pd.DataFrame(
+        {"feature": [0], "collection": ["c"], "term": ["t"], "q_value": [0.1]}
+    )  # no p_value
     with pytest.raises(KeyError):
         made.add(broken)
     made.write(tmp_path / "page.html", {"title": "t"})

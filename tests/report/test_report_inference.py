@@ -69,6 +69,11 @@ def test_what_the_file_says_is_what_is_shown(tmp_path: Path) -> None:
 
 def test_the_dashboard_holds_every_line(finished: PlantedRun) -> None:
     shown = meta_of(finished)["inference"]
-    tables = {"features": FEATURES, "labels": FEATURE_CELL_TYPES, "terms": FEATURE_TERMS, "annotation_nulls": ANNOTATION_NULLS}
+    tables = {
+        "features": FEATURES,
+        "labels": FEATURE_CELL_TYPES,
+        "terms": FEATURE_TERMS,
+        "annotation_nulls": ANNOTATION_NULLS,
+    }
     for name, table in tables.items():
         assert shown[name] == table.inference.line()

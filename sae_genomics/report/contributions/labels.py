@@ -12,7 +12,7 @@ from sae_genomics.report.contribution import Contribution, Draw, Said
 from sae_genomics.report.dashboard_labels import LabelsPanel
 from sae_genomics.report.markdown import escape, is_number
 from sae_genomics.report.reading import Reading
-from sae_genomics.report.section_labels import labels
+from sae_genomics.report.section_labels import figure_name, labels
 from sae_genomics.report.summary import LayerSummary, best_over_layers, side_by_side, with_certainty
 from sae_genomics.report.wording import a
 
@@ -42,7 +42,8 @@ def _caveats(contents: Contents) -> list[Said]:
 
 def _figures(contents: Contents) -> Mapping[str, Draw]:
     wide = contents.wide
-    return {"cell_types": lambda: figures.labels(wide, contents.wording)} if wide is not None else {}
+    name = figure_name(contents.wording)
+    return {name: lambda: figures.labels(wide, contents.wording) if wide is not None else None}
 
 
 def _example(contents: Contents) -> Example | None:
@@ -70,7 +71,6 @@ LABELS = Contribution(
     findings=_findings,
     caveats=_caveats,
     figures=_figures,
-    figure_files=("cell_types.png",),
     example=_example,
     panel=LabelsPanel,
     compared_with=lambda wording: Said(20, f"annotated {wording.nouns.labels}"),
