@@ -31,7 +31,7 @@ from sae_genomics.sae.export import fold
 from sae_genomics.sae.product import linear, pieces
 from sae_genomics.sae.spec import Spec, make_spec
 from sae_genomics.sae.state import SaeState, initial_state
-from sae_genomics.sae.step import make_step
+from sae_genomics.sae.steps import make_step
 
 Contender = Callable[[torch.Tensor], object]
 

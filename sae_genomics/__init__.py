@@ -1,4 +1,4 @@
-"""SAE Genomics: sparse autoencoders for single-cell foundation models, from an h5ad file to a report."""
+"""SAE Genomics: sparse autoencoders for foundation models of cells and proteins, from an h5ad or FASTA file to a report."""
 
 import os
 

@@ -44,7 +44,7 @@ def stage_main(name: str, argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sae-genomics",
-        description="Sparse autoencoders for single-cell foundation models: from an h5ad file to a report.",
+        description="Sparse autoencoders for foundation models of cells and proteins: from an h5ad or FASTA file to a report.",
         epilog="exit codes: 0 done, 2 something you can fix (one line says what), 1 a bug, 75 stopped after saving",
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -136,7 +136,9 @@ def _stage_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _stage_help(stage: Stage) -> str:
-    unit = {"run": "It is one task.", "shard": "One task a shard of cells.", "layer": "One task a layer."}[stage.unit]
+    unit = {"run": "It is one task.", "shard": "One task per shard of the data.", "layer": "One task per layer."}[
+        stage.unit
+    ]
     return f"{unit} It needs {', '.join(need.name for need in stage.needs)}." if stage.needs else unit
 
 
@@ -158,6 +160,7 @@ def _pipeline(arguments: argparse.Namespace) -> int:
 def _stage(arguments: argparse.Namespace) -> int:
     from sae_genomics.cluster.attempts import run_tasks
     from sae_genomics.cluster.pipeline import refuse_beside_others
+    from sae_genomics.cluster.reasons import give_reasons
 
     catch_stop_signals()
     run = Run(load_config(arguments.config, arguments.overrides), arguments.config, arguments.overrides)
@@ -176,6 +179,7 @@ def _stage(arguments: argparse.Namespace) -> int:
             "leave --task out to run all that are not done"
         )
     refuse_beside_others(run, stage, tasks)
+    give_reasons(run)
     codes = set(run_tasks(run, stage, tasks).values()) - {EXIT_DONE}
     return EXIT_BUG if EXIT_BUG in codes else max(codes, default=EXIT_DONE)
 

@@ -1,8 +1,7 @@
-"""One YAML file a run, read into typed sections; unknown keys are refused with the nearest known one."""
+"""One YAML file per run, read into typed sections; unknown keys are refused with the nearest known one."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,50 +19,14 @@ from pydantic import (
     model_validator,
 )
 
+from sae_genomics.config_file import read_mapping
+from sae_genomics.config_problems import first_problem, key_names
+from sae_genomics.config_values import BASELINES, Baseline, Hook, StorageDtype, read_baselines, read_layers
 from sae_genomics.data.kind import DataSection
 from sae_genomics.data.kinds import DEFAULT_KIND, KINDS, kind_named
 from sae_genomics.errors import UserError
 from sae_genomics.revisions import checked_revision
 from sae_genomics.section import Section, also
-
-Hook = Literal["resid_post", "mlp_out", "attn_out"]
-StorageDtype = Literal["float32", "float16", "bfloat16"]
-Baseline = Literal["neurons", "pca", "ica", "untrained"]
-BASELINES: tuple[Baseline, ...] = get_args(Baseline)
-
-
-def _layers(value: Any) -> Any:
-    """Accept `all`, one number, a list, or `0,6,11` as typed on a command line."""
-    if isinstance(value, str) and value != "all":
-        try:
-            value = [int(part) for part in value.split(",") if part.strip()]
-        except ValueError:
-            raise ValueError("is 'all', a list of layer numbers, or a comma-separated one such as 0,6,11") from None
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = [value]
-    if isinstance(value, list):
-        if not value:
-            raise ValueError("names no layer")
-        if not all(isinstance(layer, int) and not isinstance(layer, bool) and layer >= 0 for layer in value):
-            raise ValueError("layers are numbers counted from 0")
-        if len(set(value)) != len(value):
-            raise ValueError("names a layer twice")
-        return sorted(value)
-    return value
-
-
-def _baselines(value: Any) -> Any:
-    """Accept a list, or `neurons,pca` as typed on a command line; refuse what is not known, in one line."""
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    if isinstance(value, list):
-        for name in value:
-            if name not in BASELINES:
-                raise ValueError(f"{name!r} is not known; the baselines are {', '.join(BASELINES)}")
-        if len(set(value)) != len(value):
-            raise ValueError("names a baseline twice")
-        return [name for name in BASELINES if name in value]
-    return value
 
 
 class RunSection(Section):
@@ -101,7 +64,7 @@ class ModelConfig(Section):
         None, description="branch, tag or commit of a published model; default: the release's own, see docs/models.md"
     )
     backend: Literal["native", "reference"] = "native"
-    layers: Annotated[Literal["all"] | list[Annotated[int, Field(ge=0)]], BeforeValidator(_layers)] = Field(
+    layers: Annotated[Literal["all"] | list[Annotated[int, Field(ge=0)]], BeforeValidator(read_layers)] = Field(
         "all", description="a list or all, counted from 0"
     )
     hook: Hook = Field("resid_post", description="resid_post | mlp_out | attn_out")
@@ -138,7 +101,7 @@ class ActivationsConfig(Section):
         2000,
         ge=1,
         validation_alias=also("cells_per_shard", "items_per_shard"),
-        description="cells an array task extracts",
+        description="items (cells, proteins) that one array task extracts",
     )
     batch_tokens: int = Field(16384, ge=1, description="tokens computed at once, padding included")
     max_nonfinite_share: float = Field(
@@ -148,7 +111,7 @@ class ActivationsConfig(Section):
         None,
         ge=1,
         validation_alias=also("tokens_per_cell", "tokens_per_item"),
-        description="store at most this many gene tokens a cell, sampled",
+        description="store at most this many tokens per item (cell, protein), sampled; special tokens are not counted",
     )
     compression: Literal["none", "zstd", "lz4"] = "none"
 
@@ -169,7 +132,8 @@ class SaeConfig(Section):
     normalise: bool = Field(True, description="train on activations scaled to mean norm sqrt(d_model)")
     include_cls: bool = Field(False, description="train on the <cls> rows too")
     centre: Literal["none", "unit"] = Field(
-        "none", description="unit: subtract each gene's mean activation over the training cells before the SAE"
+        "none",
+        description="unit: subtract each unit's (gene's, residue's) mean activation over the training data before the SAE",
     )
     auxk_coefficient: float = Field(1 / 32, ge=0, description="weight of the dead-latent loss; 0 turns it off")
     dead_after_tokens: int = Field(500_000, ge=1, description="a latent silent this long is dead")
@@ -189,7 +153,7 @@ class SaeConfig(Section):
         64,
         ge=0,
         validation_alias=also("loss_recovered_cells", "loss_recovered_items"),
-        description="held-out cells on which the reconstruction is spliced into the model; 0 leaves that out",
+        description="held-out items (cells, proteins) on which the reconstruction is spliced into the model; 0 leaves that out",
     )
     stability: bool = Field(
         False, description="train a second SAE with another seed, to see which share of the features comes back"
@@ -204,6 +168,11 @@ class AssociationsConfig(Section):
     min_gene_tokens: int = Field(5, ge=1, description="a gene seen in fewer tokens has no specificity")
     max_auroc_cells: int = Field(50_000, ge=10, description="cells of a split ranked for AUROC; more are sampled")
     batch_tokens: int = Field(16384, ge=1, description="tokens encoded at once")
+    top_examples: int = Field(10, ge=1, description="strongest items that are kept of each feature; proteins alone")
+    concept_f1: float = Field(
+        0.3, ge=0, le=1, description="held-out F1 per residue from which a concept counts as found; proteins alone"
+    )
+    random_directions: int = Field(256, ge=1, description="random directions that span features are compared with")
 
 
 class ValidationConfig(Section):
@@ -217,12 +186,14 @@ class ValidationConfig(Section):
     min_set_size: int = Field(3, ge=1, description="gene sets with fewer genes that can be listed are left out")
     max_set_size: int = Field(2000, ge=1)
     shuffles: int = Field(20, ge=1, description="repeats of each of the two nulls that shuffle gene names")
-    baselines: Annotated[list[Baseline], BeforeValidator(_baselines)] = Field(
+    baselines: Annotated[list[Baseline], BeforeValidator(read_baselines)] = Field(
         default_factory=lambda: list(BASELINES),
         description="what features are compared with: neurons | pca | ica | untrained; their tables are made by associate",
     )
     untrained_cells: int = Field(
-        1000, ge=1, description="cells that the untrained model is run on, spread evenly over the file"
+        1000,
+        ge=1,
+        description="items (cells, proteins) that the untrained model is run on, spread evenly over the file",
     )
 
 
@@ -294,26 +265,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises UserError naming the file and key for anything that is not a valid config.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"no such config file: {path}; see configs/ for examples") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read config {path}: {error}") from None
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(
-            f"{path}{where}: not valid YAML ({getattr(error, 'problem', None) or 'cannot parse'})"
-        ) from None
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise UserError(
-            f"{path}: a config is a mapping of sections (data:, model:, sae:, ...), not a {type(values).__name__}"
-        )
+    values = read_mapping(path)
     for override in overrides:
         apply_override(values, override)
     run = values.get("run")
@@ -330,7 +282,8 @@ def parse_config(values: dict[str, Any], source: str) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{source}: {_first_problem(error, _kind_of(values))}") from None
+        kind = _kind_of(values)
+        raise UserError(f"{source}: {first_problem(error, kind, _sections(kind))}") from None
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
@@ -372,7 +325,7 @@ def dump_config(config: RunConfig) -> str:
 
 def known_keys(kind: str = DEFAULT_KIND) -> list[str]:
     """All `section.key` names of a run over that kind of data."""
-    return [f"{name}.{key}" for name, section in _sections(kind).items() for key in section.model_fields]
+    return key_names(_sections(kind))
 
 
 def _kind_of(values: dict[str, Any]) -> str:
@@ -382,59 +335,9 @@ def _kind_of(values: dict[str, Any]) -> str:
     return kind if isinstance(kind, str) and kind in KINDS else DEFAULT_KIND
 
 
-def _kinds_with(key: str) -> list[str]:
-    """The kinds of data whose section has that key."""
-    found = []
-    for kind in KINDS:
-        with suppress(UserError):  # a kind that is not installed
-            found += [kind] if key in kind_named(kind).section.all_names() else []
-    return found
-
-
 def _sections(kind: str) -> dict[str, type[Section]]:
     sections: dict[str, type[Section]] = {}
     for name, field in RunConfig.model_fields.items():
         types = [field.annotation, *get_args(field.annotation)]
         sections[name] = next(each for each in types if isinstance(each, type) and issubclass(each, Section))
     return sections | {"data": kind_named(kind).section}
-
-
-def _first_problem(error: ValidationError, kind: str) -> str:
-    """The first problem in words, unknown keys (the usual slip) before others."""
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    problem = problems[0]
-    location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)
-    if problem["type"] == "extra_forbidden":
-        if location[0] == "data" and len(location) == 2 and (others := _kinds_with(location[1])):
-            return f"unknown key {key} for data.kind {kind}; data.kind {' and '.join(others)} {'have' if others[1:] else 'has'} it"
-        known = known_keys(kind) if len(location) > 1 else list(RunConfig.model_fields)
-        # The right key in the wrong section comes before a similar key of the same one.
-        near = [name for name in known if len(location) > 1 and name.split(".")[-1] == location[-1]][:1]
-        near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-        section = location[0]
-        hint = f"did you mean {near[0]}?" if near else _known_hint(section, known)
-        return f"unknown key {key}; {hint}"
-    if problem["type"] == "missing":
-        return (
-            f"{key} is missing; add it, or pass --set {key}=..."
-            if len(location) > 1
-            else f"the section {key}: is missing"
-        )
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if not location or message.startswith(f"{key}."):  # what a section's own check says names the key already
-        return message
-    if isinstance(problem["input"], dict) and problem["type"] == "value_error":  # a problem of the section as a whole
-        return f"{key}: {message}"
-    location = [part for part in location if part in key and not part.startswith(("literal[", "list[", "function-"))]
-    return f"{'.'.join(location)} = {_short(problem['input'])}: {message[0].lower()}{message[1:]}"
-
-
-def _known_hint(section: str, known: list[str]) -> str:
-    names = [name.split(".")[-1] for name in known if name.startswith(section + ".")] or known
-    return "known: " + ", ".join(names)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from sae_genomics.data.kind import DataKind
     from sae_genomics.models.pins import Pin
     from sae_genomics.stage import Stage
+
+
+def _not_known(stage: Stage, task: int) -> str | None:
+    """Why a task's last attempt did not end well, where nothing keeps a record of attempts."""
+    return None
 
 
 class Run:
@@ -53,6 +58,7 @@ class Run:
         self.name = config.run.name or "run"
         self.paths = paths or RunPaths.of(config, self.name)
         self.is_owner = is_owner
+        self.reason_of: Callable[[Stage, int], str | None] = _not_known  # set by what runs the tasks
         self._compose()
 
     def with_paths(self, paths: RunPaths) -> Run:

@@ -62,8 +62,8 @@ class Stage:
     cost: str | None = None
     """`module:name`, called as name(workload): a `data.plan.Cost`. Without it a rough guess stands in the plan."""
 
-    contribution: str | None = None
-    """`module:NAME`: what the stage adds to the report, a `report.contribution.Contribution`."""
+    contributions: tuple[str, ...] = ()
+    """`module:NAME` of each part that it adds to the report, a `report.contribution.Contribution`."""
 
     fitting: str | None = None
     """`module:name`, called as name(run, n): how many of n tasks one process can do at once; without it one."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from sae_genomics.associations.accumulators import associate_files
+from sae_genomics.associations.accumulators import VARYING_KEYS, associate_files
 from sae_genomics.errors import UserError
 from sae_genomics.stage import Files, Stage
 
@@ -50,7 +50,7 @@ def _train_files(run: Run, task: int) -> Files:
 def _associate_files(run: Run, task: int) -> Files:
     """The tables of the accumulators that apply to the run."""
     layer = run.layers[task]
-    return {run.layer_results(layer) / name: {"layer": layer} for name in associate_files(run)}
+    return {run.layer_results(layer) / name: {"layer": layer, **parts} for name, parts in associate_files(run).items()}
 
 
 def _validate_files(run: Run, task: int) -> Files:
@@ -95,19 +95,27 @@ _TRAIN = Stage(
     function="sae_genomics.sae.task:run_task", fitting="sae_genomics.sae.memory:layers_at_once", files=_train_files,
     side_files=frozenset({*EVALUATED_FILES, SECOND_SEED}),
     check="sae_genomics.sae.settings:check", cost="sae_genomics.sae.cost:cost", packages_key="sae.loggers",
+    contributions=("sae_genomics.report.contributions.training:TRAINING",),
     gpu=True, gpus_key="sae.gpus_per_task", reads_repeatedly=True,
 )  # fmt: skip
 _ASSOCIATE = Stage(
     name="associate", number=4, unit="layer", needs=(_TRAIN,), reads=(_PREPARE, _EXTRACT, _TRAIN), root="results",
     keys=("run.seed", "associations", "validation.baselines", "validation.untrained_cells"), version=2,
+    ignores=frozenset(VARYING_KEYS), varying=VARYING_KEYS,
     function="sae_genomics.associations.task:run_task", files=_associate_files, gpu=True,
     side_files=frozenset({"features.h5ad"}), cost="sae_genomics.associations.cost:cost",
+    contributions=(
+        "sae_genomics.report.contributions.features:BEST_FEATURES", "sae_genomics.report.contributions.units:UNITS",
+        "sae_genomics.report.contributions.labels:LABELS", "sae_genomics.report.contributions.concepts:CONCEPTS",
+        "sae_genomics.report.contributions.examples:EXAMPLES", "sae_genomics.report.contributions.items:ITEMS",
+    ),
 )  # fmt: skip
 _VALIDATE = Stage(
     name="validate", number=5, unit="layer", needs=(_ASSOCIATE,), reads=(_ASSOCIATE,), root="results",
     keys=("run.seed", "validation"), version=2,
     function="sae_genomics.validation.task:run_task", files=_validate_files, applies=_has_gene_sets,
     check="sae_genomics.validation.settings:check", cost="sae_genomics.validation.cost:cost",
+    contributions=("sae_genomics.report.contributions.gene_sets:GENE_SETS",),
 )  # fmt: skip
 _REPORT = Stage(
     name="report", number=9, unit="run", needs=(), reads=(), root="results", keys=("report",),

@@ -265,6 +265,7 @@ def save(network: torch.nn.Module, folder: Path, card: str) -> None:
         network.save_pretrained(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for file in sorted(temporary.iterdir()):
+            file.chmod(0o644)  # safetensors leaves it unreadable for others
             put_in_place(file, folder / file.name)
     write_text(folder / "MODEL_CARD.md", card)
     print(card)

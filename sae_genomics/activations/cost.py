@@ -7,7 +7,7 @@ import numpy as np
 from sae_genomics.activations import store
 from sae_genomics.data.plan import BASE_MEMORY, Cost, Workload
 
-TOKEN_BYTES = 20  # cell, gene, expression, value
+TOKEN_BYTES = 29  # item, token, unit, position, weight, special, and a value that only one family reads
 FILE_BYTES = 24_000  # HDF5's own structures in a file
 _WINDOW_MEMORY = 2 * (256 << 20)  # activations waiting to be written
 

@@ -51,12 +51,14 @@ class Entry:
     factory: `module:Class`, called with the `Layer`.
     applies: whether it has anything to do in this run.
     files: names of the files that it then leaves in the folder of the layer's results.
+    settings: config keys, `section.key`, that these files depend on and the other accumulators' files do not.
     """
 
     name: str
     factory: str
     applies: Callable[[Run], bool]
     files: Callable[[Run], tuple[str, ...]]
+    settings: tuple[str, ...] = ()
 
     def make(self, layer: Layer) -> Accumulator:
         module, name = self.factory.split(":")
@@ -66,7 +68,16 @@ class Entry:
 
 def reads_cells(run: Run) -> bool:
     """Whether the items are cells: their tables keep the names that they have always had."""
-    return getattr(run.config.data, "kind", "cells") == "cells"
+    return run.kind.name == "cells"
+
+
+def has_spans(run: Run) -> bool:
+    """Whether prepare leaves spans."""
+    return any(path.name == "spans.parquet" for path in run.kind.prepare_files(run))
+
+
+def _not_cells(run: Run) -> bool:
+    return not reads_cells(run)
 
 
 def layer_tables(run: Run) -> artifacts.LayerTables:
@@ -92,11 +103,23 @@ def _label_files(run: Run) -> tuple[str, ...]:
     return tables.feature_labels.file, tables.label_baselines.file
 
 
+_CONCEPT_FILES = tuple(
+    table.file for table in (artifacts.FEATURE_CONCEPTS, artifacts.CONCEPT_BASELINES, artifacts.CONCEPT_COUNTS)
+)
+
 # In the order in which they finish: each may use the columns of features.parquet that those before it made.
 ACCUMULATORS: list[Entry] = [
     Entry("units", "sae_genomics.associations.units:Units", _always, _unit_files),
     Entry("baselines", "sae_genomics.associations.baseline_units:BaselineUnits", reads_cells, _baseline_files),
     Entry("labels", "sae_genomics.associations.labels:Labels", _always, _label_files),
+    Entry(
+        "spans", "sae_genomics.associations.spans.accumulate:Spans", has_spans, lambda run: _CONCEPT_FILES,
+        ("associations.concept_f1", "associations.random_directions", "validation.fdr"),
+    ),
+    Entry(
+        "examples", "sae_genomics.associations.examples:Examples", _not_cells,
+        lambda run: (artifacts.FEATURE_EXAMPLES.file,), ("associations.top_examples",),
+    ),
     Entry(
         "items", "sae_genomics.associations.item_matrix:ItemMatrix", _always,
         lambda run: (artifacts.FEATURES.file, "features.h5ad"),
@@ -109,6 +132,14 @@ def accumulators_of(run: Run) -> list[Entry]:
     return [entry for entry in ACCUMULATORS if entry.applies(run)]
 
 
-def associate_files(run: Run) -> tuple[str, ...]:
-    """Names of the files that the stage leaves for each layer."""
-    return tuple(name for entry in accumulators_of(run) for name in entry.files(run))
+# Keys of the section associations that only some accumulators read: a run without these accumulators does not depend on them.
+VARYING_KEYS = ("associations.concept_f1", "associations.random_directions", "associations.top_examples")
+
+
+def associate_files(run: Run) -> dict[str, dict[str, Any]]:
+    """Name of each file that the stage leaves for a layer -> the settings that distinguish it from the layer's other files."""
+    return {
+        name: {"settings": run.values(entry.settings)} if entry.settings else {}
+        for entry in accumulators_of(run)
+        for name in entry.files(run)
+    }

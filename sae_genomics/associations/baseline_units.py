@@ -33,7 +33,7 @@ class BaselineUnits(Accumulator):
             stop_point()
             baseline.tell(f"associate layer {layer.number}")
             ranked = rank_genes(
-                baseline.sums.by_unit(), layer.unit_tokens.tokens, layer.slots.gene_id, layer.slots.gene_symbol,
+                baseline.sums.by_unit(), layer.unit_tokens.tokens, layer.units.unit_id, layer.units.unit_name,
                 settings.top_genes, settings.min_gene_tokens,
             )  # fmt: skip
             layer.write(artifacts.BASELINE_GENES[name], ranked.table, note=baseline.note)

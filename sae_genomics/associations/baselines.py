@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
+from sae_genomics.artifacts import CELLS
 from sae_genomics.associations.cell_sample import CellSample
 from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.data.cells.read import shard_counts
@@ -12,13 +12,13 @@ from sae_genomics.progress import stop_point
 from sae_genomics.run import Run
 
 
-def add_gene_values(run: Run, store: ColumnStore, sample: CellSample, cells: pd.DataFrame) -> None:
+def add_gene_values(run: Run, store: ColumnStore, sample: CellSample) -> None:
     """Fill the store with the sampled cells' expression: log1p(count / cell's total x median total).
 
-    store: [cells of the sample, slots]. cells: cells.parquet; totals are n_counts, the median is over all its cells
+    store: [cells of the sample, units]. Totals are n_counts of cells.parquet, the median is over all its cells
     with any count.
     """
-    totals = cells["n_counts"].to_numpy(np.float64)
+    totals = CELLS.read(run.cells_file, ["n_counts"])["n_counts"].to_numpy(np.float64)
     median = float(np.median(totals[totals > 0])) if (totals > 0).any() else 1.0
     for shard in range(run.n_shards):
         stop_point()

@@ -38,13 +38,13 @@ class CellSample:
 def sample_cells(cells: pd.DataFrame, max_cells: int, seed: int) -> CellSample:
     """Up to `max_cells` annotated cells of each split.
 
-    cells: rows of cells.parquet. Cells without a type are left out.
+    cells: columns heldout, label and group, as `DataKind.read_items` gives them. Cells without a label are left out.
 
     A split with more cells is sampled at random in proportion to its types, except that a type keeps at least
     min(RARE, max_cells / (2 x types)) of its cells: one in ten thousand would otherwise vanish.
     """
-    annotated = cells["cell_type"].notna().to_numpy()
-    types, group = np.unique(cells["cell_type"].to_numpy(object)[annotated].astype(str), return_inverse=True)
+    annotated = cells["label"].notna().to_numpy()
+    types, group = np.unique(cells["label"].to_numpy(object)[annotated].astype(str), return_inverse=True)
     groups = np.full(len(cells), -1, dtype=np.int64)
     groups[annotated] = group
     heldout = cells["heldout"].to_numpy(bool)

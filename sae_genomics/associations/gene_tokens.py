@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sae_genomics.associations.stream import Slots
 from sae_genomics.associations.triples import TokenBlock
+from sae_genomics.data.units import Units
 
 
 class GeneTokens:
@@ -25,7 +25,7 @@ class GeneTokens:
         self.tokens += np.bincount(block.unit[counted], minlength=len(self.tokens))
         np.add.at(self.expression, block.unit[counted], block.weight[counted].astype(np.float64))
 
-    def table(self, slots: Slots, untrained: npt.NDArray[np.int64] | None) -> pd.DataFrame:
+    def table(self, units: Units, untrained: npt.NDArray[np.int64] | None) -> pd.DataFrame:
         """The rows of gene_tokens.parquet, one per unit.
 
         untrained: int64 [units], tokens that the untrained model read; None without it.
@@ -35,10 +35,10 @@ class GeneTokens:
             mean = np.where(tokens > 0, self.expression / tokens, np.nan)
         return pd.DataFrame(
             {
-                "gene_id": slots.gene_id,
-                "gene_symbol": slots.gene_symbol,
+                "gene_id": units.unit_id,
+                "gene_symbol": units.unit_name,
                 "n_tokens_stored": tokens,
                 "mean_expression": mean,
-                "n_tokens_untrained": pd.array([pd.NA] * len(slots) if untrained is None else untrained, dtype="Int64"),
+                "n_tokens_untrained": pd.array([pd.NA] * len(units) if untrained is None else untrained, dtype="Int64"),
             }
         )

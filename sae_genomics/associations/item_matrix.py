@@ -7,15 +7,28 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from sae_genomics.activations.token_store import read_item_ptr
-from sae_genomics.associations.accumulators import Accumulator
+from sae_genomics.associations.accumulators import Accumulator, reads_cells
 from sae_genomics.associations.cell_matrix import CellMatrixWriter
 from sae_genomics.associations.layer import EncodedBlock, Layer
 from sae_genomics.atomic import atomic_path
 from sae_genomics.data.cells.h5ad import CellTable
 from sae_genomics.run import Run
+
+
+class ItemTable:
+    """Annotations of items without embeddings, as `CellMatrixWriter.finish` takes them. obs: one row per item that is used."""
+
+    obsm_names: tuple[str, ...] = ()
+
+    def __init__(self, obs: pd.DataFrame):
+        self.obs = obs
+
+    def obsm(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+        raise KeyError(name)
 
 
 class ItemMatrix(Accumulator):
@@ -26,7 +39,7 @@ class ItemMatrix(Accumulator):
         encoder = layer.encoder
         path = layer.stack.enter_context(atomic_path(layer.results / "features.h5ad"))
         most = stored_rows(layer.run) * (encoder.k or encoder.d_sae)
-        writer = CellMatrixWriter(path, len(layer.cells), encoder.d_sae, most)
+        writer = CellMatrixWriter(path, len(layer.items), encoder.d_sae, most)
         self.writer = layer.stack.enter_context(writer)
 
     def add(self, block: EncodedBlock, threads: Executor) -> Iterable[Future[Any]]:
@@ -36,9 +49,14 @@ class ItemMatrix(Accumulator):
     def finish(self, features: pd.DataFrame) -> pd.DataFrame:
         layer = self.layer
         layer.write(layer.tables.features, features, inference=layer.features_inference)
-        rows = layer.cells["cell"].to_numpy(np.int64)
-        with CellTable(layer.run.data_file) as table:
-            self.writer.finish(table, rows, layer.heldout, features, self._facts())
+        features = features.rename(columns=layer.tables.names)
+        rows = layer.items["item"].to_numpy(np.int64)
+        if reads_cells(layer.run):
+            with CellTable(layer.run.data_file) as table:
+                self.writer.finish(table, rows, layer.heldout, features, self._facts())
+        else:
+            items = ItemTable(layer.items.set_index("item_id")[["label", "group"]].rename_axis("accession"))
+            self.writer.finish(items, np.arange(len(rows)), layer.heldout, features, self._facts())
         self.writer.close()
         return features
 

@@ -36,7 +36,7 @@ class Labels(Accumulator):
         self.layer, self.sample = layer, layer.sample
         n, d_sae = len(layer.sample), layer.encoder.d_sae
         self.feature_items = layer.stack.enter_context(ColumnStore(n, d_sae, layer.folder))
-        self.unit_items = layer.stack.enter_context(ColumnStore(n, len(layer.slots), layer.folder))
+        self.unit_items = layer.stack.enter_context(ColumnStore(n, len(layer.units), layer.folder))
 
     def add(self, block: EncodedBlock, threads: Executor) -> Iterable[Future[Any]]:
         if len(self.sample):
@@ -64,9 +64,9 @@ class Labels(Accumulator):
         layer, numbers = self.layer, np.arange(len(features.auroc_train))
         parts = [best_units(features, "feature", numbers, numbers.astype(str).astype(object))]
         if reads_cells(layer.run):
-            add_gene_values(layer.run, self.unit_items, self.sample, layer.cells)
+            add_gene_values(layer.run, self.unit_items, self.sample)
             genes = compare_units(self.unit_items, self.sample)
-            parts.append(best_units(genes, "gene", layer.slots.token, layer.slots.gene_symbol))
+            parts.append(best_units(genes, "gene", layer.units.token, layer.units.unit_name))
         for name, baseline in layer.linear.items():
             stop_point()
             if baseline.units.n_units:

@@ -18,8 +18,8 @@ from sae_genomics.associations.cell_sample import CellSample
 from sae_genomics.associations.cell_sums import CellRows, FeatureTotals
 from sae_genomics.associations.gene_tokens import GeneTokens
 from sae_genomics.associations.linear_baselines import FoundUnits, LinearBaseline
-from sae_genomics.associations.stream import Slots
 from sae_genomics.associations.triples import TokenBlock, Triples
+from sae_genomics.data.units import Units
 from sae_genomics.run import Run
 from sae_genomics.sae.load import Encoder
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Layer:
     """One layer of a run.
 
-    number: of the layer. slots: the run's units. cells: the run's items, in the shards' order. sample: items that are ranked.
+    number: of the layer. items: as `DataKind.read_items` gives them. spans: likewise; None where there are none. sample: items that are ranked.
     folder: for temporary files. stack: closes what the accumulators open.
     n_threads: for sums. untrained: the baseline of that name; None without it.
     found: linear units by name, found before the pass; linear: those of validation.baselines, whose sums grow with the pass.
@@ -41,22 +41,23 @@ class Layer:
 
     run: Run
     number: int
-    slots: Slots
-    cells: pd.DataFrame
+    units: Units
+    items: pd.DataFrame
     sample: CellSample
     encoder: Encoder
     folder: Path
     stack: ExitStack
     n_threads: int
     untrained: UntrainedFeatures | None = None
+    spans: pd.DataFrame | None = None
     found: dict[str, FoundUnits] = field(default_factory=dict)
     linear: dict[str, LinearBaseline] = field(default_factory=dict)
     features_inference: artifacts.Inference | None = None
 
     def __post_init__(self) -> None:
-        self.heldout: npt.NDArray[np.bool_] = self.cells["heldout"].to_numpy(bool)
+        self.heldout: npt.NDArray[np.bool_] = self.items["heldout"].to_numpy(bool)
         self.totals = FeatureTotals(self.encoder.d_sae)
-        self.unit_tokens = GeneTokens(len(self.slots))
+        self.unit_tokens = GeneTokens(len(self.units))
         self.tables = layer_tables(self.run)
 
     @property

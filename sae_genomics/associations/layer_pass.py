@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sae_genomics.associations.accumulators import Accumulator
 from sae_genomics.associations.layer import EncodedBlock, Layer
-from sae_genomics.associations.stream import layer_blocks
+from sae_genomics.associations.stream import layer_blocks, tokens_of
 from sae_genomics.associations.triples import TokenBlock, Triples
 from sae_genomics.progress import Progress, stop_point
 from sae_genomics.sae.load import Encoder
@@ -25,7 +25,7 @@ class LayerPass:
     def stream(self, progress: Progress) -> None:
         """Encode every block and add it up; a block is added up while the next one is encoded."""
         layer, settings = self.layer, self.layer.run.config.associations
-        blocks = layer_blocks(layer.run, layer.number, layer.slots, layer.heldout, settings.batch_tokens)
+        blocks = layer_blocks(layer.run, layer.number, layer.units, layer.heldout, settings.batch_tokens)
         with (
             ThreadPoolExecutor(1, "associate") as consumer,
             ThreadPoolExecutor(layer.n_threads + 2, "sums") as threads,
@@ -33,7 +33,7 @@ class LayerPass:
             pending: Future[None] | None = None
             for block, x in blocks:
                 stop_point()
-                x = layer.encoder.input(x, layer.slots.tokens_of(block.unit))  # what follows reads what the SAE reads
+                x = layer.encoder.input(x, tokens_of(layer.units, block.unit))  # what follows reads what the SAE reads
                 triples = encode_block(layer.encoder, x)
                 if pending is not None:
                     pending.result()

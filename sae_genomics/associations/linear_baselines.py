@@ -20,6 +20,7 @@ from sae_genomics.associations.triples import TokenBlock
 from sae_genomics.progress import say
 
 NAMES = ("neurons", "pca", "ica")
+RANDOM = "random"  # random directions: what features are compared with against spans
 MOMENT_ROWS = 1 << 18
 
 
@@ -32,9 +33,14 @@ class FoundUnits:
 
 
 def find_units(
-    names: Sequence[str], d_model: int, training_rows: Iterable[npt.NDArray[np.float32]], seed: int, pause: Pause
+    names: Sequence[str],
+    d_model: int,
+    training_rows: Iterable[npt.NDArray[np.float32]],
+    seed: int,
+    pause: Pause,
+    n_random: int = 0,
 ) -> dict[str, FoundUnits]:
-    """The units of each named linear baseline, from rows of training cells.
+    """The units of each named linear baseline, from rows of training cells. n_random: directions of the baseline `random`.
 
     training_rows: float32 [n, d_model] blocks, about MOMENT_ROWS rows in all. Means and standard deviations of neurons are over all of
     them; components are found on rows at even distances among them, at most `components.fit_rows`.
@@ -42,14 +48,17 @@ def find_units(
     """
     moments, sample = Moments(d_model), _Sample(d_model, fit_rows(d_model))
     wants_components = "pca" in names or "ica" in names
+    wants_rows = wants_components or RANDOM in names
     for rows in training_rows:
         pause()
         moments.add(rows)
-        if wants_components:
+        if wants_rows:
             sample.add(rows)
     found: dict[str, FoundUnits] = {}
     if "neurons" in names:
         found["neurons"] = FoundUnits(LinearUnits.of_neurons(moments))
+    if RANDOM in names:
+        found[RANDOM] = FoundUnits(_random_directions(moments, sample.rows, n_random, seed))
     if wants_components:
         # hundreds of small products: several threads take longer over them, and round differently
         with threadpool_limits(1):
@@ -59,6 +68,14 @@ def find_units(
             if "ica" in names:
                 found["ica"] = FoundUnits(*of_independent(principal, sample.rows, _ica_seed(seed), pause))
     return found
+
+
+def _random_directions(moments: Moments, rows: npt.NDArray[np.float32], n: int, seed: int) -> LinearUnits:
+    """Directions of length 1, drawn from a sphere, through the mean of the rows."""
+    generator = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"associations random directions")]))
+    directions = generator.standard_normal((n, len(moments.mean)))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return LinearUnits.of_directions(directions, moments.mean, rows)
 
 
 def _ica_seed(seed: int) -> int:

@@ -4,87 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from sae_genomics.activations.cutting import cut_windows
 from sae_genomics.activations.store import ActivationFile, open_activations
 from sae_genomics.activations.token_store import TokenShard, read_tokens
-from sae_genomics.artifacts import CELLS, GENES
 from sae_genomics.associations.triples import TokenBlock
+from sae_genomics.data.units import Units
 from sae_genomics.run import Run
 from sae_genomics.sae.load import Encoder
 
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class Slots:
-    """The distinct matched genes, ascending by token: arrays [slots].
-
-    token: int32, vocabulary id; gene_id, gene_symbol: text; counts: float64, summed over columns of the same gene.
-    """
-
-    token: npt.NDArray[np.int32]
-    gene_id: npt.NDArray[np.object_]
-    gene_symbol: npt.NDArray[np.object_]
-    counts: npt.NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.token)
-
-    @staticmethod
-    def of_genes(genes: pd.DataFrame) -> Slots:
-        """From the rows of genes.parquet; of several columns with one gene, the first gives the names."""
-        matched = genes[genes["slot"] >= 0].sort_values("slot", kind="stable")
-        first = matched.drop_duplicates("slot")
-        return Slots(
-            first["token"].to_numpy(np.int32),
-            first["gene_id"].to_numpy(object),
-            first["gene_symbol"].to_numpy(object),
-            matched.groupby("slot")["counts"].sum().to_numpy(np.float64),
-        )
-
-    def tokens_of(self, slot: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        """The vocabulary id of each slot; -1 for -1."""
-        if not len(self.token):
-            return np.full(len(slot), -1, dtype=np.int32)
-        return np.where(slot >= 0, self.token[slot], -1).astype(np.int32)
-
-    def lookup(self) -> npt.NDArray[np.int32]:
-        """int32 [largest token + 1], slot of each token; -1 for tokens that are no gene of this run."""
-        table = np.full(int(self.token.max(initial=-1)) + 1, -1, dtype=np.int32)
-        table[self.token] = np.arange(len(self.token))
-        return table
-
-
-def read_slots(run: Run) -> Slots:
-    """The run's genes. Raises DamagedArtifact."""
-    return Slots.of_genes(GENES.read(run.genes_file, ["token", "slot", "gene_id", "gene_symbol", "counts"]))
-
-
-def read_cells(run: Run) -> pd.DataFrame:
-    """What the stage needs of cells.parquet, row i = i-th cell in shard order. Raises DamagedArtifact."""
-    return CELLS.read(run.cells_file, ["cell", "heldout", "cell_type", "group", "n_counts"])
+def tokens_of(units: Units, unit: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """The vocabulary id of each unit; -1 for -1."""
+    if not len(units):
+        return np.full(len(unit), -1, dtype=np.int32)
+    return np.where(unit >= 0, units.token[unit], -1).astype(np.int32)
 
 
 def layer_blocks(
-    run: Run, layer: int, slots: Slots, heldout: npt.NDArray[np.bool_], batch_tokens: int
+    run: Run, layer: int, units: Units, heldout: npt.NDArray[np.bool_], batch_tokens: int
 ) -> Iterator[tuple[TokenBlock, npt.NDArray[np.float32]]]:
     """Every stored row of a layer, in order, in blocks of whole cells.
 
     heldout: bool [cells of the run].
     batch_tokens: rows a block; a cell with more makes a block by itself.
 
-    Yields the block and its activations, float32 [T, d_model]. Special tokens and rows that are not finite have slot
+    Yields the block and its activations, float32 [T, d_model]. Special tokens and rows that are not finite have unit
     -1 (and activations 0). The next block is read while the caller works on this one.
     Raises DamagedArtifact naming the file.
     """
-    return _ahead(_blocks(run, layer, slots.lookup(), heldout, batch_tokens))
+    return _ahead(_blocks(run, layer, units.lookup(), heldout, batch_tokens))
 
 
 def _blocks(
@@ -102,29 +57,45 @@ def file_blocks(
     tokens: TokenShard,
     lookup: npt.NDArray[np.int32],
     heldout: npt.NDArray[np.bool_],
-    first_cell: int,
+    first_item: int,
     batch_tokens: int,
 ) -> Iterator[tuple[TokenBlock, npt.NDArray[np.float32]]]:
     """One file's rows, as `layer_blocks` gives those of all.
 
-    lookup: of the slots. heldout: bool [cells of the file]. first_cell: what the file's first cell is counted as.
+    lookup: of the units. heldout: bool [cells of the file]. first_item: what the file's first cell is counted as.
     """
-    slot = tokens.units(lookup)
-    slot[file.nonfinite_rows] = -1
+    unit = tokens.units(lookup)
+    unit[file.nonfinite_rows] = -1
     for window in cut_windows(np.diff(tokens.item_ptr), batch_tokens):
         start, stop = int(tokens.item_ptr[window.start]), int(tokens.item_ptr[window.stop])
         x = file.rows(start, stop)
         bad = file.nonfinite_rows[(file.nonfinite_rows >= start) & (file.nonfinite_rows < stop)]
         if len(bad):
             x[bad - start] = 0.0
-        block = TokenBlock(
-            slot[start:stop],
-            tokens.weight[start:stop],
-            tokens.item_ptr[window.start : window.stop + 1] - start,
-            heldout[window],
-            first_cell + window.start,
-        )
-        yield block, x
+        yield _block(tokens, unit, window, heldout, first_item), x
+
+
+def token_blocks(run: Run, units: Units, heldout: npt.NDArray[np.bool_], batch_tokens: int) -> Iterator[TokenBlock]:
+    """Every stored token, in the same order and blocks, without activations. Rows that are not finite are among them."""
+    lookup = units.lookup()
+    for shard in range(run.n_shards):
+        first, stop = run.shard_items(shard)
+        tokens = read_tokens(run.tokens_file(shard))
+        unit = tokens.units(lookup)
+        for window in cut_windows(np.diff(tokens.item_ptr), batch_tokens):
+            yield _block(tokens, unit, window, heldout[first:stop], first)
+
+
+def _block(
+    tokens: TokenShard, unit: npt.NDArray[np.int32], items: slice, heldout: npt.NDArray[np.bool_], first_item: int
+) -> TokenBlock:
+    """Some whole items of a file. first_item: what the file's first item is counted as."""
+    start, stop = int(tokens.item_ptr[items.start]), int(tokens.item_ptr[items.stop])
+    item_ptr = tokens.item_ptr[items.start : items.stop + 1] - start
+    return TokenBlock(
+        unit[start:stop], tokens.weight[start:stop], item_ptr, heldout[items], first_item + items.start,
+        tokens.position[start:stop],
+    )  # fmt: skip
 
 
 def _ahead(items: Iterator[Item]) -> Iterator[Item]:
@@ -136,19 +107,19 @@ def _ahead(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def gene_token_counts(run: Run, slots: Slots) -> npt.NDArray[np.int64]:
-    """Stored tokens of each gene: int64 [slots]. Reads the tokens files alone."""
-    lookup = slots.lookup()
-    counts = np.zeros(len(slots), dtype=np.int64)
+def unit_token_counts(run: Run, units: Units) -> npt.NDArray[np.int64]:
+    """Stored tokens of each gene: int64 [units]. Reads the tokens files alone."""
+    lookup = units.lookup()
+    counts = np.zeros(len(units), dtype=np.int64)
     for shard in range(run.n_shards):
-        counts += slot_counts(read_tokens(run.tokens_file(shard)), lookup, len(slots))
+        counts += unit_counts(read_tokens(run.tokens_file(shard)), lookup, len(units))
     return counts
 
 
-def slot_counts(tokens: TokenShard, lookup: npt.NDArray[np.int32], n_slots: int) -> npt.NDArray[np.int64]:
-    """Gene tokens of each slot in one file: int64 [slots]. lookup: of the slots."""
-    slot = tokens.units(lookup)
-    return np.bincount(slot[slot >= 0], minlength=n_slots)
+def unit_counts(tokens: TokenShard, lookup: npt.NDArray[np.int32], n_units: int) -> npt.NDArray[np.int64]:
+    """Gene tokens of each unit in one file: int64 [units]. lookup: of the units."""
+    unit = tokens.units(lookup)
+    return np.bincount(unit[unit >= 0], minlength=n_units)
 
 
 def training_rows(

@@ -20,9 +20,17 @@ from sae_genomics.associations.cell_sample import sample_cells
 from sae_genomics.associations.item_matrix import stored_rows
 from sae_genomics.associations.layer import Layer
 from sae_genomics.associations.layer_pass import LayerPass
-from sae_genomics.associations.linear_baselines import MOMENT_ROWS, NAMES, FoundUnits, LinearBaseline, find_units
-from sae_genomics.associations.stream import Slots, read_cells, read_slots, training_rows
+from sae_genomics.associations.linear_baselines import (
+    MOMENT_ROWS,
+    NAMES,
+    RANDOM,
+    FoundUnits,
+    LinearBaseline,
+    find_units,
+)
+from sae_genomics.associations.stream import training_rows
 from sae_genomics.associations.untrained import UntrainedFeatures, untrained_features
+from sae_genomics.data.units import Units
 from sae_genomics.leftovers import scratch_folder
 from sae_genomics.models import pick_device
 from sae_genomics.progress import Progress, stop_point
@@ -57,21 +65,28 @@ def open_layer(run: Run, task: int, stack: ExitStack) -> Layer:
     device = pick_device(run.config.sae.device)
     if device.type == "cpu":
         use_allotted_cores()
-    slots, cells = read_slots(run), read_cells(run)
-    untrained = _untrained(run, task, slots, cells, device)  # first, so that its memory is free again for the pass
+    units, items = run.kind.read_units(run), read_items(run)
+    untrained = _untrained(run, task, units, items, device)  # first, so that its memory is free again for the pass
     return Layer(
-        run, run.layers[task], slots, cells,
-        sample_cells(cells, run.config.associations.max_auroc_cells, run.config.run.seed),
+        run, run.layers[task], units, items,
+        sample_cells(items, run.config.associations.max_auroc_cells, run.config.run.seed),
         load_encoder(run.sae_dir(run.layers[task]), device),
         stack.enter_context(scratch_folder(run, stage_named("associate"), task)),
         stack,
         torch.get_num_threads(),
         untrained,
+        run.kind.read_spans(run),
     )  # fmt: skip
 
 
+def read_items(run: Run) -> pd.DataFrame:
+    """The run's items; what people call each of them is shown in examples, which cells have none of."""
+    columns = ["item", "item_id", "heldout", "group", "label"]
+    return run.kind.read_items(run, columns if reads_cells(run) else [*columns, "name"])
+
+
 def _untrained(
-    run: Run, task: int, slots: Slots, cells: pd.DataFrame, device: torch.device
+    run: Run, task: int, units: Units, items: pd.DataFrame, device: torch.device
 ) -> UntrainedFeatures | None:
     if "untrained" not in run.config.validation.baselines or not reads_cells(run):
         return None
@@ -81,16 +96,23 @@ def _untrained(
         scratch_folder(run, stage_named("associate"), task) as folder,
         ThreadPoolExecutor(torch.get_num_threads(), "sums") as threads,
     ):
-        return untrained_features(run, run.layers[task], slots, cells, device, folder, threads)
+        return untrained_features(run, run.layers[task], units, items, device, folder, threads)
 
 
 def find_linear_units(layer: Layer) -> None:
     """Find the linear baselines on training items; on all items where none is a training item."""
-    names: list[str] = [name for name in layer.run.config.validation.baselines if name in NAMES]
-    layer.found = _found(layer, names)
-    for name, found in layer.found.items():
-        baseline = LinearBaseline(found, len(layer.slots), len(layer.sample), layer.folder)
+    wanted = [name for name in layer.run.config.validation.baselines if name in NAMES]
+    names: list[str] = list(wanted) if _sums_linear(layer) else []
+    for_spans = ["neurons", RANDOM] if layer.spans is not None and len(layer.spans) else []
+    layer.found = _found(layer, list(dict.fromkeys([*names, *for_spans])))
+    for name in names:
+        baseline = LinearBaseline(layer.found[name], len(layer.units), len(layer.sample), layer.folder)
         layer.linear[name] = layer.stack.enter_context(baseline)
+
+
+def _sums_linear(layer: Layer) -> bool:
+    """Whether any table is made of the linear baselines' sums or maxima."""
+    return reads_cells(layer.run) or len(layer.sample) > 0
 
 
 def _found(layer: Layer, names: list[str]) -> dict[str, FoundUnits]:
@@ -106,4 +128,6 @@ def _found(layer: Layer, names: list[str]) -> dict[str, FoundUnits]:
         stop_point()
         progress.advance(1)
 
-    return find_units(names, layer.encoder.d_in, rows, run.config.run.seed, pause)
+    return find_units(
+        names, layer.encoder.d_in, rows, run.config.run.seed, pause, run.config.associations.random_directions
+    )

@@ -13,7 +13,7 @@ from sae_genomics.associations.accumulators import Accumulator
 from sae_genomics.associations.gene_ranking import rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
 from sae_genomics.associations.layer import EncodedBlock, Layer
-from sae_genomics.associations.stream import gene_token_counts
+from sae_genomics.associations.stream import unit_token_counts
 
 
 class Units(Accumulator):
@@ -21,8 +21,8 @@ class Units(Accumulator):
 
     def __init__(self, layer: Layer):
         self.layer = layer
-        n_units = len(layer.slots)
-        expected = gene_token_counts(layer.run, layer.slots)
+        n_units = len(layer.units)
+        expected = unit_token_counts(layer.run, layer.units)
         self.sums = GeneSums(layer.encoder.d_sae, n_units, layer.n_threads, expected)
 
     def add(self, block: EncodedBlock, threads: Executor) -> Iterable[Future[Any]]:
@@ -30,14 +30,14 @@ class Units(Accumulator):
         return ()
 
     def finish(self, features: pd.DataFrame) -> pd.DataFrame:
-        layer, settings, units = self.layer, self.layer.run.config.associations, self.layer.slots
+        layer, settings, units = self.layer, self.layer.run.config.associations, self.layer.units
         ranked = rank_genes(
-            self.sums.by_feature(), self.sums.tokens, units.gene_id, units.gene_symbol,
+            self.sums.by_feature(), self.sums.tokens, units.unit_id, units.unit_name,
             settings.top_genes, settings.min_gene_tokens,
         )  # fmt: skip
         layer.write(layer.tables.feature_units, ranked.table)
         if layer.tables.unit_tokens is not None:
             untrained = None if layer.untrained is None else layer.untrained.tokens
             layer.write(layer.tables.unit_tokens, layer.unit_tokens.table(units, untrained))
-        top = pd.Series(units.gene_symbol[ranked.top_unit], dtype=object).where(ranked.top_unit >= 0, None)
+        top = pd.Series(units.unit_name[ranked.top_unit], dtype=object).where(ranked.top_unit >= 0, None)
         return features.assign(top_gene=top, specificity=np.asarray(ranked.specificity))

@@ -32,8 +32,9 @@ from sae_genomics.associations.cell_types import best_units, compare_units, empt
 from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.gene_ranking import rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
-from sae_genomics.associations.stream import Slots, file_blocks, slot_counts
+from sae_genomics.associations.stream import file_blocks, tokens_of, unit_counts
 from sae_genomics.associations.triples import Triples
+from sae_genomics.data.units import Units
 from sae_genomics.errors import UserError
 from sae_genomics.models import pick_device, untrained_model, used_dtype
 from sae_genomics.progress import Progress, stop_point
@@ -50,7 +51,7 @@ SHARE_OF_STEPS = 10  # one in so many of sae.steps
 
 @dataclass(frozen=True)
 class UntrainedFeatures:
-    """genes: rows of untrained_genes.parquet. tokens: int64 [slots], of each gene in the sample.
+    """genes: rows of untrained_genes.parquet. tokens: int64 [units], of each gene in the sample.
 
     best: rows of cell_type_baselines.parquet, on the sample's cells.
     """
@@ -78,11 +79,11 @@ def _spread(places: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
 
 
 def untrained_features(
-    run: Run, layer: int, slots: Slots, cells: pd.DataFrame, device: torch.device, folder: Path, threads: Executor
+    run: Run, layer: int, units: Units, cells: pd.DataFrame, device: torch.device, folder: Path, threads: Executor
 ) -> UntrainedFeatures:
     """Everything about the baseline; the activations stand in `folder` meanwhile.
 
-    cells: as `stream.read_cells` gives them. device: for the SAE. The result depends on run.seed, never on what ran before.
+    cells: as `DataKind.read_items` gives them. device: for the SAE. The result depends on run.seed, never on what ran before.
     Raises UserError when the SAE cannot be trained, Interrupted at a signal.
     """
     settings = run.config
@@ -96,7 +97,7 @@ def untrained_features(
         encoder = _trained(run, layer, file, tokens_file, stored, heldout, device, progress)
     ranked = sample_cells(sample, settings.associations.max_auroc_cells, settings.run.seed)
     with ColumnStore(len(ranked), encoder.d_sae, folder) as columns:
-        sums = _add_up(run, file, stored, slots, heldout, encoder, ranked, columns, threads)
+        sums = _add_up(run, file, stored, units, heldout, encoder, ranked, columns, threads)
         progress.finish()
         best = empty_baselines()
         if len(ranked):
@@ -105,7 +106,7 @@ def untrained_features(
     file.unlink()
     tokens_file.unlink()
     genes = rank_genes(
-        sums.by_feature(), sums.tokens, slots.gene_id, slots.gene_symbol, settings.associations.top_genes,
+        sums.by_feature(), sums.tokens, units.unit_id, units.unit_name, settings.associations.top_genes,
         settings.associations.min_gene_tokens,
     )  # fmt: skip
     return UntrainedFeatures(genes.table, sums.tokens, best)
@@ -180,7 +181,7 @@ def _add_up(
     run: Run,
     file: Path,
     stored: TokenShard,
-    slots: Slots,
+    units: Units,
     heldout: npt.NDArray[np.bool_],
     encoder: Encoder,
     ranked: CellSample,
@@ -188,13 +189,13 @@ def _add_up(
     threads: Executor,
 ) -> GeneSums:
     """One pass over the stored activations: gene sums, and the ranked cells' maxima into `columns`."""
-    lookup = slots.lookup()
-    expected = slot_counts(stored, lookup, len(slots))
-    sums, totals = GeneSums(encoder.d_sae, len(slots), torch.get_num_threads(), expected), FeatureTotals(encoder.d_sae)
+    lookup = units.lookup()
+    expected = unit_counts(stored, lookup, len(units))
+    sums, totals = GeneSums(encoder.d_sae, len(units), torch.get_num_threads(), expected), FeatureTotals(encoder.d_sae)
     with open_activations(file) as opened:
         for block, x in file_blocks(opened, stored, lookup, heldout, 0, run.config.associations.batch_tokens):
             stop_point()
-            triples = Triples.ordered(*encoder.encode_sparse(encoder.input(x, slots.tokens_of(block.unit))))
+            triples = Triples.ordered(*encoder.encode_sparse(encoder.input(x, tokens_of(units, block.unit))))
             sums.add(block, triples, threads)
             rows = totals.add(block, triples)
             add_sampled(columns, rows, ranked.row[block.first_item : block.first_item + block.n_items])

@@ -196,6 +196,15 @@ def _share(throttle: int | None, arrays: Sequence[Array], active: Sequence[Activ
         array.throttle = share
 
 
+def tasks_of(index: int, offset: int, pack: int, n_tasks: int) -> range:
+    """The task numbers that an array index stands for.
+
+    index + offset counts array tasks through all arrays of the stage; each of them holds `pack` tasks.
+    """
+    first = (index + offset) * pack
+    return range(first, min(first + pack, n_tasks))
+
+
 def index_list(indices: Sequence[int]) -> str:
     """Slurm's notation: 0-3,7,12."""
     parts: list[list[int]] = []

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sae_genomics.cluster import attempts
 from sae_genomics.cluster.lock import locked
 from sae_genomics.cluster.plan import StagePlan, describe, forget, make_plan
+from sae_genomics.cluster.reasons import give_reasons
 from sae_genomics.errors import EXIT_DONE
 from sae_genomics.progress import catch_stop_signals, duration, say
 from sae_genomics.run import Run
@@ -24,6 +25,7 @@ def run_locally(run: Run, from_stage: str | None = None) -> int:
     signal asked to stop, UserError when somebody else is at work on the same run.
     """
     catch_stop_signals()
+    give_reasons(run)
     started = time.monotonic()
     with locked(run, "running it locally"):
         plans = make_plan(run, from_stage)

@@ -12,10 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sae_genomics.cluster.arrays import Active, Task
+from sae_genomics.cluster.arrays import Active, Task, tasks_of
 from sae_genomics.cluster.plan import StagePlan
 from sae_genomics.cluster.slurm import Answer, call
-from sae_genomics.cluster.worker import tasks_of
 from sae_genomics.identity import hash_values
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage

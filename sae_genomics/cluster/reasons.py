@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 from sae_genomics.cluster import attempts
-from sae_genomics.cluster.arrays import Task
+from sae_genomics.cluster.arrays import Task, tasks_of
 from sae_genomics.cluster.jobs import Job, read_jobs
 from sae_genomics.cluster.queue import Entry, read_queue
 from sae_genomics.cluster.slurm import call
-from sae_genomics.cluster.worker import tasks_of
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
 
@@ -166,6 +165,11 @@ class Evidence:
 def _gathered(run: Run) -> Evidence:
     """Of the run that a report is made of: squeue is asked once."""
     return Evidence.gather(run)
+
+
+def give_reasons(run: Run) -> None:
+    """Have a report that is made of this run say why tasks are not done. For what runs tasks."""
+    run.reason_of = partial(failure_reason, run)
 
 
 def failure_reason(run: Run, stage: Stage, task: int) -> str | None:

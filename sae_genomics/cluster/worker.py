@@ -16,6 +16,8 @@ from pathlib import Path
 
 from sae_genomics.at_once import run_at_once
 from sae_genomics.cluster import attempts
+from sae_genomics.cluster.arrays import tasks_of
+from sae_genomics.cluster.reasons import give_reasons
 from sae_genomics.cluster.scratch import with_scratch
 from sae_genomics.cluster.side_by_side import all_codes, run_shares, visible_gpus
 from sae_genomics.config import load_config
@@ -48,6 +50,7 @@ def _work(arguments: argparse.Namespace) -> int:
     run = Run(
         load_config(arguments.config, arguments.overrides), arguments.source or arguments.config, arguments.overrides
     )
+    give_reasons(run)
     stage = with_scratch(stage_of(run, arguments.stage), arguments.scratch)
     if arguments.source is None:
         run.check(stages_of(run))
@@ -72,15 +75,6 @@ def _own_command(arguments: argparse.Namespace) -> list[str]:
     words += ["--source", str(arguments.source)] if arguments.source else []
     words += ["--scratch", arguments.scratch] if arguments.scratch else []
     return words + [word for override in arguments.overrides for word in ("--set", override)]
-
-
-def tasks_of(index: int, offset: int, pack: int, n_tasks: int) -> range:
-    """The task numbers that an array index stands for.
-
-    index + offset counts array tasks through all arrays of the stage; each of them holds `pack` tasks.
-    """
-    first = (index + offset) * pack
-    return range(first, min(first + pack, n_tasks))
 
 
 def run_tasks(run: Run, stage: Stage, tasks: Sequence[int]) -> dict[int, int]:

@@ -30,9 +30,7 @@ class TokenCounts:
     overlaps and special ones included. n_special: special tokens stored of each item.
     """
 
-    def __init__(
-        self, run: Run, ordinary: npt.NDArray[np.int64], read: npt.NDArray[np.int64], n_special: int
-    ):  # fmt: skip
+    def __init__(self, run: Run, ordinary: npt.NDArray[np.int64], read: npt.NDArray[np.int64], n_special: int):
         self.ordinary = ordinary
         self.n_special = n_special
         self.lengths = read
@@ -62,8 +60,7 @@ def check_room(run: Run, work: plan.Workload, estimates: list[plan.Estimate], to
     there = {run.checkpoints: bytes_under(run.checkpoints), run.results: bytes_under(run.results)}
     further = {folder: max(need - there[folder], 0) for folder, need in needs.items()}
     options = {each: int(tokens.stored_with(each).sum()) for each in _TOKENS_PER_ITEM}
-    activations = plan.disk_of_shards(estimates)
-    room = free_bytes(run.checkpoints) + sum(there.values()) - (sum(needs.values()) - activations)
+    room = free_bytes(run.checkpoints) + sum(there.values()) - (sum(needs.values()) - plan.disk_of_shards(estimates))
     check_disk(further, f"run {run.name}", plan.savings(run.kind, work, options, max(room, 0)))
 
 
@@ -106,18 +103,16 @@ def tell_costs(content: dict[str, Any], work: plan.Workload) -> None:
     )
 
 
-def tell_sampling(run: Run, tokens: TokenCounts, work: plan.Workload, name: str) -> None:
-    """What storing a sample of each item's tokens saves, or would. name: what that setting is called for this kind of data."""
+def tell_sampling(run: Run, tokens: TokenCounts, work: plan.Workload) -> None:
+    """What storing a sample of each item's tokens saves, or would."""
 
     def stored(tokens_per_item: int | None) -> int:
         return int(tokens.stored_with(tokens_per_item).sum()) * work.n_layers * work.d_model * work.item_bytes
 
     every, chosen = stored(None), run.config.activations.tokens_per_cell
+    key = run.kind.key("activations.tokens_per_item")
     if chosen is not None:
-        say(
-            f"prepare: activations.{name}: {chosen} stores {size_text(stored(chosen))} of activations instead of "
-            f"{size_text(every)}"
-        )
+        say(f"prepare: {key}: {chosen} stores {size_text(stored(chosen))} of activations instead of {size_text(every)}")
     elif every > _WORTH_A_HINT:
         options = ", ".join(f"{each}: {size_text(stored(each))}" for each in _TOKENS_PER_ITEM if stored(each) < every)
-        say(f"prepare: {size_text(every)} of activations; with activations.{name} {options}")
+        say(f"prepare: {size_text(every)} of activations; with {key} {options}")

@@ -76,7 +76,7 @@ def attend(qkv: Tensor, cell_ptr: npt.NDArray[np.int64], n_heads: int, kv_n_head
     each_range(
         units,
         int(max(1, _RANGE_PRODUCTS * units // max(products, 1))),
-        lambda start, stop: _attend(words, cell_ptr, cells, n_heads, kv_n_heads, factor, start, stop, out),
+        lambda start, stop: _attend(words, cell_ptr, cells, n_heads, kv_n_heads, d_head, factor, start, stop, out),
     )
     return mixed
 
@@ -97,7 +97,7 @@ def _available(dtype: torch.dtype) -> bool:
     return torch.allclose(found, expected[:, None].expand_as(found), rtol=1e-6, atol=0)
 
 
-def _attend(words, cell_ptr, cells, n_heads, kv_n_heads, factor, start, stop, out):  # type: ignore[no-untyped-def]
+def _attend(words, cell_ptr, cells, n_heads, kv_n_heads, d_head, factor, start, stop, out):  # type: ignore[no-untyped-def]
     """Heads start to stop, counted through the heads of all cells.
 
     words: [T, (n_heads + 2 kv_n_heads) words of a head]. factor: float32, of the scores. out: [T, n_heads words], written.
@@ -115,10 +115,10 @@ def _attend(words, cell_ptr, cells, n_heads, kv_n_heads, factor, start, stop, ou
         if 0 < len(q) < ROWS:
             few = np.zeros((2 * ROWS, width), q.dtype)
             few[: len(q)] = q
-            _attend_head(few[:ROWS, 0:width], keys, values, len(q), factor, few[ROWS:, 0:width])
+            _attend_head(few[:ROWS, 0:width], keys, values, len(q), d_head, factor, few[ROWS:, 0:width])
             mixed[:] = few[ROWS : ROWS + len(q)]
         else:
-            _attend_head(q, keys, values, len(q), factor, mixed)
+            _attend_head(q, keys, values, len(q), d_head, factor, mixed)
 
 
 _attend.__qualname__ += (
@@ -128,7 +128,7 @@ _attend = exact_kernel(_attend)
 
 
 @inner
-def _attend_head(q, keys, values, length, factor, out):  # type: ignore[no-untyped-def]
+def _attend_head(q, keys, values, length, d_head, factor, out):  # type: ignore[no-untyped-def]
     """q: words [none or >= 6 queries, words of a head]; keys and values: packed, of `length` tokens; out: as q, written."""
     seen = -(-length // LANES) * LANES
     in_blocks = seen // COLUMNS * COLUMNS
@@ -152,7 +152,13 @@ def _attend_head(q, keys, values, length, factor, out):  # type: ignore[no-untyp
             scores[row, length:seen] = -np.inf
             totals[row] = exponentials(scores[row, :seen], factor, shares[row])
         for block in range(len(values)):
-            multiply(shares, values[block], mixed[:, block * COLUMNS : (block + 1) * COLUMNS])
+            first = block * COLUMNS
+            if d_head - first > COLUMNS // 2:
+                multiply(shares, values[block], mixed[:, first : first + COLUMNS])
+            else:  # the columns behind a narrow head's are not worth computing
+                for place in range(0, d_head - first, LANES):
+                    part = values[block, :, place : place + LANES]
+                    multiply_narrow(shares, part, mixed[:, first + place : first + place + LANES])
         for row in range(ROWS):
             if divide(mixed[row], totals[row], out[query + row]):
                 continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import itertools
 import os
 from collections import defaultdict
@@ -64,7 +63,7 @@ def _waits_for(run: Run, stage: Stage, task: int, states: dict[str, list]) -> st
     return ""
 
 
-# --- why: a further source is a function (run, stage, task) -> one clause, "" when it knows nothing, and a place in FINDERS ---
+# --- why: a further source is a function (run, stage, task) -> one clause, "" when it knows nothing, and an entry in FINDERS ---
 
 
 def last_attempt(run: Run, stage: Stage, task: int) -> str:
@@ -76,9 +75,9 @@ def last_attempt(run: Run, stage: Stage, task: int) -> str:
     return "; ".join(clause for clause in known if clause)
 
 
-def from_cluster(run: Run, stage: Stage, task: int) -> str:
-    """How it ended, from the scheduler, the notes of its attempts and its log. Imported when asked: a report can do without."""
-    return importlib.import_module("sae_genomics.cluster.reasons").failure_reason(run, stage, task) or ""
+def from_executor(run: Run, stage: Stage, task: int) -> str:
+    """How it ended, from whatever runs the tasks of this run, where that knows it."""
+    return run.reason_of(stage, task) or ""
 
 
 def from_heartbeat(run: Run, stage: Stage, task: int) -> str:
@@ -93,7 +92,7 @@ def from_heartbeat(run: Run, stage: Stage, task: int) -> str:
     )
 
 
-FINDERS: list[Callable[[Run, Stage, int], str]] = [from_cluster, from_heartbeat]
+FINDERS: list[Callable[[Run, Stage, int], str]] = [from_executor, from_heartbeat]
 
 
 # --- what to type ---

@@ -56,7 +56,7 @@ def make_spec(config: SaeConfig, d_in: int, train_rows: int, seed: int) -> Spec:
         )
     if train_rows < 1:
         raise UserError(
-            "there is no token to train on: every cell is held out or empty; lower data.heldout_fraction or add cells"
+            "there is no token to train on: all of the data is held out or empty; lower data.heldout_fraction or use more data"
         )
     decay_steps = 0 if config.lr_decay == "none" else round(config.steps * config.lr_decay_fraction)
     return Spec(

@@ -65,18 +65,3 @@ def auxk_size(spec: Spec, n_dead: int) -> tuple[int, float]:
 def clip_factor(grad_norm: float) -> float:
     """What gradients of this norm are multiplied by (as torch's clip_grad_norm_ does it)."""
     return min(1.0, CLIP_NORM / (grad_norm + 1e-6))
-
-
-def make_step(state: SaeState, spec: Spec, device: torch.device) -> TakeStep:
-    """The fastest implementation of a step for this architecture and device."""
-    if spec.architecture == "jumprelu":
-        from sae_genomics.sae.jumprelu import JumpReluStep
-
-        return JumpReluStep(state.to(device), spec)
-    if device.type == "cuda":
-        from sae_genomics.sae.torch_step import TorchStep
-
-        return TorchStep(state.to(device), spec)
-    from sae_genomics.sae.cpu_step import CpuStep
-
-    return CpuStep(state.to(torch.device("cpu")), spec)

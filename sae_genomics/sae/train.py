@@ -23,7 +23,8 @@ from sae_genomics.sae.log import Logger
 from sae_genomics.sae.schedule import learning_rate
 from sae_genomics.sae.spec import Spec, lower_lr
 from sae_genomics.sae.state import SaeState, initial_state
-from sae_genomics.sae.step import StepResult, make_step
+from sae_genomics.sae.step import StepResult
+from sae_genomics.sae.steps import make_step
 
 SCALE_ROWS = 16384
 

@@ -120,26 +120,6 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".gmt")
 
 
-def load_collections(settings: ValidationConfig) -> list[Collection]:
-    """All collections that the settings ask for.
-
-    Raises UserError for a file that cannot be read, two collections of one name, or none at all.
-    """
-    from sae_genomics.validation.databases import SOURCES
-
-    collections: list[Collection] = []
-    for source in SOURCES:
-        for collection in source.load(settings):
-            if any(collection.name == other.name for other in collections):
-                raise UserError(
-                    f"two gene-set collections are called {collection.name!r}; rename one of the files in validation.gmt"
-                )
-            collections.append(collection)
-    if not collections:
-        raise UserError("no gene sets to test: set validation.builtin to true or name files in validation.gmt")
-    return collections
-
-
 def membership(
     collections: Sequence[Collection], symbols: npt.NDArray[np.object_], min_size: int, max_size: int
 ) -> Membership:

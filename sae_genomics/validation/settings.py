@@ -5,7 +5,8 @@ from __future__ import annotations
 from sae_genomics.config import RunConfig
 from sae_genomics.errors import UserError
 from sae_genomics.run import Run
-from sae_genomics.validation.gene_sets import Collection, load_collections
+from sae_genomics.validation.databases import load_collections
+from sae_genomics.validation.gene_sets import Collection
 
 
 def check(run: Run) -> None:

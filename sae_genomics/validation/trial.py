@@ -18,7 +18,7 @@ import torch
 from sae_genomics.associations.gene_ranking import rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
 from sae_genomics.associations.layer_pass import encode_block
-from sae_genomics.associations.stream import gene_token_counts, layer_blocks, read_cells, read_slots
+from sae_genomics.associations.stream import layer_blocks, tokens_of, unit_token_counts
 from sae_genomics.models import pick_device
 from sae_genomics.progress import stop_point
 from sae_genomics.run import Run
@@ -37,22 +37,22 @@ def count_terms(run: Run, layer: int, folder: Path) -> dict[str, Any]:
     Raises DamagedArtifact when an input cannot be read.
     """
     associations, settings = run.config.associations, run.config.validation
-    slots = read_slots(run)
-    heldout = read_cells(run)["heldout"].to_numpy(bool)
+    units = run.kind.read_units(run)
+    heldout = run.kind.read_items(run)["heldout"].to_numpy(bool)
     encoder = load_encoder(folder, pick_device(run.config.sae.device))
     n_threads = torch.get_num_threads()
-    sums = GeneSums(encoder.d_sae, len(slots), n_threads, gene_token_counts(run, slots))
+    sums = GeneSums(encoder.d_sae, len(units), n_threads, unit_token_counts(run, units))
     with ThreadPoolExecutor(n_threads, "sums") as threads:
-        for block, x in layer_blocks(run, layer, slots, heldout, associations.batch_tokens):
+        for block, x in layer_blocks(run, layer, units, heldout, associations.batch_tokens):
             stop_point()
             of_heldout = np.repeat(block.heldout, np.diff(block.item_ptr))
             training = replace(block, unit=np.where(of_heldout, -1, block.unit).astype(np.int32))
-            sums.add(training, encode_block(encoder, encoder.input(x, slots.tokens_of(block.unit))), threads)
+            sums.add(training, encode_block(encoder, encoder.input(x, tokens_of(units, block.unit))), threads)
     ranked = rank_genes(
-        sums.by_feature(), sums.tokens, slots.gene_id, slots.gene_symbol,
+        sums.by_feature(), sums.tokens, units.unit_id, units.unit_name,
         associations.top_genes, associations.min_gene_tokens,
     )  # fmt: skip
-    counts = pd.DataFrame({"gene_symbol": slots.gene_symbol, "n_tokens_stored": sums.tokens, "mean_expression": np.nan})
+    counts = pd.DataFrame({"gene_symbol": units.unit_name, "n_tokens_stored": sums.tokens, "mean_expression": np.nan})
     could_be_listed = listable(counts, "features", settings.rank_by, associations.min_gene_tokens)["gene_symbol"]
     try:
         members = membership(

@@ -138,7 +138,7 @@ def donors_without_signal(seed, n_donors=16, n_cells=60, n_units=60, effect=2.0)
 
 
 def compared(cells, values, folder):
-    sample = sample_cells(cells, 50_000, 0)
+    sample = sample_cells(cells.rename(columns={"cell_type": "label"}), 50_000, 0)
     with ColumnStore(len(sample), values.shape[1], folder) as store:
         row, column = np.nonzero(values[sample.cell])
         store.add(row, column, values[sample.cell][row, column])

@@ -7,7 +7,7 @@ from sae_genomics.associations.cell_sample import sample_cells
 
 
 def cells(types, heldout):
-    return pd.DataFrame({"cell_type": np.array(types, object), "heldout": np.array(heldout, bool)})
+    return pd.DataFrame({"label": np.array(types, object), "heldout": np.array(heldout, bool)})
 
 
 def test_all_annotated_cells_when_they_are_few():

@@ -8,12 +8,12 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from sae_genomics.cluster.arrays import Active, Array, Change, index_list, make_arrays, read_index_list
+from sae_genomics.cluster.arrays import Active, Array, Change, index_list, make_arrays, read_index_list, tasks_of
 from sae_genomics.cluster.plan import StagePlan
 from sae_genomics.cluster.resubmit import with_what_hangs_on
-from sae_genomics.cluster.worker import tasks_of
 from sae_genomics.run import State
 from sae_genomics.stages import STAGES, stage_named
+from tests.stage_names import OF_ARRAYS, OF_LAYERS
 
 NEEDS = {stage.name: stage.needs for stage in STAGES}
 
@@ -32,14 +32,15 @@ def plans_of(todo: dict[str, set[int]], shards: int, layers: int) -> list[StageP
 def situations(draw):
     """Any mixture of done, active (from an older submission with its own cut) and open tasks."""
     shards, layers = draw(st.integers(1, 9)), draw(st.integers(1, 9))
-    sizes = {"prepare": 1, "extract": shards, "train": layers, "associate": layers, "validate": layers}
+    of_unit = {"run": 1, "shard": shards, "layer": layers}
+    sizes = {stage.name: of_unit[stage.unit] for stage in STAGES if not stage.partial}
     todo = {name: draw(st.sets(st.integers(0, size - 1))) for name, size in sizes.items()}
     todo["report"] = {0}
     pack, limit = draw(st.integers(1, 3)), draw(st.integers(1, 5))
     old_pack, old_limit = draw(st.sampled_from([(pack, limit), (1, 100), (2, 3)]))
     active = {}
     for number, (name, tasks) in enumerate(todo.items()):
-        layer_stage = name in ("train", "associate", "validate")
+        layer_stage = name in OF_LAYERS
         its_pack = old_pack if layer_stage else 1
         places = {task // its_pack for task in tasks}
         for place in sorted(draw(st.sets(st.sampled_from(sorted(places)))) if places and name != "report" else ()):
@@ -162,7 +163,7 @@ def test_no_more_tasks_of_a_stage_run_at_once_than_its_throttle(situation, throt
     """Over all parts of a stage, and over what an older submission has in the queue."""
     todo, shards, layers, pack, limit, active = situation
     packs = {stage.name: pack if stage.unit == "layer" else 1 for stage in STAGES}
-    throttles = dict.fromkeys(("extract", "train", "associate", "validate"), throttle)
+    throttles = dict.fromkeys(OF_ARRAYS, throttle)
     changes = {("train", task): Change(memory=f"{task + 1}G") for task in changed}
     arrays = make_arrays(
         plans_of(todo, shards, layers), active, packs=packs, max_array_size=limit, throttles=throttles, changes=changes

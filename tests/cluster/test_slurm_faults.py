@@ -23,6 +23,7 @@ from sae_genomics.stages import stage_named
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.cluster.slurm_cluster import cluster as slurm_cluster
 from tests.cluster.tiny import TinyRun, process_of, processes_of
+from tests.stage_names import OF_LAYERS
 
 pytestmark = pytest.mark.slurm
 
@@ -95,7 +96,7 @@ def test_killed_layers_stop_only_themselves_and_are_run_again_alone(extracted, q
         tasks_submitted_first=sum(len(job.indices or [0]) for job in read_jobs(run.run)[:4]),
         run_again=dict_of(ended(quiet, run, before)),
     )
-    two_chains = {(stage, index): 1 for stage in ("train", "associate", "validate") for index in ("0", "1")}
+    two_chains = {(stage, index): 1 for stage in OF_LAYERS for index in ("0", "1")}
     assert ended(quiet, run, before) == {**two_chains, ("report", "run"): 1}
     assert run.all_done()
     assert {layer: run.results(layer) for layer in (0, 1, 2)} == undisturbed

@@ -15,10 +15,11 @@ import pytest
 from sae_genomics.cluster.jobs import read_jobs
 from tests.cluster.slurm_cluster import cluster as slurm_cluster
 from tests.cluster.tiny import TinyRun
+from tests.stage_names import EVERY
 
 pytestmark = pytest.mark.slurm
 
-CHAIN = ["prepare", "extract", "train", "associate", "validate", "report"]
+CHAIN = EVERY
 
 
 @pytest.fixture

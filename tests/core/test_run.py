@@ -18,6 +18,7 @@ from sae_genomics.errors import UserError
 from sae_genomics.run import Run
 from sae_genomics.stages import STAGES, stage_named
 from tests.pipeline.conftest import small_values
+from tests.stage_names import EVERY, on_from
 
 
 def make_run(folder: Path, config_file: str = "a.yaml", **sections: dict[str, Any]) -> Run:
@@ -50,14 +51,14 @@ def test_everything_is_missing_then_done(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "values", "stale"),
     [
-        ("sae", {"k": 9}, ["train", "associate", "validate", "report"]),
-        ("associations", {"top_genes": 7}, ["associate", "validate", "report"]),
-        ("validation", {"fdr": 0.01}, ["validate", "report"]),
+        ("sae", {"k": 9}, on_from("train")),
+        ("associations", {"top_genes": 7}, on_from("associate")),
+        ("validation", {"fdr": 0.01}, on_from("validate")),
         ("report", {"top_features": 3}, ["report"]),
-        ("data", {"heldout_fraction": 0.3}, [stage.name for stage in STAGES]),
-        ("model", {"hook": "mlp_out"}, ["extract", "train", "associate", "validate", "report"]),
-        ("activations", {"dtype": "float16"}, ["extract", "train", "associate", "validate", "report"]),
-        ("run", {"seed": 5}, [stage.name for stage in STAGES]),
+        ("data", {"heldout_fraction": 0.3}, EVERY),
+        ("model", {"hook": "mlp_out"}, on_from("extract")),
+        ("activations", {"dtype": "float16"}, on_from("extract")),
+        ("run", {"seed": 5}, EVERY),
         ("activations", {"batch_tokens": 77}, []),
         ("model", {"compile": True}, []),
         ("sae", {"log_every": 3, "checkpoint_every_seconds": 9}, []),

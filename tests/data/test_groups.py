@@ -67,6 +67,14 @@ def test_the_seed_decides_among_equal_groups():
     assert {sum(each) for each in splits} == {14}
 
 
+def test_labels_that_follow_from_the_group_leave_the_fraction_alone():
+    """Proteins annotated with their family and held out by family: no family can give a quarter of itself."""
+    families = np.repeat([f"f{number}" for number in range(40)], np.random.default_rng(0).integers(18, 31, 40))
+    heldout = split_cells(len(families), families, 0.25, 0, families)
+    assert heldout.mean() == pytest.approx(0.25, abs=0.01)
+    np.testing.assert_array_equal(heldout, split_cells(len(families), None, 0.25, 0, families))
+
+
 def test_many_groups_take_no_time():
     donors = np.random.default_rng(0).integers(0, 5000, 100_000)
     types = np.random.default_rng(1).choice([f"t{n}" for n in range(30)], 100_000)

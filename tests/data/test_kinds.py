@@ -163,6 +163,42 @@ def test_a_model_that_reads_another_kind_is_refused(
     assert not (tmp_path / "results").exists()
 
 
+# --- cells ---
+
+
+@pytest.mark.parametrize("storage", ["csr", "csc"])
+def test_cells_are_read_as_their_shards_are(tmp_path: Path, make_run: Any, storage: str) -> None:
+    from sae_genomics.data.cells.read import gene_tokens, shard_counts
+    from sae_genomics.execute import execute
+
+    from .conftest import random_counts, write_cells
+
+    obs = {"cell_type": ["B", "T", None] * 20, "donor": [f"d{i % 4}" for i in range(60)], "drug": ["x", "y"] * 30}
+    path = write_cells(tmp_path / "a.h5ad", random_counts(), obs=obs, storage=storage)
+    run = make_run(path, data={"max_cells": 45, "group_key": "donor"})
+    assert execute(run, stage_named("prepare"), 0)
+    counts, rows = shard_counts(run, 1)
+    start, stop = run.shard_items(1)
+    whole = run.kind.read(run, np.arange(start, stop))
+    np.testing.assert_array_equal(whole.rows, rows)
+    np.testing.assert_array_equal(whole.counts.toarray(), counts.toarray())
+    np.testing.assert_array_equal(whole.token, gene_tokens(run))
+    np.testing.assert_array_equal(whole.token, run.kind.read_units(run).token)
+    assert whole.drugs is None
+    run.config.model.drug_key = "drug"  # the small model reads none
+    assert run.kind.read(run, np.arange(start, stop)).drugs == ["xy"[row % 2] for row in rows]
+    some = run.kind.read(run, np.array([start + 2, start + 9]))
+    np.testing.assert_array_equal(some.counts.toarray(), counts.toarray()[[2, 9]])
+    assert run.kind.read(run, np.empty(0, dtype=np.int64)).counts.shape == (0, len(whole.token))
+
+    items = run.kind.read_items(run, ["label", "item", "group"])
+    assert list(items.columns) == ["label", "item", "group"]
+    assert [(row.label, row.group) for row in items.itertuples()] == [
+        (obs["cell_type"][row], obs["donor"][row]) for row in items["item"]
+    ]
+    assert run.kind.read_spans(run) is None
+
+
 # --- other names of a setting ---
 
 OTHER_NAMES = {

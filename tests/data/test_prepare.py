@@ -214,7 +214,7 @@ def test_what_sampling_tokens_saves_is_shown(tmp_path, make_run, monkeypatch, ca
     path = write_cells(tmp_path / "a.h5ad", random_counts(mean=3))
     run_task(make_run(path), 0)
     assert "tokens_per_cell" not in capsys.readouterr().err
-    monkeypatch.setattr("sae_genomics.data.planned_tokens._WORTH_A_HINT", 1000)
+    monkeypatch.setattr("sae_genomics.data.prepared._WORTH_A_HINT", 1000)
     run_task(make_run(path), 0)
     assert "with activations.tokens_per_cell 64: " in capsys.readouterr().err
     run_task(make_run(path, activations={"tokens_per_cell": 9}), 0)

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from planted_run import Plan, PlantedRun, planted_run
 
+from sae_genomics.cluster.reasons import give_reasons
 from sae_genomics.execute import execute
 from sae_genomics.stages import stage_named
 
 
 def write_report(run: PlantedRun) -> str:
     """Run the stage as the pipeline does, and return report.md."""
+    give_reasons(run)
     execute(run, stage_named("report"), 0)
     return run.report_file.read_text(encoding="utf-8")
 

@@ -17,6 +17,7 @@ from sae_genomics.report.contribution import Contribution, Said
 from sae_genomics.report.section_examples import marks, window_lines
 from sae_genomics.report.task import run_task
 from sae_genomics.report.wording import CELL_WORDING, in_nouns, sequence_wording, wording_of
+from sae_genomics.stages import STAGES
 
 OF_CELLS = re.compile(r"\b(cells?|genes?|donors?|obs|h5ad|items?|labels?)\b|gene[_ ]set|cell[_ ]type", re.I)
 
@@ -209,7 +210,8 @@ ADDED = Contribution(
 
 
 def test_a_contribution_of_another_package_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(all_contributions, "NAMES", (*all_contributions.NAMES, f"{__name__}:ADDED"))
+    stages = [*STAGES, replace(STAGES[0], contributions=(f"{__name__}:ADDED",))]
+    monkeypatch.setattr(all_contributions, "stages_of", lambda run: stages)
     run = planted_proteins(tmp_path, ProteinPlan(layers=1))
     run_task(run, 0)
     text = run.report_file.read_text()

@@ -6,8 +6,9 @@ from collections import Counter
 import scanpy as sc
 
 from sae_genomics.config import ValidationConfig
+from sae_genomics.validation.databases import load_collections
 from sae_genomics.validation.databases.builtin import FOLDER, load
-from sae_genomics.validation.gene_sets import load_collections, membership
+from sae_genomics.validation.gene_sets import membership
 
 COLLECTIONS = load(ValidationConfig())
 

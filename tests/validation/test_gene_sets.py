@@ -5,7 +5,8 @@ import pytest
 
 from sae_genomics.config import ValidationConfig
 from sae_genomics.errors import UserError
-from sae_genomics.validation.gene_sets import NoSetFits, load_collections, membership, read_gmt
+from sae_genomics.validation.databases import load_collections
+from sae_genomics.validation.gene_sets import NoSetFits, membership, read_gmt
 
 GOOD = "set one\tsource\tCD3D\tCD3E\tCD3D\n\n# a remark\nset two\t\tLYZ,1.0\tCD14,0.5\t\t\n"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,15 +25,20 @@ from sae_genomics.data.cells.matrix import Rows, StoredMatrix
 from sae_genomics.data.cells.row_copy import copy_file, open_by_rows
 from sae_genomics.data.cells.scan import Candidate, Scan, candidate_names, find_counts
 from sae_genomics.data.cells.settings import cells_section
-from sae_genomics.data.disk import nearest_existing
 from sae_genomics.data.groups import Groups
 from sae_genomics.data.plan_file import PLAN_VERSION
-from sae_genomics.data.planned_tokens import PlannedTokens, check_room, say_cost, say_sampling, shard_sums
+from sae_genomics.data.prepared import (
+    TokenCounts,
+    check_room,
+    heartbeat,
+    nothing_left_on_failure,
+    tell_costs,
+    tell_sampling,
+)
 from sae_genomics.data.split import choose_cells, split_cells
 from sae_genomics.errors import UserError
 from sae_genomics.models import check_model, tokeniser_settings, vocabulary
 from sae_genomics.progress import Progress, say
-from sae_genomics.stages import stage_named
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run
@@ -48,7 +52,7 @@ def prepare_cells(run: Run) -> None:
 
     Raises UserError for every fault of the input, config or disk that can be known before the model runs.
     """
-    data = cells_section(run.config)
+    data, copy = cells_section(run.config), copy_file(run)
     with CellTable(run.data_file) as table:
         cell_type_key, notes = _cell_type_key(data.cell_type_key, table)
         if run.config.model.drug_key is not None:
@@ -63,15 +67,14 @@ def prepare_cells(run: Run) -> None:
         candidate_names(data.counts, table)  # faults of the file show before a model is downloaded
         check_model(run.pinned_model, run.config.paths.cache)
         words = vocabulary(run.pinned_model, run.config.paths.cache)
-        with _nothing_left_on_failure(run):
+        with nothing_left_on_failure([copy, record_file(copy), heartbeat(run)]):
             scan, count_notes = find_counts(
                 _candidates(run, table, words, rows), table, rows, data.allow_normalised, _progress(run, len(rows))
             )
-            tokens = _planned_tokens(run, scan)
+            tokens = _token_counts(run, scan)
             n_cell_types = 0 if labels is None else int(pd.Series(labels).nunique())
             work = plan.workload(
-                run, n_tokens=int(tokens.read.sum()), shard_stored=shard_sums(run, tokens.stored(run)),
-                max_shard_tokens=int(shard_sums(run, tokens.read).max()),
+                run, n_tokens=tokens.read, shard_stored=tokens.shard_stored, max_shard_tokens=tokens.largest_shard,
                 n_slots=len(scan.candidate.match.tokens), n_gene_values=int(scan.n_genes.sum()), n_cell_types=n_cell_types,
                 train_tokens=int(scan.n_genes[~heldout].sum()),
             )  # fmt: skip
@@ -89,9 +92,9 @@ def prepare_cells(run: Run) -> None:
             content |= {"group_key": groups.key, **groups.numbers(heldout)}
         write_json(run.plan_file, content)
     _tell(content)
-    say_cost(run, work, estimates)
+    tell_costs(content, work)
     say(f"prepare: {sentence(baselines)}")
-    say_sampling(run, work, tokens)
+    tell_sampling(run, tokens, work)
 
 
 def _cell_type_key(key: str | None, table: CellTable) -> tuple[str | None, list[str]]:
@@ -135,37 +138,16 @@ def _opener(run: Run, table: CellTable, where: str, rows: Rows) -> Callable[[], 
     return opened
 
 
-@contextmanager
-def _nothing_left_on_failure(run: Run) -> Iterator[None]:
-    """When the input is refused, a row-wise copy made for nothing and the heartbeat go, and the folders made for them."""
-    made = [path for path in (copy_file(run), record_file(copy_file(run)), _heartbeat(run)) if not path.exists()]
-    above = [nearest_existing(path.parent) for path in made]
-    try:
-        yield
-    except UserError:
-        for path, stop in zip(made, above, strict=True):
-            path.unlink(missing_ok=True)
-            folder = path.parent.absolute()
-            while folder != stop and folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-                folder = folder.parent
-        raise
-
-
-def _heartbeat(run: Run) -> Path:
-    return run.heartbeat_file(stage_named("prepare"), 0)
-
-
 def _progress(run: Run, n_cells: int) -> Callable[[str], Progress]:
-    return lambda label: Progress(f"prepare: {label}", n_cells, "cells", _heartbeat(run))
+    return lambda label: Progress(f"prepare: {label}", n_cells, "cells", heartbeat(run))
 
 
-def _planned_tokens(run: Run, scan: Scan) -> PlannedTokens:
+def _token_counts(run: Run, scan: Scan) -> TokenCounts:
     """Genes above zero, as many as the model takes beside `<cls>` and the drug."""
     max_length = tokeniser_settings(run.pinned_model, run.config.paths.cache).max_length
     n_special = 1 if run.config.model.drug_key is None else 2
     genes = np.minimum(scan.n_genes.astype(np.int64), max_length - n_special)
-    return PlannedTokens(genes + n_special, genes, np.full(len(genes), n_special, dtype=np.int64))
+    return TokenCounts(run, genes, genes + n_special, n_special)
 
 
 def _cell_notes(scan: Scan) -> list[str]:
@@ -224,17 +206,13 @@ def _plan(
     scan: Scan,
     heldout: npt.NDArray[np.bool_],
     cell_type_key: str | None,
-    tokens: PlannedTokens,
+    tokens: TokenCounts,
     estimates: list[plan.Estimate],
     notes: list[str],
 ) -> dict[str, Any]:
     match = scan.candidate.match
     matched = match.token >= 0
-    sizes = [stop - start for start, stop in map(run.shard_items, range(run.n_shards))]
-    shards = [
-        {"shard": shard, "items": size, "cells": size, "tokens": int(n_tokens)}
-        for shard, (size, n_tokens) in enumerate(zip(sizes, shard_sums(run, tokens.stored(run)), strict=True))
-    ]
+    shards = [{**shard, "cells": shard["items"]} for shard in tokens.shards()]
     return {
         "format_version": PLAN_VERSION,
         "kind": run.kind.name,
@@ -258,8 +236,8 @@ def _plan(
         "share_genes_matched": match.n_matched / len(matched),
         "share_counts_matched": float(scan.gene_counts[matched].sum() / scan.gene_counts.sum()),
         "shards": shards,
-        "n_tokens": int(tokens.stored(run).sum()),
-        "n_tokens_read": int(tokens.read.sum()),
+        "n_tokens": int(tokens.stored.sum()),
+        "n_tokens_read": tokens.read,
         "estimates": plan.as_dicts(estimates),
         "notes": notes,
         "obsm": table.obsm_names,
@@ -281,5 +259,3 @@ def _tell(content: dict[str, Any]) -> None:
         f"prepare: {content['n_genes_matched']:,} of {content['n_genes_input']:,} genes matched "
         f"({content['share_genes_matched']:.1%}), {content['share_counts_matched']:.1%} of the counts"
     )
-    for note in content["notes"]:
-        say(f"prepare: note: {note}")

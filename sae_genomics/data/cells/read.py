@@ -69,7 +69,10 @@ def cell_counts(run: Run, positions: npt.NDArray[np.int64]) -> tuple[csr_matrix,
 
     Raises DamagedArtifact when the prepared files cannot be read, UserError when the input cannot.
     """
-    return _counts(run, positions, used_rows(run)[positions])
+    if not len(positions):
+        return _counts(run, positions, positions)
+    first, last = int(positions[0]), int(positions[-1])
+    return _counts(run, positions, used_rows(run, first, last + 1)[positions - first])
 
 
 def read_items(run: Run, indices: npt.NDArray[np.int64]) -> CountItems:
@@ -112,6 +115,8 @@ def _counts(run: Run, positions: npt.NDArray[np.int64], rows: Rows) -> tuple[csr
 
 
 def _stacked(parts: list[csr_matrix], n_slots: int) -> csr_matrix:
+    if not parts:
+        return csr_matrix((0, n_slots), dtype=np.float32)
     if len(parts) == 1:
         return parts[0]
     indptr = pointers(np.concatenate([np.diff(part.indptr) for part in parts]))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sae_genomics.data.kind import DataKind
 from sae_genomics.data.proteins.settings import NOUNS, ProteinsSection, input_files
@@ -29,6 +29,7 @@ class Proteins(DataKind):
     nouns = NOUNS
     section = ProteinsSection
     input_keys = frozenset({"path", "spans", "labels"})
+    own_keys: ClassVar[Mapping[str, str]] = {"data.max_items": "data.max_proteins"}
 
     def inputs(self, settings: ProteinsSection) -> list[Path]:
         """Sequences first, then spans and labels where there are any; a file that is two of these comes once."""

@@ -9,15 +9,20 @@ import pandas as pd
 from sae_genomics.data.groups import Groups, split_notes
 from sae_genomics.data.proteins.labels import Labels
 from sae_genomics.data.proteins.residues import Letters
-from sae_genomics.data.proteins.settings import NOUNS, ProteinsSection
+from sae_genomics.data.proteins.settings import BUILTIN, NOUNS, ProteinsSection
 from sae_genomics.data.proteins.spans import SpanTable, concepts, n_overlapping
+
+_SYNTHETIC = (
+    "The proteins are synthetic: random residues with planted domains that follow PROSITE patterns. They show how the pipeline works, "
+    "and say nothing about real proteins."
+)
 
 
 def on_annotation(
     data: ProteinsSection, annotation: Labels, labels: npt.NDArray[np.object_] | None, groups: Groups | None
 ) -> list[str]:
     """labels: of the proteins used."""
-    found = []
+    found = [_SYNTHETIC] if data.path in BUILTIN else []
     if labels is None and annotation.columns:
         found.append(
             f"No label of proteins: data.label_key names a column ({annotation.source} has {', '.join(list(annotation.columns)[:20])})."

@@ -30,12 +30,12 @@ from sae_genomics.data.proteins.residues import LETTERS, UNKNOWN, unit_name
 from sae_genomics.data.proteins.settings import NOUNS, InputFiles, ProteinsSection, input_files, proteins_section
 from sae_genomics.data.proteins.spans import SpanTable, concepts, read_spans
 from sae_genomics.data.proteins.tables import ITEMS, SPANS, items_file, spans_file
-from sae_genomics.data.proteins.windows import Windows, windows_of
 from sae_genomics.data.split import choose_cells, split_cells
 from sae_genomics.data.units import Units
 from sae_genomics.errors import UserError
 from sae_genomics.models import check_model, most_residues, unit_tokens
 from sae_genomics.progress import Progress, say
+from sae_genomics.tokens import Windows, windows_of
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run
@@ -106,7 +106,7 @@ def prepare_proteins(run: Run) -> None:
     _tell(content)
     tell_costs(content, work)
     say(f"prepare: {sentence(baseline_costs(work))}")
-    tell_sampling(run, tokens, work, "tokens_per_item")
+    tell_sampling(run, tokens, work)
 
 
 def _model(run: Run) -> _Model:

@@ -14,6 +14,7 @@ import pytest
 from sae_genomics.config import load_config, parse_config
 from sae_genomics.data.plan_file import read_plan
 from sae_genomics.data.proteins.settings import BUILTIN
+from sae_genomics.data.split import split_cells
 from sae_genomics.errors import UserError
 from sae_genomics.execute import execute
 from sae_genomics.stages import stage_named
@@ -104,6 +105,17 @@ def test_spans_labels_and_groups(six, tmp_path, make_run):
     assert "not among the sequences: 1 (the first is of Q9)" in said
     assert "overlap an earlier span of the same protein: 1" in said
     assert "Proteins without a value in organism: 1 of 6" in said
+
+
+def test_groups_that_are_the_labels_are_split_as_groups(tmp_path, make_run):
+    text = "".join(f">A{i}\n{'ACDEFGHIKL'[: 1 + i % 10]}\n" for i in range(40))
+    labels = "accession\tfamily\n" + "".join(f"A{i}\tf{i // 3}\n" for i in range(40))
+    families = [f"f{i // 3}" for i in range(40)]
+    data = {"labels": str(write(tmp_path / "l.tsv", labels)), "label_key": "family", "group_key": "family"}
+    run = make_run(write(tmp_path / "p.fasta", text), data=data)
+    plan = prepared(run)
+    assert run.kind.read_items(run)["heldout"].tolist() == split_cells(40, None, 0.2, 0, families).tolist()
+    assert any("no label can be tested on held-out proteins" in note for note in plan["notes"])
 
 
 def test_a_subset_keeps_rows_and_spans_together(six, tmp_path, make_run):

@@ -9,6 +9,9 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
+from sae_genomics.data.proteins.labels import Labels
+from sae_genomics.data.proteins.notes import on_annotation
+from sae_genomics.data.proteins.settings import ProteinsSection
 from sae_genomics.data.proteins.synthetic.baselines import Counts, neighbour_loss
 from sae_genomics.data.proteins.synthetic.composition import RESIDUES, SWISSPROT_PERCENT, background, draw, text
 from sae_genomics.data.proteins.synthetic.drawing import break_one, descend, draw_chances, make_profile
@@ -175,6 +178,14 @@ def test_it_says_that_it_is_synthetic():
     with gzip.open(FOLDER / "proteins.fasta.gz", "rt") as file:
         headers = [line for line in file if line.startswith(">")]
     assert all(re.fullmatch(r">SYN\d{5} synthetic; family SF\d\d; \d+ planted domains\n", line) for line in headers)
+
+
+def test_a_run_over_them_says_so_too():
+    def said(path):
+        return on_annotation(ProteinsSection(path=path), Labels({}, "labels.tsv"), None, None)
+
+    assert "synthetic" in said("builtin:demo_proteins")[0]
+    assert not any("synthetic" in note for note in said("mine.fasta"))
 
 
 def test_the_shipped_files_are_what_the_generator_writes(tmp_path):

@@ -46,7 +46,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _records(path: Path) -> Iterator[tuple[str, str]]:
-    header: str = ""
+    header = ""
     parts: list[str] = []
     for number, line in enumerate(_lines(path), start=1):
         if line.startswith(">"):

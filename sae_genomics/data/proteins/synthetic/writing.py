@@ -72,7 +72,7 @@ def _fasta(proteins: list[Protein]) -> str:
 
 
 def _table(columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
-    return "".join("\t".join(map(str, row)) + "\n" for row in [columns, *rows])
+    return "".join("\t".join(map(str, row)) + "\n" for row in (columns, *rows))
 
 
 def _write(path: Path, content: str) -> None:

@@ -1,0 +1,44 @@
+"""Values of settings that have forms of their own: layers and baselines as people write them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+Hook = Literal["resid_post", "mlp_out", "attn_out"]
+StorageDtype = Literal["float32", "float16", "bfloat16"]
+Baseline = Literal["neurons", "pca", "ica", "untrained"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+
+
+def read_layers(value: Any) -> Any:
+    """Accept `all`, one number, a list, or `0,6,11` as typed on a command line."""
+    if isinstance(value, str) and value != "all":
+        try:
+            value = [int(part) for part in value.split(",") if part.strip()]
+        except ValueError:
+            raise ValueError("is 'all', a list of layer numbers, or a comma-separated one such as 0,6,11") from None
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = [value]
+    if isinstance(value, list):
+        if not value:
+            raise ValueError("names no layer")
+        if not all(isinstance(layer, int) and not isinstance(layer, bool) and layer >= 0 for layer in value):
+            raise ValueError("layers are numbers counted from 0")
+        if len(set(value)) != len(value):
+            raise ValueError("names a layer twice")
+        return sorted(value)
+    return value
+
+
+def read_baselines(value: Any) -> Any:
+    """Accept a list, or `neurons,pca` as typed on a command line; refuse what is not known, in one line."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, list):
+        for name in value:
+            if name not in BASELINES:
+                raise ValueError(f"{name!r} is not known; the baselines are {', '.join(BASELINES)}")
+        if len(set(value)) != len(value):
+            raise ValueError("names a baseline twice")
+        return [name for name in BASELINES if name in value]
+    return value
