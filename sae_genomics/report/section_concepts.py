@@ -41,8 +41,9 @@ def verdict(layers: list[LayerSummary]) -> str:
             f"Features find {span((each.found[FEATURE].n_concepts for _, each in tested), count)} concepts per layer."
         )
     if not above:
-        where = "In the one layer here" if len(tested) == 1 else f"In each of the {len(tested)} layers"
-        return f"{where} something simpler finds as many concepts as the features: {listing(others)} were tried."
+        where = "In the one layer here" if len(tested) == 1 else f"In none of the {len(tested)} layers"
+        no = "features do not find" if len(tested) == 1 else "do features find"
+        return f"{where} {no} more concepts than each of {listing(others)}."
     where = f"layer {above[0]}" if len(above) == 1 else f"layers {listing(above)}"
     text = f"Features find more concepts than {listing(others)} in {where}."
     rest = [str(layer) for layer, found in tested if not found.beats_all]

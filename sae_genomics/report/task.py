@@ -49,7 +49,7 @@ def run_task(run: Run, task: int) -> None:
     for index, layer in enumerate(run.layers):
         stop_point()
         results = read_layer(run, index, problems, readings)
-        results.inference = {name: in_nouns(said, wording.nouns) for name, said in results.inference.items()}
+        results.inference = {name: in_nouns(said, wording) for name, said in results.inference.items()}
         _take_layer(contents, results, applying, dashboard, problems)
         progress.advance(1, f"layer {layer}")
 

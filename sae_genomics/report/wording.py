@@ -11,7 +11,7 @@ from sae_genomics.data.kind import Nouns
 from sae_genomics.run import Run
 
 _PLAIN_NAME = re.compile("[a-z]{3,}(_[a-z]+)*")
-_ANY_KIND = re.compile(r"\b(items?|labels?|tokens?)\b")
+_ANY_KIND = re.compile(r"\b(items?|cells?|labels?|types?|tokens?)\b")
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,19 @@ def _many(noun: str) -> str:
     return noun if noun.endswith("s") else noun + "s"
 
 
-def in_nouns(inference: Inference, nouns: Nouns) -> Inference:
-    """What is said of items, tokens and labels of any kind, with the nouns of this one."""
-    words = {"item": nouns.item, "items": nouns.items, "label": nouns.label, "labels": nouns.labels}
-    words |= {"token": nouns.token, "tokens": nouns.tokens}
+def in_nouns(inference: Inference, wording: Wording) -> Inference:
+    """What is said of cells, or of items, tokens and labels of any kind, with the nouns of this one."""
+    if wording.kind == CELL_WORDING.kind:
+        return inference
+    nouns = wording.nouns
+    words = {"item": nouns.item, "items": nouns.items, "cell": nouns.item, "cells": nouns.items, "label": nouns.label}
+    words |= {
+        "labels": nouns.labels,
+        "type": nouns.label,
+        "types": nouns.labels,
+        "token": nouns.token,
+        "tokens": nouns.tokens,
+    }
     texts = (inference.unit, inference.n, inference.null)
     return Inference(*(_ANY_KIND.sub(lambda match: words[match.group()], text) for text in texts))
 

@@ -6,15 +6,28 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from planted_proteins import CONCEPTS, SYNTHETIC, PlantedProteinRun, ProteinPlan, planted_proteins
 from test_report_dashboard import _Page, unpack
 from test_report_document import assert_valid, problem_free, section
 
-from sae_genomics.artifacts import CONCEPT_BASELINES, CONCEPT_COUNTS, FEATURE_CONCEPTS, FEATURE_EXAMPLES, Inference
+from sae_genomics.artifacts import (
+    CONCEPT_BASELINES,
+    CONCEPT_COUNTS,
+    FEATURE_CONCEPTS,
+    FEATURE_EXAMPLES,
+    LABEL_BASELINES,
+    Inference,
+)
+from sae_genomics.atomic import read_json, write_json
 from sae_genomics.report import contributions as all_contributions
+from sae_genomics.report.concepts import concepts
 from sae_genomics.report.contribution import Contribution, Said
+from sae_genomics.report.section_concepts import verdict
 from sae_genomics.report.section_examples import marks, window_lines
+from sae_genomics.report.summary import LayerSummary
 from sae_genomics.report.task import run_task
 from sae_genomics.report.wording import CELL_WORDING, in_nouns, sequence_wording, wording_of
 from sae_genomics.stages import STAGES
@@ -145,9 +158,9 @@ def test_the_page_holds_concepts_and_examples(reported: PlantedProteinRun) -> No
     assert "terms" not in meta
     assert not [name for name in blocks if name.startswith(("cells.", "terms.", "sample."))]
     folder = reported.layer_results(0)
-    concepts = FEATURE_CONCEPTS.read(folder / FEATURE_CONCEPTS.file)
+    tests = FEATURE_CONCEPTS.read(folder / FEATURE_CONCEPTS.file)
     for feature in (0, 1, 20):
-        own = concepts[concepts["feature"] == feature].sort_values("f1_residue_chosen", ascending=False).iloc[0]
+        own = tests[tests["feature"] == feature].sort_values("f1_residue_chosen", ascending=False).iloc[0]
         assert meta["concepts"][blocks["columns.concept"][feature]] == own["name"]
         assert blocks["columns.concept_f1_residue"][feature] == pytest.approx(own["f1_residue"], rel=1e-6)
         assert blocks["columns.concept_f1_span"][feature] == pytest.approx(own["f1_span"], rel=1e-6)
@@ -196,11 +209,60 @@ def test_a_column_of_labels_gives_them_their_noun(tmp_path: Path) -> None:
 
 def test_lines_on_inference_take_the_nouns(reported: PlantedProteinRun) -> None:
     said = Inference("one held-out item", "held-out items of the label (n_items)", "labels do not differ")
-    shown = in_nouns(said, wording_of(reported).nouns)
+    shown = in_nouns(said, wording_of(reported))
     assert (
         shown.line()
         == "Unit of inference: one held-out protein; n: held-out proteins of the family (n_items); null: families do not differ."
     )
+
+
+def test_a_layer_that_finds_nothing_is_told_in_words() -> None:
+    counts = [("feature", 64, 0, 0), ("neuron", 128, 4, 1), ("composition", 3, 2, 2)]
+    found = concepts(
+        pd.DataFrame(
+            [
+                {
+                    "kind": kind,
+                    "n_units": n,
+                    "n_units_with_concept": with_concept,
+                    "n_concepts_found": n_found,
+                    "n_concepts_tested": 3,
+                    "criterion": "c",
+                }
+                for kind, n, with_concept, n_found in counts
+            ]
+        ),
+        None,
+    )
+    assert found is not None
+    assert (
+        found.headline(2)
+        == "Layer 2: none of 64 features finds any of 3 concepts; raw neurons 1 and composition alone 2."
+    )
+    layers = [LayerSummary(layer, parts={"concepts": found}) for layer in (2, 3)]
+    assert (
+        verdict(layers)
+        == "In none of the 2 layers do features find more concepts than each of raw neurons and composition alone."
+    )
+    assert verdict(layers[:1]).startswith("In the one layer here features do not find more concepts than")
+    assert verdict([LayerSummary(0)]) == ""
+
+
+def test_labels_that_are_the_groups_are_not_tested_and_it_says_why(tmp_path: Path) -> None:
+    run = planted_proteins(tmp_path, ProteinPlan(layers=1))
+    write_json(run.plan_file, {**read_json(run.plan_file), "group_key": "family"})
+    path = run.layer_results(0) / LABEL_BASELINES.file
+    untested = dict.fromkeys(("auroc", "auroc_low", "auroc_high"), np.nan)
+    LABEL_BASELINES.write(
+        path, LABEL_BASELINES.read(path).assign(**untested, untested="on one side of the split", n_items=0)
+    )
+    run_task(run, 0)
+    text = run.report_file.read_text()
+    part = section(text, "Features that tell families apart")
+    assert "Families are also the groups that the split keeps whole (`data.group_key: family`)" in part
+    assert "|" not in part
+    assert "raise `data.heldout_fraction`" not in text
+    assert OF_CELLS.findall(in_prose(text)) == []
 
 
 ADDED = Contribution(

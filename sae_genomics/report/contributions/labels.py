@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sae_genomics.artifacts import CELL_TYPE_BASELINES, FEATURE_CELL_TYPES, FEATURE_LABELS, LABEL_BASELINES
-from sae_genomics.report import figures, findings, groups
+from sae_genomics.report import figures, findings, groups, nothing_heldout
 from sae_genomics.report.collect import LayerResults
 from sae_genomics.report.contents import Contents, Example
 from sae_genomics.report.contribution import Contribution, Draw, Said
@@ -51,7 +51,7 @@ def _example(contents: Contents) -> Example | None:
     if contents.wide is None:
         return None
     for name, row in contents.wide["feature"].iterrows():
-        if is_number(row["unit"]):
+        if is_number(row["unit"]) and (is_number(row["auroc"]) or nothing_heldout.is_so(contents.prepared.plan or {})):
             layer, feature = int(row["layer"]), int(row["unit"])
             where = "" if is_number(row["auroc"]) else f" on the training {contents.wording.nouns.items}"
             return Example(layer, feature, f"feature {feature} of layer {layer}, the best for {escape(name)}{where}")
