@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sae_genomics.associations.baseline_costs import baseline_costs, sentence
 from sae_genomics.atomic import write_json
 from sae_genomics.data import plan
 from sae_genomics.data.groups import Groups, GroupWords, make_groups
@@ -98,20 +97,17 @@ def prepare_proteins(run: Run) -> None:
         estimates = plan.estimate(run, work)
         check_room(run, work, estimates, tokens)
     spans = _span_table(used)
-    baselines = baseline_costs(work)
     content = _plan(run, data, used, model, windows, tokens)
     table = None if spans is None else concepts(spans, used.heldout)
     if spans is not None and table is not None:
         listed = table.head(_MOST_CONCEPTS).to_dict("records")
         content |= {"n_spans": len(spans), "n_concepts": len(table), "concepts": listed}
     content["estimates"] = plan.as_dicts(estimates)
-    content["baselines"] = [asdict(cost) for cost in baselines]
     content["notes"] = [*said, *_notes(data, used, model, windows), *_span_notes(used, spans, table)]
     _write(run, used, model, windows, spans)
     write_json(run.plan_file, content)
     _tell(content)
     tell_costs(content, work)
-    say(f"prepare: {sentence(baselines)}")
     tell_sampling(run, tokens, work)
 
 
@@ -277,3 +273,5 @@ def _tell(content: dict[str, Any]) -> None:
         )
     if "n_spans" in content:
         say(f"prepare: {content['n_spans']:,} spans of {content['n_concepts']:,} concepts")
+    for note in content["notes"]:
+        say(f"prepare: note: {note}")
