@@ -135,7 +135,7 @@ def loss_recovered(
         stop_point()
         model = loaded_model(run, may_compile=False)
         if model.why_no_loss:
-            say(f"train layer {layer}: loss recovered is left out: {model.why_no_loss}")
+            say(f"train layer {layer}: the loss recovered is left out: {model.why_no_loss}")
             return None
         heldout = heldout_tokens(run, model, n_cells)
         if heldout is None:
