@@ -24,9 +24,9 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from sae_genomics.activations.cutting import cut_batches
-from sae_genomics.activations.extract import loaded_model, ranges
-from sae_genomics.activations.tokenised import tokenised_items
+from sae_genomics.activations.extraction.cutting import cut_batches
+from sae_genomics.activations.extraction.extract import loaded_model, ranges
+from sae_genomics.activations.extraction.tokenised import tokenised_items
 from sae_genomics.progress import say, stop_point
 from sae_genomics.tokens import Tokens, items_in_order
 
