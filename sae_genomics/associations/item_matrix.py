@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sae_genomics.activations.token_store import read_item_ptr
+from sae_genomics.activations.format.token_store import read_item_ptr
 from sae_genomics.associations.accumulators import Accumulator, reads_cells
 from sae_genomics.associations.cell_matrix import CellMatrixWriter
 from sae_genomics.associations.layer import EncodedBlock, Layer
