@@ -1,4 +1,4 @@
-"""How a shard's cells are cut: into windows that fit a buffer, and within a window into batches of like length."""
+"""How a shard's sequences are cut: into windows that fit a buffer, and within a window into batches of like length."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _BATCH_COSTS = (1024, 256, 64, 16, 4, 0)
 
 
 def cut_windows(lengths: npt.NDArray[np.int64], max_rows: int) -> list[slice]:
-    """Consecutive cells together while their rows are at most `max_rows`; a longer cell stands alone.
+    """Consecutive sequences together while their rows are at most `max_rows`; a longer one stands alone.
 
-    lengths: int64 [cells], rows each cell leaves.
+    lengths: int64 [sequences], rows that each one leaves.
     """
     ends = np.cumsum(lengths)
     windows = []
@@ -28,7 +28,7 @@ def cut_windows(lengths: npt.NDArray[np.int64], max_rows: int) -> list[slice]:
 
 
 def cut_pieces(lengths: npt.NDArray[np.int64], max_tokens: int) -> list[npt.NDArray[np.int64]]:
-    """Consecutive cells of at most `max_tokens` tokens together, as `cut_batches` gives them: for models that compute no
+    """Consecutive sequences of at most `max_tokens` tokens together, as `cut_batches` gives them: for models that compute no
     padding."""
     return [np.arange(piece.start, piece.stop) for piece in cut_windows(lengths, max_tokens)]
 
@@ -36,12 +36,12 @@ def cut_pieces(lengths: npt.NDArray[np.int64], max_tokens: int) -> list[npt.NDAr
 def cut_batches(lengths: npt.NDArray[np.int64], batch_tokens: int) -> list[npt.NDArray[np.int64]]:
     """Cells in batches of like length, longest first, each of at most `batch_tokens` tokens with its padding.
 
-    A batch costs cells x longest tokens, and starting one costs something too. The cut is the best one for the largest
-    such start cost at which at most `MAX_PADDING` of the computed tokens are padding. A cell that is longer than
+    A batch costs sequences x longest tokens, and starting one costs something too. The cut is the best one for the largest
+    such start cost at which at most `MAX_PADDING` of the computed tokens are padding. A sequence that is longer than
     `batch_tokens` makes a batch by itself.
 
-    lengths: int64 [cells], tokens the model reads a cell.
-    Returns the cells' positions, every cell in exactly one batch.
+    lengths: int64 [sequences], tokens of each one that the model reads.
+    Returns the indices of the sequences, every one in exactly one batch.
     """
     order = np.argsort(-lengths, kind="stable")
     ordered = lengths[order]
@@ -56,10 +56,10 @@ def cut_batches(lengths: npt.NDArray[np.int64], batch_tokens: int) -> list[npt.N
 
 
 def _cheapest_cuts(ordered: npt.NDArray[np.int64], batch_tokens: int, batch_cost: int) -> npt.NDArray[np.int64]:
-    """Where to cut descending lengths so that the sum of cells x longest + batch_cost is least.
+    """Where to cut descending lengths so that the sum of sequences x longest + batch_cost is least.
 
-    best[i] = min over j of (j - i) ordered[i] + batch_cost + best[j], from the last cell back; one vector operation a
-    cell, each no longer than a batch.
+    best[i] = min over j of (j - i) ordered[i] + batch_cost + best[j], from the last sequence back; one vector operation for
+    each sequence, no longer than a batch.
     """
     n = len(ordered)
     best = np.zeros(n + 1)

@@ -178,14 +178,15 @@ def read_heldout(run: Run) -> npt.NDArray[np.bool_]:
 
 
 def _nothing(run: Run, layer: int, cells: Cells, heldout: npt.NDArray[np.bool_]) -> str:
-    n_cells = {"train": int((~heldout).sum()), "heldout": int(heldout.sum()), "all": len(heldout)}[cells]
+    n_items = {"train": int((~heldout).sum()), "heldout": int(heldout.sum()), "all": len(heldout)}[cells]
     what = {"train": "training", "heldout": "held-out", "all": ""}[cells]
-    if not n_cells:
+    nouns = run.kind.nouns
+    if not n_items:
         return (
-            f"run {run.name}: there are no {what} cells among the {len(heldout):,} used; "
-            f"change data.heldout_fraction (now {run.config.data.heldout_fraction:g}) or use more cells"
+            f"run {run.name}: there are no {what} {nouns.items} among the {len(heldout):,} used; "
+            f"change data.heldout_fraction (now {run.config.data.heldout_fraction:g}) or use more {nouns.items}"
         )
     return (
-        f"run {run.name}, layer {layer}: the {n_cells:,} {what} cells have no gene token with finite activations; "
-        "check that genes match the model's vocabulary and that the cells have counts"
+        f"run {run.name}, layer {layer}: the {n_items:,} {what} {nouns.items} have no {nouns.token} with finite activations; "
+        f"check that {nouns.units} match the model's vocabulary and that the {nouns.items} are not empty"
     )

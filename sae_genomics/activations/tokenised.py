@@ -76,9 +76,9 @@ def tokenised_shard(run: Run, model: FoundationModel, shard: int, finished: Coll
 
     finished: files of the shard that stay as they are: what is stored must be the same rows as theirs.
     """
-    return _tokenised(
-        run, model, run.kind.read(run, np.arange(*run.shard_items(shard))), {shard: _sampled_by(finished)}
-    )
+    samples = run.config.activations.tokens_per_cell is not None
+    sampled_by = {shard: _sampled_by(finished)} if samples else {}
+    return _tokenised(run, model, run.kind.read(run, np.arange(*run.shard_items(shard))), sampled_by)
 
 
 def tokenised_items(run: Run, model: FoundationModel, indices: Int64) -> TokenisedShard:

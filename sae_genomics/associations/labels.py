@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sae_genomics.associations.accumulators import Accumulator, reads_cells
-from sae_genomics.associations.baselines import add_gene_values
+from sae_genomics.associations.baselines import add_gene_values, add_unit_shares
 from sae_genomics.associations.cell_sums import add_sampled
 from sae_genomics.associations.cell_types import (
     UnitTests,
@@ -43,6 +43,8 @@ class Labels(Accumulator):
             first = block.tokens.first_item
             sampled = self.sample.row[first : first + block.tokens.n_items]
             add_sampled(self.feature_items, block.item_rows.result(), sampled)
+            if not reads_cells(self.layer.run):
+                add_unit_shares(self.unit_items, block.tokens, sampled)
         return ()
 
     def finish(self, features: pd.DataFrame) -> pd.DataFrame:
@@ -65,8 +67,9 @@ class Labels(Accumulator):
         parts = [best_units(features, "feature", numbers, numbers.astype(str).astype(object))]
         if reads_cells(layer.run):
             add_gene_values(layer.run, self.unit_items, self.sample)
-            genes = compare_units(self.unit_items, self.sample)
-            parts.append(best_units(genes, "gene", layer.units.token, layer.units.unit_name))
+        single = compare_units(self.unit_items, self.sample)
+        kind = "gene" if reads_cells(layer.run) else "unit"
+        parts.append(best_units(single, kind, layer.units.token, layer.units.unit_name))
         for name, baseline in layer.linear.items():
             stop_point()
             if baseline.units.n_units:

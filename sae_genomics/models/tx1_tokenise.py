@@ -81,15 +81,15 @@ def tokenise(
     n_tokens = int(item_ptr[-1])
     dtypes = {"item": np.int64, "token": np.int32, "unit": np.int32, "position": np.int32, "weight": np.float32}
     columns = {name: np.empty(n_tokens, dtype) for name, dtype in dtypes.items()}
-    special, value = np.empty(n_tokens, dtype=bool), np.empty(n_tokens, dtype=np.float32)
-    pad_value = np.float32(settings.pad_value)
+    special, value = np.zeros(n_tokens, dtype=bool), np.empty(n_tokens, dtype=np.float32)
+    ids, pad_value = np.asarray(special_ids, dtype=np.int32), np.float32(settings.pad_value)
     binning = (settings.do_binning, _grades(settings.num_bins), settings.right_binning)
     each_range(
         n_cells,
         _CELLS,
         lambda start, stop: write_cells(
             *entries, given, rows, lengths, item_ptr, start, stop,
-            np.asarray(special_ids, dtype=np.int32), pad_value, n_raw, limit, settings.sampling, np.uint64(seed), *binning,
+            ids, pad_value, n_raw, limit, settings.sampling, np.uint64(seed), *binning,
             *columns.values(), special, value,
         ),
     )  # fmt: skip

@@ -56,7 +56,8 @@ def write_cells(  # type: ignore[no-untyped-def]
     `binning`. rows: int64 [cells]. lengths: int64 [cells], as counted. pointers: int64 [cells + 1], where tokens go.
     special_ids: int32 [special tokens]. n_raw: first genes of a cell that keep their count and stay.
     limit: genes of a cell that fit. seed: uint64. grades: float32 [edges], levels of the quantiles.
-    item: int64 [tokens], token, unit, position: int32, weight: float32, special: bool and values: float32, written.
+    item: int64 [tokens], token, unit, position: int32, weight: float32, special: bool (all false before) and
+    values: float32, written.
     """
     longest = 0
     for cell in range(start, stop):
@@ -66,20 +67,16 @@ def write_cells(  # type: ignore[no-untyped-def]
     while 2 * half <= len(grades):
         half *= 2
     edges = np.full(2 * half, np.inf, np.float32)
+    ramp = np.arange(len(special_ids) + min(longest, limit)).astype(np.int32)
     longest = longest if longest > limit else 0
-    numbers, all_genes, all_units = (
-        np.empty(longest, np.uint32),
-        np.empty(longest, np.int32),
-        np.empty(longest, np.int32),
-    )
+    numbers, all_genes = np.empty(longest, np.uint32), np.empty(longest, np.int32)
+    all_units = np.empty(longest, np.int32)
     all_weights, all_values = np.empty(longest, np.float32), np.empty(longest, np.float32)
 
     for cell in range(start, stop):
         n, low, high = lengths[cell], pointers[cell], pointers[cell + 1]
         item[low:high] = rows[cell]
-        special[low:high] = False
-        for i in range(low, high):
-            position[i] = i - low
+        position[low:high] = ramp[: high - low]
         for i in range(low, low + len(special_ids)):
             token[i], unit[i], weight[i], special[i], values[i] = special_ids[i - low], -1, 0, True, pad_value
         low += len(special_ids)
@@ -120,7 +117,8 @@ def _gather(data, columns, gene_ids, given, first, last, gene, column, count, va
     where, source, ready = columns[first:last], data[first:last], given[first:last]
     if len(where) == n:
         for i in range(n):
-            gene[i], column[i], count[i], value[i] = gene_ids[where[i]], where[i], source[i], ready[i]
+            gene[i], count[i], value[i] = gene_ids[where[i]], source[i], ready[i]
+        column.view(np.uint32)[:] = where  # apart, where it is a plain copy
         return
     i, k = 0, 0
     while k < n:  # written each time, kept where expressed: no branch to mispredict

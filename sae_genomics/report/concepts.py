@@ -50,11 +50,12 @@ class Concepts:
     def headline(self, layer: int) -> str:
         """`Layer 2: 41 of 512 features find 12 of 14 concepts; raw neurons find 6, random directions 2.` Plain text."""
         features = self.found[FEATURE]
-        n_features = f"{count(features.n_units_with_concept)} of {count(features.n_units)} features"
-        found = "finds" if features.n_units_with_concept == 1 else "find"
-        text = (
-            f"Layer {layer}: {n_features} {found} {count(features.n_concepts)} of {count(features.n_tested)} concepts"
-        )
+        if features.n_concepts:
+            n_features = f"{count(features.n_units_with_concept)} of {count(features.n_units)} features"
+            find = "finds" if features.n_units_with_concept == 1 else "find"
+            text = f"Layer {layer}: {n_features} {find} {count(features.n_concepts)} of {count(features.n_tested)} concepts"
+        else:
+            text = f"Layer {layer}: none of {count(features.n_units)} features finds any of {count(features.n_tested)} concepts"
         others = [(kind, each) for kind, each in self.found.items() if kind != FEATURE]
         told = [f"{label(kind)} {count(each.n_concepts)}" for kind, each in others]
         return f"{text}; {listing(told)}." if told else f"{text}."

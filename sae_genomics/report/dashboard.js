@@ -66,7 +66,7 @@ function buildTools() {
   at("layer").append(...meta.layer_numbers.map((number) => element("option", { value: number }, String(number))));
   at("annotated-label").textContent = keyPanel()?.knownText || "";
   at("annotated").parentElement.hidden = !keyPanel();
-  const searched = panels.filter((panel) => panel.find);
+  const searched = inOrder(panels.filter((panel) => panel.find));
   at("scope").append(...searched.map((panel) => element("option", { value: panel.scope[0] }, panel.scope[1])));
   const names = searched.map((panel) => panel.finds);
   at("search").placeholder = [names.slice(0, -1).join(", "), names.at(-1)].filter(Boolean).join(" or ") + ", " + nouns.find_example;

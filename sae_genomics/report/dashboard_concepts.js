@@ -79,7 +79,7 @@ addPanel({
   overview(layers) {
     const criterion = layers.find((layer) => layer.criterion)?.criterion;
     if (!criterion) return [];
-    return [element("p", { class: "note" }, "A concept counts as found at " + criterion + "."),
+    return [element("p", { class: "note" }, "A concept counts as found by this rule: " + criterion + "."),
       element("div", { class: "scroll-x" }, Object.assign(conceptsTable(layers), { id: "concept-counts" }))];
   },
   section: conceptsSection,

@@ -25,7 +25,7 @@ function examplesSection(row) {
         (concepts[entry] >= 0 ? " · " + meta.example_concepts[concepts[entry]] : ""))));
   }
   if (made.length === 1) made.push(element("p", { class: "note" }, "None: it never fires, or its examples are not in this page."));
-  else made.push(element("p", { class: "note" }, "The " + nouns.items + " with its largest activation, one window each; colour: activation, framed: the strongest " + nouns.token + "."));
+  else made.push(element("p", { class: "note" }, "The " + nouns.items + " with its largest activation, one window each. Colour: activation, as a share of the window's largest; framed: the strongest " + nouns.token + "."));
   return element("section", { id: "panel-examples" }, ...made);
 }
 

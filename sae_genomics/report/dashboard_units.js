@@ -60,7 +60,7 @@ addPanel({
   order: 10,
   columns: ["top_unit"],
   lists: { units: ["length", "unit", "score", "specificity", "rate", "rank_score", "rank_specificity"] },
-  listColumns: [{ order: 10, title: "Most specific " + nouns.units, width: nouns.kind === "cells" ? [15, 3] : [8, 1.5], narrow: nouns.kind === "cells" ? [9, 3] : [6, 1.5],
+  listColumns: [{ order: 10, title: "Most specific " + nouns.units, hint: "most specific " + nouns.units + " first", width: nouns.kind === "cells" ? [15, 3] : [8, 1.5], narrow: nouns.kind === "cells" ? [9, 3] : [6, 1.5],
     show: (row) => unitCell(row) }],
   scope: ["units", nouns.units], finds: nouns.unit, find: findUnits,
   section(row) {

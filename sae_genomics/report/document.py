@@ -70,8 +70,13 @@ def _certainty(contents: Contents, contributions: list[Contribution]) -> str:
     plan, items = contents.prepared.plan or {}, contents.wording.nouns.items
     parts = []
     if plan.get("n_heldout"):
+        about = (
+            f"Every statement about {items}"
+            if contents.wording.kind == "cells"
+            else f"What is said of faithfulness and {contents.wording.nouns.labels}"
+        )
         parts.append(
-            f"Every statement about {items} comes from {count(plan['n_heldout'])} held-out {items}{groups.heldout(plan)}, which no "
+            f"{about} comes from {count(plan['n_heldout'])} held-out {items}{groups.heldout(plan)}, which no "
             f"autoencoder was trained on; which feature to look at was chosen on the other {items}."
         )
     parts += sentences(contributions, "caveats", contents)

@@ -25,6 +25,20 @@ def is_so(plan: dict[str, Any]) -> bool:
     return plan.get("group_key") is not None
 
 
+def are_labels(plan: dict[str, Any]) -> bool:
+    """Whether groups and labels are the same column: then no label is on both sides of the split."""
+    return is_so(plan) and plan["group_key"] == plan.get("label_key", plan.get("cell_type_key"))
+
+
+def same_as_labels(plan: dict[str, Any], wording: Wording) -> str:
+    """What that means, and what to do."""
+    nouns = wording.nouns
+    return (
+        f"{first_upper(nouns.labels)} are also the groups that the split keeps whole (`data.group_key: {plan['group_key']}`), so each is held out "
+        f"wholly or not at all, and none can be tested on held-out {nouns.items}: to test {nouns.labels}, name another column in `data.group_key`."
+    )
+
+
 def fact(plan: dict[str, Any]) -> str:
     """`12 of donor, 3 of them held out whole`, as Markdown for a table."""
     return f"{count(plan.get('n_groups'))} of {code(plan['group_key'], in_table=True)}, {count(plan.get('n_heldout_groups'))} of them held out whole"
@@ -43,6 +57,8 @@ def behind(wide: pd.DataFrame | None, plan: dict[str, Any], wording: Wording) ->
         return ""
     if not is_so(plan):
         return items_counted(wording)
+    if are_labels(plan):
+        return same_as_labels(plan, wording)
     n_groups = wide[("feature", "n_groups")].dropna().astype(int)
     untested = [str(name) for name in wide.index[wide[("feature", "untested")].notna()]]
     tested = n_groups[~n_groups.index.isin(untested)]

@@ -29,8 +29,7 @@ def best_features(contents: Contents) -> str:
         return ""
     parts = [
         "## The best features",
-        f"{_order(contents)} Such a list shows what there is, not how common it is: for that, see the shares "
-        "against their nulls above.",
+        f"{_order(contents)} Such a list shows what there is, not how common it is: for that, see the {_elsewhere(contents)} above.",
     ]
     if contents.wide is None:
         items = contents.wording.nouns.items
@@ -48,6 +47,12 @@ def best_features(contents: Contents) -> str:
         title, text = f"Layer {each.layer}", _layer_words(each)
         parts.append(f"### {title}\n\n{text}\n\n{body}" if place == 0 else details(f"{title}: {text}", body))
     return "\n\n".join(part for part in parts if part)
+
+
+def _elsewhere(contents: Contents) -> str:
+    return (
+        "shares against their nulls" if contents.wording.kind == "cells" else "numbers of concepts beside simpler means"
+    )
 
 
 def _order(contents: Contents) -> str:

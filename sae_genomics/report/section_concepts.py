@@ -23,7 +23,7 @@ from sae_genomics.report.markdown import (
     table,
 )
 from sae_genomics.report.summary import LayerSummary
-from sae_genomics.report.wording import Wording
+from sae_genomics.report.wording import Wording, a, first_upper
 
 MOST_LAYERS = 6  # that the opening names one by one
 FIGURE = "concepts"
@@ -41,8 +41,9 @@ def verdict(layers: list[LayerSummary]) -> str:
             f"Features find {span((each.found[FEATURE].n_concepts for _, each in tested), count)} concepts per layer."
         )
     if not above:
-        where = "In the one layer here" if len(tested) == 1 else f"In each of the {len(tested)} layers"
-        return f"{where} something simpler finds as many concepts as the features: {listing(others)} were tried."
+        where = "In the one layer here" if len(tested) == 1 else f"In none of the {len(tested)} layers"
+        no = "features do not find" if len(tested) == 1 else "do features find"
+        return f"{where} {no} more concepts than each of {listing(others)}."
     where = f"layer {above[0]}" if len(above) == 1 else f"layers {listing(above)}"
     text = f"Features find more concepts than {listing(others)} in {where}."
     rest = [str(layer) for layer, found in tested if not found.beats_all]
@@ -57,7 +58,7 @@ def opening(layers: list[LayerSummary]) -> str:
     text = f"**Concepts.** {verdict(layers)}"
     criterion = tested[0][1].criterion
     if criterion:
-        text += f" A concept counts as found at {escape(_clause(criterion))}."
+        text += f" A concept counts as found by this rule: {escape(_clause(criterion))}."
     if len(tested) > MOST_LAYERS:
         kinds = tested[0][1].found
         told = [f"{label(kind)} {span(_numbers(tested, kind), count)}" for kind in kinds]
@@ -94,12 +95,15 @@ def section(contents: Contents) -> str:
 
 def _method(contents: Contents, criterion: str) -> str:
     nouns, plan = contents.wording.nouns, contents.prepared.plan or {}
-    kept = f" {nouns.items[:1].upper()}{nouns.items[1:]} of one group stay in one half." if groups.is_so(plan) else ""
+    together = (
+        f" {first_upper(nouns.items)} of one group stay in one half, unless a concept is in too few groups for that."
+    )
+    kept = together if groups.is_so(plan) else ""
     return (
-        f"A *concept* is a kind of annotated stretch of {nouns.items}, such as one sort of {nouns.span}. A unit finds it where the unit's "
-        f"value is above a threshold. Unit and threshold were chosen on one half of the {nouns.items}; every score below is from the "
+        f"A *concept* is one kind of annotated stretch of {a(nouns.item)}, such as the C2H2 zinc finger. Every place where it is annotated is "
+        f"one *{nouns.span}*. A unit finds it where the unit's value is above a threshold. Unit and threshold were chosen on one half of the {nouns.items}; every score below is from the "
         f"other half.{kept} "
-        + (f"A concept counts as found at {escape(_clause(criterion))}. " if criterion else "")
+        + (f"A concept counts as found by this rule: {escape(_clause(criterion))}. " if criterion else "")
         + f"Two measures stand side by side and are never mixed. *Per {nouns.token}*: precision is the share of {nouns.tokens} above the "
         f"threshold that carry the concept, recall the share of the concept's {nouns.tokens} that are above it. *Per {nouns.span}*: precision "
         f"is the share of unbroken stretches above the threshold that touch the concept, recall the share of its annotated {nouns.spans} that "
@@ -158,7 +162,7 @@ def _best(contents: Contents, best: pd.DataFrame) -> list[str]:
 def _feature_table(features: pd.DataFrame, dashboard: str, wording: Wording) -> str:
     nouns = wording.nouns
     header = (
-        "Concept", nouns.spans.capitalize(), nouns.items.capitalize(), "Feature", f"Precision per {nouns.token}", "Recall", "F1",
+        "Concept", first_upper(nouns.spans), first_upper(nouns.items), "Feature", f"Precision per {nouns.token}", "Recall", "F1",
         f"Precision per {nouns.span}", "Recall", "F1", "q",
     )  # fmt: skip
     rows = [_feature_row(row, dashboard) for row in features.to_dict("records")]
@@ -185,5 +189,5 @@ def _beside(best: pd.DataFrame, measure: str) -> str:
     wide = best.pivot(index="concept", columns="kind", values=f"f1_{measure}")
     names = best.drop_duplicates("concept").set_index("concept")["name"]
     rows = [(escape(name), *(decimal(wide.loc[key, kind]) for kind in kinds)) for key, name in names.items()]
-    header = ("Concept", *(label(kind).capitalize().replace("Sae", "SAE") for kind in kinds))
+    header = ("Concept", *(first_upper(label(kind)) for kind in kinds))
     return table(header, rows, right=range(1, len(header)))

@@ -76,7 +76,7 @@ def window_lines(window: dict[Any, Any], wording: Wording) -> list[str]:
     margin = " " * len(str(start))
     return [
         f"{window['item_id']}{name}, {largest}{concepts}",
-        f"{start} {residues} {start + len(residues) - 1}",
+        f"{start} {residues} {start + len(window['activations']) - 1}",
         f"{margin} {marks(window['activations'])}".rstrip(),
     ]
 

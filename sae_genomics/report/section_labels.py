@@ -25,6 +25,11 @@ from sae_genomics.report.summary import LayerSummary
 from sae_genomics.report.wording import Wording, a, first_upper
 
 
+def figure_name(wording: Wording) -> str:
+    """Of the figure of this section: `cell_types`, `families`."""
+    return wording.nouns.labels.replace(" ", "_")
+
+
 def labels(contents: Contents) -> str:
     """The section, with its title."""
     wording, nouns = contents.wording, contents.wording.nouns
@@ -42,6 +47,8 @@ def labels(contents: Contents) -> str:
         parts += nothing_heldout.labels(contents)
         parts.append(contents.figure("embedding", f"These features on the embedding of the {nouns.items}"))
         return "\n\n".join(part for part in parts if part)
+    if contents.wide[("feature", "auroc")].isna().all():
+        return f"{parts[0]}\n\n{_none_tested(contents)}"
     parts.append(
         f"For each {wording.type} the one feature, the one {nouns.unit} and the one raw neuron that separate it best from all other "
         f"{nouns.items}, each chosen on training {nouns.items} (over all layers) and measured on held-out {nouns.items}. *AUROC* is the "
@@ -56,7 +63,8 @@ def labels(contents: Contents) -> str:
     parts.append(_untested(contents))
     parts.append(
         contents.figure(
-            "cell_types", f"Held-out AUROC of the best feature, {nouns.unit} and raw neuron of each {nouns.label}"
+            figure_name(wording),
+            f"Held-out AUROC of the best feature, {nouns.unit} and raw neuron of each {nouns.label}",
         )
     )
     parts.append(
@@ -71,6 +79,14 @@ def labels(contents: Contents) -> str:
                 body += f"\n\n{inference.line([each], 'label_baselines')}"
                 parts.append(details(f"Layer {each.layer}, every {nouns.label}", body))
     return "\n\n".join(part for part in parts if part)
+
+
+def _none_tested(contents: Contents) -> str:
+    plan, wording = contents.prepared.plan or {}, contents.wording
+    if groups.are_labels(plan):
+        return groups.same_as_labels(plan, wording)
+    none = f"No {wording.nouns.label} could be tested on held-out {wording.nouns.items}: too few of them are there."
+    return "\n\n".join(filter(None, [none, _untested(contents)]))
 
 
 def _untested(contents: Contents) -> str:

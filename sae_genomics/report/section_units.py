@@ -50,7 +50,7 @@ def section(contents: Contents) -> str:
     nouns = contents.wording.nouns
     text = (
         f"Part of what a model knows of {a(nouns.token)} is which {nouns.unit} it is. A feature is *one {nouns.unit}* when at least "
-        f"{percent(ONE)} of its summed activation falls on that {nouns.unit}, *mostly one* at {percent(MOST)} or more. The others spread over "
+        f"{_whole(ONE)} of its summed activation falls on that {nouns.unit}, *mostly one* at {_whole(MOST)} or more. The others spread over "
         f"several {nouns.units}: what they have in common must lie in the surroundings."
     )
     rows = [
@@ -89,9 +89,13 @@ def finding(contents: Contents) -> str:
     nouns = contents.wording.nouns
     return (
         f"**{first_upper(nouns.units)}.** {span(shares, percent)} of the features that fire do so on one {nouns.unit} alone "
-        f"(at least {percent(ONE)} of their activation)."
+        f"(at least {_whole(ONE)} of their activation)."
     )
 
 
 def _share(n: int, total: int) -> str:
     return f"{count(n)} ({percent(n / total)})" if total else NONE
+
+
+def _whole(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -23,7 +23,7 @@ from sae_genomics.report.dashboard_panel import PanelSettings
 from sae_genomics.report.document import compose
 from sae_genomics.report.markdown import code, escape
 from sae_genomics.report.summary import LayerSummary, summarise
-from sae_genomics.report.wording import wording_of
+from sae_genomics.report.wording import in_nouns, wording_of
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
 
@@ -49,6 +49,7 @@ def run_task(run: Run, task: int) -> None:
     for index, layer in enumerate(run.layers):
         stop_point()
         results = read_layer(run, index, problems, readings)
+        results.inference = {name: in_nouns(said, wording) for name, said in results.inference.items()}
         _take_layer(contents, results, applying, dashboard, problems)
         progress.advance(1, f"layer {layer}")
 
@@ -106,9 +107,11 @@ def _draw(contents: Contents, applying: list[Contribution], problems: Problems) 
         for name, draw in (problems.attempt(f"figures of {each.name}", each.figures, contents) or {}).items():
             path = folder / f"{name}.png"
             figure = problems.attempt(f"figure {path.name}", draw)
-            if figure is not None:
-                figures.save(figure, path)
-                drawn[name] = f"{folder.name}/{path.name}"
+            if figure is None:
+                path.unlink(missing_ok=True)
+                continue
+            figures.save(figure, path)
+            drawn[name] = f"{folder.name}/{path.name}"
         for pattern in each.figure_files:
             for old in folder.glob(pattern):
                 if old.stem not in drawn:

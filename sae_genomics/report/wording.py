@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
+from sae_genomics.artifacts import Inference
 from sae_genomics.data.cells.settings import NOUNS as CELLS
 from sae_genomics.data.kind import Nouns
 from sae_genomics.run import Run
+
+_PLAIN_NAME = re.compile("[a-z]{3,}(_[a-z]+)*")
+_ANY_KIND = re.compile(r"\b(items?|cells?|labels?|types?|tokens?)\b")
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,8 @@ def sequence_wording(kind: str, nouns: Nouns) -> Wording:
         token_is=f"one position of one {nouns.item}, as the model sees it",
         hidden=nouns.tokens,
         single_unit=nouns.unit,
-        name_labels=f"Name a table of {nouns.labels} in `data.labels`.",
-        change_labels="data.labels",
+        name_labels="Name a table of them in `data.labels` and its column in `data.label_key`.",
+        change_labels="data.label_key",
         name_groups=(
             f"related {nouns.items} are alike, so these numbers look surer than they are: if the table of labels has a column of "
             "families or clusters, name it in `data.group_key`."
@@ -82,11 +87,39 @@ def sequence_wording(kind: str, nouns: Nouns) -> Wording:
 
 
 def wording_of(run: Run) -> Wording:
-    """The words for a run's data kind."""
-    kind = getattr(run, "kind", None)
-    if kind is None or kind.name == CELL_WORDING.kind:
+    """The words for a run's data kind. A column of labels that has a plain name gives labels their noun: `family`, `families`."""
+    if run.kind.name == CELL_WORDING.kind:
         return CELL_WORDING
-    return sequence_wording(kind.name, kind.nouns)
+    nouns, key = run.kind.nouns, getattr(run.config.data, "label_key", None)
+    if key and _PLAIN_NAME.fullmatch(key):
+        noun = key.replace("_", " ")
+        nouns = replace(nouns, label=noun, labels=_many(noun))
+    return sequence_wording(run.kind.name, nouns)
+
+
+def _many(noun: str) -> str:
+    if re.search("[^aeiou]y$", noun):
+        return noun[:-1] + "ies"
+    if noun.endswith(("ss", "x", "ch", "sh")):
+        return noun + "es"
+    return noun if noun.endswith("s") else noun + "s"
+
+
+def in_nouns(inference: Inference, wording: Wording) -> Inference:
+    """What is said of cells, or of items, tokens and labels of any kind, with the nouns of this one."""
+    if wording.kind == CELL_WORDING.kind:
+        return inference
+    nouns = wording.nouns
+    words = {"item": nouns.item, "items": nouns.items, "cell": nouns.item, "cells": nouns.items, "label": nouns.label}
+    words |= {
+        "labels": nouns.labels,
+        "type": nouns.label,
+        "types": nouns.labels,
+        "token": nouns.token,
+        "tokens": nouns.tokens,
+    }
+    texts = (inference.unit, inference.n, inference.null)
+    return Inference(*(_ANY_KIND.sub(lambda match: words[match.group()], text) for text in texts))
 
 
 def first_upper(text: str) -> str:

@@ -55,7 +55,7 @@ def evaluate_sae(
         metrics |= {"stability": found.share, "stability_mmcs": found.mmcs}
         del other
     metrics |= _worth(run, layer, encoder, means)
-    notes = ([note] if note else []) + doubts(metrics)
+    notes = ([note] if note else []) + doubts(metrics, run.kind.nouns.units, run.kind.nouns.items)
     for each in notes:
         say(f"train layer {layer}: {each}")
     metrics["note"] = "; ".join(notes) or None
@@ -75,7 +75,7 @@ def _heldout_rows(run: Run, layer: int) -> tuple[RowSet | None, str | None]:
     try:
         return heldout_rows(run, layer), None
     except UserError as error:
-        return None, f"not measured on held-out cells: {error}"
+        return None, f"not measured on held-out {run.kind.nouns.items}: {error}"
 
 
 def _metrics(

@@ -27,7 +27,7 @@ import torch
 from sae_genomics.activations.cutting import cut_batches
 from sae_genomics.activations.extract import loaded_model, ranges
 from sae_genomics.activations.tokenised import tokenised_items
-from sae_genomics.progress import stop_point
+from sae_genomics.progress import say, stop_point
 from sae_genomics.tokens import Tokens, items_in_order
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sae_genomics.sae.unit_means import UnitMeans
 
 BOOTSTRAPS = 2000
-FEWEST = 10  # cells, or groups, from which on an interval is given
+FEWEST = 10  # items, or groups, from which on an interval is given
 _model_in_use = threading.Lock()  # there is one in memory, whatever number of layers is trained at once
 Units = npt.NDArray[np.int32]
 Float64 = npt.NDArray[np.float64]
@@ -67,7 +67,7 @@ class LossRecovered:
 
     @property
     def groups(self) -> int | None:
-        """How many groups the cells are of; None without groups."""
+        """How many groups the items are of; None without groups."""
         return None if self.group is None else len(np.unique(self.group))
 
     @property
@@ -80,7 +80,7 @@ class LossRecovered:
 
     @property
     def recovered(self) -> float:
-        """NaN when what ablating the layer costs is not clearly above 0: less than two standard errors, by the cells' own costs."""
+        """NaN when what ablating the layer costs is not clearly above 0: less than two standard errors, by the items' own costs."""
         return self._share(self.reconstructed)
 
     @property
@@ -95,15 +95,15 @@ class LossRecovered:
         return float(self.mean_ablated.sum() - sums.sum()) / cost if cost > noise else float("nan")
 
     def interval(self, seed: int) -> tuple[float, float] | None:
-        """The 95 % interval of `recovered`: percentiles over BOOTSTRAPS draws of as many cells, or whole groups, with replacement.
+        """The 95 % interval of `recovered`: percentiles over BOOTSTRAPS draws of as many items, or whole groups, with replacement.
 
-        A t-interval over the cells' own ratios would not do: a cell for which ablating the layer costs next to nothing has a ratio
-        without bounds. The measure is a ratio of sums over cells, and so is it in each draw. None below FEWEST cells, or groups, where
+        A t-interval over the items' own ratios would not do: an item for which ablating the layer costs next to nothing has a ratio
+        without bounds. The measure is a ratio of sums over items, and so is it in each draw. None below FEWEST items, or groups, where
         the bootstrap is too narrow, and where ablating the layer costs nothing clear, or nothing in one of the draws.
         """
         gained = self.mean_ablated - self.reconstructed
         cost = self.mean_ablated - self.unchanged
-        if self.group is not None:  # cells of one group are no replicates of each other
+        if self.group is not None:  # items of one group are no replicates of each other
             place = np.unique(self.group, return_inverse=True)[1]
             gained, cost = (np.bincount(place, each).astype(np.float64) for each in (gained, cost))
         n = len(cost)
@@ -124,7 +124,9 @@ class LossRecovered:
 def loss_recovered(
     run: Run, layer: int, encoder: Encoder, n_cells: int, means: UnitMeans | None = None
 ) -> LossRecovered | None:
-    """Measure on at most n_cells held-out cells, spread evenly over the file. None when no cell is held out.
+    """Measure on at most n_cells held-out items, spread evenly over the file.
+
+    None when no item is held out, and, with a line that says why, when the model's loss cannot be measured.
 
     means: of units, to measure what these alone recover. Waits while another thread measures; raises Interrupted when a signal
     asked to stop meanwhile.
@@ -132,6 +134,9 @@ def loss_recovered(
     with _model_in_use:
         stop_point()
         model = loaded_model(run, may_compile=False)
+        if model.why_no_loss:
+            say(f"train layer {layer}: loss recovered is left out: {model.why_no_loss}")
+            return None
         heldout = heldout_tokens(run, model, n_cells)
         if heldout is None:
             return None
@@ -153,10 +158,10 @@ def evenly(n: int, wanted: int) -> npt.NDArray[np.int64]:
 def heldout_tokens(
     run: Run, model: FoundationModel, n_cells: int
 ) -> tuple[Tokens, npt.NDArray[np.int64] | None] | None:
-    """Tokens of at most n_cells held-out cells, spread evenly over all of them; files are often sorted by donor or batch.
+    """Tokens of at most n_cells held-out items, spread evenly over all of them; files are often sorted by donor or batch.
 
-    Only the shards that hold them are read, and of these only their rows. Beside them each cell's group, int64 [cells]; None
-    without `data.group_key`. None in place of both when no cell is held out.
+    Only the shards that hold them are read, and of these only their rows. Beside them each item's group, int64 [items]; None
+    without `data.group_key`. None in place of both when no item is held out.
     """
     cells = run.kind.read_items(run, ["heldout", "group"])
     heldout = np.flatnonzero(cells["heldout"].to_numpy())

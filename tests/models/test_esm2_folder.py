@@ -22,6 +22,7 @@ from sae_genomics.models.esm2 import config as light
 from sae_genomics.models.esm2.folder import read_folder
 from sae_genomics.models.esm2.model import load_folder
 from sae_genomics.models.esm2.tokenise import MisalignedTokens, check_alignment
+from sae_genomics.sae import loss_recovered
 from tests.hub_server import COMMIT, ROOT, Hub, addresses, run
 from tests.models.esm2_checkpoints import VOCAB, close, make, proteins
 
@@ -110,13 +111,19 @@ def test_other_layouts_of_the_same_weights(tmp_path: Path, kind: str) -> None:
         assert close(x.numpy(), theirs.forward_layers(tokens, [layer], "resid_post")[layer].numpy())
 
 
-def test_without_a_head_there_is_no_loss_and_one_line_says_so(tmp_path: Path) -> None:
+def test_without_a_head_there_is_no_loss_and_one_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     make(tmp_path, head=False)
     model = load_model(config(tmp_path))
     tokens = model.tokenise(proteins(1, [30]), 0)
     with pytest.raises(UserError, match="has no lm_head"):
         model.masked_loss(tokens, ~tokens.special, "resid_post")
     assert "EsmForMaskedLM" in model.why_no_loss
+    monkeypatch.setattr(loss_recovered, "loaded_model", lambda run, may_compile: model)
+    assert loss_recovered.loss_recovered(None, 2, None, 10) is None  # type: ignore[arg-type]
+    said = capsys.readouterr().err.strip().splitlines()
+    assert "layer 2: the loss recovered is left out" in said[-1]
 
 
 # --- what is refused ---
@@ -362,3 +369,14 @@ def test_before_the_download_the_release_speaks_for_itself(tmp_path: Path) -> No
     assert info.identity == "hub:facebook/esm2_t33_650M_UR50D@main"
     assert light.asked_revision(config(name="esm2-650m")) == "main"
     assert light.asked_revision(config(name="demo")) is None
+
+
+def test_cells_are_refused(tmp_path: Path) -> None:
+    from scipy.sparse import csr_matrix
+
+    from sae_genomics.items import CountItems
+
+    make(tmp_path)
+    cells = CountItems(np.arange(1), csr_matrix(np.ones((1, 2), np.float32)), np.arange(2, dtype=np.int32))
+    with pytest.raises(UserError, match=r"set data\.kind to proteins"):
+        load_folder(tmp_path).tokenise(cells, 0)

@@ -102,8 +102,8 @@ def test_files_hold_what_transformers_hooks_see(tmp_path: Path, hook: str, shape
     stage("02_extract", config)
 
     folder = tmp_path / "checkpoints" / "small"
-    items = pd.read_parquet(next(folder.rglob("items.parquet")))
-    units = pd.read_parquet(next(folder.rglob("units.parquet")))
+    items = pd.read_parquet(next(tmp_path.rglob("items.parquet")))
+    units = pd.read_parquet(next(tmp_path.rglob("units.parquet")))
     assert items["item_id"].tolist() == list(proteins)
     assert items["n_windows"].tolist() == [len(windows(sequence)) for sequence in proteins.values()]
     unit_of = dict(zip(units["token"], units["unit"], strict=True))

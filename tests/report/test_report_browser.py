@@ -140,7 +140,7 @@ def test_opens_with_every_feature(page: Browser) -> None:
     sources = page.js("return document.getElementById('sources').innerText")
     assert sources.count("SAE features") == sources.count("raw neurons") == 3
     assert sources.count("0.9, max 2") >= 6  # the planted null, of features and neurons
-    assert page.one("#above-chance").text.startswith("Above chance in layers 0, 1 and 2: more features match")
+    assert page.one("#headline").text.startswith("Above chance in layers 0, 1 and 2: more features match")
     assert page.js("return document.getElementById('headlines').children.length") == 3
 
 
@@ -178,7 +178,7 @@ def test_finds_by_gene(page: Browser) -> None:
 
 
 def test_finds_by_cell_type_and_by_term(page: Browser) -> None:
-    page.js("document.getElementById('scope').value = 'types'")
+    page.js("document.getElementById('scope').value = 'labels'")
     page.type("monocyte")
     assert page.column(3)[:3] == ["CD14+ Monocyte"] * 3
     page.js("document.getElementById('scope').value = 'terms'")
@@ -205,14 +205,14 @@ def test_unit_n_and_null_stand_beside_every_statistic(page: Browser) -> None:
         "AUROC and q (type): " + lines[FEATURES.file],
         "q (set): " + lines[FEATURE_TERMS.file],
     ]
-    for key, file in (("auroc", FEATURES.file), ("type_log10q", FEATURES.file), ("term_log10q", FEATURE_TERMS.file)):
+    for key, file in (("auroc", FEATURES.file), ("label_log10q", FEATURES.file), ("term_log10q", FEATURE_TERMS.file)):
         assert page.js("return document.querySelector(`[data-key=${arguments[0]}]`).title", key).endswith(lines[file])
     page.type('"nkg7"')
     page.click_row()
     page.until(lambda: page.all("#panel-terms table"))
-    assert texts("#panel-types .inference") == [lines[FEATURE_CELL_TYPES.file]]
+    assert texts("#panel-labels .inference") == [lines[FEATURE_CELL_TYPES.file]]
     assert texts("#panel-terms .inference") == [lines[FEATURE_TERMS.file]]
-    assert "Groups" not in page.one("#panel-types thead").text
+    assert "Groups" not in page.one("#panel-labels thead").text
 
 
 def test_groups_stand_beside_cell_types(browser: Browser, tmp_path: Path) -> None:
@@ -221,9 +221,9 @@ def test_groups_stand_beside_cell_types(browser: Browser, tmp_path: Path) -> Non
     browser.open(run.dashboard_file)
     browser.type('"nkg7"')
     browser.click_row()
-    browser.until(lambda: browser.all("#panel-types table"))
+    browser.until(lambda: browser.all("#panel-labels table"))
     rows = browser.js(
-        "return [...document.querySelectorAll('#panel-types tr')].map(row => [...row.cells].map(cell => cell.textContent))"
+        "return [...document.querySelectorAll('#panel-labels tr')].map(row => [...row.cells].map(cell => cell.textContent))"
     )
     assert rows[0][-2:] == ["Cells", "Groups"]
     assert {row[0]: row[-1] for row in rows[1:]}["Dendritic"] == "2"
@@ -250,19 +250,19 @@ def test_panel_shows_a_feature(page: Browser, finished: PlantedRun) -> None:
     layer, feature = page.rows()[0][:2]
     assert page.one("#panel-title").text == f"Layer {layer} · feature {feature}"
     assert page.js("return location.hash") == f"#layer={layer}&feature={feature}"
-    genes = [each.text for each in page.all("#panel-genes .name")]
+    genes = [each.text for each in page.all("#panel-units .name")]
     assert genes[:5] == MARKERS["CD56+ NK"]
     widths = page.js(
-        "return [...document.querySelectorAll('#panel-genes .fill')].map(bar => bar.getBoundingClientRect().width)"
+        "return [...document.querySelectorAll('#panel-units .fill')].map(bar => bar.getBoundingClientRect().width)"
     )
     assert widths == sorted(widths, reverse=True)
     assert widths[0] > 50
-    assert "CD56+ NK" in page.one("#panel-types tbody tr").text
+    assert "CD56+ NK" in page.one("#panel-labels tbody tr").text
     assert "CD56+ NK genes" in page.one("#panel-terms").text
     assert "5 of 8" in page.one("#panel-terms").text
     assert "NKG7, GNLY, KLRD1, PRF1, GZMB" in page.one(".term-genes").text
     page.one("input[value=score]").click()
-    assert [each.text for each in page.all("#panel-genes .name")] != genes
+    assert [each.text for each in page.all("#panel-units .name")] != genes
     page.until(lambda: distinct_colours(page) > 3)
     page.one("input[value=type]").click()
     page.until(lambda: "Monocyte" in page.one(".legend").text)
@@ -292,13 +292,13 @@ def test_pointing_at_a_cell_names_it(page: Browser) -> None:
 
 def test_names_with_markup_are_text(page: Browser) -> None:
     for name in MARKUP[:2]:
-        page.js("document.getElementById('scope').value = 'genes'")
+        page.js("document.getElementById('scope').value = 'units'")
         page.type(f'"{name}"')
         assert int(page.count().split()[0]) > 0
         assert name in " ".join(page.column(2))
         page.click_row()
-        page.until(lambda: page.all("#panel-genes .name"))
-        assert name in [each.text for each in page.all("#panel-genes .name")]
+        page.until(lambda: page.all("#panel-units .name"))
+        assert name in [each.text for each in page.all("#panel-units .name")]
     page.js("document.getElementById('scope').value = 'terms'")
     page.type(MARKUP[0])
     assert MARKUP[0] in page.column(6)[0]
@@ -341,9 +341,9 @@ def test_deep_link_and_keyboard(page: Browser, finished: PlantedRun) -> None:
 
 def test_pressing_a_gene_searches_for_it(page: Browser) -> None:
     page.click_row()
-    page.until(lambda: page.all("#panel-genes .find"))
-    gene = page.one("#panel-genes .find").text
-    page.one("#panel-genes .find").click()
+    page.until(lambda: page.all("#panel-units .find"))
+    gene = page.one("#panel-units .find").text
+    page.one("#panel-units .find").click()
     assert page.js("return document.getElementById('search').value") == f'"{gene}"'
     assert all(gene in row[2] for row in page.rows())
 

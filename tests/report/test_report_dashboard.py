@@ -18,9 +18,13 @@ from planted_run import MARKUP, PlantedRun
 from scipy.sparse import csr_matrix, random
 
 from sae_genomics.artifacts import FEATURE_CELL_TYPES, FEATURE_GENES, FEATURE_TERMS, FEATURES
-from sae_genomics.report import dashboard, dashboard_page
+from sae_genomics.config import parse_config
+from sae_genomics.report import dashboard, dashboard_arrays, dashboard_items, dashboard_page, reading
 from sae_genomics.report.cells import CellSample, read_activations, sample_cells
 from sae_genomics.report.collect import LayerResults
+from sae_genomics.report.contributions import contributions
+from sae_genomics.report.dashboard_panel import PanelSettings
+from sae_genomics.run import Run
 
 
 class _Page(HTMLParser):
@@ -80,7 +84,7 @@ def test_names_cannot_leave_their_json(finished: PlantedRun) -> None:
     page = _Page(text)
     meta, _ = unpack(page)
     for name in MARKUP:
-        assert name in meta["symbols"]
+        assert name in meta["unit_names"]
     assert MARKUP[0] in meta["terms"]
     for script, content in page.scripts.items():
         if script:  # all but the code itself
@@ -89,9 +93,9 @@ def test_names_cannot_leave_their_json(finished: PlantedRun) -> None:
 
 
 def test_template_marks_within_names_stay_text() -> None:
-    page = dashboard_page.assemble({"title": "{{DATA}} {{SCRIPT}}", "symbols": ["{{STYLE}}"]}, {})
+    page = dashboard_page.assemble({"title": "{{DATA}} {{SCRIPT}}", "unit_names": ["{{STYLE}}"]}, {})
     assert "<title>{{DATA}} {{SCRIPT}}</title>" in page
-    assert json.loads(_Page(page).scripts["meta"])["symbols"] == ["{{STYLE}}"]
+    assert json.loads(_Page(page).scripts["meta"])["unit_names"] == ["{{STYLE}}"]
 
 
 def test_columns_are_the_tables(finished: PlantedRun) -> None:
@@ -101,22 +105,22 @@ def test_columns_are_the_tables(finished: PlantedRun) -> None:
     ]
     features = pd.concat(tables, ignore_index=True)
     assert meta["n_features"] == len(features)
-    for name in ("layer", "feature", "n_cells"):
-        assert np.array_equal(blocks[f"columns.{name}"], features[name])
+    for name, column in (("layer", "layer"), ("feature", "feature"), ("n_items", "n_cells")):
+        assert np.array_equal(blocks[f"columns.{name}"], features[column])
     for name in ("firing_rate", "specificity", "max_activation"):
         assert np.allclose(blocks[f"columns.{name}"], features[name], rtol=1e-6, equal_nan=True)
     assert np.allclose(blocks["columns.auroc"], features["best_cell_type_auroc"], rtol=1e-6, equal_nan=True)
-    best = [meta["types"][code] if code >= 0 else None for code in blocks["columns.type"]]
+    best = [meta["labels"][code] if code >= 0 else None for code in blocks["columns.label"]]
     assert best == features["best_cell_type"].where(features["best_cell_type"].notna(), None).tolist()
     with np.errstate(divide="ignore"):
         expected = np.maximum(np.log10(features["best_cell_type_q_value"]), -320)
-    assert np.allclose(blocks["columns.type_log10q"], expected, rtol=1e-5, equal_nan=True)
+    assert np.allclose(blocks["columns.label_log10q"], expected, rtol=1e-5, equal_nan=True)
 
 
 def test_lists_are_the_tables(finished: PlantedRun) -> None:
     meta, blocks = unpack(_Page(finished.dashboard_file.read_text()))
     gene_end, type_end, term_end = (
-        np.cumsum(blocks[f"{name}.length"].astype(int)) for name in ("genes", "types", "terms")
+        np.cumsum(blocks[f"{name}.length"].astype(int)) for name in ("units", "labels", "terms")
     )
     overlap_end = np.cumsum(blocks["overlaps.length"].astype(int))
     layer, wanted = finished.layers[1], len(finished.layers[:1]) * 200
@@ -126,19 +130,19 @@ def test_lists_are_the_tables(finished: PlantedRun) -> None:
     )
     for feature in range(0, 200, 7):
         row = wanted + feature
-        here = slice(gene_end[row] - int(blocks["genes.length"][row]), gene_end[row])
+        here = slice(gene_end[row] - int(blocks["units.length"][row]), gene_end[row])
         own = genes[(genes["feature"] == feature) & ((genes["rank_score"] <= 10) | (genes["rank_specificity"] <= 10))]
         own = own.sort_values("rank_specificity")
-        assert [meta["gene_ids"][code] for code in blocks["genes.gene"][here]] == own["gene_id"].tolist()
-        assert [meta["symbols"][meta["gene_symbol"][code]] for code in blocks["genes.gene"][here]] == own[
+        assert [meta["unit_ids"][code] for code in blocks["units.unit"][here]] == own["gene_id"].tolist()
+        assert [meta["unit_names"][meta["unit_name"][code]] for code in blocks["units.unit"][here]] == own[
             "gene_symbol"
         ].tolist()
-        assert np.allclose(blocks["genes.score"][here], own["score"], rtol=3e-4)
-        assert np.allclose(blocks["genes.specificity"][here], own["specificity"], rtol=3e-4)
-        here = slice(type_end[row] - int(blocks["types.length"][row]), type_end[row])
+        assert np.allclose(blocks["units.score"][here], own["score"], rtol=3e-4)
+        assert np.allclose(blocks["units.specificity"][here], own["specificity"], rtol=3e-4)
+        here = slice(type_end[row] - int(blocks["labels.length"][row]), type_end[row])
         own = types[types["feature"] == feature].sort_values("auroc", ascending=False, kind="stable").head(8)
-        assert [meta["types"][code] for code in blocks["types.type"][here]] == own["cell_type"].tolist()
-        assert np.allclose(blocks["types.auroc"][here], own["auroc"], rtol=1e-6)
+        assert [meta["labels"][code] for code in blocks["labels.label"][here]] == own["cell_type"].tolist()
+        assert np.allclose(blocks["labels.auroc"][here], own["auroc"], rtol=1e-6)
         start = term_end[row] - int(blocks["terms.length"][row])
         own = terms[terms["feature"] == feature].sort_values("p_value", kind="stable")
         assert [meta["terms"][code] for code in blocks["terms.term"][start : term_end[row]]] == own["term"].tolist()
@@ -146,7 +150,7 @@ def test_lists_are_the_tables(finished: PlantedRun) -> None:
             shared = blocks["overlaps.gene"][
                 overlap_end[entry] - int(blocks["overlaps.length"][entry]) : overlap_end[entry]
             ]
-            assert ",".join(meta["symbols"][code] for code in shared) == text
+            assert ",".join(meta["term_genes"][code] for code in shared) == text
 
 
 def test_cells_are_those_of_features_h5ad(finished: PlantedRun) -> None:
@@ -155,7 +159,7 @@ def test_cells_are_those_of_features_h5ad(finished: PlantedRun) -> None:
     for layer in finished.layers:
         dense = read_activations(finished.layer_results(layer) / "features.h5ad", sample).toarray()
         length = blocks[f"cells.{layer}.length"].astype(int)
-        assert np.array_equal(length, np.minimum((dense > 0).sum(0), dashboard.MOST_CELLS))
+        assert np.array_equal(length, np.minimum((dense > 0).sum(0), dashboard_items.MOST_CELLS))
         feature = np.repeat(np.arange(dense.shape[1]), length)
         shown = blocks[f"cells.{layer}.level"] / 255 * blocks[f"cells.{layer}.largest"][feature]
         exact = dense[blocks[f"cells.{layer}.cell"], feature]
@@ -164,15 +168,22 @@ def test_cells_are_those_of_features_h5ad(finished: PlantedRun) -> None:
 
 @pytest.mark.parametrize("values", [[0.0, 1.0, -3.25, 1e-30, 123456.789], [np.nan, np.inf, -np.inf, 3.4e38]])
 def test_shortened_floats_keep_three_digits(values: list[float]) -> None:
-    short = dashboard.shortened(np.array(values))
+    short = dashboard_arrays.shortened(np.array(values))
     assert np.allclose(short, np.array(values, np.float32), rtol=2.5e-4, atol=0, equal_nan=True)
+
+
+def cells_dashboard(n_features: int, n_layers: int, sample: CellSample | None) -> dashboard.Dashboard:
+    config = parse_config({"data": {"path": "cells.h5ad"}}, "test")
+    settings = PanelSettings(config, n_features, n_layers, sample)
+    return dashboard.Dashboard([each.panel(settings) for each in contributions(Run(config)) if each.panel is not None])
 
 
 def wide_layer(n_features: int, layer: int) -> LayerResults:
     features = pd.DataFrame({column.name: pd.Series(np.zeros(n_features)) for column in FEATURES.columns})
-    features["feature"], features["top_gene"], features["best_cell_type"] = np.arange(n_features), "A", None
+    features = features.rename(columns=reading.COLUMNS)
+    features["feature"], features["top_unit"], features["best_label"] = np.arange(n_features), "A", None
     features["specificity"] = np.arange(n_features)[::-1] / n_features
-    return LayerResults(layer, features=features)
+    return LayerResults(layer, {}, {"features": features})
 
 
 def test_page_keeps_to_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,9 +199,11 @@ def test_page_keeps_to_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         n_cells,
     )
     for target, complete in ((2_000_000, True), (300_000, False), (90_000, False)):
-        monkeypatch.setattr(dashboard, "TARGET_BYTES", target)
-        made = dashboard.Dashboard(n_features, 1, 10, 0.05, sample)
-        made.add(wide_layer(n_features, 0), matrix)
+        monkeypatch.setattr(dashboard_items, "TARGET_BYTES", target)
+        made = cells_dashboard(n_features, 1, sample)
+        wide = wide_layer(n_features, 0)
+        wide.activations = matrix
+        made.add(wide)
         made.write(tmp_path / "page.html", {"title": "t"})
         meta, blocks = unpack(_Page((tmp_path / "page.html").read_text()))
         template = 70_000
@@ -198,23 +211,25 @@ def test_page_keeps_to_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         kept = blocks["cells.0.length"].astype(int)
         firing = np.bincount(matrix.indices, minlength=n_features)
         if complete:
-            assert np.array_equal(kept, np.minimum(firing, dashboard.MOST_CELLS))
+            assert np.array_equal(kept, np.minimum(firing, dashboard_items.MOST_CELLS))
             assert meta["cells"]["without"] == 0
         else:
             assert kept.sum() < firing.sum()
         if meta["cells"]["without"]:
             assert meta["cells"]["without"] == (kept == 0).sum()
-            assert (kept[kept > 0] == dashboard.FEWEST_CELLS).all()
+            assert (kept[kept > 0] == dashboard_items.FEWEST_CELLS).all()
             assert kept[: (kept > 0).sum()].all()  # the most specific features, which stand first, keep theirs
 
 
 def test_layer_that_fails_half_way_leaves_no_trace(tmp_path: Path) -> None:
-    made = dashboard.Dashboard(20, 2, 10, 0.05, None)
-    made.add(wide_layer(10, 0), None)
+    made = cells_dashboard(20, 2, None)
+    made.add(wide_layer(10, 0))
     broken = wide_layer(10, 1)
-    broken.terms = pd.DataFrame({"feature": [0], "collection": ["c"], "term": ["t"], "q_value": [0.1]})  # no p_value
+    broken.tables["terms"] = pd.DataFrame(
+        {"feature": [0], "collection": ["c"], "term": ["t"], "q_value": [0.1]}
+    )  # no p_value
     with pytest.raises(KeyError):
-        made.add(broken, None)
+        made.add(broken)
     made.write(tmp_path / "page.html", {"title": "t"})
     meta, blocks = unpack(_Page((tmp_path / "page.html").read_text()))
     assert meta["layer_numbers"] == [0]

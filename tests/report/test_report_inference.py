@@ -61,12 +61,19 @@ def test_what_the_file_says_is_what_is_shown(tmp_path: Path) -> None:
         run.write_manifest(stage_named(name), 0, {})
     text = write_report(run)
     assert "Unit of inference: one donor with &lt;odd&gt; \\*signs\\*; n: 3 donors; null: donors do not differ." in text
-    assert set(meta_of(run)["inference"].values()) == {said.line()}
+    shown = meta_of(run)["inference"]
+    assert {shown[name] for name in ("features", "labels", "terms", "annotation_nulls")} == {said.line()}
     cells = json.loads((run.layer_results(0) / associations_json.CELLS_FILE).read_text())
     assert said.line().rstrip(".") in cells["about"]
 
 
 def test_the_dashboard_holds_every_line(finished: PlantedRun) -> None:
     shown = meta_of(finished)["inference"]
-    for table in (FEATURES, FEATURE_CELL_TYPES, FEATURE_TERMS, ANNOTATION_NULLS):
-        assert shown[Path(table.file).stem] == table.inference.line()
+    tables = {
+        "features": FEATURES,
+        "labels": FEATURE_CELL_TYPES,
+        "terms": FEATURE_TERMS,
+        "annotation_nulls": ANNOTATION_NULLS,
+    }
+    for name, table in tables.items():
+        assert shown[name] == table.inference.line()

@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 
 from sae_genomics.artifacts import CELLS, FEATURE_TERMS
 from sae_genomics.associations.intervals import auroc_interval
-from sae_genomics.report import collect, markdown, missing, provenance
+from sae_genomics.report import collect, markdown, missing, provenance, reading
 from sae_genomics.report.cells import read_activations, read_embedding, sample_cells, top_cells
 from sae_genomics.report.section_type_baselines import beside_baselines
 from sae_genomics.report.summary import LayerSummary, best_over_layers, side_by_side, with_certainty
@@ -118,8 +118,8 @@ def test_top_cells_are_those_of_a_plain_sort(n_cells: int, d_sae: int, n_kept: i
 
 def test_best_over_layers_is_chosen_on_training_cells() -> None:
     def layer(number: int, train: float, heldout: float) -> LayerSummary:
-        rows = pd.DataFrame([{"cell_type": "B", "kind": "feature", "unit": number, "name": str(number), "auroc_train": train,
-                              "auroc": heldout, "auroc_low": heldout - 0.1, "auroc_high": 1.0, "n_cells": 30}])  # fmt: skip
+        rows = pd.DataFrame([{"label": "B", "kind": "feature", "unit": number, "name": str(number), "auroc_train": train,
+                              "auroc": heldout, "auroc_low": heldout - 0.1, "auroc_high": 1.0, "n_items": 30}])  # fmt: skip
         return LayerSummary(number, baselines=with_certainty(rows, None))
 
     best = best_over_layers([layer(0, 0.90, 0.99), layer(1, 0.95, 0.80), layer(2, 0.95, 0.97)])
@@ -144,8 +144,8 @@ def test_terms_kept_are_the_smallest_whatever_the_batches(
     )
     frame["feature"], frame["p_value"] = rng.integers(0, 6, n), rng.permutation(n) / n
     FEATURE_TERMS.write(tmp_path / "terms.parquet", frame)
-    monkeypatch.setattr(collect, "_BATCH_ROWS", batch)
-    kept = collect._smallest(tmp_path / "terms.parquet", ("p_value",), 3)
+    monkeypatch.setattr(reading, "BATCH_ROWS", batch)
+    kept = reading.smallest(tmp_path / "terms.parquet", ("p_value",), 3)
     for feature, group in kept.groupby("feature"):
         assert group["p_value"].tolist() == sorted(frame.loc[frame["feature"] == feature, "p_value"])[:3]
     assert kept["feature"].nunique() == frame["feature"].nunique()
@@ -155,18 +155,18 @@ def test_terms_kept_are_the_smallest_whatever_the_batches(
 def test_cell_types_are_counted_whatever_the_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    monkeypatch.setattr(collect, "_BATCH_ROWS", batch)
+    monkeypatch.setattr(reading, "BATCH_ROWS", batch)
     frame = pd.DataFrame({"cell": range(8), "cell_id": list("abcdefgh"), "heldout": [True, False] * 4, "n_counts": 1.0, "n_genes": 1, "group": None,
                           "cell_type": ["T", "T", "B", None, "T", "T", "T", "NK"]})  # fmt: skip
     CELLS.write(tmp_path / "cells.parquet", frame)
-    counts = collect.count_cell_types(tmp_path / "cells.parquet")
+    counts = collect.count_labels(tmp_path / "cells.parquet", "cell_type")
     assert counts is not None
     assert counts.loc["T"].tolist() == [2, 3]
     assert counts.loc["B"].tolist() == [0, 1]
     assert counts.loc["NK"].tolist() == [1, 0]
     assert counts.index[0] == "T"
     CELLS.write(tmp_path / "cells.parquet", frame.assign(cell_type=None))
-    assert collect.count_cell_types(tmp_path / "cells.parquet") is None
+    assert collect.count_labels(tmp_path / "cells.parquet", "cell_type") is None
 
 
 def test_sampled_cells_and_their_activations(tmp_path: Path) -> None:
@@ -226,10 +226,10 @@ def test_costs_add_up(tmp_path: Path) -> None:
 
 def test_the_best_unit_of_each_baseline_stands_beside_feature_and_gene() -> None:
     rows = [
-        {"cell_type": "B|cell", "kind": kind, "unit": unit, "name": name, "auroc_train": 0.9, "auroc": auroc, "n_cells": 9,
+        {"label": "B|cell", "kind": kind, "unit": unit, "name": name, "auroc_train": 0.9, "auroc": auroc, "n_items": 9,
          "n_rest": 20, "low": 0.5, "high": 1.0, "q_value": 0.01, "layer": 2}
         for kind, unit, name, auroc in (
-            ("feature", 7, "7", 0.99), ("gene", 3, "CD79A", 0.98), ("neuron", 15, "7-", 0.97), ("untrained", 4, "4", 0.55),
+            ("feature", 7, "7", 0.99), ("unit", 3, "CD79A", 0.98), ("neuron", 15, "7-", 0.97), ("untrained", 4, "4", 0.55),
         )
     ]  # fmt: skip
     wide = side_by_side(pd.DataFrame(rows))

@@ -73,7 +73,8 @@ class Esm2(FoundationModel):
     ):
         self.info, self.folder, self.device = info, folder, device
         self.mask_token: int = folder.token_id("<mask>")
-        self.has_head = folder.has_head or untrained_seed is not None
+        if not folder.has_head and untrained_seed is None:
+            self.why_no_loss = f"{info.name} has no lm_head, so its masked loss cannot be measured; save it from EsmForMaskedLM rather than EsmModel"
         made = load_network(folder, dtype) if untrained_seed is None else random_network(folder, dtype, untrained_seed)
         self.network = PackedEsm(made).eval().requires_grad_(False)
         if self.network.inv_freq is not None:
@@ -127,7 +128,7 @@ class Esm2(FoundationModel):
         interventions: layer -> function given that layer's activations at `hook` ([T, d_model]) and returning what the model goes
         on with. Raises UserError when the checkpoint has no lm_head.
         """
-        if not self.has_head:
+        if self.why_no_loss:
             raise UserError(self.why_no_loss)
         changes = interventions or {}
 
@@ -142,13 +143,6 @@ class Esm2(FoundationModel):
         losses = torch.nn.functional.cross_entropy(scores.cpu().double(), token[is_hidden].cpu(), reduction="none")
         loss[torch.from_numpy(hidden)] = losses
         return loss.numpy()
-
-    @property
-    def why_no_loss(self) -> str:
-        """Why the masked loss cannot be measured; empty where it can."""
-        if self.has_head:
-            return ""
-        return f"{self.info.name} has no lm_head, so no loss can be measured; save it from EsmForMaskedLM rather than EsmModel"
 
     def _on_device(self, token: npt.NDArray[np.int32]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(token)).to(self.device).long()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sae_genomics.artifacts import CONCEPT_BASELINES, CONCEPT_COUNTS, FEATURE_CONCEPTS
 from sae_genomics.report import figures_concepts, section_concepts
+from sae_genomics.report.best_features import least_f1
 from sae_genomics.report.collect import LayerResults
 from sae_genomics.report.concepts import FEATURE, concepts, label, over_layers
 from sae_genomics.report.contents import Contents, Example
@@ -30,9 +31,19 @@ def _example(contents: Contents) -> Example | None:
     features = best[best["kind"] == FEATURE] if best is not None else None
     if features is None or features.empty:
         return None
-    first = features.iloc[0]
+    first, config = features.iloc[0], contents.config
+    if not (first["f1_residue"] >= least_f1(config) and first["q_value"] < config.validation.fdr):
+        return None
     layer, feature = int(first["layer"]), int(first["unit"])
     return Example(layer, feature, f"feature {feature} of layer {layer}, the best for {escape(first['name'])}")
+
+
+def _caveats(contents: Contents) -> list[Said]:
+    if over_layers(contents.layers) is None:
+        return []
+    items = contents.wording.nouns.items
+    text = f"Concepts are scored on the half of the {items} that chose neither unit nor threshold; autoencoders were trained on some of these {items}."
+    return [Said(10, text)]
 
 
 def _layer_facts(summary: LayerSummary) -> dict[str, object]:
@@ -64,6 +75,7 @@ CONCEPTS = Contribution(
     take_layer=_take,
     section=section_concepts.section,
     findings=lambda contents: [Said(10, section_concepts.opening(contents.layers))],
+    caveats=_caveats,
     figures=_figures,
     figure_files=(f"{section_concepts.FIGURE}.png",),
     example=_example,

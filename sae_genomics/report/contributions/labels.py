@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sae_genomics.artifacts import CELL_TYPE_BASELINES, FEATURE_CELL_TYPES, FEATURE_LABELS, LABEL_BASELINES
-from sae_genomics.report import figures, findings, groups
+from sae_genomics.report import figures, findings, groups, nothing_heldout
 from sae_genomics.report.collect import LayerResults
 from sae_genomics.report.contents import Contents, Example
 from sae_genomics.report.contribution import Contribution, Draw, Said
 from sae_genomics.report.dashboard_labels import LabelsPanel
 from sae_genomics.report.markdown import escape, is_number
 from sae_genomics.report.reading import Reading
-from sae_genomics.report.section_labels import labels
+from sae_genomics.report.section_labels import figure_name, labels
 from sae_genomics.report.summary import LayerSummary, best_over_layers, side_by_side, with_certainty
 from sae_genomics.report.wording import a
 
@@ -42,7 +42,8 @@ def _caveats(contents: Contents) -> list[Said]:
 
 def _figures(contents: Contents) -> Mapping[str, Draw]:
     wide = contents.wide
-    return {"cell_types": lambda: figures.labels(wide, contents.wording)} if wide is not None else {}
+    name = figure_name(contents.wording)
+    return {name: lambda: figures.labels(wide, contents.wording) if wide is not None else None}
 
 
 def _example(contents: Contents) -> Example | None:
@@ -50,7 +51,7 @@ def _example(contents: Contents) -> Example | None:
     if contents.wide is None:
         return None
     for name, row in contents.wide["feature"].iterrows():
-        if is_number(row["unit"]):
+        if is_number(row["unit"]) and (is_number(row["auroc"]) or nothing_heldout.is_so(contents.prepared.plan or {})):
             layer, feature = int(row["layer"]), int(row["unit"])
             where = "" if is_number(row["auroc"]) else f" on the training {contents.wording.nouns.items}"
             return Example(layer, feature, f"feature {feature} of layer {layer}, the best for {escape(name)}{where}")
@@ -70,7 +71,6 @@ LABELS = Contribution(
     findings=_findings,
     caveats=_caveats,
     figures=_figures,
-    figure_files=("cell_types.png",),
     example=_example,
     panel=LabelsPanel,
     compared_with=lambda wording: Said(20, f"annotated {wording.nouns.labels}"),
