@@ -115,7 +115,7 @@ def score(counts: ConceptCounts, sizes: ConceptSizes, own_alone: bool = False) -
         some = slice(first, min(first + _UNITS_AT_ONCE, counts.n_units))
         parts.append(_some_units(counts, sizes, some, testable[some], thresholds[some]))
     joined: list[npt.NDArray[Any]] = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-    return ConceptScores(*joined, p, q)
+    return ConceptScores(*[*joined, p, q])
 
 
 def _some_units(
