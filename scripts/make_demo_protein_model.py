@@ -293,9 +293,10 @@ def model_card(
         )
     )
     recipe_lines = "\n".join(f"- `{name}`: {value}" for name, value in asdict(recipe).items())
-    command = "python scripts/make_demo_protein_model.py" + (
-        f" --fasta {arguments.fasta.name}" if arguments.fasta else ""
-    )
+    changed = {name: value for name, value in asdict(recipe).items() if value != getattr(Recipe(), name)}
+    options = {"fasta": arguments.fasta, "labels": arguments.labels, "group_key": arguments.group_key} | changed
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items() if value is not None]
+    command = " ".join(["python scripts/make_demo_protein_model.py", *words])
     return f"""# A small protein language model of ESM2's architecture
 
 {recipe.layers} layers, d_model {recipe.d_model}, {recipe.heads} heads, {n_parameters:,} parameters, trained from scratch so that the whole
