@@ -168,7 +168,7 @@ def test_items_of_old_and_new_shards_have_the_tokens_that_are_stored(old_run):
         path.unlink()
     execute(old_run, EXTRACT, 2)
     assert [read_tokens(old_run.tokens_file(task)).sampled_by for task in range(3)] == ["token", "token", "position"]
-    everything = tokenised_items(old_run, load_model(old_run.config.model), np.arange(old_run.n_cells))
+    everything = tokenised_items(old_run, load_model(old_run.config.model), np.arange(old_run.n_items))
     tokens, kept = everything.tokens, everything.kept
     found = list(zip(tokens.item[kept].tolist(), tokens.token[kept].tolist(), strict=True))
     assert found == [row for task in range(3) for row in stored_rows_of(old_run, task)]
