@@ -84,7 +84,7 @@ def read_embedding(path: Path, sample: CellSample) -> bool:
 
 
 def read_activations(path: Path, sample: CellSample) -> csr_matrix:
-    """Maximum activation a cell of every feature, float32 [sampled cells, d_sae], from features.h5ad's X.
+    """Largest activation of every feature in each cell, float32 [sampled cells, d_sae], from features.h5ad's X.
 
     Only the sampled rows are read. Raises ValueError when X is not stored by rows (CSR).
     """
@@ -135,7 +135,7 @@ class TopCells:
 
 
 def top_cells(activations: csr_matrix, n_kept: int | npt.NDArray[np.int64]) -> TopCells:
-    """The n_kept (one number, or one a feature) strongest cells of every feature; ties in the sample's order."""
+    """The n_kept (one number, or one per feature) strongest cells of every feature; ties in the sample's order."""
     by_feature = activations.tocsc()
     n_firing = np.diff(by_feature.indptr).astype(np.int64)
     # Positive floats order as their bits do, so feature and activation make one key, sorted in one pass.

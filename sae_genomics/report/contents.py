@@ -1,4 +1,4 @@
-"""All that report.md is made of, gathered before a word is written."""
+"""All that report.md is made of, gathered before any text is written."""
 
 from __future__ import annotations
 

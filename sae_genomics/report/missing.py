@@ -39,7 +39,7 @@ def unfinished_tasks(run: Run) -> tuple[list[Unfinished], dict[str, int]]:
     states = {stage.name: run.states(stage) for stage in stages_of(run) if not stage.partial}
     found: list[Unfinished] = []
     for stage in stages_of(run):
-        # A stage with other units waits for all tasks of its input: looked up once, not once a task.
+        # A stage with other units waits for all tasks of its input: looked up once, not once per task.
         shared = _first_undone(run, stage, states) if stage.unit != "layer" else None
         for task, state in enumerate(states.get(stage.name, [])):
             if state.done:

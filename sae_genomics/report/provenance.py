@@ -17,7 +17,7 @@ from sae_genomics.stages import stages_of
 
 @dataclass
 class StageCost:
-    """What a stage's finished tasks took. seconds: wall time a task. peak_memory: bytes, the largest of them."""
+    """What a stage's finished tasks took. seconds: wall time per task. peak_memory: bytes, the largest of them."""
 
     stage: str
     seconds: list[float] = field(default_factory=list)

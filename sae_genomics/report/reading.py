@@ -13,14 +13,10 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
-from sae_genomics.artifacts import Table
+from sae_genomics.artifacts import ITEM_NAMES, Table
 from sae_genomics.config import RunConfig
 
 BATCH_ROWS = 1 << 19
-COLUMNS = {
-    "cell_type": "label", "n_cells": "n_items", "gene_id": "unit_id", "gene_symbol": "unit_name", "top_gene": "top_unit",
-    "best_cell_type": "best_label", "best_cell_type_auroc": "best_label_auroc", "best_cell_type_q_value": "best_label_q_value",
-}  # fmt: skip
 KINDS = {"gene": "unit"}  # in the table of baselines of labels
 Keep = Callable[[Path, RunConfig], pd.DataFrame]
 
@@ -44,9 +40,9 @@ class Reading:
         return next(((table, path) for table, path in found if path.exists()), None)
 
     def read(self, table: Table, path: Path, config: RunConfig) -> pd.DataFrame:
-        """The rows, with the names of COLUMNS. Raises ValueError when a column is missing, DamagedArtifact for a file not readable."""
-        frame = (self.keep(path, config) if self.keep else table.read(path)).rename(columns=COLUMNS)
-        wanted = [COLUMNS.get(column.name, column.name) for column in table.columns]
+        """The rows, with the names of ITEM_NAMES. Raises ValueError when a column is missing, DamagedArtifact for a file not readable."""
+        frame = (self.keep(path, config) if self.keep else table.read(path)).rename(columns=ITEM_NAMES)
+        wanted = [ITEM_NAMES.get(column.name, column.name) for column in table.columns]
         absent = [name for name in wanted if name not in frame]
         if absent:
             raise ValueError(f"column {absent[0]} is missing")

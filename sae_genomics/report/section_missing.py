@@ -13,7 +13,7 @@ _SHOWN_FAILURES = 25
 
 
 def missing(contents: Contents) -> str:
-    """Tasks that are not done, files that cannot be read, and the commands that mend it."""
+    """Tasks that are not done, files that cannot be read, and the commands that fix it."""
     total = sum(contents.done.values()) + len(contents.unfinished)
     if not contents.unfinished and not contents.problems:
         return f"## What is missing\n\nNothing: all {total} tasks before this report are done."

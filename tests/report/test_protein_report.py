@@ -141,6 +141,21 @@ def test_examples_are_the_strongest_windows(reported: PlantedProteinRun) -> None
     )  # a name holds ```
 
 
+def test_windows_that_cannot_be_marked_are_named_and_not_shown(tmp_path: Path) -> None:
+    run = planted_proteins(tmp_path, ProteinPlan(layers=1))
+    path = run.layer_results(0) / FEATURE_EXAMPLES.file
+    examples = FEATURE_EXAMPLES.read(path)
+    examples.loc[0, "residues"] = "Met (M)" + examples.loc[0, "residues"]
+    FEATURE_EXAMPLES.write(path, examples)
+    run_task(run, 0)
+    text = run.report_file.read_text()
+    assert "a window has other than one letter per activation" in section(text, "What is missing")
+    assert "## Strongest examples" not in text
+    assert "## Features that find concepts" in text
+    meta, _ = unpack(_Page(run.dashboard_file.read_text()))
+    assert meta["n_features"] == 64
+
+
 def test_features_of_one_amino_acid_are_counted(reported: PlantedProteinRun) -> None:
     text = reported.report_file.read_text()
     assert "15.9 % of the features that fire do so on one amino acid alone" in text

@@ -17,9 +17,9 @@ import pytest
 from planted_run import MARKUP, PlantedRun
 from scipy.sparse import csr_matrix, random
 
-from sae_genomics.artifacts import FEATURE_CELL_TYPES, FEATURE_GENES, FEATURE_TERMS, FEATURES
+from sae_genomics.artifacts import FEATURE_CELL_TYPES, FEATURE_GENES, FEATURE_TERMS, FEATURES, ITEM_NAMES
 from sae_genomics.config import parse_config
-from sae_genomics.report import dashboard, dashboard_arrays, dashboard_items, dashboard_page, reading
+from sae_genomics.report import dashboard, dashboard_arrays, dashboard_items, dashboard_page
 from sae_genomics.report.cells import CellSample, read_activations, sample_cells
 from sae_genomics.report.collect import LayerResults
 from sae_genomics.report.contributions import contributions
@@ -180,7 +180,7 @@ def cells_dashboard(n_features: int, n_layers: int, sample: CellSample | None) -
 
 def wide_layer(n_features: int, layer: int) -> LayerResults:
     features = pd.DataFrame({column.name: pd.Series(np.zeros(n_features)) for column in FEATURES.columns})
-    features = features.rename(columns=reading.COLUMNS)
+    features = features.rename(columns=ITEM_NAMES)
     features["feature"], features["top_unit"], features["best_label"] = np.arange(n_features), "A", None
     features["specificity"] = np.arange(n_features)[::-1] / n_features
     return LayerResults(layer, {}, {"features": features})

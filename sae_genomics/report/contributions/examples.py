@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
+
 from sae_genomics.artifacts import FEATURE_EXAMPLES
+from sae_genomics.config import RunConfig
 from sae_genomics.report import section_examples
 from sae_genomics.report.collect import LayerResults
 from sae_genomics.report.contents import Contents
@@ -10,6 +15,14 @@ from sae_genomics.report.contribution import Contribution
 from sae_genomics.report.dashboard_examples import ExamplesPanel
 from sae_genomics.report.reading import Reading
 from sae_genomics.report.summary import LayerSummary
+
+
+def _whole_windows(path: Path, config: RunConfig) -> pd.DataFrame:
+    """The table. Raises ValueError where a window has other than one letter per activation: marks would stand below wrong residues."""
+    frame = FEATURE_EXAMPLES.read(path)
+    if (frame["residues"].str.len() != frame["activations"].str.len()).any():
+        raise ValueError("a window has other than one letter per activation")
+    return frame
 
 
 def _take(contents: Contents, results: LayerResults, summary: LayerSummary) -> None:
@@ -22,7 +35,7 @@ EXAMPLES = Contribution(
     name="examples",
     order=65,
     not_for=("cells",),
-    tables=(Reading("examples", "associate", (FEATURE_EXAMPLES,)),),
+    tables=(Reading("examples", "associate", (FEATURE_EXAMPLES,), _whole_windows),),
     take_layer=_take,
     section=section_examples.section,
     panel=ExamplesPanel,
