@@ -115,7 +115,8 @@ def score(counts: ConceptCounts, sizes: ConceptSizes, own_alone: bool = False) -
         some = slice(first, min(first + _UNITS_AT_ONCE, counts.n_units))
         parts.append(_some_units(counts, sizes, some, testable[some], thresholds[some]))
     joined: list[npt.NDArray[Any]] = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-    return ConceptScores(*[*joined, p, q])
+    arrays: list[npt.NDArray[Any]] = [*joined, p, q]
+    return ConceptScores(*arrays)
 
 
 def _some_units(
