@@ -30,8 +30,8 @@ import torch
 from torch import nn
 from transformers import EsmConfig, EsmForMaskedLM, EsmModel
 
-from sae_genomics.activations.extract import _batches, _lanes
-from sae_genomics.activations.lanes import Lanes
+from sae_genomics.activations.extraction.extract import _batches, _n_workers
+from sae_genomics.activations.extraction.workers import Workers
 from sae_genomics.items import SequenceItems
 from sae_genomics.models import pick_device
 from sae_genomics.models.cpu_products import DotProductAttention, Linear
@@ -129,10 +129,10 @@ def run_ours(model: Esm2, tokens: Tokens, batch_tokens: int) -> None:
     """As the stage extract does: its batches, its worker threads."""
     n_layers, d_model = model.info.n_layers, model.info.d_model
     layers = list(range(n_layers))
-    workers = _lanes(model, len(tokens), batch_tokens, 4 * d_model * n_layers)  # type: ignore[arg-type]
-    with Lanes(workers) as lanes:
+    workers = _n_workers(model, len(tokens), batch_tokens, 4 * d_model * n_layers)  # type: ignore[arg-type]
+    with Workers(workers) as workers:
         for batch in _batches(model, tokens.lengths, batch_tokens):  # type: ignore[arg-type]
-            lanes.do(lambda batch=batch: model.forward_layers(tokens.take(batch), layers, "resid_post"))
+            workers.do(lambda batch=batch: model.forward_layers(tokens.take(batch), layers, "resid_post"))
 
 
 @torch.inference_mode()
@@ -179,9 +179,9 @@ def products_rate(model: Esm2, device: torch.device) -> float:
                     layer(x)
 
     def everywhere() -> None:
-        with Lanes(n_workers) as lanes:
+        with Workers(n_workers) as workers:
             for _ in range(n_workers):
-                lanes.do(once)
+                workers.do(once)
 
     everywhere()
     best = min(timed(device, everywhere) for _ in range(5))

@@ -47,7 +47,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # The demo's shards fit one window, and take less than a second: small windows give a kill something to hit.
 CHILD = """
 import sys
-from sae_genomics.activations import extract, unfinished
+from sae_genomics.activations.extraction import extract
+from sae_genomics.activations.extraction import unfinished
 extract.WINDOW_BYTES["cpu"], unfinished.KEEP_SECONDS = 1 << 19, 0.05
 from sae_genomics.cli import main
 sys.exit(main(["pipeline", sys.argv[1], "--local"]))

@@ -26,10 +26,10 @@ import sae_genomics  # noqa: F401  before torch: it says how torch's threads wai
 import numpy as np
 import torch
 
-from sae_genomics.activations.batches import ShuffledBatches
-from sae_genomics.activations.dtypes import as_disk, torch_dtype
-from sae_genomics.activations.rows import RowSet, ShardRows
-from sae_genomics.activations.store import ActivationWriter, Header, open_activations
+from sae_genomics.activations.format.dtypes import as_disk, torch_dtype
+from sae_genomics.activations.format.store import ActivationWriter, Header, open_activations
+from sae_genomics.activations.reading.batches import ShuffledBatches
+from sae_genomics.activations.reading.rows import RowSet, ShardRows
 
 CELL_ROWS = 512
 

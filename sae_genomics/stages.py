@@ -86,8 +86,8 @@ _PREPARE = Stage(
 _EXTRACT = Stage(
     name="extract", number=2, unit="shard", needs=(_PREPARE,), reads=(_PREPARE,), root="checkpoints",
     keys=("model", "activations"),
-    function="sae_genomics.activations.extract:run_task", files=_extract_files, gpu=True,
-    cost="sae_genomics.activations.cost:cost",
+    function="sae_genomics.activations.extraction.extract:run_task", files=_extract_files, gpu=True,
+    cost="sae_genomics.activations.extraction.cost:cost",
 )  # fmt: skip
 _TRAIN = Stage(
     name="train", number=3, unit="layer", needs=(_EXTRACT,), reads=(_PREPARE, _EXTRACT), root="checkpoints",

@@ -120,7 +120,9 @@ class States:
         if manifest.get("version") != stage.version:
             return "written by another version of this stage"
         then, now = manifest.get("config", {}), self._run.config_values(stage) | self._run.values(stage.varying)
-        changed = [key for key in now if then.get(key, ...) != json.loads(json.dumps(now[key]))]
+        # What only some files depend on may have come after the task was done: then it is not what makes the others stale.
+        known = [key for key in now if key in then or key not in stage.varying]
+        changed = [key for key in known if then.get(key, ...) != json.loads(json.dumps(now[key]))]
         if changed:
             return "; ".join(
                 f"{key}: {change(then.get(key), now[key])}"

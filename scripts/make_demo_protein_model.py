@@ -51,6 +51,7 @@ class Recipe:
     heads: int = 4
     steps: int = 2400
     batch_tokens: int = 2048
+    initial: float = 0.02  # standard deviation of the first weights
     crop: int = 256  # residues of a longer protein that one step shows
     lr: float = 3e-3
     warmup_steps: int = 150
@@ -152,7 +153,7 @@ class Trainer:
                 vocab_size=len(VOCABULARY), pad_token_id=PAD, mask_token_id=MASK, hidden_size=recipe.d_model,
                 num_hidden_layers=recipe.layers, num_attention_heads=recipe.heads, intermediate_size=4 * recipe.d_model,
                 hidden_dropout_prob=recipe.dropout, attention_probs_dropout_prob=0.0, max_position_embeddings=1026,
-                layer_norm_eps=1e-5, position_embedding_type="rotary", token_dropout=True, emb_layer_norm_before=False,
+                initializer_range=recipe.initial, layer_norm_eps=1e-5, position_embedding_type="rotary", token_dropout=True, emb_layer_norm_before=False,
                 vocab_list=list(VOCABULARY), bos_token_id=CLS, eos_token_id=EOS,
             )
         )  # fmt: skip

@@ -21,7 +21,8 @@ def read_activations(path: str | Path, rows: slice | None = None) -> npt.NDArray
     Raises DamagedArtifact naming the file when it cannot be read, UserError when it is compressed and hdf5plugin is not
     installed.
     """
-    from sae_genomics.activations.store import open_activations  # with torch, which printing a status does not need
+    # with torch, which printing a status does not need
+    from sae_genomics.activations.format.store import open_activations
 
     with open_activations(Path(path)) as file:
         start, stop, step = (rows or slice(None)).indices(file.n_rows)
@@ -36,6 +37,6 @@ def read_units(path: str | Path, rows: slice | None = None) -> npt.NDArray[np.in
     path: a file `checkpoints/<run>/activations/tokens/shard_NNNN.h5`. rows: as for `read_activations`.
     Raises DamagedArtifact naming the file when it cannot be read.
     """
-    from sae_genomics.activations.token_store import read_tokens
+    from sae_genomics.activations.format.token_store import read_tokens
 
     return read_tokens(Path(path)).token[rows or slice(None)]

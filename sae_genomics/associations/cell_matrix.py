@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -20,7 +20,6 @@ import pandas as pd
 from anndata.io import write_elem
 
 from sae_genomics.associations.cell_sums import CellRows
-from sae_genomics.data.cells.h5ad import CellTable
 
 _CHUNK = 1 << 16
 _BLOCK_CELLS = 1 << 14
@@ -29,6 +28,21 @@ _BLOCK_CELLS = 1 << 14
 def feature_names(n: int) -> npt.NDArray[np.object_]:
     """var_names: F0, F1, …"""
     return np.array([f"F{feature}" for feature in range(n)], dtype=object)
+
+
+class ItemAnnotations(Protocol):
+    """What obs and obsm are made of: `CellTable` for cells."""
+
+    @property
+    def obs(self) -> pd.DataFrame:
+        """All annotations."""
+
+    @property
+    def obsm_names(self) -> Sequence[str]:
+        """Names of embeddings."""
+
+    def obsm(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Rows of an embedding, ascending and distinct."""
 
 
 class CellMatrixWriter:
@@ -73,7 +87,7 @@ class CellMatrixWriter:
         self._cells += n
 
     def finish(
-        self, table: CellTable, rows: npt.NDArray[np.int64], heldout: npt.NDArray[np.bool_], features: pd.DataFrame,
+        self, table: ItemAnnotations, rows: npt.NDArray[np.int64], heldout: npt.NDArray[np.bool_], features: pd.DataFrame,
         facts: dict[str, Any],
     ) -> None:  # fmt: skip
         """Add obs, var, obsm and uns.
@@ -95,7 +109,7 @@ class CellMatrixWriter:
         for name in ("varm", "obsp", "varp"):
             write_elem(self._file, name, {})
 
-    def _copy_obsm(self, table: CellTable, rows: npt.NDArray[np.int64]) -> None:
+    def _copy_obsm(self, table: ItemAnnotations, rows: npt.NDArray[np.int64]) -> None:
         group = self._file.create_group("obsm")
         group.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
         for name, written in zip(table.obsm_names, writable_names(table.obsm_names), strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sae_genomics.activations.token_store import read_item_ptr
+from sae_genomics.activations.format.token_store import read_item_ptr
 from sae_genomics.associations.accumulators import Accumulator, reads_cells
 from sae_genomics.associations.cell_matrix import CellMatrixWriter
 from sae_genomics.associations.layer import EncodedBlock, Layer
@@ -22,12 +22,18 @@ from sae_genomics.run import Run
 class ItemTable:
     """Annotations of items without embeddings, as `CellMatrixWriter.finish` takes them. obs: one row per item that is used."""
 
-    obsm_names: tuple[str, ...] = ()
-
     def __init__(self, obs: pd.DataFrame):
-        self.obs = obs
+        self._obs = obs
 
-    def obsm(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+    @property
+    def obs(self) -> pd.DataFrame:
+        return self._obs
+
+    @property
+    def obsm_names(self) -> Sequence[str]:
+        return ()
+
+    def obsm(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         raise KeyError(name)
 
 

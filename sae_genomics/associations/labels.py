@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sae_genomics.artifacts import Inference
 from sae_genomics.associations.accumulators import Accumulator, reads_cells
-from sae_genomics.associations.baselines import add_gene_values
+from sae_genomics.associations.baselines import add_gene_values, add_unit_shares
 from sae_genomics.associations.cell_sums import add_sampled
 from sae_genomics.associations.cell_types import (
     UnitTests,
@@ -24,9 +26,20 @@ from sae_genomics.associations.cell_types import (
 )
 from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.layer import EncodedBlock, Layer
+from sae_genomics.data.kind import Nouns
 from sae_genomics.progress import stop_point
 
 _KINDS = {"neurons": "neuron", "pca": "pca", "ica": "ica"}  # in the table of baselines
+
+
+def in_words(text: str, nouns: Nouns) -> str:
+    """A sentence about cells and their types, about the items and labels of another kind of data."""
+    words = {
+        "cells": nouns.items, "cell": nouns.item, "the type's": f"the {nouns.label}'s", "type": nouns.label, "types": nouns.labels,
+        "n_cells": "n_items",
+    }  # fmt: skip
+    pattern = "|".join(rf"\b{re.escape(word)}\b" for word in sorted(words, key=len, reverse=True))
+    return re.sub(pattern, lambda match: words[match.group()], text)
 
 
 class Labels(Accumulator):
@@ -43,6 +56,8 @@ class Labels(Accumulator):
             first = block.tokens.first_item
             sampled = self.sample.row[first : first + block.tokens.n_items]
             add_sampled(self.feature_items, block.item_rows.result(), sampled)
+            if not reads_cells(self.layer.run):
+                add_unit_shares(self.unit_items, block.tokens, sampled)
         return ()
 
     def finish(self, features: pd.DataFrame) -> pd.DataFrame:
@@ -55,8 +70,15 @@ class Labels(Accumulator):
         tests = compare_units(self.feature_items, self.sample)
         said = inference(tests, layer.run.config.data.group_key)
         labels = feature_cell_types(tests)
+        baselines = self._baselines(tests)
+        if not reads_cells(layer.run):
+            nouns = layer.run.kind.nouns
+            said = Inference(in_words(said.unit, nouns), in_words(said.n, nouns), in_words(said.null, nouns))
+            for frame in (labels, baselines):
+                for column in ("unit_of_inference", "untested"):
+                    frame[column] = frame[column].map(lambda text: in_words(text, nouns), na_action="ignore")
         layer.write(layer.tables.feature_labels, labels, inference=said)
-        layer.write(layer.tables.label_baselines, self._baselines(tests), inference=said)
+        layer.write(layer.tables.label_baselines, baselines, inference=said)
         layer.features_inference = said
         return pd.concat([features, best_types(tests, labels["q_value"].to_numpy(np.float64))], axis=1)
 
@@ -65,8 +87,9 @@ class Labels(Accumulator):
         parts = [best_units(features, "feature", numbers, numbers.astype(str).astype(object))]
         if reads_cells(layer.run):
             add_gene_values(layer.run, self.unit_items, self.sample)
-            genes = compare_units(self.unit_items, self.sample)
-            parts.append(best_units(genes, "gene", layer.units.token, layer.units.unit_name))
+        single = compare_units(self.unit_items, self.sample)
+        kind = "gene" if reads_cells(layer.run) else "unit"
+        parts.append(best_units(single, kind, layer.units.token, layer.units.unit_name))
         for name, baseline in layer.linear.items():
             stop_point()
             if baseline.units.n_units:

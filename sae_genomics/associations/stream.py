@@ -9,9 +9,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.activations.cutting import cut_windows
-from sae_genomics.activations.store import ActivationFile, open_activations
-from sae_genomics.activations.token_store import TokenShard, read_tokens
+from sae_genomics.activations.extraction.cutting import cut_windows
+from sae_genomics.activations.format.store import ActivationFile, open_activations
+from sae_genomics.activations.format.token_store import TokenShard, read_tokens
 from sae_genomics.associations.triples import TokenBlock
 from sae_genomics.data.units import Units
 from sae_genomics.run import Run

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sae_genomics.activations.extract import use_allotted_cores
+from sae_genomics.activations.extraction.extract import use_allotted_cores
 from sae_genomics.associations.accumulators import accumulators_of, reads_cells
 from sae_genomics.associations.cell_sample import sample_cells
 from sae_genomics.associations.item_matrix import stored_rows

@@ -20,12 +20,12 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from sae_genomics.activations.batches import ShuffledBatches
-from sae_genomics.activations.extract import capture
-from sae_genomics.activations.rows import RowSet, ShardRows, unused_rows
-from sae_genomics.activations.store import ActivationWriter, Header, open_activations
-from sae_genomics.activations.token_store import TokenShard, write_tokens
-from sae_genomics.activations.tokenised import TokenisedShard, tokenised_items
+from sae_genomics.activations.extraction.extract import capture
+from sae_genomics.activations.extraction.tokenised import TokenisedShard, tokenised_items
+from sae_genomics.activations.format.store import ActivationWriter, Header, open_activations
+from sae_genomics.activations.format.token_store import TokenShard, write_tokens
+from sae_genomics.activations.reading.batches import ShuffledBatches
+from sae_genomics.activations.reading.rows import RowSet, ShardRows, unused_rows
 from sae_genomics.associations.cell_sample import CellSample, sample_cells
 from sae_genomics.associations.cell_sums import FeatureTotals, add_sampled
 from sae_genomics.associations.cell_types import best_units, compare_units, empty_baselines

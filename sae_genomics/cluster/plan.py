@@ -98,7 +98,7 @@ def forget(run: Run, plans: list[StagePlan]) -> None:
 
 
 def describe(run: Run, plans: list[StagePlan]) -> str:
-    """The plan in a line a stage."""
+    """The plan, one line per stage."""
     shards, layers = run.n_shards, len(run.layers)
     title = f"run {run.name}: {run.n_items:,} {run.kind.nouns.items} in {shards} shard{'s'[: shards > 1]}, {layers} layer{'s'[: layers > 1]}"
     return "\n".join([title, *(f"  {plan.line()}" for plan in plans)])

@@ -163,8 +163,8 @@ def viable(run: Run, plans: Sequence[StagePlan], entries: Iterable[Entry]) -> tu
     lacking = {
         plan.stage.name: {task for task in plan.todo if (plan.stage.name, task) not in on_the_way} for plan in plans
     }
-    doomed: dict[str, Entry] = {}
-    for plan in plans:  # in the pipeline's order, so that what is doomed dooms what follows
+    stuck: dict[str, Entry] = {}
+    for plan in plans:  # in the pipeline's order: what waits for a stuck task is stuck too
         stage = plan.stage
         if stage.partial:
             continue
@@ -173,11 +173,11 @@ def viable(run: Run, plans: Sequence[StagePlan], entries: Iterable[Entry]) -> tu
             if waiting is None or waiting.state != "PENDING":
                 continue
             if any(stage.counterparts(need, task, lacking[need.name]) for need in stage.needs_in(run)):
-                doomed[waiting.element] = waiting
+                stuck[waiting.element] = waiting
                 if task in plan.todo:
                     lacking[stage.name].add(task)
-    living_tasks = {task: entry.active for task, entry in on_the_way.items() if entry.element not in doomed}
-    return living_tasks, [*hopeless, *doomed.values()]
+    living_tasks = {task: entry.active for task, entry in on_the_way.items() if entry.element not in stuck}
+    return living_tasks, [*hopeless, *stuck.values()]
 
 
 def broken_jobs(

@@ -48,7 +48,7 @@ class Nouns:
 class DataSection(Section):
     """What the section `data` has for every kind; each kind adds its own settings."""
 
-    kind: str = Field(description="what the data are; see docs/data.md")
+    kind: str = Field(description="what a run is made of; see docs/kinds.md")
     path: str = Field(description="the input")
     group_key: str | None = Field(None, description="what items have in common; groups are kept whole by the split")
     heldout_fraction: float = Field(0.2, ge=0.0, lt=1.0, description="share of items that no SAE is trained on")

@@ -55,14 +55,11 @@ class FoundationModel(ABC):
     info: ModelInfo
     mask_token: int | None = None
     """Vocabulary id that stands where a token is hidden; None where the token stays visible and only its value is hidden."""
+    why_no_loss: str = ""
+    """Why `masked_loss` cannot be measured, such as a checkpoint without its head; empty where it can."""
     piece_tokens: int | None = None
     """A batch is best of so many tokens, whatever its sequences' lengths, and several threads may compute one each. None where padding
     is computed, so that sequences of like length belong together."""
-
-    @property
-    def why_no_loss(self) -> str:
-        """Why the masked loss cannot be measured, such as a checkpoint without its head; empty where it can."""
-        return ""
 
     @abstractmethod
     def tokenise(self, items: Items, seed: int) -> Tokens:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from sae_genomics.activations.heldout import heldout_rows, spread_units
-from sae_genomics.activations.rows import RowSet
+from sae_genomics.activations.reading.heldout import heldout_rows, spread_units
+from sae_genomics.activations.reading.rows import RowSet
 from sae_genomics.artifacts import FORMAT_VERSION
 from sae_genomics.atomic import write_json
 from sae_genomics.errors import UserError

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from sae_genomics import __version__
-from sae_genomics.activations.batches import ShuffledBatches
-from sae_genomics.activations.heldout import heldout_rows, spread_units
-from sae_genomics.activations.rows import RowSet
-from sae_genomics.activations.store import open_activations
+from sae_genomics.activations.format.store import open_activations
+from sae_genomics.activations.reading.batches import ShuffledBatches
+from sae_genomics.activations.reading.heldout import heldout_rows, spread_units
+from sae_genomics.activations.reading.rows import RowSet
 from sae_genomics.checked_json import read_checked_json, write_checked_json
 from sae_genomics.content import content_hash
 from sae_genomics.errors import DamagedArtifact, UserError

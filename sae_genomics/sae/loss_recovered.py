@@ -24,9 +24,9 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from sae_genomics.activations.cutting import cut_batches
-from sae_genomics.activations.extract import loaded_model, ranges
-from sae_genomics.activations.tokenised import tokenised_items
+from sae_genomics.activations.extraction.cutting import cut_batches
+from sae_genomics.activations.extraction.extract import loaded_model, ranges
+from sae_genomics.activations.extraction.tokenised import tokenised_items
 from sae_genomics.progress import say, stop_point
 from sae_genomics.tokens import Tokens, items_in_order
 
@@ -135,7 +135,7 @@ def loss_recovered(
         stop_point()
         model = loaded_model(run, may_compile=False)
         if model.why_no_loss:
-            say(f"train layer {layer}: loss recovered is left out: {model.why_no_loss}")
+            say(f"train layer {layer}: the loss recovered is left out: {model.why_no_loss}")
             return None
         heldout = heldout_tokens(run, model, n_cells)
         if heldout is None:

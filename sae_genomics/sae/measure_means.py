@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.activations.rows import OpenFiles, RowSet
+from sae_genomics.activations.reading.rows import OpenFiles, RowSet
 from sae_genomics.compiled import exact_kernel
 from sae_genomics.progress import stop_point
 from sae_genomics.sae.unit_means import UnitMeans

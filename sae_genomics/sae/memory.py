@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sae_genomics.activations.batches import MEMORY_BYTES, POOL_ROWS
-from sae_genomics.activations.dtypes import item_bytes
+from sae_genomics.activations.format.dtypes import item_bytes
+from sae_genomics.activations.reading.batches import MEMORY_BYTES, POOL_ROWS
 from sae_genomics.errors import DamagedArtifact, UserError
 from sae_genomics.models import pick_device
 from sae_genomics.sae import load, torch_step

@@ -30,7 +30,7 @@ SCALE_ROWS = 16384
 
 
 class Batches(Protocol):
-    """Shuffled training rows without end, float32 [batch, d_in] each; see `sae_genomics.activations.batches`."""
+    """Shuffled training rows without end, float32 [batch, d_in] each; see `sae_genomics.activations.reading.batches`."""
 
     n_rows: int
 

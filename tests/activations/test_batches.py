@@ -13,10 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_genomics.activations.batches import ShuffledBatches
-from sae_genomics.activations.heldout import spread_blocks
-from sae_genomics.activations.rows import RowSet, ShardRows, unused_rows
-from sae_genomics.activations.store import open_activations
+from sae_genomics.activations.format.store import open_activations
+from sae_genomics.activations.reading.batches import ShuffledBatches
+from sae_genomics.activations.reading.heldout import spread_blocks
+from sae_genomics.activations.reading.rows import RowSet, ShardRows, unused_rows
 from sae_genomics.errors import DamagedArtifact
 from tests.activations.test_store import ROOT, write
 
@@ -172,7 +172,7 @@ def test_damage_reaches_the_caller_and_stays(tmp_path):
 
 _NOT_CLOSED = """
 import atexit, pickle, sys, threading
-from sae_genomics.activations.batches import ShuffledBatches
+from sae_genomics.activations.reading.batches import ShuffledBatches
 
 # this runs after what is registered later
 atexit.register(lambda: print(sum(thread.name == "activation batches" for thread in threading.enumerate())))

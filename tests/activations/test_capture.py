@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_genomics.activations import output
-from sae_genomics.activations.capture import ShardSink
-from sae_genomics.activations.dtypes import torch_dtype
-from sae_genomics.activations.store import ActivationWriter, open_activations
+from sae_genomics.activations.extraction.capture import ShardSink
+from sae_genomics.activations.format import output
+from sae_genomics.activations.format.dtypes import torch_dtype
+from sae_genomics.activations.format.store import ActivationWriter, open_activations
 from sae_genomics.errors import UserError
 from tests.activations.test_store import header
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sae_genomics.activations.checksum import fletcher32
+from sae_genomics.activations.format.checksum import fletcher32
 
 
 def by_hdf5(words: np.ndarray) -> int:

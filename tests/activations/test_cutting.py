@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_genomics.activations.cutting import _cheapest_cuts, cut_batches, cut_pieces, cut_windows
+from sae_genomics.activations.extraction.cutting import _cheapest_cuts, cut_batches, cut_pieces, cut_windows
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=60).map(lambda x: np.array(x, dtype=np.int64))
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from sae_genomics import cpu, progress
-from sae_genomics.activations import extract
-from sae_genomics.activations.batches import ShuffledBatches
-from sae_genomics.activations.heldout import heldout_blocks
-from sae_genomics.activations.rows import chosen_rows
-from sae_genomics.activations.store import open_activations
-from sae_genomics.activations.token_store import read_tokens
+from sae_genomics.activations.extraction import extract
+from sae_genomics.activations.format.store import open_activations
+from sae_genomics.activations.format.token_store import read_tokens
+from sae_genomics.activations.reading.batches import ShuffledBatches
+from sae_genomics.activations.reading.heldout import heldout_blocks
+from sae_genomics.activations.reading.rows import chosen_rows
 from sae_genomics.artifacts import CELLS
 from sae_genomics.data.cells.read import gene_tokens, shard_counts
 from sae_genomics.errors import Interrupted, UserError
@@ -107,7 +107,7 @@ def test_windows_make_no_difference(prepared, monkeypatch, window_bytes):
 
 
 @pytest.fixture
-def three_lanes(monkeypatch):
+def three_workers(monkeypatch):
     """Batches of two or three cells, three of them at once; returns the threads that computed."""
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setattr(tx1, "tokens_at_once", lambda widest: 150)
@@ -125,13 +125,13 @@ def three_lanes(monkeypatch):
 
 
 @pytest.mark.parametrize("changes", [{}, {"activations__dtype": "bfloat16"}, {"activations__tokens_per_cell": 9}])
-def test_batches_side_by_side_make_no_difference(prepared, three_lanes, changes):
+def test_batches_side_by_side_make_no_difference(prepared, three_workers, changes):
     runs = [prepared(run__name=name, **changes) for name in ("one", "other")]
     for run in runs:
         extract_all(run)
         assert torch.get_num_threads() == 3
-    assert len(three_lanes) == 3
-    assert {number for _, number in three_lanes} == {1}
+    assert len(three_workers) == 3
+    assert {number for _, number in three_workers} == {1}
     if not changes:
         assert_stored(runs[0])
     for shard in range(runs[0].n_shards):
@@ -148,7 +148,7 @@ def test_batches_side_by_side_make_no_difference(prepared, three_lanes, changes)
                 file.close()
 
 
-def test_a_failing_batch_ends_the_shard_and_leaves_nothing(prepared, three_lanes, monkeypatch):
+def test_a_failing_batch_ends_the_shard_and_leaves_nothing(prepared, three_workers, monkeypatch):
     run, forward, begun, fails = prepared(), NativeTx1.forward_layers, [], False
 
     def failing(self, *given):
@@ -168,7 +168,7 @@ def test_a_failing_batch_ends_the_shard_and_leaves_nothing(prepared, three_lanes
     assert torch.get_num_threads() == 3
 
 
-def test_a_signal_reaches_all_lanes(prepared, three_lanes, monkeypatch):
+def test_a_signal_reaches_all_workers(prepared, three_workers, monkeypatch):
     run, forward, begun, asked = prepared(), NativeTx1.forward_layers, [], False
 
     def signalled(self, *given):

@@ -14,12 +14,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_genomics.activations import read_activations, store
-from sae_genomics.activations.chunks import Chunks
-from sae_genomics.activations.dtypes import as_disk, as_tensor, to_float32, torch_dtype
-from sae_genomics.activations.hdf5 import stored_attribute
-from sae_genomics.activations.store import ActivationWriter, Header, open_activations
-from sae_genomics.activations.token_store import TokenIds, read_item_ptr, read_special_rows, read_tokens
+from sae_genomics.activations import read_activations
+from sae_genomics.activations.format import store
+from sae_genomics.activations.format.chunks import Chunks
+from sae_genomics.activations.format.dtypes import as_disk, as_tensor, to_float32, torch_dtype
+from sae_genomics.activations.format.hdf5 import stored_attribute
+from sae_genomics.activations.format.store import ActivationWriter, Header, open_activations
+from sae_genomics.activations.format.token_store import TokenIds, read_item_ptr, read_special_rows, read_tokens
 from sae_genomics.errors import DamagedArtifact, UserError
 
 D_MODEL = 40
@@ -294,8 +295,8 @@ _NO_ROOM = """
 import resource, sys
 import numpy as np
 from pathlib import Path
-from sae_genomics.activations.store import ActivationWriter, Header
-from sae_genomics.activations.token_store import TokenShard, write_tokens
+from sae_genomics.activations.format.store import ActivationWriter, Header
+from sae_genomics.activations.format.token_store import TokenShard, write_tokens
 
 path, n = Path(sys.argv[1]), 300_000
 ids = np.arange(n)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_genomics.activations import read_units, token_store
-from sae_genomics.activations.token_store import (
+from sae_genomics.activations import read_units
+from sae_genomics.activations.format import token_store
+from sae_genomics.activations.format.token_store import (
     TokenIds,
     TokenShard,
     read_item_ptr,

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_genomics.activations.sampling import stored_rows
-from sae_genomics.activations.store import open_activations
-from sae_genomics.activations.token_store import read_tokens
-from sae_genomics.activations.tokenised import TokenisedShard, tokenised_items
+from sae_genomics.activations.extraction.sampling import stored_rows
+from sae_genomics.activations.extraction.tokenised import TokenisedShard, tokenised_items
+from sae_genomics.activations.format.store import open_activations
+from sae_genomics.activations.format.token_store import read_tokens
 from sae_genomics.execute import execute
 from sae_genomics.models import load_model
 from sae_genomics.stages import stage_named
@@ -122,7 +122,7 @@ def old_run(prepared, monkeypatch):
     """A finished run whose tokens were sampled, and written, by an earlier version."""
     run = prepared(activations__tokens_per_cell=6, model__layers=[0, 1])
     with monkeypatch.context() as patch:
-        patch.setattr("sae_genomics.activations.tokenised._sampled_by", lambda files: "token")
+        patch.setattr("sae_genomics.activations.extraction.tokenised._sampled_by", lambda files: "token")
         for task in range(run.n_shards):
             execute(run, EXTRACT, task)
     for task in range(run.n_shards):

@@ -14,8 +14,9 @@ import torch
 import yaml
 
 from sae_genomics import progress
-from sae_genomics.activations import extract, store, unfinished
-from sae_genomics.activations.unfinished import state_file
+from sae_genomics.activations.extraction import extract, unfinished
+from sae_genomics.activations.extraction.unfinished import state_file
+from sae_genomics.activations.format import store
 from sae_genomics.errors import Interrupted, UserError
 from sae_genomics.execute import execute
 from sae_genomics.models import tx1
@@ -303,7 +304,9 @@ def test_a_killed_shard_goes_on_too(prepared, cells, tmp_path, capsys, monkeypat
         )
     code = f"""
 import sys, time
-from sae_genomics.activations import extract, store, unfinished
+from sae_genomics.activations.extraction import extract
+from sae_genomics.activations.format import store
+from sae_genomics.activations.extraction import unfinished
 from sae_genomics.models.tx1 import NativeTx1
 extract.WINDOW_BYTES["cpu"] = 3 * {ROW_BYTES} * 150
 store.CHUNK_BYTES = {ROW_BYTES} * 32

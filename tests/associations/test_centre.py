@@ -11,9 +11,9 @@ import sae_lens
 import torch
 
 from sae_genomics import artifacts
-from sae_genomics.activations.rows import chosen_rows
-from sae_genomics.activations.store import open_activations
-from sae_genomics.activations.token_store import read_tokens
+from sae_genomics.activations.format.store import open_activations
+from sae_genomics.activations.format.token_store import read_tokens
+from sae_genomics.activations.reading.rows import chosen_rows
 from sae_genomics.associations.stream import read_slots
 from sae_genomics.associations.task import run_task
 from sae_genomics.sae.export import save_sae

@@ -11,8 +11,8 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from sae_genomics import artifacts
-from sae_genomics.activations.store import open_activations
-from sae_genomics.activations.token_store import read_tokens
+from sae_genomics.activations.format.store import open_activations
+from sae_genomics.activations.format.token_store import read_tokens
 from sae_genomics.associations.task import run_task
 from sae_genomics.config import parse_config
 from sae_genomics.errors import DamagedArtifact

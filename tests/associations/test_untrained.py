@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_genomics import artifacts
-from sae_genomics.activations.extract import loaded_model
-from sae_genomics.activations.token_store import read_tokens
-from sae_genomics.activations.tokenised import tokenised_items
+from sae_genomics.activations.extraction.extract import loaded_model
+from sae_genomics.activations.extraction.tokenised import tokenised_items
+from sae_genomics.activations.format.token_store import read_tokens
 from sae_genomics.associations import untrained
 from sae_genomics.associations.task import run_task
 from sae_genomics.associations.untrained import spread_cells

@@ -19,6 +19,7 @@ from sae_genomics.cluster import attempts
 from sae_genomics.cluster.local import run_locally
 from sae_genomics.cluster.worker import run_tasks
 from sae_genomics.errors import DamagedArtifact, Interrupted, UserError
+from sae_genomics.manifests import Manifests
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
 from sae_genomics.stages import stage_named
@@ -240,17 +241,17 @@ def test_an_input_found_damaged_by_all_is_made_again_once(prepared, watched, cap
     damaged.write_bytes(b"?")  # of the right size
     os.utime(damaged, ns=(before.st_atime_ns, before.st_mtime_ns))  # and not to be told by its time
     together, found = threading.Barrier(3), []
-    verify = Run.verify_inputs
+    verify = Manifests.verify_inputs
 
-    def all_find_it(run: Run, stage: Stage, task: int) -> None:
+    def all_find_it(manifests: Manifests, stage: Stage, task: int) -> None:
         try:
-            verify(run, stage, task)
+            verify(manifests, stage, task)
         except DamagedArtifact:
             found.append(task)
             together.wait(30)
             raise
 
-    monkeypatch.setattr(Run, "verify_inputs", all_find_it)
+    monkeypatch.setattr(Manifests, "verify_inputs", all_find_it)
 
     def work(task: int, beside: int) -> None:
         assert damaged.read_bytes() == b"x"

@@ -12,6 +12,8 @@ import h5py
 import pytest
 
 from sae_genomics import file_keys, identity
+from sae_genomics.checked_json import read_checked_json, write_checked_json
+from sae_genomics.cluster.scratch import StagedPaths
 from sae_genomics.config import parse_config
 from sae_genomics.data.cells.h5ad import resolve
 from sae_genomics.errors import UserError
@@ -308,3 +310,31 @@ def test_a_changed_large_input_makes_everything_stale(tmp_path: Path, monkeypatc
     changed = make_run(tmp_path, data={"path": str(file)})
     assert not_done(changed) == {stage.name: {"stale"} for stage in STAGES}
     assert changed.state(stage_named("prepare"), 0).why == "the data changed"
+
+
+def test_a_run_with_other_paths_is_the_same_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    finish(run)
+    train, layer, other = stage_named("train"), run.layers[1], run.layers[0]
+    staged = run.with_paths(StagedPaths.of_layer(run.paths, layer, tmp_path / "node"))
+    assert staged.tokens_file(0) == tmp_path / "node" / run.tokens_file(0).relative_to(run.checkpoints)
+    assert staged.activations_file(layer, 2).is_relative_to(tmp_path / "node")
+    assert staged.activations_file(other, 2) == run.activations_file(other, 2)
+    assert staged.manifest_file(train, 1) == run.manifest_file(train, 1)
+    assert staged.heartbeat_file(train, 1) == run.heartbeat_file(train, 1)
+    assert staged.base_fingerprint(train) == run.base_fingerprint(train)
+    assert not_done(run) == {}
+    assert staged.state(stage_named("extract"), 0).status == "missing", "its files are on the node"
+    assert run.state(stage_named("extract"), 0).done
+
+
+def test_a_setting_that_came_later_is_not_said_to_have_changed(tmp_path: Path) -> None:
+    train = stage_named("train")
+    run = make_run(tmp_path)
+    finish(run)
+    file = run.manifest_file(train, 0)
+    manifest = read_checked_json(file)
+    del manifest["config"][train.varying[0]]
+    write_checked_json(file, manifest)
+    assert make_run(tmp_path).state(train, 0).done
+    assert make_run(tmp_path, sae={"k": 9}).state(train, 0).why == "sae.k was 8, is 9"

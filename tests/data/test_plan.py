@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sae_genomics.activations import store
-from sae_genomics.activations.extract import run_task as extract
+from sae_genomics.activations.extraction.extract import run_task as extract
+from sae_genomics.activations.format import store
 from sae_genomics.associations import baseline_costs as costs_of_baselines
 from sae_genomics.associations import components, untrained
 from sae_genomics.associations.baseline_costs import baseline_costs

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from sae_genomics.activations.lanes import Lanes
+from sae_genomics.activations.extraction.workers import Workers
 from sae_genomics.config import ModelConfig
 from sae_genomics.errors import UserError
 from sae_genomics.items import CountItems
@@ -96,8 +96,8 @@ def test_a_loaded_model_gives_the_same(name, one_graph_a_part):
     parts = 2 if name == "glu_post_norm" else 1
     one_graph_a_part(parts)
     torch.set_num_threads(2)  # as extraction has it
-    with Lanes(2) as lanes:
-        done = [lanes.do(lambda: compiled.forward_layers(batch, layers, "resid_post")) for _ in range(4)]
+    with Workers(2) as workers:
+        done = [workers.do(lambda: compiled.forward_layers(batch, layers, "resid_post")) for _ in range(4)]
     assert not any(future.exception() for future in done)
     one_graph_a_part(parts)
 

@@ -54,13 +54,13 @@ def test_a_bug_in_one_layer_stops_that_layer_alone(
 ) -> None:
     _, config = extracted
     run, stage = Run(load_config(config)), stage_named("associate")
-    facts = associate_task._facts
+    open_layer = associate_task.open_layer
 
-    def broken(run: Run, layer: int, encoder: object) -> object:
-        return layer + "0" if layer == 0 else facts(run, layer, encoder)  # type: ignore[arg-type, operator]
+    def broken(run: Run, task: int, stack: object) -> object:
+        return task + "0" if task == 0 else open_layer(run, task, stack)  # type: ignore[arg-type, operator]
 
     with monkeypatch.context() as patch:
-        patch.setattr(associate_task, "_facts", broken)
+        patch.setattr(associate_task, "open_layer", broken)
         assert main(["stage", "associate", "--config", config]) == 1
     assert [state.status for state in run.states(stage)] == ["missing", "done"]
     said = capsys.readouterr().err

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from sae_genomics.activations.store import ActivationWriter, Header
-from sae_genomics.activations.token_store import TokenShard, write_tokens
+from sae_genomics.activations.format.store import ActivationWriter, Header
+from sae_genomics.activations.format.token_store import TokenShard, write_tokens
 from sae_genomics.artifacts import CELLS
 from sae_genomics.config import RunConfig
 from sae_genomics.models import ModelInfo

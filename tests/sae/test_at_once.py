@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from sae_genomics import progress
-from sae_genomics.activations.batches import ShuffledBatches
+from sae_genomics.activations.reading.batches import ShuffledBatches
 from sae_genomics.at_once import run_at_once
 from sae_genomics.errors import Interrupted
 from sae_genomics.run import Run

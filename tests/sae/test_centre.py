@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from sae_genomics import progress
 from sae_genomics.activations import read_activations, read_units
-from sae_genomics.activations.batches import ShuffledBatches
-from sae_genomics.activations.heldout import heldout_blocks, heldout_rows, spread_units
-from sae_genomics.activations.rows import chosen_rows
+from sae_genomics.activations.reading.batches import ShuffledBatches
+from sae_genomics.activations.reading.heldout import heldout_blocks, heldout_rows, spread_units
+from sae_genomics.activations.reading.rows import chosen_rows
 from sae_genomics.content import content_hash
 from sae_genomics.errors import DamagedArtifact, Interrupted, UserError
 from sae_genomics.run import Run

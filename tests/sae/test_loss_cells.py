@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sae_genomics.activations.extract import loaded_model
-from sae_genomics.activations.tokenised import tokenised_items, tokenised_shard
+from sae_genomics.activations.extraction.extract import loaded_model
+from sae_genomics.activations.extraction.tokenised import tokenised_items, tokenised_shard
 from sae_genomics.artifacts import CELLS
 from sae_genomics.run import Run
 from sae_genomics.sae.load import load_encoder

@@ -99,10 +99,8 @@ def test_a_checkpoint_without_its_head_leaves_the_measure_out(
     make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Headless(Counting):
-        @property
-        def why_no_loss(self) -> str:
-            return "toy has no head"
+        why_no_loss = "toy has no head"
 
     monkeypatch.setattr("sae_genomics.sae.loss_recovered.loaded_model", lambda run, may_compile: Headless())
     assert loss_recovered(make_run(), 1, Stand(lambda x, units: x), 5) is None  # type: ignore[arg-type]
-    assert "train layer 1: loss recovered is left out: toy has no head" in capsys.readouterr().err
+    assert "train layer 1: the loss recovered is left out: toy has no head" in capsys.readouterr().err

@@ -16,7 +16,7 @@ import sae_lens
 import torch
 
 from sae_genomics import progress
-from sae_genomics.activations.heldout import heldout_blocks
+from sae_genomics.activations.reading.heldout import heldout_blocks
 from sae_genomics.errors import Interrupted, UserError
 from sae_genomics.run import Run
 from sae_genomics.sae import fit_layer, unit_variance

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sae_genomics.activations.token_store import read_tokens
+from sae_genomics.activations.format.token_store import read_tokens
 from sae_genomics.artifacts import FEATURE_GENES, FEATURE_TERMS, GENES
 from sae_genomics.associations.task import run_task as associate
 from sae_genomics.run import Run

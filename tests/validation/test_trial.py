@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from sae_genomics.activations import read_activations
-from sae_genomics.activations.token_store import read_tokens
+from sae_genomics.activations.format.token_store import read_tokens
 from sae_genomics.associations.gene_ranking import PRIOR_TOKENS
 from sae_genomics.associations.stream import read_cells, read_slots
 from sae_genomics.config import parse_config

@@ -52,16 +52,15 @@ def make_halves(
 
     item, concept: int [spans]. group: int [items], the number of each item's group; None where there are no groups.
     """
-    item, concept = np.asarray(item, np.int64), np.asarray(concept, np.int64)
-    own = np.arange(n_items, dtype=np.int64)
-    by_item = _spread(item, concept, n_items, n_concepts, _generator(seed, b"spans items"))
+    members, of_concept = np.asarray(item, dtype=np.int64), np.asarray(concept, dtype=np.int64)
+    by_item = _spread(members, of_concept, n_items, n_concepts, _generator(seed, b"spans items"))
     if group is None:
         return Halves(by_item, by_item, np.zeros(n_concepts, bool))
-    group = np.asarray(group, np.int64)
-    n_groups = int(group.max(initial=-1)) + 1
-    of_groups = _spread(group[item], concept, n_groups, n_concepts, _generator(seed, b"spans groups"))
-    by_group = of_groups[group[own]]
-    pairs = np.unique(group[item] * n_concepts + concept)
+    groups: npt.NDArray[np.int64] = np.asarray(group, dtype=np.int64)
+    n_groups = int(groups.max(initial=-1)) + 1
+    of_groups = _spread(groups[members], of_concept, n_groups, n_concepts, _generator(seed, b"spans groups"))
+    by_group = of_groups[groups]
+    pairs = np.unique(groups[members] * n_concepts + of_concept)
     n_in_half = np.zeros((2, n_concepts), dtype=np.int64)
     np.add.at(n_in_half, (of_groups[pairs // n_concepts], pairs % n_concepts), 1)
     single = (n_in_half[CHOOSE] < 1) | (n_in_half[SCORE] < LEAST_GROUPS)

@@ -19,6 +19,7 @@ Benjamini-Hochberg over all pairs of the kind's units and concepts, those with p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -113,13 +114,13 @@ def score(counts: ConceptCounts, sizes: ConceptSizes, own_alone: bool = False) -
     for first in range(0, max(counts.n_units, 1), _UNITS_AT_ONCE):
         some = slice(first, min(first + _UNITS_AT_ONCE, counts.n_units))
         parts.append(_some_units(counts, sizes, some, testable[some], thresholds[some]))
-    joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    joined: list[npt.NDArray[Any]] = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     return ConceptScores(*joined, p, q)
 
 
 def _some_units(
     counts: ConceptCounts, sizes: ConceptSizes, some: slice, testable: npt.NDArray[np.bool_], thresholds: Floats
-) -> tuple[npt.NDArray[np.generic], ...]:
+) -> tuple[npt.NDArray[Any], ...]:
     n = len(counts.concepts)
     way = np.where(counts.concepts.halves.single, 2, 0)  # which of the four columns of totals
     inside, active = at_least(counts.residues[some]), at_least(counts.active[some])

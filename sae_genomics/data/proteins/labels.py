@@ -56,7 +56,7 @@ def read_labels(path: Path, rows: pd.Series) -> Labels:
     for name, texts in table.columns.items():
         if name != "accession":
             column = np.full(len(rows), None, dtype=object)
-            column[row[is_known].astype(np.int64)] = np.array(texts, dtype=object)[is_known]
+            column[row[is_known].astype(np.int64)] = texts[is_known]
             columns[name] = _without_blanks(column)
     notes: tuple[str, ...] = ()
     if not is_known.all():

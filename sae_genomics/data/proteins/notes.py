@@ -10,7 +10,7 @@ from sae_genomics.data.groups import Groups, split_notes
 from sae_genomics.data.proteins.labels import Labels
 from sae_genomics.data.proteins.residues import Letters
 from sae_genomics.data.proteins.settings import BUILTIN, NOUNS, ProteinsSection
-from sae_genomics.data.proteins.spans import SpanTable, concepts, n_overlapping
+from sae_genomics.data.proteins.spans import SpanTable, n_overlapping
 
 _SYNTHETIC = (
     "The proteins are synthetic: random residues with planted domains that follow PROSITE patterns. They show how the pipeline works, "
@@ -89,8 +89,8 @@ def on_copies(digest: npt.NDArray[np.int64], heldout: npt.NDArray[np.bool_], has
     return [text]
 
 
-def on_spans(read: SpanTable, spans: pd.DataFrame, heldout: npt.NDArray[np.bool_]) -> list[str]:
-    """read: of the whole file. spans: of the proteins used, with the column item_index."""
+def on_spans(read: SpanTable, spans: pd.DataFrame, table: pd.DataFrame, heldout: npt.NDArray[np.bool_]) -> list[str]:
+    """read: of the whole file. spans: of the proteins used, with the column item_index. table: their concepts."""
     found = []
     if read.unknown:
         found.append(
@@ -104,7 +104,6 @@ def on_spans(read: SpanTable, spans: pd.DataFrame, heldout: npt.NDArray[np.bool_
         )
     if not len(spans):
         return [*found, "No protein that is used has a span."]
-    table = concepts(spans, heldout)
     most, least = table.iloc[0], table.iloc[-1]
     found.append(
         f"Spans per concept: {least['n_spans']:,} ({least['concept']}) to {most['n_spans']:,} ({most['concept']}), median "

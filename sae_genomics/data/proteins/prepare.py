@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sae_genomics.associations.baseline_costs import baseline_costs, sentence
 from sae_genomics.atomic import write_json
 from sae_genomics.data import plan
 from sae_genomics.data.groups import Groups, GroupWords, make_groups
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 N_SPECIAL = 2  # <cls> and <eos>: stored once of each protein, read with every window
 _WORDS = GroupWords(NOUNS, "column", "families or clusters")
 _MOST_CONCEPTS = 1000  # listed in plan.json
+_MOST_PAIRS = 1 << 21  # of groups and labels
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,18 @@ def prepare_proteins(run: Run) -> None:
         )  # fmt: skip
         estimates = plan.estimate(run, work)
         check_room(run, work, estimates, tokens)
-    table = _span_table(used)
-    content = _plan(run, data, used, model, windows, tokens, table)
+    spans = _span_table(used)
+    content = _plan(run, data, used, model, windows, tokens)
+    table = None if spans is None else concepts(spans, used.heldout)
+    if spans is not None and table is not None:
+        listed = table.head(_MOST_CONCEPTS).to_dict("records")
+        content |= {"n_spans": len(spans), "n_concepts": len(table), "concepts": listed}
     content["estimates"] = plan.as_dicts(estimates)
-    content["baselines"] = [asdict(cost) for cost in baseline_costs(work)]
-    content["notes"] = [*said, *_notes(data, used, model, windows, table)]
-    _write(run, used, model, windows, table)
+    content["notes"] = [*said, *_notes(data, used, model, windows), *_span_notes(used, spans, table)]
+    _write(run, used, model, windows, spans)
     write_json(run.plan_file, content)
     _tell(content)
     tell_costs(content, work)
-    say(f"prepare: {sentence(baseline_costs(work))}")
     tell_sampling(run, tokens, work)
 
 
@@ -136,8 +138,9 @@ def _used(
             lambda i: sequences.accession[rows[i]], data.heldout_fraction, _WORDS,
         )  # fmt: skip
     said += notes.on_annotation(data, annotation, labels, groups)
+    strata = None if data.label_key == data.group_key else _strata(labels, groups)
     heldout = split_cells(
-        len(rows), labels, data.heldout_fraction, run.config.run.seed, None if groups is None else groups.name
+        len(rows), strata, data.heldout_fraction, run.config.run.seed, None if groups is None else groups.name
     )
     spans = None
     if files.spans is not None:
@@ -145,6 +148,20 @@ def _used(
     elif is_jsonl(files.sequences):
         spans = read_spans(files.sequences, by_accession, sequences.length, own_file=True)
     return _Used(rows, sequences, sequences.length[rows], labels, groups, heldout, spans), said
+
+
+def _strata(labels: npt.NDArray[np.object_] | None, groups: Groups | None) -> npt.NDArray[np.object_] | None:
+    """The labels that each side of the split gets its share of: all of them, or the most frequent ones where there are very many.
+
+    The split of groups holds a number for each pair of a group and a label: thousands of organisms and a hundred thousand families
+    would not fit in memory. (Labels that are the groups are left out: what is a group cannot be shared out.)
+    """
+    if labels is None or groups is None:
+        return labels
+    most = max(_MOST_PAIRS // len(groups.name.categories), 1)
+    text = pd.Series(labels, dtype=object)
+    kept: npt.NDArray[np.object_] = text.where(text.isin(text.value_counts().index[:most]), None).to_numpy(dtype=object)
+    return kept
 
 
 def _annotation(files: InputFiles, sequences: Sequences, by_accession: pd.Series) -> Labels:
@@ -181,14 +198,9 @@ def _span_table(used: _Used) -> pd.DataFrame | None:
 
 
 def _plan(
-    run: Run,
-    data: ProteinsSection,
-    used: _Used,
-    model: _Model,
-    windows: Windows,
-    tokens: TokenCounts,
-    spans: pd.DataFrame | None,
+    run: Run, data: ProteinsSection, used: _Used, model: _Model, windows: Windows, tokens: TokenCounts
 ) -> dict[str, Any]:
+    """All but the spans, the estimates and the notes."""
     content: dict[str, Any] = {
         "format_version": PLAN_VERSION,
         "kind": run.kind.name,
@@ -209,23 +221,20 @@ def _plan(
     }
     if used.groups is not None:
         content |= {"group_key": used.groups.key, **used.groups.numbers(used.heldout)}
-    if spans is not None:
-        table = concepts(spans, used.heldout)
-        content |= {"n_spans": len(spans), "n_concepts": len(table)}
-        content["concepts"] = table.head(_MOST_CONCEPTS).to_dict("records")
     return content
 
 
-def _notes(
-    data: ProteinsSection, used: _Used, model: _Model, windows: Windows, spans: pd.DataFrame | None
-) -> list[str]:
+def _notes(data: ProteinsSection, used: _Used, model: _Model, windows: Windows) -> list[str]:
     found = notes.on_split(data, used.groups, used.heldout)
     found += notes.on_letters(used.sequences.letters, model.name)
     found += notes.on_windows(used.length, model.most, len(windows.item), data.window_overlap, model.name)
-    found += notes.on_copies(used.sequences.digest[used.rows], used.heldout, used.groups is not None)
-    if used.spans is not None and spans is not None:
-        found += notes.on_spans(used.spans, spans, used.heldout)
-    return found
+    return found + notes.on_copies(used.sequences.digest[used.rows], used.heldout, used.groups is not None)
+
+
+def _span_notes(used: _Used, spans: pd.DataFrame | None, table: pd.DataFrame | None) -> list[str]:
+    if used.spans is None or spans is None or table is None:
+        return []
+    return notes.on_spans(used.spans, spans, table, used.heldout)
 
 
 def _write(run: Run, used: _Used, model: _Model, windows: Windows, spans: pd.DataFrame | None) -> None:
@@ -264,3 +273,5 @@ def _tell(content: dict[str, Any]) -> None:
         )
     if "n_spans" in content:
         say(f"prepare: {content['n_spans']:,} spans of {content['n_concepts']:,} concepts")
+    for note in content["notes"]:
+        say(f"prepare: note: {note}")

@@ -82,7 +82,7 @@ def _digests(records: Records) -> npt.NDArray[np.int64]:
 
 def read_some(path: Path, alphabet: str, rows: npt.NDArray[np.int64]) -> Iterator[Records]:
     """Records of a file. rows: ascending. Reading stops behind the last of them."""
-    for records in _blocks(path):
+    for records in read_jsonl(path) if is_jsonl(path) else read_fasta(path, rows):
         if len(rows) and records.row[0] > rows[-1]:
             return
         wanted = rows[_between(rows, records)]
@@ -95,12 +95,8 @@ def _between(rows: npt.NDArray[np.int64], records: Records) -> slice:
     return slice(int(first), int(last))
 
 
-def _blocks(path: Path) -> Iterator[Records]:
-    return read_jsonl(path) if is_jsonl(path) else read_fasta(path)
-
-
 def _checked_blocks(path: Path, alphabet: str) -> Iterator[tuple[Records, Letters]]:
-    for records in _blocks(path):
+    for records in read_jsonl(path) if is_jsonl(path) else read_fasta(path):
         yield _checked(path, records, alphabet)
 
 

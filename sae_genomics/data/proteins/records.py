@@ -95,14 +95,21 @@ def count_records(path: Path) -> int:
     return n
 
 
-def read_fasta(path: Path) -> Iterator[Records]:
-    """Blocks of FASTA records. Raises UserError for an empty record, and for a header without a name."""
+def read_fasta(path: Path, rows: npt.NDArray[np.int64] | None = None) -> Iterator[Records]:
+    """Blocks of FASTA records. Raises UserError for an empty record, and for a header without a name.
+
+    rows: ascending; blocks without any of these records are stepped over, and reading stops behind the last. Default: all.
+    """
     line, row = 1, 0
     for block in blocks(path, b">"):
-        records = _fasta_block(path, block, line, row)
+        n = block.count(b"\n>") + block.startswith(b">")
+        first, last = (0, 1) if rows is None else np.searchsorted(rows, [row, row + n])
+        if last > first:
+            yield _fasta_block(path, block, line, row)
+        elif rows is not None and first == len(rows):
+            return
         line += block.count(b"\n")
-        row += len(records)
-        yield records
+        row += n
 
 
 def _fasta_block(path: Path, block: bytes, line: int, row: int) -> Records:

@@ -28,7 +28,7 @@ BUILTIN = {"builtin:demo_proteins": (_ASSETS / "demo_proteins", "proteins.fasta.
 class ProteinsSection(DataSection):
     """The proteins."""
 
-    kind: str = Field("proteins", description="cells | proteins; see docs/data.md")
+    kind: str = Field("proteins", description="cells | proteins; see docs/kinds.md")
     path: str = Field(description="a FASTA or JSONL file, plain or .gz, or builtin:demo_proteins")
     spans: str | None = Field(
         None, description="a table of annotated stretches: accession, start, end, concept, name; or JSONL"

@@ -58,11 +58,11 @@ def _from_tsv(path: Path, rows: pd.Series) -> tuple[pd.DataFrame, int]:
     frame = pd.DataFrame(
         {
             "line": table.line,
-            "accession": pd.array(columns["accession"], dtype=object),
+            "accession": columns["accession"],
             "start": _whole_numbers(path, table.line, "start", columns["start"]),
             "end": _whole_numbers(path, table.line, "end", columns["end"]),
-            "concept": pd.array(columns["concept"], dtype=object),
-            "name": pd.array(columns.get("name", columns["concept"]), dtype=object),
+            "concept": columns["concept"],
+            "name": columns.get("name", columns["concept"]),
         }
     )
     empty = np.flatnonzero(frame["concept"] == "")
@@ -72,11 +72,13 @@ def _from_tsv(path: Path, rows: pd.Series) -> tuple[pd.DataFrame, int]:
     return frame, 0
 
 
-def _whole_numbers(path: Path, line: npt.NDArray[np.int64], column: str, texts: list[str]) -> npt.NDArray[np.int64]:
+def _whole_numbers(
+    path: Path, line: npt.NDArray[np.int64], column: str, texts: npt.NDArray[np.object_]
+) -> npt.NDArray[np.int64]:
     try:
-        return np.array(texts, dtype=object).astype(np.int64)
+        return texts.astype(np.int64)
     except (ValueError, OverflowError):
-        wrong = next(i for i, text in enumerate(texts) if not text.isdecimal())
+        wrong = next(i for i, text in enumerate(texts) if not (text.isdecimal() and len(text) < 19))
     raise UserError(f"{path}, line {line[wrong]}: {column} = {texts[wrong][:30]!r} is not a whole number")
 
 

@@ -28,7 +28,7 @@ USUAL = (
     "transmem",
     "coiled",
 )
-_BASE = ("accession", "id", "protein_name", "gene_primary", "organism_name", "sequence", "cc_similarity")
+_BASE = ("accession", "id", "protein_name", "gene_primary", "organism_name", "sequence", "protein_families")
 
 LABELS = ("accession", "entry", "organism", "gene", "family", "group")
 _NUMBER = re.compile(r"\s+\d+(?=;|$)")

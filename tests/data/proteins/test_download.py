@@ -48,6 +48,7 @@ def test_all_pages_become_files_that_the_data_kind_reads(server, tmp_path):
     assert len(server.requests) == 5
     first = server.requests[0]
     assert (first["query"], first["format"], first["size"]) == ("reviewed:true", "json", "5")
+    assert first["fields"].split(",")[-4] == "protein_families"
     assert first["fields"].split(",")[-3:] == ["ft_zn_fing", "ft_domain", "xref_pfam"]
     assert "cursor" not in first
     assert [each["cursor"] for each in server.requests[1:]] == ["5", "10", "15", "20"]

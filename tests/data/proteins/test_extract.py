@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sae_genomics.activations.store import open_activations
-from sae_genomics.activations.token_store import TokenShard, read_tokens
+from sae_genomics.activations.format.store import open_activations
+from sae_genomics.activations.format.token_store import TokenShard, read_tokens
 from sae_genomics.config import parse_config
 from sae_genomics.data.plan_file import read_plan
 from sae_genomics.execute import execute

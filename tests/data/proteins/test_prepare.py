@@ -13,6 +13,7 @@ import pytest
 
 from sae_genomics.config import load_config, parse_config
 from sae_genomics.data.plan_file import read_plan
+from sae_genomics.data.proteins import prepare
 from sae_genomics.data.proteins.settings import BUILTIN
 from sae_genomics.data.split import split_cells
 from sae_genomics.errors import UserError
@@ -116,6 +117,21 @@ def test_groups_that_are_the_labels_are_split_as_groups(tmp_path, make_run):
     plan = prepared(run)
     assert run.kind.read_items(run)["heldout"].tolist() == split_cells(40, None, 0.2, 0, families).tolist()
     assert any("no label can be tested on held-out proteins" in note for note in plan["notes"])
+
+
+def test_very_many_labels_do_not_burst_the_split(tmp_path, make_run, monkeypatch):
+    n = 3000
+    text = "".join(f">A{i}\nACDE\n" for i in range(n))
+    labels = "accession\tfamily\torganism\n" + "".join(f"A{i}\tf{i // 2}\t{'most' if i % 3 else i}\n" for i in range(n))
+    seen = []
+    monkeypatch.setattr(prepare, "_MOST_PAIRS", 6000)
+    monkeypatch.setattr(prepare, "split_cells", lambda *given: seen.append(given[1]) or split_cells(*given))
+    data = {"labels": str(write(tmp_path / "l.tsv", labels)), "label_key": "organism", "group_key": "family"}
+    run = make_run(write(tmp_path / "p.fasta", text), data=data, activations={"items_per_shard": n})
+    prepared(run)
+    assert len(set(seen[0])) == 6000 // 1500 + 1  # the most frequent four, and all others as one
+    assert np.mean(seen[0] == "most") == pytest.approx(2 / 3)
+    assert run.kind.read_items(run)["label"].nunique() == 1001  # the table keeps them all
 
 
 def test_a_subset_keeps_rows_and_spans_together(six, tmp_path, make_run):

@@ -58,6 +58,8 @@ def test_concepts_count_proteins_once(tmp_path, two):
         ("P1\t0\t3\tA\ta", "span 0 to 3 lies outside P1"),
         ("P1\t5\t4\tA\ta", "starts at 5 and ends at 4"),
         ("P1\t5\tx\tA\ta", "end = 'x' is not a whole number"),
+        ("P1\t-1\t4\tA\ta", "span -1 to 4 lies outside P1"),
+        ("P1\t99999999999999999999\t4\tA\ta", "is not a whole number"),
         ("P1\t1.5\t4\tA\ta", "start = '1.5' is not a whole number"),
         ("P1\t1\t4\t\ta", "no concept"),
         ("P1\t1\t4\tA", "4 fields, but the header has 5 columns"),
@@ -68,6 +70,22 @@ def test_a_faulty_row_is_one_line_with_its_number(tmp_path, two, row, words):
     path = write(tmp_path / "s.tsv", HEADER + "P1\t1\t3\tA\ta\n\n" + row + "\n")
     with pytest.raises(UserError, match=f"s.tsv, line 4: .*{words}"):
         spans(path, two)
+
+
+def test_blanks_quotes_and_line_ends_of_other_systems_do_no_harm(tmp_path, two):
+    text = "\ufeff\n" + HEADER + "\n \t \nP1\t 1\t3 \tA \t\"quoted, 3' end\r\n\nP2\t1\t2\tB\t"
+    path = tmp_path / "s.tsv"
+    path.write_bytes(text.replace("\n", "\r\n").encode())
+    table = spans(path, two)
+    assert [tuple(row) for row in table.frame.itertuples(index=False)] == [
+        (0, 0, 3, "A", "\"quoted, 3' end"),
+        (1, 0, 2, "B", "B"),
+    ]
+    path.write_bytes(b"accession\tstart\tend\tconcept\nP1\t1\t2\tA\nP1\t1\t2\tcaf\xe9\n")
+    with pytest.raises(UserError, match=r"s.tsv, line 3: not UTF-8 text"):
+        spans(path, two)
+    path.write_bytes(HEADER.encode().rstrip())
+    assert len(spans(path, two).frame) == 0
 
 
 @pytest.mark.parametrize(

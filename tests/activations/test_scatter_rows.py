@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_genomics.activations.lay_down import lay_down, takes
+from sae_genomics.activations.extraction.scatter_rows import scatter_rows, takes
 
 SPECIAL = [0.0, -0.0, 1e-40, -1e-40, 3e38, -3e38, np.inf, -np.inf, np.nan, -np.nan]
 
@@ -26,7 +26,7 @@ def test_rows_peaks_and_sums(n, width, dtype, special, strided, seed):
     places = np.random.default_rng(seed).permutation(n + 5)[:n]
     rows, peaks = torch.full((n + 5, width), 7.0, dtype=dtype), torch.full((n + 5,), 7.0)
     assert takes(x, rows)
-    total, squared = lay_down(x, places, rows, peaks)
+    total, squared = scatter_rows(x, places, rows, peaks)
 
     bits = torch.int32 if dtype == torch.float32 else torch.int16
     assert torch.equal(rows[places].view(bits), x.contiguous().view(bits)), "NaNs keep their bits too"

@@ -17,8 +17,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.activations.checksum import MOST_WORDS, fletcher32
-from sae_genomics.activations.output import OutputFile
+from sae_genomics.activations.format.checksum import MOST_WORDS, fletcher32
+from sae_genomics.activations.format.output import OutputFile
 
 _CHECKSUM = np.dtype("<u4")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sae_genomics.activations import store
+from sae_genomics.activations.format import store
 from sae_genomics.data.plan import BASE_MEMORY, Cost, Workload
 
 TOKEN_BYTES = 29  # item, token, unit, position, weight, special, and a value that only one family reads

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.activations.hdf5 import CHUNK_BYTES
-from sae_genomics.activations.store import ActivationFile, open_activations
-from sae_genomics.activations.token_store import TokenIds, read_item_ptr, read_special_rows
+from sae_genomics.activations.format.hdf5 import CHUNK_BYTES
+from sae_genomics.activations.format.store import ActivationFile, open_activations
+from sae_genomics.activations.format.token_store import TokenIds, read_item_ptr, read_special_rows
 from sae_genomics.errors import DamagedArtifact, UserError
 
 if TYPE_CHECKING:

@@ -12,18 +12,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sae_genomics.activations.dtypes import as_disk
+from sae_genomics.activations.format.dtypes import as_disk
 from sae_genomics.compiled import kernel
 
 _BLOCK = 64  # rows added up in float32 before they are in float64
 
 
 def takes(x: Tensor, rows: Tensor) -> bool:
-    """Whether `lay_down` can put these activations into these rows."""
+    """Whether `scatter_rows` can put these activations into these rows."""
     return rows.device.type == "cpu" and x.dtype == rows.dtype and x.dtype in (torch.float32, torch.bfloat16)
 
 
-def lay_down(
+def scatter_rows(
     x: Tensor, places: npt.NDArray[np.int64], rows: Tensor, peaks: Tensor
 ) -> tuple[npt.NDArray[np.float64], float]:
     """Copy x to rows[places], and each row's largest absolute value to peaks[places]; NaN where a row has one.
@@ -34,11 +34,11 @@ def lay_down(
     total = np.zeros(x.shape[1])
     word = np.uint32 if x.dtype == torch.float32 else np.uint16
     source, target = (as_disk(tensor).view(word) for tensor in (x.contiguous(), rows))
-    return total, float(_lay_down(source, places, target, peaks.numpy(), total))
+    return total, float(_scatter_rows(source, places, target, peaks.numpy(), total))
 
 
 @kernel
-def _lay_down(x: Any, places: Any, rows: Any, peaks: Any, total: Any) -> Any:
+def _scatter_rows(x: Any, places: Any, rows: Any, peaks: Any, total: Any) -> Any:
     """x, rows: the numbers' bits, uint32 of float32, or uint16 of bfloat16, which are the upper halves of floats.
 
     All bits but the first are ordered as absolute values are, and NaN behind infinity.

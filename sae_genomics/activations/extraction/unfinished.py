@@ -24,10 +24,10 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from sae_genomics.activations.chunks import read_chunks
-from sae_genomics.activations.dtypes import DISK_DTYPES
-from sae_genomics.activations.store import ActivationWriter
-from sae_genomics.activations.summary import Summary
+from sae_genomics.activations.extraction.summary import Summary
+from sae_genomics.activations.format.chunks import read_chunks
+from sae_genomics.activations.format.dtypes import DISK_DTYPES
+from sae_genomics.activations.format.store import ActivationWriter
 from sae_genomics.atomic import UNFINISHED, Partial, atomic_path, partial_named, partials_in
 from sae_genomics.errors import Interrupted
 from sae_genomics.identity import hash_values

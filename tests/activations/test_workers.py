@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from sae_genomics.activations.lanes import Lanes
+from sae_genomics.activations.extraction.workers import Workers
 
 
 @pytest.fixture(autouse=True)
@@ -26,11 +26,11 @@ def threads_of_a_new_thread() -> int:
 
 def test_one_lane_is_the_calling_thread():
     seen = []
-    with Lanes(1) as lanes:
-        assert lanes.do(lambda: seen.append((threading.current_thread(), torch.get_num_threads()))) is None
+    with Workers(1) as workers:
+        assert workers.do(lambda: seen.append((threading.current_thread(), torch.get_num_threads()))) is None
     assert seen == [(threading.current_thread(), 6)]
-    with pytest.raises(ZeroDivisionError), Lanes(1) as lanes:
-        lanes.do(lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError), Workers(1) as workers:
+        workers.do(lambda: 1 // 0)
 
 
 @pytest.mark.parametrize(("count", "threads"), [(2, 3), (4, 1), (6, 1), (9, 1)])
@@ -38,11 +38,11 @@ def test_torchs_threads_are_dealt_out_and_given_back(count, threads):
     together, seen = threading.Barrier(count, timeout=60), []
 
     def work():
-        together.wait()  # only if all lanes are at work at once
+        together.wait()  # only if all workers are at work at once
         seen.append((threading.current_thread(), torch.get_num_threads()))
 
-    with Lanes(count) as lanes:
-        done = [lanes.do(work) for _ in range(2 * count)]
+    with Workers(count) as workers:
+        done = [workers.do(work) for _ in range(2 * count)]
         assert torch.get_num_threads() == 6
     assert all(future.done() for future in done)
     assert len({thread for thread, _ in seen}) == count
@@ -58,13 +58,13 @@ def test_after_a_failure_nothing_is_begun():
         if number == 2:
             raise KeyError(number)
 
-    with Lanes(2) as lanes:
-        assert lanes.do(lambda: work(0)).result() is None
+    with Workers(2) as workers:
+        assert workers.do(lambda: work(0)).result() is None
         with pytest.raises(KeyError):
-            lanes.do(lambda: work(2)).result()
+            workers.do(lambda: work(2)).result()
         for number in (3, 4):
             with pytest.raises(KeyError, match="2"):
-                lanes.do(lambda number=number: work(number)).result()
+                workers.do(lambda number=number: work(number)).result()
     assert begun == [0, 2]
 
 
@@ -79,8 +79,8 @@ def test_an_exception_drops_what_waits_and_outlasts_what_is_at_work():
     done = []
 
     def fail_beside_them():
-        with Lanes(2) as lanes:
-            done.extend(lanes.do(lambda number=number: work(number)) for number in range(5))
+        with Workers(2) as workers:
+            done.extend(workers.do(lambda number=number: work(number)) for number in range(5))
             at_work.wait()
             threading.Timer(0.2, go_on.set).start()
             raise ArithmeticError

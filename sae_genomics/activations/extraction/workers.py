@@ -15,14 +15,14 @@ from types import TracebackType
 import torch
 
 
-class Lanes:
+class Workers:
     """Threads that each do one piece of work at a time, torch's threads dealt out among them.
 
     Use as a context manager: on leaving all work is done, except that after an exception what has not begun is dropped. After
     the first work that fails the rest fails likewise without being begun. The threads stay for the next time: memory that
     libraries keep a thread would else grow with the number of shards.
 
-    count: lanes; with 1 the work is done in the calling thread, with all of torch's threads.
+    count: workers; with 1 the work is done in the calling thread, with all of torch's threads.
     """
 
     def __init__(self, count: int):
@@ -54,7 +54,7 @@ class Lanes:
             self._error = error
             raise
 
-    def __enter__(self) -> Lanes:
+    def __enter__(self) -> Workers:
         return self
 
     def __exit__(
@@ -66,11 +66,11 @@ class Lanes:
                 future.cancel()
         wait(unfinished)
         if self._pool is not None:
-            # a lane's number is its own, but also what threads begin with that set none
+            # a worker's number is its own, but also what threads begin with that set none
             torch.set_num_threads(self._torch_threads)
 
 
 @lru_cache(maxsize=1)
 def _pool(process: int, count: int) -> ThreadPoolExecutor:
     """One pool a process: a forked child must not wait for threads that only its parent has."""
-    return ThreadPoolExecutor(count, thread_name_prefix="extraction lane")
+    return ThreadPoolExecutor(count, thread_name_prefix="extraction worker")

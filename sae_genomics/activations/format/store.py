@@ -15,13 +15,13 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.activations.dtypes import DISK_DTYPES, item_bytes, to_float32
-from sae_genomics.activations.hdf5 import CHUNK_BYTES, damage, growing, open_file
-from sae_genomics.activations.output import OutputFile
+from sae_genomics.activations.format.dtypes import DISK_DTYPES, item_bytes, to_float32
+from sae_genomics.activations.format.hdf5 import CHUNK_BYTES, damage, growing, open_file
+from sae_genomics.activations.format.output import OutputFile
 from sae_genomics.errors import DamagedArtifact, UserError
 
 if TYPE_CHECKING:
-    from sae_genomics.activations.chunks import Chunks
+    from sae_genomics.activations.format.chunks import Chunks
 
 FORMAT_VERSION = 1
 
@@ -64,7 +64,7 @@ class ActivationWriter:
 
     def __init__(self, path: Path, header: Header, n_rows: int, compression: str = "none"):
         # compiled code, which reading a header does not need
-        from sae_genomics.activations.chunks import ChunkWriter, checksums_alone
+        from sae_genomics.activations.format.chunks import ChunkWriter, checksums_alone
 
         self.path, self.header, self.n_rows = path, header, n_rows
         plugin = _compression_filter(compression)
@@ -226,7 +226,7 @@ class ActivationFile:
 
     @cached_property
     def _chunks(self) -> Chunks:
-        from sae_genomics.activations.chunks import Chunks  # compiled code, which writing does not need
+        from sae_genomics.activations.format.chunks import Chunks  # compiled code, which writing does not need
 
         return Chunks(self._rows)
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.activations.hdf5 import stored_attribute
-from sae_genomics.activations.sampling import stored_rows
-from sae_genomics.activations.token_store import TokenShard
+from sae_genomics.activations.extraction.sampling import stored_rows
+from sae_genomics.activations.format.hdf5 import stored_attribute
+from sae_genomics.activations.format.token_store import TokenShard
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:

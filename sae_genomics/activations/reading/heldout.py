@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.activations.rows import OpenFiles, RowSet, chosen_rows
+from sae_genomics.activations.reading.rows import OpenFiles, RowSet, chosen_rows
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run

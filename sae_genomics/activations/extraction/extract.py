@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sae_genomics.activations.capture import ShardSink, Window
-from sae_genomics.activations.cutting import cut_batches, cut_pieces, cut_windows
-from sae_genomics.activations.dtypes import item_bytes
-from sae_genomics.activations.lanes import Lanes
-from sae_genomics.activations.store import ActivationWriter, Header
-from sae_genomics.activations.summary import Summary
-from sae_genomics.activations.token_store import write_tokens
-from sae_genomics.activations.tokenised import TokenisedShard, tokenised_shard
-from sae_genomics.activations.unfinished import DamagedRows, Keeper
+from sae_genomics.activations.extraction.capture import ShardSink, Window
+from sae_genomics.activations.extraction.cutting import cut_batches, cut_pieces, cut_windows
+from sae_genomics.activations.extraction.summary import Summary
+from sae_genomics.activations.extraction.tokenised import TokenisedShard, tokenised_shard
+from sae_genomics.activations.extraction.unfinished import DamagedRows, Keeper
+from sae_genomics.activations.extraction.workers import Workers
+from sae_genomics.activations.format.dtypes import item_bytes
+from sae_genomics.activations.format.store import ActivationWriter, Header
+from sae_genomics.activations.format.token_store import write_tokens
 from sae_genomics.atomic import UNFINISHED, atomic_path
 from sae_genomics.errors import UserError
 from sae_genomics.models import load_model, pick_device, used_dtype
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # All layers' rows of a window; two windows are held. Small ones let writing begin early, large ones hold more
 # sequences of like length, which matters where attention is padded.
 WINDOW_BYTES = {"cpu": 64 << 20, "mps": 256 << 20, "cuda": 1 << 30}
-LANE_BYTES = 256 << 20  # of a window where several lanes fill it
+WORKER_BYTES = 256 << 20  # of a window where several workers fill it
 
 
 def run_task(run: Run, task: int) -> None:
@@ -182,10 +182,10 @@ def capture(
     row_bytes = header.d_model * item_bytes(header.dtype) * n_layers
     lengths, stored_ptr = tokens.lengths, shard.stored_ptr
     stored_lengths = np.diff(stored_ptr)
-    n_lanes = _lanes(model, len(tokens), batch_tokens, row_bytes)
+    n_workers = _n_workers(model, len(tokens), batch_tokens, row_bytes)
     window_bytes = WINDOW_BYTES.get(device.type, WINDOW_BYTES["cpu"])
-    if n_lanes > 1:  # two windows, one of them being finished, keep all lanes at work
-        window_bytes = max(window_bytes, n_lanes * _piece_tokens(model, batch_tokens) * row_bytes)
+    if n_workers > 1:  # two windows, one of them being finished, keep all workers at work
+        window_bytes = max(window_bytes, n_workers * _piece_tokens(model, batch_tokens) * row_bytes)
     windows = cut_windows(stored_lengths, window_bytes // row_bytes)
     most_rows = max((int(stored_ptr[window.stop] - stored_ptr[window.start]) for window in windows), default=0)
     is_kept = np.zeros(len(tokens), dtype=bool)
@@ -204,11 +204,11 @@ def capture(
             window.put(activations, ranges(stored_ptr[sequences] - window.start, stored_lengths[sequences]))
         progress.advance(len(batch))
 
-    with ShardSink(writers, most_rows, device, keeper) as sink, Lanes(n_lanes) as lanes:
+    with ShardSink(writers, most_rows, device, keeper) as sink, Workers(n_workers) as workers:
         n_done = 0
         if keeper is not None:
             cuts = [(window.start, window.stop) for window in windows]
-            plan = [shard.content, cuts, device.type, batch_tokens, n_lanes, model.piece_tokens]
+            plan = [shard.content, cuts, device.type, batch_tokens, n_workers, model.piece_tokens]
             n_done, n_rows = keeper.go_on(plan, writers, sink.summaries)
             sink.begin_after(n_done, n_rows)
             if n_done:
@@ -217,14 +217,14 @@ def capture(
             first, last = int(stored_ptr[cut.start]), int(stored_ptr[cut.stop])
             window = sink.window(first, last - first)
             for sequences in _batches(model, lengths[cut], batch_tokens):
-                done = lanes.do(partial(compute, sequences + cut.start, window))
+                done = workers.do(partial(compute, sequences + cut.start, window))
                 if done is not None:
                     window.filled_by(done)
             sink.submit(window)
     return sink.summaries
 
 
-def _lanes(model: FoundationModel, n_tokens: int, batch_tokens: int, row_bytes: int) -> int:
+def _n_workers(model: FoundationModel, n_tokens: int, batch_tokens: int, row_bytes: int) -> int:
     """Batches computed side by side: of models that are best given small ones, as many as cores and memory allow.
 
     n_tokens: of the shard, which may not have so many batches. row_bytes: of a stored token, all layers.
@@ -232,7 +232,7 @@ def _lanes(model: FoundationModel, n_tokens: int, batch_tokens: int, row_bytes: 
     if model.piece_tokens is None:
         return 1
     piece = _piece_tokens(model, batch_tokens)
-    most = min(batch_tokens, LANE_BYTES // row_bytes) // piece
+    most = min(batch_tokens, WORKER_BYTES // row_bytes) // piece
     return max(min(most, -(-n_tokens // piece), torch.get_num_threads()), 1)
 
 
@@ -241,7 +241,7 @@ def _piece_tokens(model: FoundationModel, batch_tokens: int) -> int:
 
 
 def _batches(model: FoundationModel, lengths: npt.NDArray[np.int64], batch_tokens: int) -> list[npt.NDArray[np.int64]]:
-    """Sequences of each batch, large batches first: lanes then end together."""
+    """Sequences of each batch, large batches first: workers then end together."""
     if model.piece_tokens is None:
         return cut_batches(lengths, batch_tokens)
     pieces = cut_pieces(lengths, _piece_tokens(model, batch_tokens))

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sae_genomics.activations.cutting import cut_windows
-from sae_genomics.activations.dtypes import DISK_DTYPES, as_tensor
-from sae_genomics.activations.rows import OpenFiles, RowSet
+from sae_genomics.activations.extraction.cutting import cut_windows
+from sae_genomics.activations.format.dtypes import DISK_DTYPES, as_tensor
+from sae_genomics.activations.reading.rows import OpenFiles, RowSet
 
 # Rows that are mixed at once: enough that a batch holds rows of hundreds of cells, few enough that memory is the same
 # for ten thousand cells and for a hundred million.

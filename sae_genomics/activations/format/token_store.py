@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.activations.hdf5 import damage, growing, open_file, opened
-from sae_genomics.activations.output import OutputFile
+from sae_genomics.activations.format.hdf5 import damage, growing, open_file, opened
+from sae_genomics.activations.format.output import OutputFile
 
 FORMAT_VERSION = 2
 _VERSIONS = (1, FORMAT_VERSION)

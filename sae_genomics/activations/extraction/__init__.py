@@ -1,0 +1,1 @@
+"""Stage extract: items through the model once, and its activations to files."""

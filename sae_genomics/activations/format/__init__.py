@@ -1,0 +1,1 @@
+"""The files of extraction: tokens and activations as HDF5, their chunks, checksums and dtypes."""

@@ -1,0 +1,1 @@
+"""Stored activations for what comes after: chosen rows, training batches, held-out rows."""
