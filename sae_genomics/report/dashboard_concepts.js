@@ -59,6 +59,7 @@ function conceptsTable(layers) {
 
 addPanel({
   order: 5,
+  applies: () => data.columns.concept.some((code) => code >= 0),
   columns: ["concept", "concept_f1_residue", "concept_f1_span", "concept_log10q"],
   lists: { concepts: ["length", "concept", "threshold", "precision_residue", "recall_residue", "f1_residue", "precision_span", "recall_span", "f1_span", "log10q",
     "n_spans", "n_proteins"] },

@@ -45,6 +45,7 @@ const data = {};
 //   byChance(layers): how many of them chance gives. overview(layers): elements above the list; overviewTitle: of that box.
 //   inference: [order, table, what it is about] of the lines above the list.
 //   order, section(row): its part of what is shown of one feature.
+//   applies(): whether there is anything of it in this page, asked once the arrays are there.
 const panels = [];
 function addPanel(panel) { panels.push(panel); }
 const inOrder = (items) => [...items].sort((one, other) => one.order - other.order);
@@ -63,6 +64,7 @@ async function load() {
   data.first = {};
   for (let row = 0; row < data.n; row++) data.place.set(key(data.columns.layer[row], data.columns.feature[row]), row);
   for (const number of meta.layer_numbers) data.first[number] = data.columns.layer.indexOf(number);
+  panels.splice(0, panels.length, ...panels.filter((panel) => !panel.applies || panel.applies()));
 }
 
 const key = (layer, feature) => layer * 2 ** 32 + feature;

@@ -15,7 +15,7 @@ function element(name, attributes = {}, ...children) {
 }
 const at = (id) => document.getElementById(id);
 
-// width: [least width in em, share of what is left] of a column; narrow: the same beside an open panel.
+// width: [least width in em, share of what is left] of a column; narrow: the same beside an open panel. shown: whether it has any number.
 const OWN_COLUMNS = [
   { order: 0, key: "layer", title: "Layer", number: true, width: [3.6], narrow: [3.4], show: (row) => String(data.columns.layer[row]) },
   { order: 1, key: "feature", title: "Feature", number: true, width: [4.6], narrow: [4.4], show: (row) => String(data.columns.feature[row]) },
@@ -36,7 +36,7 @@ const nameOf = (list, place) => (place >= 0 ? meta[list][place] : NONE);
 const marked = (text, match) => (match ? element("mark", {}, text) : text);
 // The columns of all panels, and room for each.
 function buildColumns() {
-  COLUMNS = inOrder([...OWN_COLUMNS, ...panels.flatMap((panel) => panel.listColumns || [])]);
+  COLUMNS = inOrder([...OWN_COLUMNS, ...panels.flatMap((panel) => panel.listColumns || [])].filter((column) => !column.shown || column.shown()));
   const main = document.querySelector("main");
   for (const [kind, gap] of [["width", 0.7], ["narrow", 0.6]]) {
     const widths = COLUMNS.map((column) => column[kind]);

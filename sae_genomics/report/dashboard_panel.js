@@ -49,7 +49,7 @@ function showPanel(row, focus) {
       element("button", { type: "button", id: "panel-close", "aria-label": "close", onclick: () => closePanel() }, "×")),
     list([
       ["fires in", percent(columns.firing_rate[row]) + " of " + nouns.tokens + " (held-out " + nouns.items + ": " + percent(columns.heldout_firing_rate[row]) + ")"],
-      [nouns.items, columns.n_items[row].toLocaleString("en") + " with at least one such token"],
+      [nouns.items, columns.n_items[row].toLocaleString("en") + " with at least one such " + (nouns.kind === "cells" ? "token" : nouns.token)],
       ["activation", "mean " + short(columns.mean_activation[row]) + " where active, largest " + short(columns.max_activation[row])],
       ["specificity", decimal(columns.specificity[row], 2) + " bits for its most specific " + nouns.unit],
     ]),

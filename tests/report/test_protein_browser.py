@@ -126,6 +126,11 @@ def test_poorer_runs(browser: Browser, tmp_path: Path, plan: ProteinPlan) -> Non
     run_task(run, 0)
     browser.open(run.dashboard_file)
     assert browser.count() == "64 features"
+    titles = browser.js("return [...document.getElementById('head').children].map(each => each.textContent)")
+    assert ("Best concept" in titles) == plan.spans
+    assert ("AUROC" in titles) == plan.labels
+    assert browser.one("#annotated").is_displayed() == plan.spans
     browser.click_row()
     browser.until(lambda: browser.all("#panel-units .bars"))
+    assert bool(browser.all("#panel-examples")) == plan.examples
     assert browser.errors() == []
