@@ -49,9 +49,9 @@ class Recipe:
     d_model: int = 64
     layers: int = 4
     heads: int = 4
-    steps: int = 2400
+    steps: int = 4000
     batch_tokens: int = 2048
-    initial: float = 0.02  # standard deviation of the first weights
+    initial: float = 0.1  # standard deviation of the first weights
     crop: int = 256  # residues of a longer protein that one step shows
     lr: float = 3e-3
     warmup_steps: int = 150

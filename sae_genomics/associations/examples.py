@@ -100,7 +100,7 @@ class Examples(Accumulator):
         first = np.maximum(w.position - REACH, 1)
         stop = np.minimum(w.position + REACH, w.last) + 1
         low, high = first - (w.position - REACH), stop - (w.position - REACH)
-        letters = np.append(layer.units.unit_name.astype(str), "X")[w.unit]
+        letters = np.append(layer.units.unit_id.astype(str), "X")[w.unit]
         rank = np.arange(len(w)) - np.searchsorted(w.feature, w.feature) + 1
         names = layer.items["name"] if "name" in layer.items else pd.Series(None, index=layer.items.index, dtype=object)
         return pd.DataFrame(

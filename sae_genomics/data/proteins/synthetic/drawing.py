@@ -15,7 +15,7 @@ import numpy.typing as npt
 from sae_genomics.data.proteins.synthetic.composition import among, background, draw
 from sae_genomics.data.proteins.synthetic.patterns import Pattern
 
-CONCENTRATION = 0.35
+CONCENTRATION = 0.15
 """Shape of the gamma distribution of a residue's weight. Small: few residues make up most of a position."""
 
 

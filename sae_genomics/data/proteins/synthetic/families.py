@@ -15,7 +15,7 @@ from sae_genomics.data.proteins.synthetic.composition import background, codes, 
 from sae_genomics.data.proteins.synthetic.drawing import Profile, break_one, descend, draw_chances
 
 LENGTHS = (60, 400)
-MEMBERS = (18, 30)
+MEMBERS = (3, 8)
 DOMAIN_SHARE = 0.6
 """At most this share of a protein's length is planned for domains."""
 CHANGED_IN_DOMAINS, CHANGED_IN_LINKERS, CHANGED_IN_REPEATS = 0.35, 0.5, 0.08
@@ -72,7 +72,7 @@ def make_families(n_families: int, profiles: list[Profile], generator: np.random
     for number in range(n_families):
         n_members = int(generator.integers(MEMBERS[0], MEMBERS[1] + 1))
         segments = plan_family(profiles, uses, n_members, generator)
-        proteins.extend(assemble(f"SF{number + 1:02d}", segments, n_members))
+        proteins.extend(assemble(f"SF{number + 1:03d}", segments, n_members))
     return proteins
 
 

@@ -20,7 +20,7 @@ from sae_genomics.data.proteins.synthetic.drawing import make_profile
 from sae_genomics.data.proteins.synthetic.families import Protein, make_families
 from sae_genomics.data.proteins.synthetic.patterns import PATTERNS
 
-FAMILIES, SEED = 60, 1
+FAMILIES, SEED = 260, 1
 FOLDER = Path(__file__).parents[3] / "assets" / "demo_proteins"
 _LINE = 80
 
