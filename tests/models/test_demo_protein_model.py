@@ -104,7 +104,8 @@ def test_on_families_it_never_saw_it_beats_frequencies_and_neighbours(script, pr
     assert model == pytest.approx(card_number("this model"), abs=0.02)
     assert math.exp(model) == pytest.approx(card_number("this model", 3), rel=0.03)
     assert of_frequency == pytest.approx(card_number("residue frequencies"), abs=0.02)
-    assert of_neighbours == pytest.approx(card_number("left and right neighbour"), abs=0.02)
+    # here the best smoothing of each protein, there the best of all: a little easier for the neighbours
+    assert 0 < card_number("left and right neighbour") - of_neighbours < 0.04
     assert model < of_neighbours - 0.01
     assert model < of_frequency - 0.04
 

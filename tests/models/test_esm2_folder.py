@@ -123,7 +123,7 @@ def test_without_a_head_there_is_no_loss_and_one_line_says_so(
     monkeypatch.setattr(loss_recovered, "loaded_model", lambda run, may_compile: model)
     assert loss_recovered.loss_recovered(None, 2, None, 10) is None  # type: ignore[arg-type]
     said = capsys.readouterr().err.strip().splitlines()
-    assert "layer 2: loss recovered is left out" in said[-1]
+    assert "layer 2: the loss recovered is left out" in said[-1]
 
 
 # --- what is refused ---

@@ -73,7 +73,8 @@ class Esm2(FoundationModel):
     ):
         self.info, self.folder, self.device = info, folder, device
         self.mask_token: int = folder.token_id("<mask>")
-        self.has_head = folder.has_head or untrained_seed is not None
+        if not folder.has_head and untrained_seed is None:
+            self.why_no_loss = f"{info.name} has no lm_head, so its masked loss cannot be measured; save it from EsmForMaskedLM rather than EsmModel"
         made = load_network(folder, dtype) if untrained_seed is None else random_network(folder, dtype, untrained_seed)
         self.network = PackedEsm(made).eval().requires_grad_(False)
         if self.network.inv_freq is not None:
@@ -89,13 +90,6 @@ class Esm2(FoundationModel):
     def padding_share(self) -> float:
         """Share of the tokens computed so far that were padding. Linear layers compute none; attention does on an accelerator."""
         return 1 - self._read / self._computed if self._computed else 0.0
-
-    @property
-    def why_no_loss(self) -> str:
-        """Why the masked loss cannot be measured; empty where it can."""
-        if self.has_head:
-            return ""
-        return f"{self.info.name} has no lm_head, so its masked loss cannot be measured; save it from EsmForMaskedLM rather than EsmModel"
 
     def tokenise(self, items: Items, seed: int) -> Tokens:
         """The proteins' tokens; see `sae_genomics.models.esm2.tokenise`. seed: decides nothing here."""
