@@ -14,7 +14,6 @@ from sae_genomics import artifacts
 from sae_genomics.activations.format.store import open_activations
 from sae_genomics.activations.format.token_store import read_tokens
 from sae_genomics.activations.reading.rows import chosen_rows
-from sae_genomics.associations.stream import read_slots
 from sae_genomics.associations.task import run_task
 from sae_genomics.sae.export import save_sae
 from sae_genomics.sae.measure_means import measure_means
@@ -57,7 +56,7 @@ def test_features_are_those_that_saelens_finds_in_the_centred_rows(make_run):
     features = artifacts.FEATURES.read(run.layer_results(LAYER) / "features.parquet")
     np.testing.assert_array_equal(features["n_tokens"], active.sum(axis=0))
     table = artifacts.FEATURE_GENES.read(run.layer_results(LAYER) / "feature_genes.parquet")
-    ids = dict(zip(read_slots(run).token.tolist(), read_slots(run).gene_id, strict=True))
+    ids = dict(zip(run.kind.read_units(run).token.tolist(), run.kind.read_units(run).unit_id, strict=True))
     for feature in range(5, 64, 13):
         wanted = pd.Series([ids[t] for t in token[active[:, feature]]]).value_counts()
         mine = table[table["feature"] == feature].set_index("gene_id")["n_tokens"]
@@ -79,7 +78,7 @@ def test_neurons_are_of_the_centred_rows_too(make_run):
     token, rows, heldout = gene_rows(run, means)
     training = rows[~heldout].astype(np.float64)
     standard = np.maximum((rows - training.mean(axis=0)) / training.std(axis=0), 0)
-    ids = dict(zip(read_slots(run).token.tolist(), read_slots(run).gene_id, strict=True))
+    ids = dict(zip(run.kind.read_units(run).token.tolist(), run.kind.read_units(run).unit_id, strict=True))
     table = artifacts.NEURON_GENES.read(run.layer_results(LAYER) / "neuron_genes.parquet")
     for neuron in (0, 17, 40):
         mine = table[table["feature"] == 2 * neuron].set_index("gene_id")  # the unit of its positive sign

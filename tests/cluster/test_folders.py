@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sae_genomics.cli import main, stage_main
 from sae_genomics.folders import check_folders
-from sae_genomics.guard import guarded, main, stage_main
+from sae_genomics.guard import guarded
 from tests.cluster.tiny import TinyRun
 
 

@@ -15,9 +15,9 @@ from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_GENES, GENE_TOKENS,
 from sae_genomics.associations.gene_ranking import rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
 from sae_genomics.associations.gene_tokens import GeneTokens
-from sae_genomics.associations.stream import Slots
 from sae_genomics.associations.triples import TokenBlock, Triples
 from sae_genomics.config import parse_config
+from sae_genomics.data.units import Units
 from sae_genomics.run import Run
 from sae_genomics.validation.task import run_task
 
@@ -73,7 +73,7 @@ def validated(tmp_path):
         run = Run(parse_config(values, "test"))
         run.__dict__.update(layers=[0], model_info=SimpleNamespace(name="toy", identity="m", n_layers=1))
         names = np.array([f"SYM{g}" for g in range(N_GENES)], object)
-        slots = Slots(np.arange(N_GENES, dtype=np.int32), names, names, np.ones(N_GENES))
+        units = Units(np.arange(N_GENES, dtype=np.int32), names, names, np.ones(N_GENES))
         sums, tokens = GeneSums(N_FEATURES, N_GENES), GeneTokens(N_GENES)
         sums.add(block, triples)
         tokens.add(block)
@@ -81,7 +81,7 @@ def validated(tmp_path):
         folder = run.layer_results(0)
         FEATURE_GENES.write(folder / FEATURE_GENES.file, ranked.table)
         NEURON_GENES.write(folder / NEURON_GENES.file, ranked.table.head(0))
-        GENE_TOKENS.write(folder / GENE_TOKENS.file, tokens.table(slots, sums.tokens, None))
+        GENE_TOKENS.write(folder / GENE_TOKENS.file, tokens.table(units, None))
         run_task(run, 0)
         return ANNOTATION_NULLS.read(folder / ANNOTATION_NULLS.file).query("units == 'features'")
 

@@ -10,7 +10,6 @@ from scipy import stats
 from sae_genomics.activations import read_activations
 from sae_genomics.activations.format.token_store import read_tokens
 from sae_genomics.associations.gene_ranking import PRIOR_TOKENS
-from sae_genomics.associations.stream import read_cells, read_slots
 from sae_genomics.config import parse_config
 from sae_genomics.execute import execute
 from sae_genomics.run import Run
@@ -36,8 +35,8 @@ def run(tmp_path_factory):
 
 def plain(run: Run, cells: np.ndarray) -> tuple[int, int, int]:
     """Units, annotated units and terms over some cells, from the definitions in the docs."""
-    slots, encoder = read_slots(run), load_encoder(run.sae_dir(2), "cpu")
-    gene_of = dict(zip(slots.token.tolist(), slots.gene_symbol, strict=True))
+    known, encoder = run.kind.read_units(run), load_encoder(run.sae_dir(2), "cpu")
+    gene_of = dict(zip(known.token.tolist(), known.unit_name, strict=True))
     parts = []
     for shard in range(run.n_shards):
         tokens = read_tokens(run.tokens_file(shard))
@@ -73,7 +72,7 @@ def plain(run: Run, cells: np.ndarray) -> tuple[int, int, int]:
 
 
 def test_terms_are_counted_on_training_cells_alone(run):
-    heldout = read_cells(run)["heldout"].to_numpy(bool)
+    heldout = run.kind.read_items(run)["heldout"].to_numpy(bool)
     counted = count_terms(run, 2, run.sae_dir(2))
     expected = plain(run, ~heldout)
     assert (counted["n_units"], counted["n_annotated"], counted["n_terms"]) == expected
