@@ -79,7 +79,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class _Units:
-    unit_name = AMINO
+    unit_id = AMINO
 
     def __len__(self) -> int:
         return len(AMINO)
