@@ -286,6 +286,7 @@ def test_packed_layers_on_two_gpus(extracted, quiet, undisturbed):
     run = extracted
     run.values["sae"].update(layers_per_task=3, gpus_per_task=2)
     run.profile["defaults"]["gres"] = "gpu:1"
+    run.profile["defaults"]["memory"] = "2500M"  # two processes of some 750 MB each
     run.write()
     run.pipeline()
     train = next(job for job in read_jobs(run.run) if job.stage == "train")
