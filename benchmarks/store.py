@@ -119,7 +119,7 @@ def write_shards(folder: Path, arguments: argparse.Namespace, compression: str) 
         cell_ptr = np.append(np.arange(0, len(x), CELL_ROWS), len(x))
         with open_activations(path) as file:
             chosen = np.ones(len(cell_ptr) - 1, dtype=bool)
-            shards.append(ShardRows(path, cell_ptr, chosen, 0, False, file.nonfinite_rows, file.chunk_rows))
+            shards.append(ShardRows(path, cell_ptr, chosen, file.nonfinite_rows, file.chunk_rows))
             row_bytes = file.row_bytes
     return RowSet(shards, arguments.d_model, arguments.dtype, row_bytes), n_bytes, n_bytes / seconds
 
