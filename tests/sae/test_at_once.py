@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -122,9 +123,10 @@ def test_one_model_at_a_time(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch)
         together.wait(60)
         return real(*arguments)
 
-    def loaded(run: Run, **keywords: Any) -> None:
+    def loaded(run: Run, **keywords: Any) -> SimpleNamespace:
         users[0] += 1
         most[0] = max(most[0], users[0])
+        return SimpleNamespace(why_no_loss="")
 
     def no_tokens(*arguments: Any) -> None:
         threading.Event().wait(0.05)
