@@ -133,7 +133,9 @@ def accumulators_of(run: Run) -> list[Entry]:
 
 
 # Keys of the section associations that only some accumulators read: a run without these accumulators does not depend on them.
-VARYING_KEYS = ("associations.concept_f1", "associations.random_directions", "associations.top_examples")
+VARYING_KEYS = tuple(
+    sorted({key for entry in ACCUMULATORS for key in entry.settings if key.startswith("associations.")})
+)
 
 
 def associate_files(run: Run) -> dict[str, dict[str, Any]]:

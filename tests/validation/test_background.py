@@ -65,7 +65,7 @@ def test_random_lists_of_what_can_be_listed_give_uniform_p(make_run, tmp_path, r
     gmt = tmp_path / "random.gmt"
     more = {} if tokens_per_cell is None else {"activations__tokens_per_cell": tokens_per_cell}
     # by specificity a third of the genes, or more, have too few tokens; by score some have none when few are stored
-    n_cells, least = (40, 14) if tokens_per_cell is None else (40, 3)
+    n_cells, least = (40, 14) if tokens_per_cell is None else (36, 3)
     run = make_run(
         n_cells, validation__builtin=False, validation__gmt=[str(gmt)], validation__rank_by=rank_by, validation__shuffles=1,
         validation__top_genes=12, associations__min_gene_tokens=least, **more,
@@ -74,7 +74,7 @@ def test_random_lists_of_what_can_be_listed_give_uniform_p(make_run, tmp_path, r
     tokens = tokens_of_genes(run)
     can_be_listed = tokens.index[tokens >= (least if rank_by == "specificity" else 1)].to_numpy(object)
     if rank_by == "specificity" or tokens_per_cell is not None:
-        assert 30 < len(can_be_listed) < 0.9 * len(tokens)
+        assert 30 < len(can_be_listed) < 0.85 * len(tokens)
     # like published sets, these hold mostly genes that are seen often
     sets = [tokens.sample(30, weights=tokens**4 + 1, random_state=i).index for i in range(N_SETS)]
     gmt.write_text("".join(f"s{i}\tx\t" + "\t".join(each) + "\n" for i, each in enumerate(sets)))
