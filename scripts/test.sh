@@ -38,7 +38,7 @@ if [[ ${1:-} == --avx2 ]]; then
   (($#)) && exec python -m pytest "$@"
   python scripts/smoke_test.py
   exec python -m pytest -q tests/models tests/activations tests/sae/test_step.py tests/core/test_cpu.py \
-    tests/core/test_compiled.py tests/pipeline/test_benchmarks.py -k "not test_benchmarks or extraction or training"
+    tests/kernels tests/pipeline/test_benchmarks.py -k "not test_benchmarks or extraction or training"
 fi
 if (($#)); then
   exec python -m pytest "$@"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.triples import TokenBlock, Triples
-from sae_genomics.compiled import exact_kernel
+from sae_genomics.kernels.compiled import exact_kernel
 
 
 @dataclass(frozen=True)

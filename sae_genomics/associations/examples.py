@@ -15,7 +15,7 @@ from sae_genomics import artifacts
 from sae_genomics.associations.accumulators import Accumulator
 from sae_genomics.associations.layer import EncodedBlock, Layer
 from sae_genomics.associations.triples import TokenBlock, Triples
-from sae_genomics.compiled import exact_kernel
+from sae_genomics.kernels.compiled import exact_kernel
 
 REACH = 20  # tokens to either side of the maximum
 WIDTH = 2 * REACH + 1

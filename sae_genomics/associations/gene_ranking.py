@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sae_genomics.associations.gene_sums import PairSums
-from sae_genomics.compiled import exact_kernel
+from sae_genomics.kernels.compiled import exact_kernel
 
 PRIOR_TOKENS = 5.0
 

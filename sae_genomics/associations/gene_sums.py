@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.associations.triples import TokenBlock, Triples
-from sae_genomics.compiled import exact_kernel, inner
+from sae_genomics.kernels.compiled import exact_kernel, inner
 
 DENSE_LIMIT = 2 << 30
 _FIRST_CAPACITY = 1 << 16

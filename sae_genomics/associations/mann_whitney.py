@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, stats
 
-from sae_genomics.compiled import exact_kernel
+from sae_genomics.kernels.compiled import exact_kernel
 
 EXACT_GROUP = 8
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from sae_genomics.associations.gene_sums import PairSums, by_gene
 from sae_genomics.associations.linear_units import LinearUnits
 from sae_genomics.associations.triples import TokenBlock
-from sae_genomics.compiled import exact_kernel
+from sae_genomics.kernels.compiled import exact_kernel
 
 
 class SignedSums:

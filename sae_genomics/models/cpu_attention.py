@@ -28,7 +28,7 @@ import torch
 from numba import extending, types
 from torch import Tensor
 
-from sae_genomics.compiled import each_range, exact_kernel, inner
+from sae_genomics.kernels.compiled import each_range, exact_kernel, inner
 from sae_genomics.models import simd
 from sae_genomics.models.simd import (
     COLUMNS,

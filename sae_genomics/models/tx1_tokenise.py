@@ -61,7 +61,9 @@ def tokenise(
 
     Raises ValueError when the arrays do not fit one another, IndexError when counts has a column that is not there.
     """
-    from sae_genomics.compiled import each_range  # here, because commands that only look at a run load this module too
+    from sae_genomics.kernels.compiled import (
+        each_range,
+    )  # here, because commands that only look at a run load this module too
     from sae_genomics.models.tx1_write_tokens import write_cells
 
     n_cells = counts.shape[0]
@@ -111,7 +113,7 @@ class _Entries(NamedTuple):
 
 def _expressed(counts: csr_matrix, gene_ids: npt.NDArray[np.int32]) -> tuple[_Entries, npt.NDArray[np.int64]]:
     """What the kernels read, and how many genes of each cell become tokens: int64 [cells]."""
-    from sae_genomics.compiled import each_range
+    from sae_genomics.kernels.compiled import each_range
     from sae_genomics.models.tx1_write_tokens import OUTSIDE, UNSORTED, count_expressed
 
     entries = _Entries(

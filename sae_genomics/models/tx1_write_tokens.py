@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numba.extending import intrinsic
 
-from sae_genomics.compiled import exact_kernel, inner
+from sae_genomics.kernels.compiled import exact_kernel, inner
 
 UNSORTED, OUTSIDE = 1, 2
 

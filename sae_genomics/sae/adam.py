@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sae_genomics.compiled import each_range, kernel
+from sae_genomics.kernels.compiled import each_range, kernel
 
 Float32 = npt.NDArray[np.float32]
 

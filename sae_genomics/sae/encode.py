@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sae_genomics.compiled import each_range, kernel
+from sae_genomics.kernels.compiled import each_range, kernel
 from sae_genomics.sae.product import linear, pieces
 from sae_genomics.sae.select import above, top_k
 from sae_genomics.sae.sparse import Entries

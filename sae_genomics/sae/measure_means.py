@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.activations.reading.rows import OpenFiles, RowSet
-from sae_genomics.compiled import exact_kernel
+from sae_genomics.kernels.compiled import exact_kernel
 from sae_genomics.progress import stop_point
 from sae_genomics.sae.unit_means import UnitMeans
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.compiled import each_range, inner, kernel
+from sae_genomics.kernels.compiled import each_range, inner, kernel
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]

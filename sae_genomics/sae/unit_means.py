@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from sae_genomics.atomic import atomic_path
-from sae_genomics.compiled import exact_kernel
 from sae_genomics.content import content_hash
 from sae_genomics.errors import DamagedArtifact
+from sae_genomics.kernels.compiled import exact_kernel
 
 MEANS_FILE = "unit_means.safetensors"
 Float32 = npt.NDArray[np.float32]

@@ -178,7 +178,7 @@ def test_a_lesser_processor_is_believed_everywhere():
 def test_machine_code_for_one_processor_is_not_run_on_another(tmp_path):
     """Cluster nodes of different kinds share a home directory, and with it numba's cache."""
     (tmp_path / "twice.py").write_text(
-        "import numpy as np\nfrom sae_genomics.compiled import kernel\n\n\n"
+        "import numpy as np\nfrom sae_genomics.kernels.compiled import kernel\n\n\n"
         "@kernel\ndef twice(x):\n    for i in range(len(x)):\n        x[i] *= 2\n\n\n"
         "x = np.ones(100, np.float32)\ntwice(x)\nassert (x == 2).all()\n"
         "print(sum(twice._call.stats.cache_hits.values()))\n"

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_genomics import compiled, onednn
+from sae_genomics.kernels import compiled, onednn
 from sae_genomics.models import cpu_attention, simd
 from sae_genomics.models.cpu_products import DotProductAttention, use_onednn
 from sae_genomics.models.tx1_config import read_release

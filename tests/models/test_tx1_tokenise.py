@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from sae_genomics import compiled
+from sae_genomics.kernels import compiled
 from sae_genomics.models.tx1_tokenise import TokeniserSettings, tokenise
 from sae_genomics.tokens import Tokens
 

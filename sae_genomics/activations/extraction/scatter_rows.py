@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sae_genomics.activations.format.dtypes import as_disk
-from sae_genomics.compiled import kernel
+from sae_genomics.kernels.compiled import kernel
 
 _BLOCK = 64  # rows added up in float32 before they are in float64
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.associations.spans.segments import Concepts, SpanBlock
-from sae_genomics.compiled import exact_kernel
+from sae_genomics.kernels.compiled import exact_kernel
 
 N_LEVELS = 6
 _NOTHING = -(1 << 20)

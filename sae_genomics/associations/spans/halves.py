@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.compiled import exact_kernel
 from sae_genomics.data.groups import LEAST_FOR_A_TEST
+from sae_genomics.kernels.compiled import exact_kernel
 
 LEAST_GROUPS = LEAST_FOR_A_TEST
 CHOOSE, SCORE = 0, 1

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from sae_genomics import compiled
 from sae_genomics.config import SaeConfig
+from sae_genomics.kernels import compiled
 from sae_genomics.sae.cpu_step import CpuStep
 from sae_genomics.sae.encode import row_norms
 from sae_genomics.sae.spec import make_spec
@@ -51,14 +51,14 @@ def test_no_folder_for_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_changed_part_of_a_kernel_is_compiled_again(tmp_path: Path) -> None:
     """The kernel's own file stays as it is, and so does its machine code on disk, which is out of date."""
     (tmp_path / "whole.py").write_text(
-        "from part import part\nfrom sae_genomics.compiled import inner, kernel\n\n\n"
+        "from part import part\nfrom sae_genomics.kernels.compiled import inner, kernel\n\n\n"
         "@inner\ndef between(x):\n    return part(x)\n\n\n@kernel\ndef whole(x):\n    return between(x)\n"
     )
     found = []
     for added in (1, 10, None):
         if added is not None:
             (tmp_path / "part.py").write_text(
-                f"from sae_genomics.compiled import inner\n\n\n@inner\ndef part(x):\n    return x + {added}\n"
+                f"from sae_genomics.kernels.compiled import inner\n\n\n@inner\ndef part(x):\n    return x + {added}\n"
             )
         done = subprocess.run(
             [sys.executable, "-c", "from whole import whole; print(whole(0), len(whole._call.stats.cache_hits))"],
