@@ -13,7 +13,7 @@ STATISTICS = ("p_value", "q_value", "auroc", "share")
 
 
 def all_tables() -> dict[str, Table]:
-    """Every Table of artifacts.py, those in dictionaries and tuples among them, by file name."""
+    """Every Table of `artifacts`, those in dictionaries and tuples among them, by file name."""
     found = {}
     for value in vars(artifacts).values():
         members = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
