@@ -92,6 +92,12 @@ class Stage:
     reads_repeatedly: bool = False
     """Whether a task reads its layer's activations again and again, so that a node-local copy of them pays."""
 
+    swept: bool = False
+    """Whether a sweep does it at each point of its grid: its settings change nothing that was made before it."""
+
+    trial: str | None = None
+    """`module:name`, called as name(run, layer, folder): what the SAEs of a sweep are ranked by, under this stage's settings."""
+
     partial: bool = False
     """Whether it is made of whatever is done: it needs every other stage, and runs although some of their tasks failed."""
 
@@ -109,6 +115,12 @@ class Stage:
         """Raise UserError for settings of the run that this stage cannot work with."""
         if self.check is not None:
             named(self.check)(run)
+
+    def run_trial(self, run: Run, layer: int, folder: Path) -> dict[str, Any]:
+        """What the SAE in `folder` is ranked by among those of a sweep."""
+        assert self.trial is not None
+        counted: dict[str, Any] = named(self.trial)(run, layer, folder)
+        return counted
 
     def needs_in(self, run: Run) -> tuple[Stage, ...]:
         """Those of `needs` that the run has."""

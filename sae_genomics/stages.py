@@ -96,7 +96,7 @@ _TRAIN = Stage(
     side_files=frozenset({*EVALUATED_FILES, SECOND_SEED}),
     check="sae_genomics.sae.settings:check", cost="sae_genomics.sae.cost:cost", packages_key="sae.loggers",
     contributions=("sae_genomics.report.contributions.training:TRAINING",),
-    gpu=True, gpus_key="sae.gpus_per_task", reads_repeatedly=True,
+    gpu=True, gpus_key="sae.gpus_per_task", reads_repeatedly=True, swept=True,
 )  # fmt: skip
 _ASSOCIATE = Stage(
     name="associate", number=4, unit="layer", needs=(_TRAIN,), reads=(_PREPARE, _EXTRACT, _TRAIN), root="results",
@@ -114,7 +114,7 @@ _VALIDATE = Stage(
     name="validate", number=5, unit="layer", needs=(_ASSOCIATE,), reads=(_ASSOCIATE,), root="results",
     keys=("run.seed", "validation"), version=2,
     function="sae_genomics.validation.task:run_task", files=_validate_files, applies=_has_gene_sets,
-    check="sae_genomics.validation.settings:check", cost="sae_genomics.validation.cost:cost",
+    check="sae_genomics.validation.settings:check", cost="sae_genomics.validation.cost:cost", trial="sae_genomics.validation.trial:count_terms",
     contributions=("sae_genomics.report.contributions.gene_sets:GENE_SETS",),
 )  # fmt: skip
 _REPORT = Stage(

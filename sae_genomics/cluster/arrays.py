@@ -86,9 +86,9 @@ def make_arrays(
             maker.add_last(plan)
         else:
             maker.add(plan)
-    for name, throttle in (throttles or {}).items():
-        ours = [array for array in maker.arrays if array.stage.name == name and array.indices is not None]
-        _share(throttle, ours, [place for (stage, _), place in active.items() if stage == name])
+    for stage, arrays in maker.by_stage().items():
+        ours = [array for array in arrays if array.indices is not None]
+        _share((throttles or {}).get(stage), ours, [there for (name, _), there in active.items() if name == stage])
     return maker.arrays
 
 
@@ -101,6 +101,13 @@ class _Maker:
     broken_jobs: frozenset[str]
     arrays: list[Array] = field(default_factory=list)
     made: dict[Task, tuple[Array, int]] = field(default_factory=dict)  # task -> its array and index
+
+    def by_stage(self) -> dict[str, list[Array]]:
+        """Name of a stage -> its arrays so far."""
+        arrays: dict[str, list[Array]] = defaultdict(list)
+        for array in self.arrays:
+            arrays[array.stage.name].append(array)
+        return arrays
 
     def add(self, plan: StagePlan) -> None:
         """Group the stage's places by block and by what they depend on: an array has one dependency for all its tasks."""
@@ -155,7 +162,7 @@ class _Maker:
 
     def _all_of(self, need: Stage) -> list[str]:
         """Terms for every task of a stage that is not done yet."""
-        terms = [f"afterok:{{{array.name}}}" for array in self.arrays if array.stage.name == need.name]
+        terms = [f"afterok:{{{array.name}}}" for array in self.by_stage().get(need.name, ())]
         for (name, _), there in self.active.items():
             if name == need.name:
                 terms.append(f"afterok:{there.element if there.job in self.broken_jobs else there.job}")

@@ -128,10 +128,10 @@ def _queue(run: Run, profile: Profile, dry_run: bool) -> list[Entry]:
 
 def _refuse_conflicts(run: Run, plans: Sequence[StagePlan], entries: Sequence[Entry]) -> None:
     """Jobs in the queue that would undo what is asked for now: of older settings, or of a stage that is to be made again."""
-    redo = {plan.stage.name for plan in plans if plan.redo}
+    redo = {plan.stage for plan in plans if plan.redo}
     for entry in sorted(entries, key=lambda each: each.stage.number):
-        if entry.living and (entry.stage.name in redo or entry.settings != settings_key(run, entry.stage)):
-            which = "is to be made again" if entry.stage.name in redo else "has other settings now"
+        if entry.living and (entry.stage in redo or entry.settings != settings_key(run, entry.stage)):
+            which = "is to be made again" if entry.stage in redo else "has other settings now"
             jobs = " ".join(sorted({each.job for each in entries if each.living}, key=int))
             raise UserError(
                 f"run {run.name} has jobs in the queue, and {entry.stage.name} {which}: wait for them, or scancel {jobs}, "

@@ -27,10 +27,8 @@ from sae_genomics.paths import RunPaths
 from sae_genomics.progress import duration, say
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
-from sae_genomics.stages import stage_named, stages_of
+from sae_genomics.stages import STAGES, stages_of
 
-SWEPT = "train"  # the stage that a sweep does at each of its points
-COUNTED_AS = "validate"  # the stage by whose settings the terms of its SAEs are counted
 TERMS = ("n_annotated", "n_terms")  # of `validation.trial`, counted on training cells
 METRICS = (
     "fvu",
@@ -45,6 +43,16 @@ METRICS = (
     "tokens_trained",
     "seconds",
 )
+
+
+def swept_stage() -> Stage:
+    """The stage that a sweep does at each of its points."""
+    return next(stage for stage in STAGES if stage.swept)
+
+
+def trial_stage() -> Stage:
+    """The stage by whose settings the terms of a sweep's SAEs are counted."""
+    return next(stage for stage in STAGES if stage.trial)
 
 
 @dataclass(frozen=True)
@@ -70,13 +78,11 @@ class SweepPaths(RunPaths):
         return self._folder / "saes" / f"layer_{layer:02d}"
 
     def manifest_file(self, stage: Stage, unit: str) -> Path:
-        return (
-            self._folder / "manifests" / f"{unit}.json" if stage.name == SWEPT else super().manifest_file(stage, unit)
-        )
+        return self._folder / "manifests" / f"{unit}.json" if stage.swept else super().manifest_file(stage, unit)
 
     def heartbeat_file(self, stage: Stage, unit: str) -> Path:
         usual = super().heartbeat_file(stage, unit)
-        return usual.with_name(f"{self.sweep}_{self.point}_{usual.name}") if stage.name == SWEPT else usual
+        return usual.with_name(f"{self.sweep}_{self.point}_{usual.name}") if stage.swept else usual
 
     @property
     def _folder(self) -> Path:
@@ -114,7 +120,7 @@ class Sweep:
 
     def open(self) -> list[tuple[Point, int]]:
         """(point, task) of every SAE that is not trained yet, or whose terms are not counted."""
-        train = stage_named(SWEPT)
+        train = swept_stage()
         runs = [(point, self.at(point)) for point in self.points]
         return [
             (point, task)
@@ -147,7 +153,7 @@ def make_sweep(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", sweep.name):
         raise UserError(f"--name {name}: letters, digits, '.', '_' and '-' make a folder's name")
     check_folders(run, f"sweeps/{sweep.name}")
-    (extract,) = stage_named(SWEPT).needs
+    (extract,) = swept_stage().needs
     for point in points:
         at = sweep.at(point)
         if at.base_fingerprint(extract) != run.base_fingerprint(extract):
@@ -211,7 +217,7 @@ def counted_terms(run: Run, task: int) -> dict[str, Any] | None:
 
 def is_counted(run: Run, task: int) -> bool:
     """Whether the terms of the SAE that lies there are counted, or there is none to count: such a run is not validated."""
-    return not stage_named(COUNTED_AS).applies(run) or counted_terms(run, task) is not None
+    return not trial_stage().applies(run) or counted_terms(run, task) is not None
 
 
 def note_terms(run: Run, task: int, counted: dict[str, Any]) -> None:
@@ -220,13 +226,13 @@ def note_terms(run: Run, task: int, counted: dict[str, Any]) -> None:
 
 
 def _terms_settings(run: Run) -> str:
-    return run.base_fingerprint(stage_named(COUNTED_AS))
+    return run.base_fingerprint(trial_stage())
 
 
 def collect(sweep: Sweep) -> list[dict[str, Any]]:
     """One row for every SAE that is done: layer, the grid's values, METRICS, TERMS, and what `sweep_ranking` makes of them."""
     rows = []
-    train = stage_named(SWEPT)
+    train = swept_stage()
     for point in sweep.points:
         run = sweep.at(point)
         for task in sweep.tasks:

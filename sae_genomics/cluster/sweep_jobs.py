@@ -21,12 +21,11 @@ from sae_genomics.cluster.ready import check_jobs
 from sae_genomics.cluster.sbatch import resource_options, resources_of, submitter_environment
 from sae_genomics.cluster.slurm import Answer, available, call, patiently
 from sae_genomics.cluster.submit import max_array_size
-from sae_genomics.cluster.sweep import SWEPT, Point, Sweep, freeze, progress_line, saes, write_results
+from sae_genomics.cluster.sweep import Point, Sweep, freeze, progress_line, saes, swept_stage, write_results
 from sae_genomics.cluster.sweep_worker import Submission, Work
 from sae_genomics.errors import EXIT_DONE, EXIT_USER, UserError
 from sae_genomics.processes import process_start
 from sae_genomics.progress import say
-from sae_genomics.stages import stage_named
 
 POLL_SECONDS = 15.0
 SCRIPT = REPOSITORY / "slurm" / "sweep.sh"
@@ -140,7 +139,7 @@ def _send(sweep: Sweep, profile: Profile, submission: Submission) -> list[SweepJ
     token = secrets.token_hex(5)
     file = (sweep.logs / "submitted" / f"{token}.json").absolute()
     submission.write(file)
-    wish = resources_of(sweep.run, profile, stage_named(SWEPT))
+    wish = resources_of(sweep.run, profile, swept_stage())
     command = sbatch_command(sweep, profile, wish, file, len(submission.shares))
     gpu = wish.gres is not None or wish.gpus is not None
     environment = submitter_environment(

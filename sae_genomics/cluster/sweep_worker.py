@@ -17,15 +17,13 @@ from typing import Any
 
 from sae_genomics.atomic import read_json, write_json
 from sae_genomics.cluster import attempts
-from sae_genomics.cluster.sweep import SWEPT, Point, is_counted, note_terms, run_at
+from sae_genomics.cluster.sweep import Point, is_counted, note_terms, run_at, swept_stage, trial_stage
 from sae_genomics.config import load_config
 from sae_genomics.errors import EXIT_BUG, EXIT_DONE, Interrupted, UserError
 from sae_genomics.execute import report_failure
 from sae_genomics.guard import guarded
 from sae_genomics.progress import catch_stop_signals, say, stop_point
 from sae_genomics.run import Run
-from sae_genomics.stages import stage_named
-from sae_genomics.validation.trial import count_terms
 
 Work = list[tuple[dict[str, Any], int]]
 
@@ -84,18 +82,19 @@ def train_share(submission: Submission, index: int) -> int:
 
 def train_one(run: Run, task: int) -> int:
     """Train one SAE and count its terms, unless that is done; returns an exit code. Raises Interrupted."""
-    code = attempts.run_task(run, stage_named(SWEPT), task, noted=False)
+    code = attempts.run_task(run, swept_stage(), task, noted=False)
     return _count_terms(run, task) if code == EXIT_DONE and not is_counted(run, task) else code
 
 
 def _count_terms(run: Run, task: int) -> int:
     """Count and note the terms of a trained SAE; returns an exit code. A failing count stops only itself. Raises Interrupted."""
+    layer = run.layers[task]
     try:
-        note_terms(run, task, count_terms(run, run.layers[task], run.sae_dir(run.layers[task])))
+        note_terms(run, task, trial_stage().run_trial(run, layer, run.sae_dir(layer)))
     except Interrupted:
         raise
     except Exception as error:
-        return report_failure(run, stage_named(SWEPT), task, error)
+        return report_failure(run, swept_stage(), task, error)
     return EXIT_DONE
 
 

@@ -22,7 +22,7 @@ from sae_genomics.progress import say
 from sae_genomics.report import reading
 from sae_genomics.report.reading import Reading
 from sae_genomics.run import Run
-from sae_genomics.stages import stage_named
+from sae_genomics.stages import stages_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -95,9 +95,16 @@ class LayerResults:
         return self.tables.get(name)
 
 
+def done_files(run: Run, unit: str, task: int) -> set[Path]:
+    """Files of the tasks numbered `task` that are done, of all stages whose tasks work on a `unit` (run, shard, layer)."""
+    stages = [stage for stage in stages_of(run) if stage.unit == unit and not stage.partial]
+    files = (path for stage in stages if run.state(stage, task).done for path in stage.files(run, task))
+    return {path for path in files if path.exists()}  # a file may have gone since
+
+
 def read_prepared(run: Run, problems: Problems) -> Prepared:
-    """Read what `prepare` left."""
-    if not run.state(stage_named("prepare"), 0).done:
+    """Read what was made of the input before any model ran."""
+    if run.plan_file not in done_files(run, "run", 0):
         return Prepared()
     found = Prepared(plan=problems.attempt(run.plan_file, _mapping, run.plan_file))
     for name, column in _ITEM_FILES:
@@ -115,15 +122,12 @@ def read_layer(run: Run, task: int, problems: Problems, readings: Iterable[Readi
     """Read what is done of the layer at position `task` of run.layers."""
     layer = run.layers[task]
     found = LayerResults(layer)
-    done = {"train": run.state(stage_named("train"), task).done}
-    if done["train"]:
-        path = run.sae_dir(layer) / "metrics.json"
-        found.metrics = problems.attempt(path, _mapping, path)
-    folder = run.layer_results(layer)
+    done, folder = done_files(run, "layer", task), run.layer_results(layer)
+    metrics, features = run.sae_dir(layer) / "metrics.json", folder / "features.h5ad"
+    if metrics in done:
+        found.metrics = problems.attempt(metrics, _mapping, metrics)
     for wanted in readings:
-        if wanted.stage not in done:
-            done[wanted.stage] = run.state(stage_named(wanted.stage), task).done
-        file = wanted.file(folder) if done[wanted.stage] else None
+        file = wanted.file(folder, done)
         if file is None:
             continue
         table, path = file
@@ -137,8 +141,8 @@ def read_layer(run: Run, task: int, problems: Problems, readings: Iterable[Readi
         note = table.note(path) if frame.empty else None
         if note:
             found.notes[wanted.name] = note
-    if done.get("associate"):
-        found.features_file = folder / "features.h5ad"
+    if features in done:
+        found.features_file = features
     return found
 
 

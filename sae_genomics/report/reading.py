@@ -6,7 +6,7 @@ a section, a figure and a panel are written once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,17 +27,15 @@ class Reading:
 
     name: str
     """under which `collect.LayerResults` has it"""
-    stage: str
-    """the stage that leaves it; it is read where that stage is done"""
     tables: tuple[Table, ...]
-    """the files it may be, each of another data kind; the first that is there is read"""
+    """the files it may be, each of another data kind; the first that is done is read"""
     keep: Keep | None = None
     """reads a part of a large table; None: all of it"""
 
-    def file(self, folder: Path) -> tuple[Table, Path] | None:
-        """The table that is in a layer's folder, and where; None where there is none."""
-        found = ((table, folder / table.file) for table in self.tables)
-        return next(((table, path) for table, path in found if path.exists()), None)
+    def file(self, folder: Path, done: Collection[Path]) -> tuple[Table, Path] | None:
+        """The table that is in a layer's folder, and where; None where it is not among the files that are done."""
+        files = ((table, folder / table.file) for table in self.tables)
+        return next(((table, path) for table, path in files if path in done), None)
 
     def read(self, table: Table, path: Path, config: RunConfig) -> pd.DataFrame:
         """The rows, with the names of ITEM_NAMES. Raises ValueError when a column is missing, DamagedArtifact for a file not readable."""

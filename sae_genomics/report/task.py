@@ -6,15 +6,13 @@ makes it.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sae_genomics.atomic import remove_leftovers, write_text
 from sae_genomics.commands import command, config_path, path_words
 from sae_genomics.config import dump_config
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.report import dashboard_about, figures, missing, provenance
 from sae_genomics.report.cells import read_activations, read_embedding, sample_cells
-from sae_genomics.report.collect import LayerResults, Problems, read_layer, read_prepared
+from sae_genomics.report.collect import LayerResults, Problems, done_files, read_layer, read_prepared
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.contribution import Contribution
 from sae_genomics.report.contributions import contributions
@@ -159,14 +157,10 @@ def _take_example(contents: Contents, applying: list[Contribution]) -> None:
     found = (each.example(contents) for each in applying if each.example is not None)
     contents.example = next((example for example in found if example is not None), None)
     task = run.layers.index(contents.example.layer) if contents.example is not None else 0
-    layer = run.layers[task]
-    if run.state(stage_named("associate"), task).done:
-        contents.h5ad = _there(run.layer_results(layer) / "features.h5ad")
-    if run.state(stage_named("train"), task).done:
-        contents.sae = _there(run.sae_dir(layer))
-        if run.state(stage_named("extract"), 0).done:
-            contents.shard = _there(run.activations_file(layer, 0))
-
-
-def _there(path: Path) -> Path | None:
-    return path.absolute() if path.exists() else None
+    layer, done = run.layers[task], done_files(run, "layer", task)
+    h5ad, weights = run.layer_results(layer) / "features.h5ad", run.sae_dir(layer) / "sae_weights.safetensors"
+    shard = run.activations_file(layer, 0)
+    contents.h5ad = h5ad.absolute() if h5ad in done else None
+    if weights in done:
+        contents.sae = weights.parent.absolute()
+        contents.shard = shard.absolute() if shard in done_files(run, "shard", 0) else None

@@ -80,8 +80,14 @@ def planted_proteins(root: Path, plan: ProteinPlan | None = None) -> PlantedProt
     plan = plan or ProteinPlan()
     rng = np.random.default_rng(plan.seed)
     paths = {name: str(root / name) for name in ("checkpoints", "results", "logs")}
+    data = {"kind": "proteins", "path": str(root / "proteins.fasta"), "label_key": "family", "group_key": "cluster"}
+    if plan.spans:
+        data["spans"] = str(root / "spans.tsv")
+    for name in ("proteins.fasta", "spans.tsv"):  # what a run has follows from what its config names; nothing reads them
+        root.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(">planted\nMK\n")
     values = {
-        "run": {"name": "planted_proteins"}, "paths": paths, "data": {"kind": "proteins", "path": str(root / "proteins.fasta"), "label_key": "family", "group_key": "cluster"},
+        "run": {"name": "planted_proteins"}, "paths": paths, "data": data,
         "model": {"family": "esm2"},
         "sae": {"d_sae": plan.d_sae, "k": 8},
     }  # fmt: skip

@@ -68,9 +68,9 @@ CONCEPTS = Contribution(
     order=40,
     not_for=("cells",),
     tables=(
-        Reading("concepts", "associate", (FEATURE_CONCEPTS,)),
-        Reading("concept_baselines", "associate", (CONCEPT_BASELINES,)),
-        Reading("concept_counts", "associate", (CONCEPT_COUNTS,)),
+        Reading("concepts", (FEATURE_CONCEPTS,)),
+        Reading("concept_baselines", (CONCEPT_BASELINES,)),
+        Reading("concept_counts", (CONCEPT_COUNTS,)),
     ),
     take_layer=_take,
     section=section_concepts.section,

@@ -34,7 +34,7 @@ def _example(contents: Contents) -> Example | None:
 BEST_FEATURES = Contribution(
     name="best features",
     order=60,
-    tables=(Reading("features", "associate", (FEATURES,)),),
+    tables=(Reading("features", (FEATURES,)),),
     take_layer=_take,
     section=best_features,
     example=_example,

@@ -76,8 +76,8 @@ GENE_SETS = Contribution(
     order=40,
     kinds=("cells",),
     tables=(
-        Reading("terms", "validate", (FEATURE_TERMS,), _likeliest),
-        Reading("annotation_nulls", "validate", (ANNOTATION_NULLS,)),
+        Reading("terms", (FEATURE_TERMS,), _likeliest),
+        Reading("annotation_nulls", (ANNOTATION_NULLS,)),
     ),
     take_layer=_take,
     section=section,

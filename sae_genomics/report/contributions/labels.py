@@ -62,8 +62,8 @@ LABELS = Contribution(
     name="labels",
     order=50,
     tables=(
-        Reading("labels", "associate", (FEATURE_CELL_TYPES, FEATURE_LABELS)),
-        Reading("label_baselines", "associate", (CELL_TYPE_BASELINES, LABEL_BASELINES)),
+        Reading("labels", (FEATURE_CELL_TYPES, FEATURE_LABELS)),
+        Reading("label_baselines", (CELL_TYPE_BASELINES, LABEL_BASELINES)),
     ),
     take_layer=_take,
     gather=_gather,

@@ -46,7 +46,7 @@ def _take(contents: Contents, results: LayerResults, summary: LayerSummary) -> N
 UNITS = Contribution(
     name="units",
     order=45,
-    tables=(Reading("units", "associate", (FEATURE_GENES, FEATURE_UNITS), _best_units),),
+    tables=(Reading("units", (FEATURE_GENES, FEATURE_UNITS), _best_units),),
     take_layer=_take,
     section=section,
     findings=lambda contents: [Said(35, finding(contents))],
