@@ -53,7 +53,7 @@ def atomic_path(path: Path, prefix: str = PREFIX, keep: Callable[[Path], bool] |
 
 @contextmanager
 def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
-    """An empty folder in `parent` for files on their way to their places; it is removed in the end."""
+    """An empty folder in `parent` for files that are written and then renamed; it is removed in the end."""
     folder = temporary_beside(parent / name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -89,12 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     _set_arguments(status, overwrite=False)
     status.set_defaults(function=_status)
 
-    resubmit = commands.add_parser("resubmit", help="submit failed and missing tasks again, and what hangs on them")
+    resubmit = commands.add_parser("resubmit", help="submit failed and missing tasks again, and dependent tasks")
     resubmit.add_argument(
         "config", nargs="?", type=Path, default=DEFAULT_CONFIG, metavar="CONFIG", help="default: %(default)s"
     )
     resubmit.add_argument(
-        "--stage", choices=[stage.name for stage in STAGES], help="only this stage's tasks and what hangs on them"
+        "--stage", choices=[stage.name for stage in STAGES], help="only this stage's tasks and dependent tasks"
     )
     resubmit.add_argument("--only-oom", action="store_true", help="only tasks that died of lack of memory")
     resubmit.add_argument("--mem", help="memory for the resubmitted tasks, for example 64G")

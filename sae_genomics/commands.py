@@ -32,14 +32,14 @@ def stage_command(stage: Stage, run: Run, task: int) -> str:
     """The same for one stage by hand: by its script, for example 02_extract.py, or by its name where it has none."""
     script = f"scripts/{stage.number:02d}_{stage.name}.py"
     has_script = (REPOSITORY / script).exists()
-    words = [_script(script, run)] if has_script else ["-m", "sae_genomics.cli", "stage", stage.name]
-    program = shlex.join([path_words(sys.executable), *words])
+    arguments = [_script(script, run)] if has_script else ["-m", "sae_genomics.cli", "stage", stage.name]
+    program = shlex.join([path_words(sys.executable), *arguments])
     return f"{program} --config {config_words(run)} --task {task}"
 
 
 def config_words(run: Run) -> str:
     """The run's config file, and the settings that were typed beside it, quoted for a shell."""
-    settings = [word for each in run.overrides for word in ("--set", each)]
+    settings = [part for each in run.overrides for part in ("--set", each)]
     return shlex.join([path_words(config_path(run)), *settings])
 
 

@@ -15,7 +15,7 @@ from sae_genomics.section import Section
 
 
 def first_problem(error: ValidationError, kind: str, sections: Mapping[str, type[Section]]) -> str:
-    """The first problem in words, unknown keys (the usual slip) before others.
+    """The first problem as one sentence, unknown keys (the usual slip) before others.
 
     kind: of the data that the config is for. sections: of such a config, by name.
     """

@@ -59,7 +59,7 @@ def one_line(error: BaseException) -> str | None:
         return (
             f"{DISK_ERRORS[error.errno]}: {where}; nothing finished is lost: mend that and type the same command again"
         )
-    # HDF5 reports a full disk as its own error, with the system's words inside.
+    # HDF5 reports a full disk as its own error, with the system's message inside.
     if isinstance(error, OSError | RuntimeError) and "No space left on device" in str(error):
         return "the disk is full; nothing finished is lost: make room and type the same command again"
     return None

@@ -187,7 +187,7 @@ def _check_inputs(run: Run, stage: Stage, task: int) -> None:
 def give_back_memory() -> None:
     """Let the operating system have the memory that was freed here.
 
-    glibc keeps what lies between things in use, a heap a thread; a process that does many tasks would grow by a little with each.
+    glibc keeps what lies between things in use, one heap per thread; a process that does many tasks would grow by a little with each.
     Other C libraries do what they do.
     """
     with suppress(AttributeError, OSError):

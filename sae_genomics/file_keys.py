@@ -1,4 +1,4 @@
-"""Config keys that stand for files: the files' content, not their place, decides what comes out."""
+"""Config keys that stand for files: the files' content decides, not where they are, what comes out."""
 
 from __future__ import annotations
 

@@ -124,8 +124,8 @@ def _deciding_values(run: Run) -> dict[str, Any]:
 
 def _other_owner(known: dict[str, Any], record: dict[str, Any], items: str) -> str | None:
     """Why the recorded owner of a name is not this one; None when it is. items: what the run is made of, such as `cells`."""
-    if words := _other_weights(known, record):
-        return words
+    if reason := _other_weights(known, record):
+        return reason
     for kind, where in (("data", "data_file"), ("model", "model")):
         if known["identities"][kind] != record["identities"][kind] and known[where] != record[where]:
             then = known[where]["path"] if kind == "data" else known[where]

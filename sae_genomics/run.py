@@ -62,7 +62,7 @@ class Run:
         self._compose()
 
     def with_paths(self, paths: RunPaths) -> Run:
-        """The same run with some files in other places. What is known of its data and model need not be told again."""
+        """The same run with some files in other folders. What is known of its data and model need not be told again."""
         other = copy.copy(self)
         other.paths = paths
         other._compose()
@@ -223,7 +223,7 @@ class Run:
         return self.n_shards if stage.unit == "shard" else len(self.layers)
 
     def unit_key(self, stage: Stage, task: int) -> str:
-        """`run`, `shard_0003` or `layer_07`: a task's name in manifests, whatever its place in the list of layers."""
+        """`run`, `shard_0003` or `layer_07`: a task's name in manifests, whatever its position in the list of layers."""
         if stage.unit == "run":
             return "run"
         if stage.unit == "shard":

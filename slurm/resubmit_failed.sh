@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Submits failed and missing tasks again, and what hangs on them; nothing else.
+# Submits failed and missing tasks again, and dependent tasks; nothing else.
 #   bash slurm/resubmit_failed.sh [CONFIG] [--stage STAGE] [--only-oom] [--mem 64G] [--time 12:00:00] [--dry-run]
 set -euo pipefail
 # shellcheck source=lib/command.sh

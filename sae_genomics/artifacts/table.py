@@ -28,7 +28,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Inference:
-    """What a table's statistics are about, in words that follow `unit of inference:`, `n:` and `null:`."""
+    """What a table's statistics are about, as text that follows `unit of inference:`, `n:` and `null:`."""
 
     unit: str
     """what counts once"""

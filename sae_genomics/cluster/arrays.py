@@ -1,9 +1,9 @@
 """From the tasks that are to do to Slurm arrays with the right dependencies. Pure: nothing here talks to a scheduler.
 
-Words. A *place* is a group of `pack` neighbouring tasks that one array task works on. Places 0, 1, 2, ... of a stage are
-cut into blocks as long as the cluster's MaxArraySize; block b has offset b * MaxArraySize, and within it
-array index = place - offset. Cutting at the same places for every stage keeps index i of a layer stage the counterpart
-of index i of the layer stage before it, which is what `aftercorr` goes by, whatever is missing or done.
+An *array task* works on a group of `pack` neighbouring tasks. The groups 0, 1, 2, ... of a stage are cut into blocks as long as
+the cluster's MaxArraySize. Block b has offset b * MaxArraySize, and within it array index = group - offset. Every stage is cut at
+the same groups, whatever is missing or done. So index i of a layer stage belongs to index i of the layer stage before it, which is
+what `aftercorr` needs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Task = tuple[str, int]
 
 @dataclass(frozen=True)
 class Active:
-    """A place that Slurm has already: `job` is the array's id, `index` its index there (None for a job without an array)."""
+    """An array task that Slurm has already: `job` is the array's id, `index` its index there (None for a job without an array)."""
 
     job: str
     index: int | None
@@ -35,7 +35,7 @@ class Active:
 
 @dataclass(frozen=True)
 class Change:
-    """What a place asks for other than the profile does, after it failed for lack of it."""
+    """What an array task asks for other than the profile does, after it failed for lack of it."""
 
     memory: str | None = None
     time: str | None = None
@@ -74,7 +74,7 @@ def make_arrays(
     """The arrays to submit, in an order in which each comes after what it depends on.
 
     plans: what is to do, in the pipeline's order. Tasks in `active` are left out: Slurm has them.
-    packs: stage name to tasks an array task; max_array_size: number of indices an array may span.
+    packs: stage name to tasks per array task; max_array_size: number of indices an array may span.
     throttles: stage name to array tasks at once, over all of the stage's arrays, those in `active` included.
     changes: tasks that ask for more than the profile says.
     broken_jobs: active array jobs of which some task failed: `afterok` on the whole can never hold, so their
@@ -110,32 +110,32 @@ class _Maker:
         return arrays
 
     def add(self, plan: StagePlan) -> None:
-        """Group the stage's places by block and by what they depend on: an array has one dependency for all its tasks."""
+        """Gather the stage's groups by block and by what they depend on: an array has one dependency for all its tasks."""
         stage, pack = plan.stage, self.packs.get(plan.stage.name, 1)
-        places: dict[int, list[int]] = defaultdict(list)
+        groups: dict[int, list[int]] = defaultdict(list)
         for task in plan.todo:
             if (stage.name, task) not in self.active:
-                places[task // pack].append(task)
-        groups: dict[tuple, list[int]] = defaultdict(list)
+                groups[task // pack].append(task)
+        arrays: dict[tuple, list[int]] = defaultdict(list)
         whole = {need.name: self._all_of(need) for need in stage.needs}
-        for place, tasks in places.items():
-            offset = place // self.max_array_size * self.max_array_size if stage.unit != "run" else 0
+        for group, tasks in groups.items():
+            offset = group // self.max_array_size * self.max_array_size if stage.unit != "run" else 0
             terms: dict[str, None] = {}
             for need in stage.needs:
                 by_layer = stage.is_layer_by_layer(need)
-                own = self._counterparts(need, tasks, place - offset, offset, pack) if by_layer else whole[need.name]
+                own = self._counterparts(need, tasks, group - offset, offset, pack) if by_layer else whole[need.name]
                 terms |= dict.fromkeys(own)
             change = _largest([self.changes[stage.name, task] for task in tasks if (stage.name, task) in self.changes])
-            groups[offset, tuple(terms), change].append(place)
-        for (offset, dependencies, change), members in groups.items():
-            name = stage.name if len(groups) == 1 else f"{stage.name}_{1 + sum(a.stage is stage for a in self.arrays)}"
-            indices = None if stage.unit == "run" else tuple(place - offset for place in members)
-            together = tuple(task for place in members for task in places[place])
+            arrays[offset, tuple(terms), change].append(group)
+        for (offset, dependencies, change), members in arrays.items():
+            name = stage.name if len(arrays) == 1 else f"{stage.name}_{1 + sum(a.stage is stage for a in self.arrays)}"
+            indices = None if stage.unit == "run" else tuple(group - offset for group in members)
+            together = tuple(task for group in members for task in groups[group])
             array = Array(name, stage, indices, offset, pack, together, dependencies, change=change)
             self.arrays.append(array)
-            for place in members:
-                for task in places[place]:
-                    self.made[stage.name, task] = (array, place - offset)
+            for group in members:
+                for task in groups[group]:
+                    self.made[stage.name, task] = (array, group - offset)
 
     def add_last(self, plan: StagePlan) -> None:
         """A stage that takes what is there: after everything else has ended, well or not."""
@@ -170,7 +170,7 @@ class _Maker:
 
 
 def _largest(changes: Sequence[Change]) -> Change:
-    """What a place asks for whose tasks ask for different things."""
+    """What an array task asks for whose tasks ask for different things."""
     memory = max((change.memory for change in changes if change.memory), key=memory_mb, default=None)
     return Change(memory, next((change.time for change in changes if change.time), None))
 
@@ -183,10 +183,10 @@ def _share(throttle: int | None, arrays: Sequence[Array], active: Sequence[Activ
     """
     if throttle is None or not arrays:
         return
-    free = throttle - min(throttle, len({place.element for place in active}))
+    free = throttle - min(throttle, len({there.element for there in active}))
     if not free:
         free = throttle
-        jobs = dict.fromkeys(place.job for place in active)
+        jobs = dict.fromkeys(there.job for there in active)
         for array in arrays[:free]:
             array.dependencies += tuple(f"afterany:{job}" for job in jobs)
     lengths = [len(array.indices or ()) for array in arrays]

@@ -103,7 +103,7 @@ def run_tasks(run: Run, stage: Stage, tasks: Sequence[int]) -> dict[int, int]:
 
 
 def why(attempt: Attempt) -> str:
-    """The attempt's end in a few words."""
+    """The attempt's end in one short line."""
     if attempt.outcome is None:
         return f"killed, or still at work, on {attempt.host}"
     if attempt.outcome == "interrupted":

@@ -21,7 +21,7 @@ def run_locally(run: Run, from_stage: str | None = None) -> int:
 
     from_stage: this stage and those after it are made again even where they are done; their manifests are deleted.
 
-    A task that fails stops only what hangs on it; the report is still made and names it. Raises Interrupted when a
+    A task that fails stops only its dependent tasks; the report is still made and names it. Raises Interrupted when a
     signal asked to stop, UserError when somebody else is at work on the same run.
     """
     catch_stop_signals()
@@ -58,7 +58,7 @@ def _run_stages(run: Run, plans: Sequence[StagePlan]) -> list[tuple[str, int]]:
                 if not stage.needs:
                     return failed  # nothing can follow, and its own line says all there is to say
         for lacking, count in left_out.items():
-            say(f"{stage.name}: {count} task{'s'[: count > 1]} left out for want of {lacking}")
+            say(f"{stage.name}: {count} task{'s'[: count > 1]} left out, because {lacking} is not done")
     return failed
 
 

@@ -108,8 +108,8 @@ def _gone(held: dict[str, Any]) -> bool:
 def _holder(held: dict[str, Any], path: Path, name: str) -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(held.get("since", 0))))
     return (
-        f"run {name} is in other hands: {held.get('user')} on {held.get('host')} (process {held.get('pid')}) is "
-        f"{held.get('doing')} since {since}; wait for that, or, if it is over, rm {path}"
+        f"run {name} is locked by {held.get('user')} on {held.get('host')} (process {held.get('pid')}), "
+        f"{held.get('doing')}, since {since}; wait until that ends; if it has ended, remove the lock with: rm {path}"
     )
 
 

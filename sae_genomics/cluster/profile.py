@@ -242,7 +242,7 @@ def _without_empty(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """The first problem in words, unknown keys before others."""
+    """The first problem as one sentence, unknown keys before others."""
     problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     location = [str(part) for part in problem["loc"]]
     key = ".".join(location)

@@ -31,7 +31,7 @@ LIVING = frozenset(
     }
 )  # fmt: skip
 # Reasons under which a pending job never starts by itself.
-HOPELESS = frozenset(
+NEVER_STARTS = frozenset(
     {
         "DependencyNeverSatisfied", "BadConstraints", "JobHoldMaxRequeue", "launch_failed_requeued_held", "JobLaunchFailure",
         "PartitionNodeLimit", "PartitionTimeLimit", "AccountNotAllowed", "QOSNotAllowed", "InvalidAccount", "InvalidQOS",
@@ -114,10 +114,10 @@ def read_queue(run: Run, ended: bool = False) -> tuple[list[Entry], Answer]:
 
 
 def _parse(line: str) -> tuple[str, Entry] | None:
-    values, place = {}, 0
+    values, start = {}, 0
     for name, width in _FIELDS.items():
-        values[name] = line[place : place + width].strip()
-        place += width
+        values[name] = line[start : start + width].strip()
+        start += width
     parts = values["Comment"].split(":")
     if len(parts) != 7 or parts[0] != "sae-genomics":
         return None
@@ -147,17 +147,19 @@ def _parse(line: str) -> tuple[str, Entry] | None:
     )
 
 
-def viable(run: Run, plans: Sequence[StagePlan], entries: Iterable[Entry]) -> tuple[dict[Task, Active], list[Entry]]:
+def active_and_stuck(
+    run: Run, plans: Sequence[StagePlan], entries: Iterable[Entry]
+) -> tuple[dict[Task, Active], list[Entry]]:
     """Which tasks Slurm will still see to, and the pending entries that can never start.
 
-    A pending task is hopeless by its own reason, or because a task it needs is neither done nor itself on the way:
+    A pending task can never start by its own reason, or because a task it needs is neither done nor itself on the way:
     Slurm may not have noticed yet.
     """
     living = [entry for entry in entries if entry.living]
-    hopeless = [entry for entry in living if entry.state == "PENDING" and entry.reason in HOPELESS]
+    never_starting = [entry for entry in living if entry.state == "PENDING" and entry.reason in NEVER_STARTS]
     on_the_way: dict[Task, Entry] = {}
     for entry in living:
-        if entry not in hopeless:
+        if entry not in never_starting:
             for task in entry.tasks(run.n_tasks(entry.stage)):
                 on_the_way.setdefault((entry.stage.name, task), entry)
     lacking = {
@@ -177,7 +179,7 @@ def viable(run: Run, plans: Sequence[StagePlan], entries: Iterable[Entry]) -> tu
                 if task in plan.todo:
                     lacking[stage.name].add(task)
     living_tasks = {task: entry.active for task, entry in on_the_way.items() if entry.element not in stuck}
-    return living_tasks, [*hopeless, *stuck.values()]
+    return living_tasks, [*never_starting, *stuck.values()]
 
 
 def broken_jobs(

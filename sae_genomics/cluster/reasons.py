@@ -109,7 +109,7 @@ class Evidence:
         return {row[0]: _ended(*row) for row in rows}
 
     def how_it_ended(self, stage: Stage, task: int) -> Ended | None:
-        """Slurm's word on the task's last job: from the controller's memory, else from accounting."""
+        """What Slurm says of the task's last job: from the controller's memory, else from accounting."""
         entry = self.ended.get((stage.name, task))
         job, index = self.last_job.get((stage.name, task), (None, None))
         if entry and job and entry.job == job.job:

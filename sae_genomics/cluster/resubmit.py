@@ -1,4 +1,4 @@
-"""Submits failed and missing tasks again, and what hangs on them; those that ran out of memory with twice as much."""
+"""Submits failed and missing tasks again, and dependent tasks; those that ran out of memory with twice as much."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def resubmit(
 ) -> int:
     """Submit what failed or is missing again. Returns an exit code.
 
-    stage: only this stage's tasks, and what hangs on them. only_oom: only tasks that ran out of memory, likewise.
+    stage: only this stage's tasks, and dependent tasks. only_oom: only tasks that ran out of memory, likewise.
     memory, time: what the tasks that failed ask for now, in place of what they had; without `memory`, those that ran out of
     memory ask for twice as much as before, up to the profile's max_memory.
 
@@ -142,8 +142,10 @@ def _lacking_needs(stage: Stage, task: int, lacking: Mapping[str, set[int]]) -> 
 
 def _say_changes(run: Run, changes: dict[Task, Change]) -> None:
     for (name, task), change in changes.items():
-        words = [f"{change.memory} of memory" if change.memory else "", f"{change.time}" if change.time else ""]
-        say(f"{name} {run.unit_key(stage_named(name), task)}: asks for {' and '.join(filter(None, words))} this time")
+        requests = [f"{change.memory} of memory" if change.memory else "", f"{change.time}" if change.time else ""]
+        say(
+            f"{name} {run.unit_key(stage_named(name), task)}: asks for {' and '.join(filter(None, requests))} this time"
+        )
 
 
 def check_requests(memory: str | None, time: str | None) -> None:

@@ -46,10 +46,10 @@ class Call:
     def shell(self) -> str:
         """The same as a line of shell, in which earlier jobs' ids are variables."""
         names = {name: f"${{{name}}}" for name in re.findall(r"\{(\w+)\}", self.dependency)}
-        words = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
+        parts = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
         dependency = [f"--dependency={self.dependency.format_map(names)}"] if self.dependency else []
-        words += ["sbatch", shlex.join(self.options), *dependency, shlex.join(self.arguments)]
-        return f"{self.array.name}=$({' '.join(words)})"
+        parts += ["sbatch", shlex.join(self.options), *dependency, shlex.join(self.arguments)]
+        return f"{self.array.name}=$({' '.join(parts)})"
 
 
 def make_call(run: Run, profile: Profile, array: Array, config_copy: Path) -> Call:
@@ -85,7 +85,7 @@ def make_call(run: Run, profile: Profile, array: Array, config_copy: Path) -> Ca
     if run.config_file:
         arguments += ["--source", str(run.config_file)]
     # CONFIG holds them already: they are for the commands that the job prints, in its report and its error lines.
-    arguments += [word for each in run.overrides for word in ("--set", each)]
+    arguments += [part for each in run.overrides for part in ("--set", each)]
     if array.offset:
         arguments += ["--offset", str(array.offset)]
     if array.pack > 1:

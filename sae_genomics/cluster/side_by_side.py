@@ -1,4 +1,4 @@
-"""Several layers on several GPUs of one array task: a process a GPU, each with its share of the layers."""
+"""Several layers on several GPUs of one array task: one process per GPU, each with its share of the layers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run_shares(command: Sequence[str], tasks: Sequence[int], gpus: Sequence[str]
     command: argv of a worker without tasks. Signals that ask to stop are passed on; then Interrupted is raised when all
     have saved.
     """
-    shares = [share for place in range(len(gpus)) if (share := list(tasks[place :: len(gpus)]))]
+    shares = [share for start in range(len(gpus)) if (share := list(tasks[start :: len(gpus)]))]
     threads = max(1, int(os.environ.get("OMP_NUM_THREADS", "1")) // len(shares))
     megabytes = os.environ.get("SLURM_MEM_PER_NODE", "")  # what Slurm allots to all of them
     memory = {"SLURM_MEM_PER_NODE": str(int(megabytes) // len(shares))} if megabytes.isdigit() else {}
@@ -36,8 +36,8 @@ def run_shares(command: Sequence[str], tasks: Sequence[int], gpus: Sequence[str]
     processes = []
     for gpu, share in zip(gpus, shares, strict=False):
         environment = {**os.environ, **memory, "CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": str(threads)}
-        words = [word for task in share for word in ("--task", str(task))]
-        processes.append(subprocess.Popen([sys.executable, *command, *words], env=environment))
+        options = [part for task in share for part in ("--task", str(task))]
+        processes.append(subprocess.Popen([sys.executable, *command, *options], env=environment))
 
     asked = False
 

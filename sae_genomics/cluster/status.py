@@ -17,7 +17,7 @@ from sae_genomics.cluster import attempts
 from sae_genomics.cluster.plan import StagePlan, make_plan
 from sae_genomics.cluster.queue import settings_key
 from sae_genomics.cluster.reasons import Evidence
-from sae_genomics.cluster.words import unit_list
+from sae_genomics.cluster.wording import unit_list
 from sae_genomics.commands import command, config_words, path_words
 from sae_genomics.config import load_config
 from sae_genomics.data.disk import size_text
@@ -103,13 +103,13 @@ def _task_status(run: Run, stage: Stage, task: int, state: State, evidence: Evid
     if entry is not None:
         where = f"{entry.element} on {entry.node}, {entry.used} of {entry.limit}"
         again = f", restart {entry.restarts}" if entry.restarts else ""
-        word = "" if entry.state == "RUNNING" else f"{entry.state.lower()}, "
+        status = "" if entry.state == "RUNNING" else f"{entry.state.lower()}, "
         return TaskStatus(
             stage.name,
             task,
             unit,
             "running",
-            f"{word}{where}{again}{other}  {_progress(run, stage, task)}".rstrip(),
+            f"{status}{where}{again}{other}  {_progress(run, stage, task)}".rstrip(),
             entry.job,
         )
     if f"{stage.name}_{unit}" in tried and _runs_without_slurm(run, stage, task, evidence):
@@ -171,8 +171,8 @@ def render(run: Run, tasks: Sequence[TaskStatus], evidence: Evidence) -> str:
         lines += [f"  and {len(groups) - _SHOWN} more groups; --json lists them all"] if len(groups) > _SHOWN else []
     if evidence.problem:
         lines += ["", f"squeue gives no answer ({evidence.problem}): running and queued are told from heartbeats alone"]
-    for words in (_leftover_words(run), _kept_words(run)):
-        lines += ["", words] if words else []
+    for paragraph in (_leftovers(run), _kept_activations(run)):
+        lines += ["", paragraph] if paragraph else []
     jobs = sorted({task.job for task in tasks if OTHER_SETTINGS in task.note}, key=int)
     if jobs:
         lines += [
@@ -183,7 +183,7 @@ def render(run: Run, tasks: Sequence[TaskStatus], evidence: Evidence) -> str:
     return "\n".join([*lines, "", f"next: {next_step(run, tasks)}"])
 
 
-def _kept_words(run: Run) -> str:
+def _kept_activations(run: Run) -> str:
     """What interrupted shards keep for their next attempts; empty where there is nothing."""
     kept = find_leftovers(run, UNFINISHED)
     return (
@@ -193,7 +193,7 @@ def _kept_words(run: Run) -> str:
     )
 
 
-def _leftover_words(run: Run) -> str:
+def _leftovers(run: Run) -> str:
     """What killed attempts left on the disk; empty where there is nothing."""
     leftovers = find_leftovers(run)
     if not leftovers:

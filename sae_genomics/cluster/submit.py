@@ -13,7 +13,7 @@ from sae_genomics.cluster.lock import locked, user_name
 from sae_genomics.cluster.options import check_environment
 from sae_genomics.cluster.plan import StagePlan, describe, forget, make_plan
 from sae_genomics.cluster.profile import Profile, load_profile
-from sae_genomics.cluster.queue import Entry, broken_jobs, read_queue, settings_key, viable
+from sae_genomics.cluster.queue import Entry, active_and_stuck, broken_jobs, read_queue, settings_key
 from sae_genomics.cluster.ready import check_jobs
 from sae_genomics.cluster.refusals import what_to_change
 from sae_genomics.cluster.sbatch import Call, make_call, resources_of, submitter_environment
@@ -45,7 +45,7 @@ def submit(run: Run, *, from_stage: str | None = None, dry_run: bool = False, ch
         plans = make_plan(run, from_stage)
         entries = _queue(run, profile, dry_run)
         _refuse_conflicts(run, plans, entries)
-        active, hopeless = viable(run, plans, entries)
+        active, never_starting = active_and_stuck(run, plans, entries)
         broken = broken_jobs(run, plans, entries, {job.job: job.indices for job in read_jobs(run)})
         changes: dict[Task, Change] = {}
         if choose:
@@ -54,18 +54,20 @@ def submit(run: Run, *, from_stage: str | None = None, dry_run: bool = False, ch
         limit = profile.max_array_size or max_array_size()
         arrays = _arrays(run, profile, plans, active, changes, limit, broken)
         # An older report that still waits would be made before what is submitted now.
-        replaced = [each for each in entries if each.stage.partial and each.state == "PENDING" and each not in hopeless]
+        replaced = [
+            each for each in entries if each.stage.partial and each.state == "PENDING" and each not in never_starting
+        ]
         if arrays and replaced:
-            active = {task: place for task, place in active.items() if not stage_named(task[0]).partial}
+            active = {task: there for task, there in active.items() if not stage_named(task[0]).partial}
             arrays = _arrays(run, profile, plans, active, changes, limit, broken)
-            hopeless = [*hopeless, *replaced]
+            never_starting = [*never_starting, *replaced]
         config_copy = run.logs / "submitted" / f"{hash_values(dump_config(run.config))}.yaml"
         calls = [make_call(run, profile, array, config_copy) for array in arrays]
         if dry_run:
-            _print_dry(calls, hopeless)
+            _print_dry(calls, never_starting)
             return EXIT_DONE
-        if hopeless:
-            _cancel([entry.element for entry in hopeless])
+        if never_starting:
+            _cancel([entry.element for entry in never_starting])
         if not calls:
             _say_nothing_to_do(run, active)
             return EXIT_DONE
@@ -154,7 +156,7 @@ def _send_all(run: Run, profile: Profile, calls: Sequence[Call]) -> None:
         job = answer.output.strip().partition(";")[0]
         ids[each.array.name] = job
         add_jobs(run, [_record(each, job, ids)])
-        say(f"  {job:>8}  {_words(each)}")
+        say(f"  {job:>8}  {_description(each)}")
 
 
 def _send(run: Run, profile: Profile, each: Call, ids: Mapping[str, str]) -> Answer:
@@ -178,7 +180,7 @@ def _record(each: Call, job: str, ids: Mapping[str, str]) -> Job:
     )  # fmt: skip
 
 
-def _words(each: Call) -> str:
+def _description(each: Call) -> str:
     array = each.array
     if array.indices is None:
         return array.stage.name
@@ -189,9 +191,9 @@ def _words(each: Call) -> str:
     return f"{array.stage.name}: {count} array task{'s'[: count > 1]}{packed} ({tasks} {array.stage.unit}s{throttle})"
 
 
-def _print_dry(calls: Sequence[Call], hopeless: Sequence[Entry]) -> None:
-    if hopeless:
-        print(f"scancel {' '.join(entry.element for entry in hopeless)}")
+def _print_dry(calls: Sequence[Call], never_starting: Sequence[Entry]) -> None:
+    if never_starting:
+        print(f"scancel {' '.join(entry.element for entry in never_starting)}")
     for each in calls:
         print(each.shell())
     tasks = sum(len(each.array.tasks) for each in calls)

@@ -290,12 +290,12 @@ def progress_line(sweep: Sweep, started: float, jobs: Mapping[str, str]) -> str:
     """`5 of 12 SAEs trained, 2 running, 5 queued; 3 min 20 s`."""
     total, left = len(sweep.points) * len(sweep.tasks), len(sweep.open())
     states = [state.lower() for state in jobs.values()]
-    counts = {word: sum(state in names for state in states) for word, names in _JOB_WORDS.items()}
-    words = ", ".join(f"{count} job{'s'[: count > 1]} {word}" for word, count in counts.items() if count)
-    return f"sweep {sweep.name}: {total - left} of {saes(total)} trained{', ' if words else ''}{words}; {duration(time.time() - started)}"
+    counts = {status: sum(state in names for state in states) for status, names in _JOB_STATES.items()}
+    parts = ", ".join(f"{count} job{'s'[: count > 1]} {status}" for status, count in counts.items() if count)
+    return f"sweep {sweep.name}: {total - left} of {saes(total)} trained{', ' if parts else ''}{parts}; {duration(time.time() - started)}"
 
 
-_JOB_WORDS = {
+_JOB_STATES = {
     "running": ("running", "completing"),
     "queued": ("pending", "requeued", "unknown"),
     "failed": ("failed", "cancelled", "timeout", "node_fail", "out_of_memory", "interrupted"),

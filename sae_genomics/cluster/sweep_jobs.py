@@ -203,7 +203,7 @@ def read_sweep_jobs(sweep: Sweep) -> list[SweepJob]:
 
 
 def job_states(jobs: Sequence[SweepJob]) -> dict[str, str]:
-    """Job id to state, in one squeue call: Slurm's word, RUNNING for a living process, ENDED when nothing knows it any more."""
+    """Job id to state, in one squeue call: Slurm's state, RUNNING for a living process, ENDED when nothing knows it any more."""
     states = {job.id: "ENDED" for job in jobs}
     for job in jobs:
         if job.cluster == "local" and job.started and process_start(int(job.id)) == job.started:

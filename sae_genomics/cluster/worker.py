@@ -71,10 +71,10 @@ def _work(arguments: argparse.Namespace) -> int:
 
 def _own_command(arguments: argparse.Namespace) -> list[str]:
     """This worker's argv without the array's: the tasks are added one by one."""
-    words = ["-m", "sae_genomics.cluster.worker", arguments.stage, str(arguments.config)]
-    words += ["--source", str(arguments.source)] if arguments.source else []
-    words += ["--scratch", arguments.scratch] if arguments.scratch else []
-    return words + [word for override in arguments.overrides for word in ("--set", override)]
+    parts = ["-m", "sae_genomics.cluster.worker", arguments.stage, str(arguments.config)]
+    parts += ["--source", str(arguments.source)] if arguments.source else []
+    parts += ["--scratch", arguments.scratch] if arguments.scratch else []
+    return parts + [part for override in arguments.overrides for part in ("--set", override)]
 
 
 def run_tasks(run: Run, stage: Stage, tasks: Sequence[int]) -> dict[int, int]:

@@ -29,7 +29,7 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class GroupWords:
+class GroupWording:
     """How messages about a kind's groups read. column: what a column of the input is called. usual: what good groups are."""
 
     nouns: Nouns
@@ -42,7 +42,7 @@ def make_groups(
     values: npt.ArrayLike | pd.Categorical,
     item_id: Callable[[int], str],
     heldout_fraction: float,
-    words: GroupWords,
+    wording: GroupWording,
 ) -> Groups:
     """The groups of the items that are used.
 
@@ -58,24 +58,24 @@ def make_groups(
     missing = np.flatnonzero(name.codes < 0)
     if len(missing):
         raise UserError(
-            f"data.group_key: {len(missing):,} of {len(name):,} {words.nouns.items} have no value in {words.column} {key!r} "
-            f"(the first is {item_id(int(missing[0]))}); fill it in, remove these {words.nouns.items}, or leave data.group_key out"
+            f"data.group_key: {len(missing):,} of {len(name):,} {wording.nouns.items} have no value in {wording.column} {key!r} "
+            f"(the first is {item_id(int(missing[0]))}); fill it in, remove these {wording.nouns.items}, or leave data.group_key out"
         )
     if heldout_fraction > 0 and len(name) > 1:
-        _check_splittable(key, name, words)
+        _check_splittable(key, name, wording)
     return Groups(key, name)
 
 
-def _check_splittable(key: str, name: pd.Categorical, words: GroupWords) -> None:
+def _check_splittable(key: str, name: pd.Categorical, wording: GroupWording) -> None:
     if len(name.categories) == 1:
         raise UserError(
-            f"data.group_key: all {words.nouns.items} have the same {key!r} ({name.categories[0]}), so none can be held out whole; "
-            f"leave data.group_key out, name another {words.column}, or set data.heldout_fraction to 0"
+            f"data.group_key: all {wording.nouns.items} have the same {key!r} ({name.categories[0]}), so none can be held out whole; "
+            f"leave data.group_key out, name another {wording.column}, or set data.heldout_fraction to 0"
         )
     if len(name.categories) == len(name):
         raise UserError(
-            f"data.group_key: every {words.nouns.item} has a value of its own in {words.column} {key!r}; "
-            f"name the column of {words.usual}"
+            f"data.group_key: every {wording.nouns.item} has a value of its own in {wording.column} {key!r}; "
+            f"name the column of {wording.usual}"
         )
 
 

@@ -60,8 +60,8 @@ def sample_cells(run: Run) -> CellSample:
         heldout.append(chosen.column("heldout").to_numpy(zero_copy_only=False))
         start = stop
     types = sorted({name for name in names if name is not None})
-    places = {name: place for place, name in enumerate(types)}
-    codes = np.array([places.get(name, -1) if name is not None else -1 for name in names], dtype=np.int32)
+    code_of = {name: code for code, name in enumerate(types)}
+    codes = np.array([code_of.get(name, -1) if name is not None else -1 for name in names], dtype=np.int32)
     held = np.concatenate(heldout).astype(bool) if heldout else np.zeros(0, bool)
     return CellSample(rows, [str(each) for each in ids], codes, held, types, n_all)
 
@@ -141,8 +141,8 @@ def top_cells(activations: csr_matrix, n_kept: int | npt.NDArray[np.int64]) -> T
     # Positive floats order as their bits do, so feature and activation make one key, sorted in one pass.
     feature = np.repeat(np.arange(by_feature.shape[1]), n_firing)
     order = np.argsort((feature << 32) - by_feature.data.astype(np.float32).view(np.uint32), kind="stable")
-    place = np.arange(len(order)) - np.repeat(by_feature.indptr[:-1], n_firing)
+    rank = np.arange(len(order)) - np.repeat(by_feature.indptr[:-1], n_firing)
     limit = np.broadcast_to(np.asarray(n_kept, dtype=np.int64), n_firing.shape)
-    order = order[place < np.repeat(limit, n_firing)]
+    order = order[rank < np.repeat(limit, n_firing)]
     pointers = np.concatenate([[0], np.cumsum(np.minimum(n_firing, limit))])
     return TopCells(pointers, by_feature.indices[order].astype(np.int32), by_feature.data[order], n_firing)

@@ -21,11 +21,11 @@ from sae_genomics.run import Run
 
 @dataclass(frozen=True)
 class Example:
-    """One feature worth looking at, and words for it."""
+    """One feature worth looking at, and what to call it."""
 
     layer: int
     feature: int
-    words: str
+    wording: str
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Contents:
     run: Run
     """for paths; what is done of it stands below"""
     wording: Wording = CELL_WORDING
-    """words of the run's data kind"""
+    """nouns and phrases of the run's data kind"""
     model: list[tuple[str, str]] = field(default_factory=list)
     """facts of the model: (name, Markdown)"""
     prepared: Prepared = field(default_factory=Prepared)

@@ -27,15 +27,15 @@ function setHash(text) {
 function followHash() {
   const wanted = new URLSearchParams(location.hash.slice(1));
   if (!wanted.has("feature")) return;
-  const row = data.place?.get(key(Number(wanted.get("layer")), Number(wanted.get("feature"))));
+  const row = data.rowOf?.get(key(Number(wanted.get("layer")), Number(wanted.get("feature"))));
   if (row === undefined) {
     at("status").textContent = "There is no feature " + wanted.get("feature") + " of layer " + wanted.get("layer") + " in this page.";
     return;
   }
   at("status").textContent = "";
   open(row);
-  const place = view.rows.indexOf(row);
-  if (place >= 0) move(place);
+  const index = view.rows.indexOf(row);
+  if (index >= 0) move(index);
 }
 
 function search() {

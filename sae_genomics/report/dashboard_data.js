@@ -9,7 +9,7 @@ const ARRAYS = {
 function bytes(text) {
   if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
   const raw = atob(text), found = new Uint8Array(raw.length);
-  for (let place = 0; place < raw.length; place++) found[place] = raw.charCodeAt(place);
+  for (let index = 0; index < raw.length; index++) found[index] = raw.charCodeAt(index);
   return found;
 }
 
@@ -23,13 +23,13 @@ async function block(name) {
 
 async function blocks(prefix, names) {
   const found = await Promise.all(names.map((name) => block(prefix + "." + name)));
-  return Object.fromEntries(names.map((name, place) => [name, found[place]]));
+  return Object.fromEntries(names.map((name, index) => [name, found[index]]));
 }
 
 // Where each feature's entries begin: the lengths summed up, one more than there are features.
 function pointers(lengths) {
   const found = new Uint32Array(lengths.length + 1);
-  for (let place = 0; place < lengths.length; place++) found[place + 1] = found[place] + lengths[place];
+  for (let index = 0; index < lengths.length; index++) found[index + 1] = found[index] + lengths[index];
   return found;
 }
 
@@ -60,9 +60,9 @@ async function load() {
     data[name] = await blocks(name, columns);
     if (data[name].length) data[name].pointer = pointers(data[name].length);
   }));
-  data.place = new Map();
+  data.rowOf = new Map();
   data.first = {};
-  for (let row = 0; row < data.n; row++) data.place.set(key(data.columns.layer[row], data.columns.feature[row]), row);
+  for (let row = 0; row < data.n; row++) data.rowOf.set(key(data.columns.layer[row], data.columns.feature[row]), row);
   for (const number of meta.layer_numbers) data.first[number] = data.columns.layer.indexOf(number);
   panels.splice(0, panels.length, ...panels.filter((panel) => !panel.applies || panel.applies()));
 }
@@ -91,7 +91,7 @@ function probability(log) {
   return digit + "e" + exponent;
 }
 
-// --- words ---
+// --- text ---
 
 const firstUpper = (text) => text.slice(0, 1).toUpperCase() + text.slice(1);
 const a = (noun) => (/^[aeio]/i.test(noun) ? "an " : "a ") + noun;

@@ -3,10 +3,10 @@
 function windowElement(entry) {
   const { start, position, largest } = data.examples, { letter, level, pointer } = data.windows;
   const first = pointer[entry], stop = pointer[entry + 1], made = [];
-  for (let place = first; place < stop; place++) {
-    const number = start[entry] + place - first, share = level[place] / 255;
+  for (let index = first; index < stop; index++) {
+    const number = start[entry] + index - first, share = level[index] / 255;
     const value = share ? ": activation " + short(share * largest[entry]) : "";
-    const residue = element("span", { class: number === position[entry] ? "strongest" : "", title: nouns.token + " " + number + value }, String.fromCharCode(letter[place]));
+    const residue = element("span", { class: number === position[entry] ? "strongest" : "", title: nouns.token + " " + number + value }, String.fromCharCode(letter[index]));
     if (share) residue.style.backgroundColor = "rgba(230, 97, 0, " + (0.12 + 0.68 * share).toFixed(2) + ")";
     made.push(residue);
   }

@@ -23,11 +23,11 @@ function layerCells(number) {
 function cellsSection(row, found) {
   const layer = data.columns.layer[row], made = [element("h3", {}, "Cells")];
   if (!found) return [...made, element("p", { class: "note" }, "No activations per cell are stored in this page for this layer.")];
-  const place = row - data.first[layer];
-  const start = found.pointer[place], stop = found.pointer[place + 1], firing = found.firing[place];
+  const index = row - data.first[layer];
+  const start = found.pointer[index], stop = found.pointer[index + 1], firing = found.firing[index];
   const active = [];
   for (let entry = start; entry < stop; entry++) {
-    active.push({ cell: found.cell[entry], value: found.level[entry] / 255 * found.largest[place], level: found.level[entry] / 255 });
+    active.push({ cell: found.cell[entry], value: found.level[entry] / 255 * found.largest[index], level: found.level[entry] / 255 });
   }
   const drawn = meta.cells.ids.length;
   const sampled = drawn < meta.cells.n_all ? "a sample of " + drawn.toLocaleString("en") + " of " + meta.cells.n_all.toLocaleString("en") + " cells" : "all " + drawn.toLocaleString("en") + " cells";
@@ -114,9 +114,9 @@ function paint(canvas, legend, active) {
   }
   for (const { cell, level } of [...active].sort((one, other) => one.level - other.level)) dot(cell, faded(level, theme));
   const bar = element("canvas", { width: 128, height: 12, "aria-hidden": "true" }), strip = bar.getContext("2d");
-  for (let place = 0; place < 128; place++) {
-    strip.fillStyle = faded(place / 127, theme);
-    strip.fillRect(place, 0, 1, 12);
+  for (let index = 0; index < 128; index++) {
+    strip.fillStyle = faded(index / 127, theme);
+    strip.fillRect(index, 0, 1, 12);
   }
   legend.replaceChildren(element("span", {}, "activation 0", bar, short(Math.max(...active.map(({ value }) => value)))));
 }
@@ -126,14 +126,14 @@ function typeColours() {
   const counts = new Map();
   for (const type of data.sample.label) if (type >= 0) counts.set(type, (counts.get(type) || 0) + 1);
   const frequent = [...counts].sort((one, other) => other[1] - one[1]).slice(0, TYPE_COLOURS.length);
-  return new Map(frequent.map(([type], place) => [type, TYPE_COLOURS[place]]));
+  return new Map(frequent.map(([type], index) => [type, TYPE_COLOURS[index]]));
 }
 
 function faded(level, theme) {
   const stops = FADE[theme], where = Math.min(Math.max(level, 0), 1) * (stops.length - 1), first = Math.min(Math.floor(where), stops.length - 2);
   const parts = (text) => [1, 3, 5].map((start) => parseInt(text.slice(start, start + 2), 16));
   const low = parts(stops[first]), high = parts(stops[first + 1]);
-  return "rgb(" + low.map((value, place) => Math.round(value + (high[place] - value) * (where - first))).join(",") + ")";
+  return "rgb(" + low.map((value, index) => Math.round(value + (high[index] - value) * (where - first))).join(",") + ")";
 }
 
 addPanel({

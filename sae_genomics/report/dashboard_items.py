@@ -89,7 +89,7 @@ class ItemsPanel(Panel):
             low, high = self.sample.xy.min(axis=0), self.sample.xy.max(axis=0)
             extent = float(max((high - low).max(), 1e-9))  # one scale for both axes keeps the shape
             scaled = (self.sample.xy - (low + high) / 2) / extent + 0.5
-            found |= {f"sample.{axis}": quantise(scaled[:, place]) for place, axis in enumerate("xy")}
+            found |= {f"sample.{axis}": quantise(scaled[:, column]) for column, axis in enumerate("xy")}
         return found
 
     def meta(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ const view = {
   sortBeforeSearch: null,
 };
 
-const nameOf = (list, place) => (place >= 0 ? meta[list][place] : NONE);
+const nameOf = (list, index) => (index >= 0 ? meta[list][index] : NONE);
 const marked = (text, match) => (match ? element("mark", {}, text) : text);
 // The columns of all panels, and room for each.
 function buildColumns() {
@@ -109,18 +109,18 @@ function draw() {
   const rows = at("rows");
   rows.style.transform = "translateY(" + (top - (first - start) * ROW_HEIGHT) + "px)";
   const made = [];
-  for (let place = start; place < stop; place++) made.push(rowElement(place));
+  for (let index = start; index < stop; index++) made.push(rowElement(index));
   rows.replaceChildren(...made);
   const active = at("grid-row-" + view.active);
   if (active) at("grid").setAttribute("aria-activedescendant", active.id);
   else at("grid").removeAttribute("aria-activedescendant");
 }
 
-function rowElement(place) {
-  const row = view.rows[place];
+function rowElement(index) {
+  const row = view.rows[index];
   const made = element("div", {
-    role: "row", id: "grid-row-" + place, class: "row" + (place === view.active ? " active" : ""), "aria-rowindex": place + 2,
-    "aria-selected": row === view.selected ? "true" : "false", onclick: () => { view.active = place; open(row); },
+    role: "row", id: "grid-row-" + index, class: "row" + (index === view.active ? " active" : ""), "aria-rowindex": index + 2,
+    "aria-selected": row === view.selected ? "true" : "false", onclick: () => { view.active = index; open(row); },
   });
   for (const column of COLUMNS) {
     const shown = column.show(row);
@@ -129,15 +129,15 @@ function rowElement(place) {
   return made;
 }
 
-function scrollTo(place) {
+function scrollTo(index) {
   const grid = at("grid"), full = view.rows.length * ROW_HEIGHT, room = roomForRows();
   if (full > TALLEST) {
     const { first } = position();
-    if (place < first || place > first + room / ROW_HEIGHT - 1) {
-      grid.scrollTop = place / Math.max(view.rows.length - room / ROW_HEIGHT, 1) * (TALLEST - room);
+    if (index < first || index > first + room / ROW_HEIGHT - 1) {
+      grid.scrollTop = index / Math.max(view.rows.length - room / ROW_HEIGHT, 1) * (TALLEST - room);
     }
-  } else if (place * ROW_HEIGHT < grid.scrollTop) grid.scrollTop = place * ROW_HEIGHT;
-  else if ((place + 1) * ROW_HEIGHT > grid.scrollTop + room) grid.scrollTop = (place + 1) * ROW_HEIGHT - room;
+  } else if (index * ROW_HEIGHT < grid.scrollTop) grid.scrollTop = index * ROW_HEIGHT;
+  else if ((index + 1) * ROW_HEIGHT > grid.scrollTop + room) grid.scrollTop = (index + 1) * ROW_HEIGHT - room;
 }
 
 function move(to) {

@@ -15,8 +15,8 @@ function table(titles, rows) {
   const numeric = (column) => (column.number ? "number" : "");
   return element("table", {},
     element("thead", {}, element("tr", {}, ...titles.map((column) => element("th", { class: numeric(column), scope: "col" }, column.title)))),
-    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map((cell, place) =>
-      element("td", { class: numeric(titles[place]) }, ...(Array.isArray(cell) ? cell : [cell])))))));
+    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map((cell, index) =>
+      element("td", { class: numeric(titles[index]) }, ...(Array.isArray(cell) ? cell : [cell])))))));
 }
 
 // What the statistics above it are about: unit of inference, n, null.
@@ -36,8 +36,8 @@ function showPanel(row, focus) {
   panel.hidden = false;
   document.querySelector("main").classList.add("narrow");
   const step = (by) => {
-    const place = view.rows.indexOf(row) + by;
-    if (place >= 0 && place < view.rows.length) { move(place); open(view.rows[place], true); }
+    const index = view.rows.indexOf(row) + by;
+    if (index >= 0 && index < view.rows.length) { move(index); open(view.rows[index], true); }
   };
   panelState.redraw = null;
   const parts = inOrder(panels.filter((each) => each.section)).map((each) => each.section(row));

@@ -11,8 +11,8 @@ function matching(name, query) {
   const quoted = /^"(.*)"$/.exec(query);
   const words = quoted ? [] : query.split(/\s+/).filter(Boolean);
   const texts = lower(name), found = new Uint8Array(texts.length);
-  for (let place = 0; place < texts.length; place++) {
-    found[place] = quoted ? texts[place] === quoted[1] : words.every((word) => texts[place].includes(word));
+  for (let index = 0; index < texts.length; index++) {
+    found[index] = quoted ? texts[index] === quoted[1] : words.every((word) => texts[index].includes(word));
   }
   return found;
 }

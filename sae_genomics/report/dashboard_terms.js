@@ -23,9 +23,9 @@ function termsSection(row) {
   const { pointer, term, overlap, size, odds, log10q } = data.terms, rows = [];
   for (let entry = pointer[row]; entry < pointer[row + 1]; entry++) {
     const shared = [];
-    for (let place = data.overlaps.pointer[entry]; place < data.overlaps.pointer[entry + 1]; place++) {
+    for (let index = data.overlaps.pointer[entry]; index < data.overlaps.pointer[entry + 1]; index++) {
       if (shared.length) shared.push(", ");
-      shared.push(marked(meta.term_genes[data.overlaps.gene[place]], view.found?.termGenes?.[data.overlaps.gene[place]]));
+      shared.push(marked(meta.term_genes[data.overlaps.gene[index]], view.found?.termGenes?.[data.overlaps.gene[index]]));
     }
     const known = significant(log10q[entry]);
     rows.push([

@@ -18,7 +18,7 @@ def compose(contents: Contents, contributions: list[Contribution]) -> str:
         section_missing.missing(contents),
         *(each.section(contents) for each in contributions if each.section is not None),
         section_next.next_steps(contents, contributions),
-        section_next.words(contents),
+        section_next.terms(contents),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -66,7 +66,7 @@ def _opening(contents: Contents, contributions: list[Contribution]) -> str:
 
 
 def _certainty(contents: Contents, contributions: list[Contribution]) -> str:
-    """How sure one can be of all this, in words that follow from the numbers."""
+    """How sure one can be of all this, in sentences that follow from the numbers."""
     plan, items = contents.prepared.plan or {}, contents.wording.nouns.items
     parts = []
     if plan.get("n_heldout"):

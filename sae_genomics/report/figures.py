@@ -147,7 +147,7 @@ def labels(wide: pd.DataFrame, wording: Wording) -> Figure | None:
     named = {"feature": "SAE feature", "unit": wording.single_unit, "neuron": "raw neuron"}
     figure, axes = new_figure(7.2, 1.5 + 0.42 * len(wide))
     axis = axes[0, 0]
-    places = np.arange(len(wide))[::-1].astype(float)
+    heights = np.arange(len(wide))[::-1].astype(float)
     for offset, kind in zip((0.2, 0.0, -0.2), KIND_STYLE, strict=True):
         label, (colour, marker) = named[kind], KIND_STYLE[kind]
         auroc = wide[(kind, "auroc")].to_numpy(float)
@@ -155,7 +155,7 @@ def labels(wide: pd.DataFrame, wording: Wording) -> Figure | None:
         if not np.isfinite(auroc).any():
             continue
         axis.errorbar(
-            auroc, places + offset, xerr=np.nan_to_num(np.maximum(ends, 0)), fmt=marker, color=colour, ecolor=colour,
+            auroc, heights + offset, xerr=np.nan_to_num(np.maximum(ends, 0)), fmt=marker, color=colour, ecolor=colour,
             elinewidth=1.1, alpha=0.95, label=label,
         )  # fmt: skip
     numbers = wide[("feature", "n_items")].fillna(wide[("unit", "n_items")])
@@ -164,7 +164,7 @@ def labels(wide: pd.DataFrame, wording: Wording) -> Figure | None:
     grouped = bool(groups.notna().any())
     if grouped:
         names = [f"{name[:-1]} in {int(n) if is_number(n) else '?'})" for name, n in zip(names, groups, strict=True)]
-    axis.set_yticks(places, names)
+    axis.set_yticks(heights, names)
     axis.axvline(0.5, color="#9a9a9a", linewidth=1, linestyle=":")
     lowest = np.nanmin([wide[(kind, "low")].min() for kind in KIND_STYLE] + [0.9])
     axis.set_xlim(max(0.0, min(lowest - 0.03, 0.9)), 1.01)
@@ -246,12 +246,12 @@ def _types_panel(axis: Axes, sample: CellSample, size: float) -> None:
     assert sample.xy is not None
     axis.set_title(f"cell types ({sample.basis.upper()})", fontsize=9.5)
     counts = np.bincount(sample.cell_type[sample.cell_type >= 0], minlength=len(sample.types))
-    frequent = [place for place in np.argsort(-counts, kind="stable")[: len(TYPE_COLOURS)] if counts[place]]
+    frequent = [code for code in np.argsort(-counts, kind="stable")[: len(TYPE_COLOURS)] if counts[code]]
     rest = ~np.isin(sample.cell_type, frequent)
     if rest.any():
         axis.scatter(sample.xy[rest, 0], sample.xy[rest, 1], s=size, color="#c9c9c9", linewidths=0, rasterized=True)
-    for place, colour in zip(frequent, TYPE_COLOURS, strict=False):
-        xy = sample.xy[sample.cell_type == place]
+    for code, colour in zip(frequent, TYPE_COLOURS, strict=False):
+        xy = sample.xy[sample.cell_type == code]
         axis.scatter(
             xy[:, 0],
             xy[:, 1],
@@ -259,7 +259,7 @@ def _types_panel(axis: Axes, sample: CellSample, size: float) -> None:
             color=colour,
             linewidths=0,
             rasterized=True,
-            label=shorten(sample.types[place], 30),
+            label=shorten(sample.types[code], 30),
         )
 
 

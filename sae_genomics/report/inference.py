@@ -34,7 +34,7 @@ def written(inference: Inference) -> str:
 
 
 def line(layers: Sequence[LayerSummary], reading: str, about: str = "") -> str:
-    """The line of what is read under a name, the first layer's that has it; empty where none has. about: words before it."""
+    """The line of what is read under a name, the first layer's that has it; empty where none has. about: text before it."""
     known = next((each.inference[reading] for each in layers if reading in each.inference), None)
     if known is None:
         return ""

@@ -37,7 +37,7 @@ def code(text: Any, in_table: bool = False) -> str:
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
     """A pipe table of cells that are Markdown already; `right` are the columns set flush right."""
     flush = set(right)
-    rule = [("---:" if place in flush else "---") for place in range(len(header))]
+    rule = [("---:" if column in flush else "---") for column in range(len(header))]
     lines = [header, rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

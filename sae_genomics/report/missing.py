@@ -21,7 +21,7 @@ from sae_genomics.stages import stages_of
 class Unfinished:
     """A task that is not done.
 
-    status: missing or stale. why: the run's own words on its files.
+    status: missing or stale. why: what the run says of its files.
     waits_for: `stage unit` of a task before it that is not done either; empty when it could run now.
     reason: what is known of its last attempt; empty when nothing is.
     """
@@ -111,9 +111,9 @@ def resume_command(run: Run) -> str:
 def grouped(units: list[str]) -> str:
     """`layer_03, shard_0001 to shard_0004` from units in their order."""
     runs: dict[tuple[str, int], list[str]] = defaultdict(list)
-    for place, unit in enumerate(units):
+    for index, unit in enumerate(units):
         kind, _, number = unit.rpartition("_")
-        key = (kind, int(number) - place) if number.isdigit() else (unit, -1 - place)
+        key = (kind, int(number) - index) if number.isdigit() else (unit, -1 - index)
         runs[key].append(unit)
     return ", ".join(", ".join(each) if len(each) < 3 else f"{each[0]} to {each[-1]}" for each in runs.values())
 

@@ -28,13 +28,13 @@ def annotation(contents: Contents) -> str:
     parts = [title, _method(contents), _nulls(max(found.n_shuffles for _, found in tested)), _measures()]
     if len(tested) > 1:
         parts.append(contents.figure("annotation", "Annotated share and different gene sets by layer, beside chance"))
-    for place, (summary, found) in enumerate(tested):
+    for index, (summary, found) in enumerate(tested):
         layer = summary.layer
         said = f"{headline(layer, found)} {beside(found)}".rstrip()
         image = contents.figure(figure_name(layer), f"Layer {layer}: features and baselines beside chance")
         basis = inference.line([summary], "annotation_nulls")
         body = "\n\n".join(part for part in (said, layer_table(found), basis, image) if part)
-        folded = place > 0 and len(tested) > MOST_LAYERS
+        folded = index > 0 and len(tested) > MOST_LAYERS
         parts.append(
             details(f"Layer {layer}: gene sets", body) if folded else f"### Layer {layer}: gene sets\n\n{body}"
         )

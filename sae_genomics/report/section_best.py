@@ -36,7 +36,7 @@ def best_features(contents: Contents) -> str:
         parts.append(
             contents.figure("embedding", f"Best features of the deepest layer on the embedding of the {items}")
         )
-    for place, each in enumerate(known):
+    for index, each in enumerate(known):
         assert each.best is not None
         said = [
             inference.line([each], "features", first_upper(contents.wording.nouns.labels)),
@@ -45,7 +45,7 @@ def best_features(contents: Contents) -> str:
         ]
         body = "\n\n".join([_features_table(each, contents.dashboard, contents.wording), *filter(None, said)])
         title, text = f"Layer {each.layer}", _layer_words(each)
-        parts.append(f"### {title}\n\n{text}\n\n{body}" if place == 0 else details(f"{title}: {text}", body))
+        parts.append(f"### {title}\n\n{text}\n\n{body}" if index == 0 else details(f"{title}: {text}", body))
     return "\n\n".join(part for part in parts if part)
 
 

@@ -50,10 +50,10 @@ def section(contents: Contents) -> str:
         "a feature show what drives it at its best, not what it does elsewhere."
     )
     parts = ["## Strongest examples", text]
-    for place, (layer, shown) in enumerate(layers):
+    for index, (layer, shown) in enumerate(layers):
         body = "\n\n".join(_feature(layer, each, contents.dashboard, contents.wording) for each in shown)
         parts.append(
-            f"### Layer {layer}: examples\n\n{body}" if place == 0 else details(f"Layer {layer}: examples", body)
+            f"### Layer {layer}: examples\n\n{body}" if index == 0 else details(f"Layer {layer}: examples", body)
         )
     return "\n\n".join(parts)
 

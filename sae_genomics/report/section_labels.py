@@ -90,7 +90,7 @@ def _none_tested(contents: Contents) -> str:
 
 
 def _untested(contents: Contents) -> str:
-    """Which labels have no q-value for want of groups; said once, because all layers have the same items."""
+    """Which labels have no q-value because there are too few groups; said once, because all layers have the same items."""
     known = [each.baselines for each in contents.layers if each.baselines is not None]
     return groups.reasons(known[0], contents.wording) if known and groups.is_so(contents.prepared.plan or {}) else ""
 

@@ -1,4 +1,4 @@
-"""report.md, "What to do next": commands with this run's own paths; and the words used."""
+"""report.md, "What to do next": commands with this run's own paths; and the terms used."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def next_steps(contents: Contents, contributions: list[Contribution]) -> str:
             f"sort by firing rate, specificity or q-value, and to find by {either(phrases(contributions, 'found_by', wording))}."
         )
     if contents.h5ad is not None and contents.example is not None:
-        words = f"Go on in scanpy, one column per feature, here {contents.example.words}:"
-        parts.append(f"{words}\n\n{_python(_scanpy_lines(contents))}")
+        intro = f"Go on in scanpy, one column per feature, here {contents.example.wording}:"
+        parts.append(f"{intro}\n\n{_python(_scanpy_lines(contents))}")
     if contents.sae is not None:
         parts.append("Use the autoencoder itself through SAELens:\n\n" + _python(_saelens_lines(contents)))
     typed = ""
     if contents.overrides:
-        words = ", ".join(code(each) for each in contents.overrides)
-        typed = f" What `--set` says comes before that file: {words}."
+        settings = ", ".join(code(each) for each in contents.overrides)
+        typed = f" What `--set` says comes before that file: {settings}."
     parts.append(
         f"Change something: edit {code(contents.config_file)} and run the pipeline again. Only what the change touches "
         f"is made anew.{typed}\n\n"
@@ -80,8 +80,8 @@ def _saelens_lines(contents: Contents) -> list[str]:
     return lines
 
 
-def words(contents: Contents) -> str:
-    """The glossary."""
+def terms(contents: Contents) -> str:
+    """The terms that the report uses."""
     wording = contents.wording
     nouns = wording.nouns
     lines = [

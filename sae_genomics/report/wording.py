@@ -16,7 +16,7 @@ _ANY_KIND = re.compile(r"\b(items?|cells?|labels?|types?|tokens?)\b")
 
 @dataclass(frozen=True)
 class Wording:
-    """The words of one data kind."""
+    """What one data kind is called."""
 
     kind: str
     """name of the data kind: cells, proteins"""
@@ -65,7 +65,7 @@ CELL_WORDING = Wording(
 
 
 def sequence_wording(kind: str, nouns: Nouns) -> Wording:
-    """The words for a kind whose items are sequences of tokens."""
+    """The wording of a kind whose items are sequences of tokens."""
     return Wording(
         kind=kind,
         nouns=nouns,
@@ -87,7 +87,7 @@ def sequence_wording(kind: str, nouns: Nouns) -> Wording:
 
 
 def wording_of(run: Run) -> Wording:
-    """The words for a run's data kind. A column of labels that has a plain name gives labels their noun: `family`, `families`."""
+    """The wording of a run's data kind. A column of labels that has a plain name gives labels their noun: `family`, `families`."""
     if run.kind.name == CELL_WORDING.kind:
         return CELL_WORDING
     nouns, key = run.kind.nouns, getattr(run.config.data, "label_key", None)
@@ -110,8 +110,14 @@ def in_nouns(inference: Inference, wording: Wording) -> Inference:
     if wording.kind == CELL_WORDING.kind:
         return inference
     nouns = wording.nouns
-    words = {"item": nouns.item, "items": nouns.items, "cell": nouns.item, "cells": nouns.items, "label": nouns.label}
-    words |= {
+    nouns_of = {
+        "item": nouns.item,
+        "items": nouns.items,
+        "cell": nouns.item,
+        "cells": nouns.items,
+        "label": nouns.label,
+    }
+    nouns_of |= {
         "labels": nouns.labels,
         "type": nouns.label,
         "types": nouns.labels,
@@ -119,7 +125,7 @@ def in_nouns(inference: Inference, wording: Wording) -> Inference:
         "tokens": nouns.tokens,
     }
     texts = (inference.unit, inference.n, inference.null)
-    return Inference(*(_ANY_KIND.sub(lambda match: words[match.group()], text) for text in texts))
+    return Inference(*(_ANY_KIND.sub(lambda match: nouns_of[match.group()], text) for text in texts))
 
 
 def first_upper(text: str) -> str:

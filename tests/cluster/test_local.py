@@ -46,7 +46,7 @@ def test_failing_layer_stops_only_itself(make_run, stages_write_files, capsys):
     assert stages_write_files[-1] == ("report", 0)
     error = capsys.readouterr().err
     assert "error: train layer_01: too few tokens" in error
-    assert "associate: 1 task left out for want of train layer_01" in error
+    assert "associate: 1 task left out, because train layer_01 is not done" in error
     assert "Traceback" not in error
     assert attempts.attempts_of(run, stage_named("train"), 1)[-1].reason == "too few tokens"
 

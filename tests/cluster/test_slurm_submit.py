@@ -180,7 +180,7 @@ def test_two_people_at_once(held, quiet):
     quiet.wait(lock.exists, "the lock", 60)
     done = held.pipeline(check=False)
     assert done.returncode == 2
-    pattern = rf"run tiny is in other hands: \w+ on {re.escape(socket.gethostname())} \(process {first.pid}\) is submitting it to Slurm since \d{{4}}-"
+    pattern = rf"run tiny is locked by \w+ on {re.escape(socket.gethostname())} \(process {first.pid}\), submitting it to Slurm, since \d{{4}}-"
     assert re.search(pattern, done.stderr)
     assert first.wait(120) == 0
     assert not lock.exists()
@@ -225,7 +225,9 @@ def test_a_dependency_that_can_never_be_satisfied(held, quiet):
     quiet.run("scancel", first["extract"] + "_1")
     quiet.run("scancel", first["prepare"])  # fails its dependants for good, without taking them from the queue
     quiet.wait(
-        lambda: any(reason == "DependencyNeverSatisfied" for _, _, reason in quiet.queue()), "a hopeless job", 60
+        lambda: any(reason == "DependencyNeverSatisfied" for _, _, reason in quiet.queue()),
+        "a job that can never start",
+        60,
     )
     said = held.status()
     assert "DependencyNeverSatisfied" in said

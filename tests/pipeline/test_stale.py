@@ -1,4 +1,4 @@
-"""Running again does nothing; a changed setting redoes exactly what hangs on it, and says so first."""
+"""Running again does nothing; a changed setting redoes exactly the tasks that depend on it, and says so first."""
 
 from __future__ import annotations
 

@@ -83,7 +83,10 @@ def planted_proteins(root: Path, plan: ProteinPlan | None = None) -> PlantedProt
     data = {"kind": "proteins", "path": str(root / "proteins.fasta"), "label_key": "family", "group_key": "cluster"}
     if plan.spans:
         data["spans"] = str(root / "spans.tsv")
-    for name in ("proteins.fasta", "spans.tsv"):  # what a run has follows from what its config names; nothing reads them
+    for name in (
+        "proteins.fasta",
+        "spans.tsv",
+    ):  # what a run has follows from what its config names; nothing reads them
         root.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(">planted\nMK\n")
     values = {

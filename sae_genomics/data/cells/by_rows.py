@@ -43,8 +43,8 @@ def copy_by_rows(source: CscMatrix, rows: Rows, path: Path, key: str, band_value
     lengths = np.zeros(len(rows), dtype=np.int64)
     progress = Progress(f"copying {source.where} by rows", 2 * source.n_values, "values")
     for some in source.rows_of_values(band_values):
-        place = position[some]
-        lengths += np.bincount(place[place >= 0], minlength=len(rows))
+        target = position[some]
+        lengths += np.bincount(target[target >= 0], minlength=len(rows))
         progress.advance(len(some))
         stop_point()
     indptr = pointers(lengths)
@@ -106,10 +106,10 @@ def _fill_buckets(
     record = _record(source.dtype)
     free = indptr[edges].copy()  # where each band's next value goes
     for row, column, value in source.values(band_values):
-        place = position[row]
-        keep = place >= 0
+        target = position[row]
+        keep = target >= 0
         piece = np.empty(int(keep.sum()), dtype=record)
-        piece["row"], piece["column"], piece["value"] = place[keep], column[keep], value[keep]
+        piece["row"], piece["column"], piece["value"] = target[keep], column[keep], value[keep]
         band = np.searchsorted(edges, piece["row"], side="right") - 1
         piece = piece[np.argsort(band, kind="stable")]
         sizes = np.bincount(band, minlength=len(edges))

@@ -150,8 +150,8 @@ def _look_up(
     ids = np.append(np.fromiter(vocabulary.values(), dtype=np.int32, count=len(vocabulary)), -1).astype(np.int32)
     stripped = strip_versions(names)
     exact = known.get_indexer(names)
-    place = np.where(exact >= 0, exact, known.get_indexer(stripped))
-    return np.where(exact >= 0, names, stripped), ids[place]
+    row = np.where(exact >= 0, exact, known.get_indexer(stripped))
+    return np.where(exact >= 0, names, stripped), ids[row]
 
 
 def _best_other_key(var: pd.DataFrame, vocabulary: Mapping[str, int], gene_key: str | None) -> tuple[str | None, int]:

@@ -7,10 +7,10 @@ import numpy.typing as npt
 
 from sae_genomics.data.cells.h5ad import CellTable
 from sae_genomics.data.cells.settings import NOUNS, CellsSection
-from sae_genomics.data.groups import Groups, GroupWords, make_groups, split_notes
+from sae_genomics.data.groups import Groups, GroupWording, make_groups, split_notes
 from sae_genomics.errors import UserError
 
-_WORDS = GroupWords(NOUNS, "obs column", "donors, samples or batches")
+_WORDING = GroupWording(NOUNS, "obs column", "donors, samples or batches")
 _USUAL_NAMES = (
     "donor", "donor_id", "patient", "patient_id", "individual", "subject", "subject_id", "sample", "sample_id", "batch", "orig.ident",
 )  # fmt: skip
@@ -32,7 +32,7 @@ def read_groups(
             f"data.group_key and data.cell_type_key are both {key!r}; set data.group_key to the obs column of donors, samples or batches"
         )
     return make_groups(
-        key, column[rows], lambda cell: table.cell_ids(rows[cell : cell + 1])[0], data.heldout_fraction, _WORDS
+        key, column[rows], lambda cell: table.cell_ids(rows[cell : cell + 1])[0], data.heldout_fraction, _WORDING
     )
 
 

@@ -66,10 +66,14 @@ def prepare_cells(run: Run) -> None:
         notes += group_notes(groups, heldout, data, table.obs_columns)
         candidate_names(data.counts, table)  # faults of the file show before a model is downloaded
         check_model(run.pinned_model, run.config.paths.cache)
-        words = vocabulary(run.pinned_model, run.config.paths.cache)
+        vocabulary_ids = vocabulary(run.pinned_model, run.config.paths.cache)
         with nothing_left_on_failure([copy, record_file(copy), heartbeat(run)]):
             scan, count_notes = find_counts(
-                _candidates(run, table, words, rows), table, rows, data.allow_normalised, _progress(run, len(rows))
+                _candidates(run, table, vocabulary_ids, rows),
+                table,
+                rows,
+                data.allow_normalised,
+                _progress(run, len(rows)),
             )
             tokens = _token_counts(run, scan)
             n_cell_types = 0 if labels is None else int(pd.Series(labels).nunique())
@@ -109,7 +113,7 @@ def _cell_type_key(key: str | None, table: CellTable) -> tuple[str | None, list[
     return key, []
 
 
-def _candidates(run: Run, table: CellTable, words: dict[str, int], rows: Rows) -> list[Candidate]:
+def _candidates(run: Run, table: CellTable, vocabulary_ids: dict[str, int], rows: Rows) -> list[Candidate]:
     """The matrices that may hold counts and whose genes match. Raises UserError when those of none do."""
     data = cells_section(run.config)
     found: list[Candidate] = []
@@ -118,7 +122,7 @@ def _candidates(run: Run, table: CellTable, words: dict[str, int], rows: Rows) -
         source = str(table.path) if where == "X" else f"{table.path} ({where})"
         table.matrix(where)
         try:
-            match = match_genes(table.genes(where), words, data.gene_key, data.symbol_key, source)
+            match = match_genes(table.genes(where), vocabulary_ids, data.gene_key, data.symbol_key, source)
         except UserError as error:
             refusal = refusal or error
             continue

@@ -62,7 +62,7 @@ def shard_counts(run: Run, shard: int) -> tuple[csr_matrix, Rows]:
 def cell_counts(run: Run, positions: npt.NDArray[np.int64]) -> tuple[csr_matrix, Rows]:
     """Counts of some cells over the distinct matched genes.
 
-    positions: int64, ascending places in cells.parquet. Only these cells are read.
+    positions: int64, rows of cells.parquet, ascending. Only these cells are read.
 
     Returns (float32 [cells, slots], columns ascending by token, duplicates summed, no stored zeros;
     int64 [cells], each cell's row in the input). Cells stand in the order of cells.parquet.

@@ -220,16 +220,14 @@ def _describe(candidate: Candidate, error: NotCounts, table: CellTable, rows: Ro
     gene = candidate.match.names[error.column]
     if candidate.match.gene_key is not None:
         gene = f"{gene} ({table.genes(candidate.where).index[error.column]})"
-    words = {
+    what = {
         "negative": f"the negative value {error.value:g}",
         "nan": "NaN",
         "infinite": "an infinite value",
         "fraction": f"the non-integral value {error.value:g}",
     }[error.what]
     cell = table.cell_ids(np.array([row]))[0]
-    return Finding(
-        candidate.where, error.what, f"{candidate.where} has {words} in row {row} (cell {cell}), gene {gene}"
-    )
+    return Finding(candidate.where, error.what, f"{candidate.where} has {what} in row {row} (cell {cell}), gene {gene}")
 
 
 def _passed_over(findings: dict[str, Finding]) -> list[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from sae_genomics.atomic import write_json
 from sae_genomics.data import plan
-from sae_genomics.data.groups import Groups, GroupWords, make_groups
+from sae_genomics.data.groups import Groups, GroupWording, make_groups
 from sae_genomics.data.plan_file import PLAN_VERSION
 from sae_genomics.data.prepared import (
     TokenCounts,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from sae_genomics.run import Run
 
 N_SPECIAL = 2  # <cls> and <eos>: stored once of each protein, read with every window
-_WORDS = GroupWords(NOUNS, "column", "families or clusters")
+_WORDING = GroupWording(NOUNS, "column", "families or clusters")
 _MOST_CONCEPTS = 1000  # listed in plan.json
 _MOST_PAIRS = 1 << 21  # of groups and labels
 
@@ -135,7 +135,7 @@ def _used(
     if data.group_key is not None:
         groups = make_groups(
             data.group_key, annotation.column(data.group_key, "data.group_key")[rows],
-            lambda i: sequences.accession[rows[i]], data.heldout_fraction, _WORDS,
+            lambda i: sequences.accession[rows[i]], data.heldout_fraction, _WORDING,
         )  # fmt: skip
     said += notes.on_annotation(data, annotation, labels, groups)
     strata = None if data.label_key == data.group_key else _strata(labels, groups)

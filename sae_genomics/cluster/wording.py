@@ -13,8 +13,8 @@ def unit_list(units: Sequence[str]) -> str:
             groups[-1].append(unit)
         else:
             groups.append([unit])
-    words = [group[0] if len(group) == 1 else f"{group[0]} to {group[-1]}" for group in groups]
-    return ", ".join(words) if len(words) <= 4 else f"{', '.join(words[:4])} and more ({len(units)} in all)"
+    parts = [group[0] if len(group) == 1 else f"{group[0]} to {group[-1]}" for group in groups]
+    return ", ".join(parts) if len(parts) <= 4 else f"{', '.join(parts[:4])} and more ({len(units)} in all)"
 
 
 def _number(unit: str) -> int:
