@@ -34,10 +34,10 @@ import yaml
 from safetensors.torch import save_file
 from scipy.sparse import csr_matrix
 
-from sae_genomics import onednn
 from sae_genomics.activations.extraction.extract import loaded_model, run_task
 from sae_genomics.config import ModelConfig, parse_config
 from sae_genomics.execute import execute, peak_memory
+from sae_genomics.kernels import onednn
 from sae_genomics.models import pick_device, used_dtype
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named

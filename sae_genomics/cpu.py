@@ -4,7 +4,7 @@ Numbers of 16 bits are worth computing with only where the processor multiplies 
 every number on the way, at a sixth of float32's rate, or fail in the middle of a model.
 
 Settings that hold a library back hold us back too, so that a lesser processor can be tried on a better one:
-ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY, and numba's own (`sae_genomics.models.simd`).
+ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY, and numba's own (`sae_genomics.kernels.simd`).
 """
 
 from __future__ import annotations

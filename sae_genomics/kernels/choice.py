@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar
-
-import numba
 
 from sae_genomics.errors import UserError
 from sae_genomics.progress import say
@@ -44,8 +43,13 @@ def plain_asked(file: str) -> bool:
     """
     asked = os.environ.get(SWITCH, "")
     if asked in _NONE:
-        return bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined] # loops would run in the interpreter
+        return bool(_numbas("config", "DISABLE_JIT"))  # loops would run in the interpreter
     return asked in _ALL or file in _files(asked)
+
+
+def _numbas(module: str, name: str) -> Any:
+    """A value of numba's, or None until a kernel brings numba: commands that only plan import this module too."""
+    return getattr(sys.modules.get(f"numba.core.{module}"), name, None)
 
 
 @cache
@@ -75,8 +79,10 @@ def instead_of(plain: Callable[..., Any]) -> Callable[[_Function], _Function]:
                 return plain(*arguments, **named)
             try:
                 return fast(*arguments, **named)
-            except numba.core.errors.NumbaError as error:  # raised while compiling, so nothing has run yet
-                kernel.usable = False
+            except Exception as error:
+                if not isinstance(error, _numbas("errors", "NumbaError") or ()):
+                    raise
+                kernel.usable = False  # raised while compiling, so nothing has run yet
                 reason = str(error).strip().splitlines() or [type(error).__name__]
                 say(f"kernel {kernel.name}: its plain version is used; it does not compile here: {reason[0][:200]}")
                 return plain(*arguments, **named)

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sae_genomics.kernels.choice import plain_asked
 from sae_genomics.models.base import FoundationModel, ModelInfo
 from sae_genomics.models.checkpoint import check_shapes, load_weights
-from sae_genomics.models.cpu_products import tokens_at_once, use_onednn
+from sae_genomics.models.cpu_products import tokens_at_once, use_kernels
 from sae_genomics.models.tx1_compiled import compile_blocks
 from sae_genomics.models.tx1_config import (
     PREFIX,
@@ -105,8 +106,8 @@ class NativeTx1(Tx1Model):
         else:
             initialise(self.network, untrained_seed, device, dtype)
         self.network.eval().requires_grad_(False)
-        use_onednn(self.network, device, dtype)
-        if compile:
+        use_kernels(self.network, device, dtype)
+        if compile and not plain_asked("tx1_compiled"):  # no kernel of ours, and yet a fast path
             compile_blocks(self.network, device)
         if device.type == "cpu":
             self.piece_tokens = tokens_at_once(max(release.config.d_mlp, 3 * release.config.d_model))

@@ -28,7 +28,7 @@ def compile_blocks(network: Tx1Network, device: torch.device) -> None:
     """Put compiled parts into every block of a network that will only be evaluated. Names of modules and weights stay.
 
     Compiles at once, so that a machine where it cannot be done is told before any work: UserError.
-    On a CPU for one thread, as a lane of extraction has; with another number it is compiled once more at the first batch.
+    On a CPU for one thread, as a worker of extraction has; with another number it is compiled once more at the first batch.
     Where gradients are recorded, and for a single token, the blocks go on computing with the plain functions.
     """
     blocks: list[Block] = list(network.transformer_encoder.layers)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The encoder's matrix product: oneDNN's on a CPU (`sae_genomics.onednn`), torch's own elsewhere."""
+"""The encoder's matrix product: oneDNN's on a CPU (`kernels.onednn`), torch's own elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from sae_genomics import onednn
+from sae_genomics.kernels import onednn
 
 ELEMENTS = 1 << 22  # of a result: larger ones come in fresh pages each time, which costs a quarter of the product
 MIN_ROWS = 128

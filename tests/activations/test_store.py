@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from sae_genomics.activations import read_activations
 from sae_genomics.activations.format import store
-from sae_genomics.activations.format.chunks import Chunks
 from sae_genomics.activations.format.dtypes import as_disk, as_tensor, to_float32, torch_dtype
 from sae_genomics.activations.format.hdf5 import stored_attribute
 from sae_genomics.activations.format.store import ActivationWriter, Header, open_activations
@@ -181,28 +180,6 @@ def test_rows_are_those_that_hdf5_reads(tmp_path_factory, dtype, d_model, n_rows
     assert not into[stop:].any()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint16])
-def test_which_chunks_are_read_without_hdf5(tmp_path, dtype):
-    x = np.arange(80).reshape(20, 4).astype(dtype)
-    out = np.empty((5, 4), dtype=dtype)
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        layout = {"shape": x.shape, "dtype": dtype, "chunks": (5, 4), "maxshape": (None, 4), "fill_time": "never"}
-        plain = file.create_dataset("plain", fletcher32=True, **layout)
-        plain[5:] = x[5:]  # the first chunk is not there
-        plain.id.write_direct_chunk((10, 0), x[10:15].tobytes(), filter_mask=1)  # without a checksum
-        file.create_dataset("without", data=x, chunks=(5, 4))
-        file.create_dataset("shuffled", data=x, chunks=(5, 4), fletcher32=True, shuffle=True)
-        file.create_dataset("empty", fletcher32=True, **{**layout, "shape": (0, 4)})
-    with h5py.File(tmp_path / "a.h5") as file:
-        chunks = Chunks(file["plain"])
-        assert [chunks.read(number, out) for number in range(4)] == [False, True, False, True]
-        np.testing.assert_array_equal(out, x[15:])
-        chunks.expect(0, 4)
-        for name in ("without", "shuffled"):
-            assert not any(Chunks(file[name]).read(number, out) for number in range(4))
-        Chunks(file["empty"]).expect(0, 0)
-
-
 @settings(max_examples=40, deadline=None)
 @given(place=st.floats(0, 1), bit=st.integers(0, 7), number=st.integers(0, 3))
 def test_a_flipped_bit_anywhere_is_found(tmp_path_factory, place, bit, number):
@@ -222,22 +199,6 @@ def test_a_flipped_bit_anywhere_is_found(tmp_path_factory, place, bit, number):
                 file.rows(start, stop)
         for others in ((0, 10 * number), (last + 1, 35)):
             assert (file.rows(*others) == 1).all()
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("cuts", [(), (1, 2, 3000), (13_107, 13_108), (26_214,)])
-def test_chunks_are_those_that_hdf5_would_have_written(tmp_path, dtype, cuts):
-    x = torch.randn(30_000, D_MODEL, generator=torch.Generator().manual_seed(1)).to(torch_dtype(dtype))
-    write(tmp_path / "a.h5", x, cuts=cuts)
-    with h5py.File(tmp_path / "a.h5") as ours, h5py.File(tmp_path / "b.h5", "w") as theirs:
-        rows = ours["activations"]
-        plain = theirs.create_dataset(
-            "rows", rows.shape, rows.dtype, chunks=rows.chunks, maxshape=(None, D_MODEL), fletcher32=True
-        )
-        plain[...] = as_disk(x)
-        theirs.flush()
-        for first in range(0, len(rows), rows.chunks[0]):
-            assert rows.id.read_direct_chunk((first, 0)) == plain.id.read_direct_chunk((first, 0))
 
 
 def test_rows_come_in_order(tmp_path):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sae_genomics import cpu, onednn
-from sae_genomics.models import simd
+from sae_genomics import cpu
+from sae_genomics.kernels import onednn, simd
 
 ROOT = Path(__file__).parents[2]
 ZEN_2 = "flags\t\t: fpu avx avx2 fma f16c bmi1 bmi2 clwb"
@@ -28,7 +28,7 @@ def nothing_remembered(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     yield
     monkeypatch.undo()
-    for remembered in (cpu.multiplies, cpu.say_replaced, onednn.available):
+    for remembered in (cpu.multiplies, cpu.say_replaced, onednn.works):
         remembered.cache_clear()
 
 
@@ -40,7 +40,7 @@ def processor(monkeypatch, tmp_path):
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: some\n{line}\n\nprocessor\t: 1\n{line}\n")
         monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
         monkeypatch.setattr(cpu.platform, "machine", lambda: machine)
-        for remembered in (cpu.multiplies, onednn.available):
+        for remembered in (cpu.multiplies, onednn.works):
             remembered.cache_clear()
 
     return call
@@ -75,7 +75,7 @@ def test_only_processors_with_the_instructions_multiply_bfloat16(processor, monk
     assert cpu.compute_dtype("bfloat16", "cuda") == "bfloat16"
     assert cpu.compute_dtype("float32", "cpu") == "float32"
     if not yes:
-        assert not onednn.available(torch.bfloat16)
+        assert not onednn.works(torch.bfloat16)
 
 
 def test_no_list_of_features_is_none(monkeypatch, tmp_path):
@@ -140,16 +140,16 @@ def test_a_product_that_does_not_serve_is_not_used(processor, monkeypatch, machi
 
 @pytest.mark.parametrize("fails_at", [4, 1024])
 def test_a_onednn_that_fails_at_a_models_sizes_is_not_used(monkeypatch, fails_at):
-    product = onednn.product
+    product = onednn._product
 
     def broken(x, weight, bias):
         if bias.shape[0] == fails_at:
             raise RuntimeError("could not create a primitive descriptor")
         return product(x, weight, bias)
 
-    monkeypatch.setattr(onednn, "product", broken)
-    onednn.available.cache_clear()
-    assert not onednn.available(torch.float32)
+    monkeypatch.setattr(onednn, "_product", broken)
+    onednn.works.cache_clear()
+    assert not onednn.works(torch.float32)
 
 
 def test_it_is_said_once(capsys):
@@ -164,10 +164,10 @@ def test_it_is_said_once(capsys):
 def test_a_lesser_processor_is_believed_everywhere():
     code = (
         "import torch\n"
-        "from sae_genomics import cpu, onednn\n"
-        "from sae_genomics.models import cpu_attention\n"
+        "from sae_genomics import cpu\n"
+        "from sae_genomics.kernels import attention, onednn\n"
         "print(cpu.compute_dtype('bfloat16', 'cpu'), onednn.available(torch.bfloat16),"
-        " *(cpu_attention.takes(dtype, 64) for dtype in (torch.float32, torch.bfloat16)))"
+        " *(attention.takes(dtype, 64) for dtype in (torch.float32, torch.bfloat16)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(**LESSER), cwd=ROOT, capture_output=True, text=True, check=True

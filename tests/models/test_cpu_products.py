@@ -1,4 +1,4 @@
-"""oneDNN's products in a loaded model against torch's own functions, and against float64."""
+"""The kernels of a loaded model against torch's own functions, and against float64."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from sae_genomics import onednn
 from sae_genomics.items import CountItems
-from sae_genomics.models import cpu_attention, cpu_products, tx1
-from sae_genomics.models.cpu_products import DotProductAttention, Linear, use_onednn
+from sae_genomics.kernels import onednn
+from sae_genomics.models import cpu_products, tx1
+from sae_genomics.models.cpu_products import Linear, use_kernels
 from sae_genomics.models.tx1 import load_folder, pieces_of
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tx1_parity"
@@ -40,7 +40,7 @@ def test_linear_is_the_product(rows, n_in, n_out, bias, strided, dtype, seed):
     torch.manual_seed(seed)
     layer = Linear(n_in, n_out, bias=bias).to(dtype).eval().requires_grad_(False)
     x = torch.randn(n_in, rows).to(dtype).T if strided else torch.randn(rows, n_in).to(dtype)
-    assert use_onednn(layer, CPU, dtype)
+    assert use_kernels(layer, CPU, dtype)
     assert layer.onednn
     expected = F.linear(x.double(), layer.weight.double(), layer.bias.double() if bias else None)
     got = layer(x)
@@ -49,46 +49,9 @@ def test_linear_is_the_product(rows, n_in, n_out, bias, strided, dtype, seed):
 
 
 @needs_onednn
-@settings(max_examples=30, deadline=None)
-@given(
-    cells=st.integers(1, 3), heads=st.integers(1, 3), length=st.integers(1, 200), d_head=st.sampled_from([8, 12, 64]),
-    scale=st.sampled_from([0.1, 1.0, 4.0]), dtype=dtypes, seed=st.integers(0, 1000),
-)  # fmt: skip
-def test_attention_by_head_is_attention(cells, heads, length, d_head, scale, dtype, seed):
-    torch.manual_seed(seed)
-    qkv = (scale * torch.randn(cells, length, 3 * heads, d_head)).to(dtype).transpose(1, 2)  # strided, as the network's
-    q, k, v = qkv.split(heads, dim=1)
-    weights = (q.double() @ k.double().mT / d_head**0.5).softmax(-1)
-    got = cpu_products._attend_by_head(q, k, v)
-    assert got.dtype == dtype
-    assert relative(got, weights @ v.double()) < TOLERANCE[dtype]
-    if dtype == torch.bfloat16 and length > 30:  # scores are not rounded to eight bits
-        torchs = relative(F.scaled_dot_product_attention(q, k, v), weights @ v.double())
-        assert relative(got, weights @ v.double()) < 1.5 * torchs
-
-
-@needs_onednn
-def test_what_the_products_cannot_do_is_left_to_torch(monkeypatch):
-    """Masks, gradients, short cells and narrow layers."""
-    taken = []
-    monkeypatch.setattr(
-        cpu_products, "_attend_by_head", lambda q, k, v: taken.append(1) or F.scaled_dot_product_attention(q, k, v)
-    )
-    attention = DotProductAttention()
-    q = torch.randn(1, 1, 512, 64)
-    attention(q, q, q, None)
-    assert not taken, "nothing changes unasked"
-    assert use_onednn(attention, CPU, torch.float32)
-    monkeypatch.setattr(cpu_products, "MIN_HEAD_PRODUCTS", 1_000_000)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    attention(q, q, q, None)
-    assert len(taken) == 1
-    attention(q, q, q, torch.ones(1, 512, dtype=torch.bool))
-    attention(q.requires_grad_(), q, q, None)
-    attention(q[:, :, :50].detach(), q[:, :, :50].detach(), q[:, :, :50].detach(), None)
-    assert len(taken) == 1
+def test_narrow_layers_are_left_to_torch():
     narrow = Linear(64, 1)
-    use_onednn(narrow, CPU, torch.float32)
+    use_kernels(narrow, CPU, torch.float32)
     assert not narrow.onednn
 
 
@@ -109,7 +72,7 @@ def test_packed_weights_give_what_the_weights_give(dtype, rows, monkeypatch):
     names = list(network.state_dict())
     for limit, packed in ((0, False), (1 << 20, True)):
         monkeypatch.setattr(cpu_products, "PACK_BYTES", limit)
-        use_onednn(network, CPU, dtype)
+        use_kernels(network, CPU, dtype)
         assert [layer.packed is not None for layer in layers] == [packed, packed]
         for layer, result in zip(layers, expected, strict=True):
             assert relative(layer(x), result) < TOLERANCE[dtype]
@@ -148,15 +111,15 @@ def test_without_the_operator_the_model_still_runs(trouble, monkeypatch):
         raise trouble("not in this torch")
 
     with monkeypatch.context() as patch:
-        patch.setattr(onednn, "product", broken)
-        onednn.available.cache_clear()
+        patch.setattr(onednn, "_product", broken)
+        onednn.works.cache_clear()
         assert not onednn.available(torch.float32)
         slow = load_folder(FIXTURES / "relu_70m_style")
-        onednn.available.cache_clear()
+        onednn.works.cache_clear()
         assert not any(getattr(module, "onednn", False) for module in slow.network.modules())
         batch = cells(slow)
         without = slow.forward_layers(batch, [2], "resid_post")[2]
-    onednn.available.cache_clear()
+    onednn.works.cache_clear()
     with_it = load_folder(FIXTURES / "relu_70m_style").forward_layers(batch, [2], "resid_post")[2]
     assert relative(with_it, without.double()) < 1e-5
 
@@ -197,22 +160,3 @@ def test_pieces_are_the_batch_in_order(model, lengths, tokens):
 @pytest.fixture(scope="module")
 def model():
     return load_folder(FIXTURES / "relu_70m_style")
-
-
-@needs_onednn
-@pytest.mark.parametrize("name", ["relu_70m_style", "glu_post_norm"])
-def test_parity_holds_where_every_product_is_onednns(name, monkeypatch):
-    """As on a CPU without a compiled attention, and without the fixtures' short cells being left to torch."""
-    import test_tx1_parity
-
-    monkeypatch.setattr(cpu_attention, "takes", lambda dtype, d_head: False)
-    monkeypatch.setattr(cpu_products, "MIN_HEAD_PRODUCTS", 0)
-    used = []
-    by_head = cpu_products._attend_by_head
-    monkeypatch.setattr(cpu_products, "_attend_by_head", lambda *qkv: used.append(1) or by_head(*qkv))
-    expected = np.load(FIXTURES / name / "expected.npz")
-    model = load_folder(FIXTURES / name)
-    tokens, real = test_tx1_parity.collated(expected, "no_drug", model.tokeniser.pad_token_id)
-    for layer, rows in model.forward_layers(tokens, range(model.info.n_layers), "resid_post").items():
-        test_tx1_parity.close(rows, expected[f"no_drug/resid_post/{layer}"][real], f"layer {layer}")
-    assert used

@@ -167,8 +167,9 @@ def test_padded_attention_is_the_same_and_counted(tmp_path: Path) -> None:
     tokens = ours.tokenise(proteins(8, [30, 28, 25]), 0)
     expected = ours.forward_layers(tokens, [2], "resid_post")[2]
     for module in ours.network.modules():
-        if hasattr(module, "onednn"):
-            module.onednn = False
+        for kernel in ("onednn", "compiled"):
+            if hasattr(module, kernel):
+                setattr(module, kernel, False)
     sequences = Sequences(tokens.item_ptr, torch.device("cpu"), padded=True)
     found = ours.network(torch.from_numpy(tokens.token).long(), sequences, 3, lambda hook, layer, x: x)
     assert close(found.detach().numpy(), expected.numpy())

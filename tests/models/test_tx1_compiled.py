@@ -22,9 +22,10 @@ from sae_genomics.activations.extraction.workers import Workers
 from sae_genomics.config import ModelConfig
 from sae_genomics.errors import UserError
 from sae_genomics.items import CountItems
+from sae_genomics.kernels.choice import plain_asked
 from sae_genomics.models import load_model
 from sae_genomics.models.base import HOOKS
-from sae_genomics.models.cpu_products import use_onednn
+from sae_genomics.models.cpu_products import use_kernels
 from sae_genomics.models.tx1 import load_folder
 from sae_genomics.models.tx1_compiled import compile_blocks
 from sae_genomics.models.tx1_network import Layout, Tx1Network
@@ -35,7 +36,8 @@ NAMES = ("relu_70m_style", "gelu_chem_3b_style", "glu_post_norm")
 CPU = torch.device("cpu")
 
 needs_compiler = pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler"
+    shutil.which(os.environ.get("CXX", "g++")) is None or plain_asked("tx1_compiled"),
+    reason="torch.compile needs a C++ compiler, and is left out where plain versions are asked for",
 )
 
 
@@ -129,7 +131,7 @@ VARIANTS = [
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: "-".join(map(str, variant.values())))
 def test_other_architectures_and_any_lengths(config, variant, products, one_graph_a_part):
     plain, compiled = random_network(config, **variant), random_network(config, **variant)
-    if products == "onednn" and not use_onednn(compiled, CPU, torch.float32):
+    if products == "onednn" and not use_kernels(compiled, CPU, torch.float32):
         pytest.skip("this torch has no oneDNN product")
     compile_blocks(compiled, CPU)
 

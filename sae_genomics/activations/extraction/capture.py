@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sae_genomics.activations.extraction import scatter_rows
 from sae_genomics.activations.extraction.summary import Summary
 from sae_genomics.activations.extraction.unfinished import Keeper, Kept, KeptLayer
 from sae_genomics.activations.format.dtypes import as_disk, torch_dtype
 from sae_genomics.activations.format.store import ActivationWriter
 from sae_genomics.errors import Interrupted, UserError
+from sae_genomics.kernels.scatter_rows import scatter_rows, takes
 
 _WINDOWS = 2  # one is filled while the other is written
 
@@ -49,7 +49,7 @@ class Window:
         )
         self.start = self.n_rows = 0
         self._fillers: list[Future[None]] = []
-        # what batches that `scatter_rows` took add up to, by their first row's place: layer -> place -> (sum, squared norms)
+        # what batches that `scatter_rows` took add up to, by their first row: layer -> row of the window -> (sum, squared norms)
         self._sums: dict[int, dict[int, tuple[npt.NDArray[np.float64], float]]] = {layer: {} for layer in layers}
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._filled = torch.cuda.Event() if device.type == "cuda" else None
@@ -70,19 +70,17 @@ class Window:
         for filler in self._fillers:
             filler.result()
 
-    def put(self, activations: Mapping[int, torch.Tensor], places: npt.NDArray[np.int64]) -> None:
-        """Lay a batch's rows down. activations: layer -> [n, d_model]; places: int64 [n], rows of the window.
+    def put(self, activations: Mapping[int, torch.Tensor], index: npt.NDArray[np.int64]) -> None:
+        """Lay a batch's rows down. activations: layer -> [n, d_model]; index: int64 [n], rows of the window.
 
         Several threads may put different rows at a time.
         """
-        if not len(places):
+        if not len(index):
             return
-        at = torch.from_numpy(places).to(self.device, non_blocking=True)
+        at = torch.from_numpy(index).to(self.device, non_blocking=True)
         for layer, x in activations.items():
-            if scatter_rows.takes(x, self.rows[layer]):
-                self._sums[layer][int(places[0])] = scatter_rows.scatter_rows(
-                    x, places, self.rows[layer], self.peaks[layer]
-                )
+            if takes(x, self.rows[layer]):
+                self._sums[layer][int(index[0])] = scatter_rows(x, index, self.rows[layer], self.peaks[layer])
                 continue
             peaks = torch.maximum(x.amax(dim=1), -x.amin(dim=1))  # fifty times faster here than an infinity norm
             self.peaks[layer].index_copy_(0, at, peaks.float())

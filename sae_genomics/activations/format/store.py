@@ -21,7 +21,7 @@ from sae_genomics.activations.format.output import OutputFile
 from sae_genomics.errors import DamagedArtifact, UserError
 
 if TYPE_CHECKING:
-    from sae_genomics.activations.format.chunks import Chunks
+    from sae_genomics.kernels.plain.chunks import Chunks
 
 FORMAT_VERSION = 1
 
@@ -64,7 +64,7 @@ class ActivationWriter:
 
     def __init__(self, path: Path, header: Header, n_rows: int, compression: str = "none"):
         # compiled code, which reading a header does not need
-        from sae_genomics.activations.format.chunks import ChunkWriter, checksums_alone
+        from sae_genomics.kernels.chunks import checksums_alone, chunk_writer
 
         self.path, self.header, self.n_rows = path, header, n_rows
         plugin = _compression_filter(compression)
@@ -83,7 +83,7 @@ class ActivationWriter:
             track_times=False,
             **plugin,
         )
-        self._chunks = ChunkWriter(self._rows, self._output) if checksums_alone(self._rows) else None
+        self._chunks = chunk_writer(self._rows, self._output) if checksums_alone(self._rows) else None
         self._nonfinite = growing(self._file, "nonfinite_rows", np.int64, 0)
         self._written = 0
 
@@ -226,9 +226,9 @@ class ActivationFile:
 
     @cached_property
     def _chunks(self) -> Chunks:
-        from sae_genomics.activations.format.chunks import Chunks  # compiled code, which writing does not need
+        from sae_genomics.kernels.chunks import chunks_of  # compiled code, which a look at the header does not need
 
-        return Chunks(self._rows)
+        return chunks_of(self._rows)
 
     def _read(self, start: int, stop: int, out: npt.NDArray[Any]) -> None:
         """Rows start to stop by HDF5: parts of chunks, compressed ones, damaged ones."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from sae_genomics.errors import UserError
 from sae_genomics.items import Items, SequenceItems
 from sae_genomics.models.base import FoundationModel, ModelInfo
-from sae_genomics.models.cpu_products import tokens_at_once, use_onednn
+from sae_genomics.models.cpu_products import tokens_at_once, use_kernels
 from sae_genomics.models.esm2.config import READS, describe, find_folder
 from sae_genomics.models.esm2.folder import Esm2Folder, read_folder
 from sae_genomics.models.esm2.packed import PackedEsm, Sequences
@@ -80,7 +80,7 @@ class Esm2(FoundationModel):
         if self.network.inv_freq is not None:
             self.network.inv_freq = self.network.inv_freq.to(device)
         self.network.to(device)
-        use_onednn(self.network, device, dtype)
+        use_kernels(self.network, device, dtype)
         if device.type == "cpu":
             self.piece_tokens = tokens_at_once(max(folder.config["intermediate_size"], 3 * folder.d_model))
         self._counting = threading.Lock()

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from sae_genomics import cpu
+from sae_genomics.kernels.choice import instead_of, plain_asked
+from sae_genomics.kernels.plain import onednn as plain
 
 # oneDNN, and torch's wrapper of it, each keep what they compiled for the last 1 024 shapes, some megabytes a shape: cells
 # are of ever new lengths, and memory would grow with their number. A forward pass has a few dozen; the wrapper's own
@@ -21,17 +23,24 @@ from sae_genomics import cpu
 _CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "24", "LRU_CACHE_CAPACITY": "1"}
 
 
+@instead_of(plain.product)
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x weight^T + bias, without a gradient. x: [rows, n_in], contiguous. weight: [n_out, n_in], or `packed`. bias: [n_out]."""
-    if torch.compiler.is_compiling():
-        wrapped: Tensor = torch.ops.sae_genomics.product(x, weight, bias)
-        return wrapped
+    """x weight^T + bias, without a gradient. x: [rows, n_in], contiguous. weight: [n_out, n_in], or `packed`. bias: [n_out].
+
+    For dtypes that are `available`.
+    """
     return _product(x, weight, bias)
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return result
+
+
+def traced_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The same inside of torch.compile."""
+    wrapped: Tensor = torch.ops.sae_genomics.product(x, weight, bias)
+    return wrapped
 
 
 # torch.compile refuses the operator itself unless the weight is a constant of its graph; one of ours it calls as it is
@@ -50,8 +59,13 @@ def packed(weight: Tensor, rows: int) -> Tensor:
     return copy
 
 
-@cache
 def available(dtype: torch.dtype) -> bool:
+    """Whether oneDNN's product is asked for, this torch offers it on this processor, and it gives what it should."""
+    return not plain_asked("onednn") and works(dtype)
+
+
+@cache
+def works(dtype: torch.dtype) -> bool:
     """Whether this torch offers oneDNN's product on this processor, and it gives what it should."""
     if dtype not in (torch.float32, torch.bfloat16) or platform.machine() not in ("x86_64", "AMD64"):
         return False
@@ -68,7 +82,7 @@ def _right(dtype: torch.dtype, rows: int, n_in: int, n_out: int) -> bool:
     bias = torch.ones(n_out, dtype=dtype)
     try:  # the operator is torch.compile's own, and may change its arguments
         with torch.inference_mode():
-            found, again = (product(x, each, bias) for each in (weight, packed(weight, rows)))
+            found, again = (_product(x, each, bias) for each in (weight, packed(weight, rows)))
     except (AttributeError, RuntimeError, TypeError):
         return False
     expected = (x.float() @ weight.float().T + 1).to(dtype)

@@ -12,50 +12,57 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sae_genomics.activations.format.dtypes import as_disk
+from sae_genomics.kernels.choice import instead_of
 from sae_genomics.kernels.compiled import kernel
+from sae_genomics.kernels.plain import scatter_rows as plain
 
 _BLOCK = 64  # rows added up in float32 before they are in float64
+# a number's bits, as torch and as NumPy name them
+_BITS = {torch.float32: (torch.int32, np.uint32), torch.bfloat16: (torch.int16, np.uint16)}
 
 
 def takes(x: Tensor, rows: Tensor) -> bool:
     """Whether `scatter_rows` can put these activations into these rows."""
-    return rows.device.type == "cpu" and x.dtype == rows.dtype and x.dtype in (torch.float32, torch.bfloat16)
+    return rows.device.type == "cpu" and x.dtype == rows.dtype and x.dtype in _BITS
 
 
+@instead_of(plain.scatter_rows)
 def scatter_rows(
-    x: Tensor, places: npt.NDArray[np.int64], rows: Tensor, peaks: Tensor
+    x: Tensor, index: npt.NDArray[np.int64], rows: Tensor, peaks: Tensor
 ) -> tuple[npt.NDArray[np.float64], float]:
-    """Copy x to rows[places], and each row's largest absolute value to peaks[places]; NaN where a row has one.
+    """Copy x to rows[index], and each row's largest absolute value to peaks[index]; NaN where a row has one.
 
-    x: float32 or bfloat16 [n, d_model]. rows: the same dtype [>= n, d_model]. peaks: float32 [>= n].
+    x: float32 or bfloat16 [n, d_model]. index: int64 [n]. rows: the same dtype [>= n, d_model]. peaks: float32 [>= n].
     Returns the finite rows' sum, float64 [d_model], and the sum of their squared L2 norms.
     """
     total = np.zeros(x.shape[1])
-    word = np.uint32 if x.dtype == torch.float32 else np.uint16
-    source, target = (as_disk(tensor).view(word) for tensor in (x.contiguous(), rows))
-    return total, float(_scatter_rows(source, places, target, peaks.numpy(), total))
+    return total, float(_scatter_rows(_bits(x.contiguous()), index, _bits(rows), peaks.numpy(), total))
+
+
+def _bits(numbers: Tensor) -> npt.NDArray[Any]:
+    signed, unsigned = _BITS[numbers.dtype]
+    return numbers.view(signed).numpy().view(unsigned)
 
 
 @kernel
-def _scatter_rows(x: Any, places: Any, rows: Any, peaks: Any, total: Any) -> Any:
+def _scatter_rows(x: Any, index: Any, rows: Any, peaks: Any, total: Any) -> Any:
     """x, rows: the numbers' bits, uint32 of float32, or uint16 of bfloat16, which are the upper halves of floats.
 
     All bits but the first are ordered as absolute values are, and NaN behind infinity.
     """
     n, width = x.shape
     shift = np.uint32(32 - 8 * x.itemsize)
-    words, block = np.empty(width, np.uint32), np.zeros(width, np.float32)
-    values, peak_bits = words.view(np.float32), peaks.view(np.uint32)
+    bits, block = np.empty(width, np.uint32), np.zeros(width, np.float32)
+    values, peak_bits = bits.view(np.float32), peaks.view(np.uint32)
     squared = 0.0
     for i in range(n):
-        row, line = rows[places[i]], x[i]
+        row, line = rows[index[i]], x[i]
         top = np.uint32(0)
         for j in range(width):
             row[j] = line[j]
-            words[j] = np.uint32(line[j]) << shift
-            top = max(top, words[j] & np.uint32(0x7FFFFFFF))
-        peak_bits[places[i]] = top
+            bits[j] = np.uint32(line[j]) << shift
+            top = max(top, bits[j] & np.uint32(0x7FFFFFFF))
+        peak_bits[index[i]] = top
         if top < np.uint32(0x7F800000):
             squares = np.float32(0)
             for j in range(width):
