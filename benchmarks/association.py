@@ -41,17 +41,17 @@ def main() -> None:
     encode = _best(lambda: encoder.encode_sparse(x), arguments.repeats)
     triples = Triples.ordered(*encoder.encode_sparse(x))
 
-    with ThreadPoolExecutor(arguments.threads + 1) as threads:
+    with ThreadPoolExecutor(1) as threads:
         results: dict[str, float] = {}
         core_time: dict[str, float] = {}
         expected = np.bincount(block.unit[block.unit >= 0], minlength=arguments.genes)
         for name, limit in (("ours", DENSE_LIMIT), ("dense", 1 << 62), ("hashed", 0)):
-            genes = GeneSums(arguments.d_sae, arguments.genes, arguments.threads, expected, limit)
+            genes = GeneSums(arguments.d_sae, arguments.genes, expected, limit)
             cells = FeatureTotals(arguments.d_sae)
 
             def add(genes: GeneSums = genes, cells: FeatureTotals = cells) -> None:
                 done = threads.submit(cells.add, block, triples)
-                genes.add(block, triples, threads)
+                genes.add(block, triples)
                 done.result()
 
             add()  # compiles, and touches the memory
@@ -146,29 +146,29 @@ def _block(n_tokens: int, n_genes: int, per_cell: int) -> TokenBlock:
     rng = np.random.default_rng(2)
     weights = rng.lognormal(0, 1.5, n_genes)
     starts = np.arange(0, n_tokens, per_cell)
-    slot = np.empty(n_tokens, dtype=np.int32)
+    gene = np.empty(n_tokens, dtype=np.int32)
     for start in starts:
         size = min(per_cell, n_tokens - start)
-        slot[start : start + size] = np.sort(rng.choice(n_genes, size, replace=False, p=weights / weights.sum()))
-        slot[start] = -1
+        gene[start : start + size] = np.sort(rng.choice(n_genes, size, replace=False, p=weights / weights.sum()))
+        gene[start] = -1
     expression = rng.poisson(3, n_tokens).astype(np.float32) + 1
-    return TokenBlock(slot, expression, np.append(starts, n_tokens), np.arange(len(starts)) % 5 == 0)
+    return TokenBlock(gene, expression, np.append(starts, n_tokens), np.arange(len(starts)) % 5 == 0)
 
 
 def _loop(block: TokenBlock, triples: Triples, n_tokens: int, result: dict[tuple[int, int], list[float]]) -> None:
     """What a first script does: every token, every active feature, one addition at a time."""
     ptr = np.searchsorted(triples.token, np.arange(n_tokens + 1)).tolist()
     feature, activation = triples.feature.tolist(), triples.activation.tolist()
-    slot, expression = block.unit.tolist(), block.weight.tolist()
+    gene, expression = block.unit.tolist(), block.weight.tolist()
     cell = np.repeat(np.arange(block.n_items), np.diff(block.item_ptr)).tolist()
     gene_sums: dict[tuple[int, int], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     cell_maximum: dict[tuple[int, int], float] = defaultdict(float)
     cell_sum: dict[tuple[int, int], float] = defaultdict(float)
     for token in range(n_tokens):
-        if slot[token] < 0:
+        if gene[token] < 0:
             continue
         for i in range(ptr[token], ptr[token + 1]):
-            sums = gene_sums[feature[i], slot[token]]
+            sums = gene_sums[feature[i], gene[token]]
             sums[0] += activation[i] * expression[token]
             sums[1] += activation[i]
             sums[2] += 1

@@ -31,8 +31,8 @@ def add_gene_values(run: Run, store: ColumnStore, sample: CellSample) -> None:
         counts = shard_counts(run, shard)[0][wanted].tocoo()
         cell = start + wanted[counts.row]
         positive = counts.data > 0
-        cell, slot, value = cell[positive], counts.col[positive], counts.data[positive]
-        store.add(sample.row[cell], slot, np.log1p(value / totals[cell] * median))
+        cell, unit, value = cell[positive], counts.col[positive], counts.data[positive]
+        store.add(sample.row[cell], unit, np.log1p(value / totals[cell] * median))
 
 
 def add_unit_shares(store: ColumnStore, block: TokenBlock, sample_row: npt.NDArray[np.int64]) -> None:

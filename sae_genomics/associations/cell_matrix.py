@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 from anndata.io import write_elem
 
-from sae_genomics.associations.cell_sums import CellRows
+from sae_genomics.kernels.arrays import ItemRows
 
 _CHUNK = 1 << 16
 _BLOCK_CELLS = 1 << 14
@@ -74,7 +74,7 @@ class CellMatrixWriter:
             )  # fmt: skip
         return group
 
-    def append(self, rows: CellRows) -> None:
+    def append(self, rows: ItemRows) -> None:
         """Add the next cells."""
         start = int(self._indptr[self._cells])
         stop = start + len(rows.feature)

@@ -17,10 +17,10 @@ class CellSample:
     """Annotated cells to be ranked, training cells first, held-out ones after them, each in the run's order.
 
     types: names of the annotated types, sorted.
-    cell: int64 [n], place in cells.parquet.
-    group: int64 [n], place in `types`.
+    cell: int64 [n], row of cells.parquet.
+    group: int64 [n], index in `types`.
     n_train: how many are training cells.
-    row: int64 [cells of the run], place in this sample; -1 for cells outside.
+    row: int64 [cells of the run], row of this sample; -1 for cells outside.
     donor: int64 [n], number of the cell's donor, sample or batch (`data.group_key`); None without the key.
     """
 
@@ -83,5 +83,5 @@ def _stratified(
     shuffled = generator.permutation(len(members))
     shuffled = shuffled[np.argsort(group[shuffled], kind="stable")]
     starts = np.cumsum(size) - size
-    place = np.arange(len(members)) - np.repeat(starts, size)
-    return np.sort(members[shuffled[place < np.repeat(quota, size)]])
+    number = np.arange(len(members)) - np.repeat(starts, size)  # within its group
+    return np.sort(members[shuffled[number < np.repeat(quota, size)]])

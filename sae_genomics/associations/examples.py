@@ -15,7 +15,7 @@ from sae_genomics import artifacts
 from sae_genomics.associations.accumulators import Accumulator
 from sae_genomics.associations.layer import EncodedBlock, Layer
 from sae_genomics.associations.triples import TokenBlock, Triples
-from sae_genomics.kernels.compiled import exact_kernel
+from sae_genomics.kernels.arrays import ItemRows
 
 REACH = 20  # tokens to either side of the maximum
 WIDTH = 2 * REACH + 1
@@ -24,7 +24,7 @@ _SHIFT = 32
 
 @dataclass(frozen=True)
 class Windows:
-    """Strongest places: arrays [n], ordered by feature, then strength.
+    """The strongest positions: arrays [n], ordered by feature, then strength.
 
     feature, item, position: int64. maximum: float32. last: int64, the item's last position that counts.
     unit: int16 [n, WIDTH], units at positions position - REACH to position + REACH, -1 where none counts.
@@ -78,13 +78,14 @@ class Examples(Accumulator):
         self._bar = np.zeros(layer.encoder.d_sae, dtype=np.float32)  # what an item must exceed to be kept
 
     def add(self, block: EncodedBlock, threads: Executor) -> Iterable[Future[Any]]:
-        return (threads.submit(self._add, block.tokens, block.triples),)
+        return (threads.submit(self._add, block),)
 
-    def _add(self, block: TokenBlock, triples: Triples) -> None:
-        coming = strongest_rows(block, triples, self._bar).strongest(self.most)
+    def _add(self, block: EncodedBlock) -> None:
+        tokens, triples = block.tokens, block.triples
+        coming = strongest_rows(tokens, triples, block.item_rows.result(), self._bar).strongest(self.most)
         if not len(coming):
             return
-        self.windows = self.windows.and_also(_with_windows(coming, block, triples)).strongest(self.most)
+        self.windows = self.windows.and_also(_with_windows(coming, tokens, triples)).strongest(self.most)
         n = np.bincount(self.windows.feature, minlength=len(self._bar))
         least = np.flatnonzero(np.diff(self.windows.feature, append=-1))  # the weakest of each feature
         full = n[self.windows.feature[least]] == self.most
@@ -120,25 +121,30 @@ class Examples(Accumulator):
         )
 
 
-def strongest_rows(block: TokenBlock, triples: Triples, bar: npt.NDArray[np.float32]) -> Windows:
-    """Each item's maximum of each feature where it exceeds the feature's bar; windows are not filled yet."""
-    n, d_sae = len(triples), len(bar)
-    feature, row = np.empty(n, np.int64), np.empty(n, np.int64)
-    maximum, item = np.empty(n, np.float32), np.empty(n, np.int64)
-    triple_ptr = np.searchsorted(triples.token, block.item_ptr)
-    kept = _strongest(
-        triples.token, triples.feature, triples.activation, block.unit, triple_ptr, bar,
-        np.zeros(d_sae, np.float32), np.zeros(d_sae, np.int64), feature, row, maximum, item,
-    )  # fmt: skip
-    empty = np.zeros((kept, 0))
+def strongest_rows(block: TokenBlock, triples: Triples, rows: ItemRows, bar: npt.NDArray[np.float32]) -> Windows:
+    """Each item's maximum of each feature where it exceeds the feature's bar; windows are not filled yet.
+
+    rows: of the block. position: the block's first row with the maximum.
+    """
+    above = np.flatnonzero(rows.maximum > bar[rows.feature])
+    item = np.repeat(np.arange(block.n_items), np.diff(rows.ptr))[above]
+    feature, maximum = rows.feature[above].astype(np.int64), rows.maximum[above]
+    key = item * len(bar) + feature  # ascending
+    candidate = np.flatnonzero((triples.activation > bar[triples.feature]) & (block.unit[triples.token] >= 0))[::-1]
+    token = triples.token[candidate]
+    item_of = np.repeat(np.arange(block.n_items), np.diff(block.item_ptr))
+    index = np.searchsorted(key, item_of[token] * len(bar) + triples.feature[candidate])
+    strongest = triples.activation[candidate] == maximum[index]
+    row = np.empty(len(above), np.int64)
+    row[index[strongest]] = token[strongest]  # the first token of equals, as it is written last
+    empty = np.zeros((len(above), 0))
     return Windows(
-        feature[:kept], block.first_item + item[:kept], row[:kept], maximum[:kept], item[:kept],
-        empty.astype(np.int16), empty.astype(np.float32),
-    )  # fmt: skip
+        feature, block.first_item + item, row, maximum, item, empty.astype(np.int16), empty.astype(np.float32)
+    )
 
 
-def _with_windows(places: Windows, block: TokenBlock, triples: Triples) -> Windows:
-    """Fill in the windows. places: as `strongest_rows` gives them, `position` the row in the block."""
+def _with_windows(found: Windows, block: TokenBlock, triples: Triples) -> Windows:
+    """Fill in the windows. found: as `strongest_rows` gives them, `position` the row in the block."""
     if block.position is None:
         raise ValueError("examples need the position of each token within its item")
     counted = np.flatnonzero(block.unit >= 0)
@@ -146,8 +152,8 @@ def _with_windows(places: Windows, block: TokenBlock, triples: Triples) -> Windo
     key = (item_of[counted] << _SHIFT) | block.position[counted]
     order = np.argsort(key, kind="stable")
     counted, key = counted[order], key[order]
-    item = places.item - block.first_item
-    position = block.position[places.position].astype(np.int64)
+    item = found.item - block.first_item
+    position = block.position[found.position].astype(np.int64)
     wanted = (item << _SHIFT)[:, None] + position[:, None] + np.arange(-REACH, REACH + 1)
     at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
     there = key[at] == wanted
@@ -157,12 +163,12 @@ def _with_windows(places: Windows, block: TokenBlock, triples: Triples) -> Windo
     of_triple = triples.token * width + triples.feature
     triple_order = np.argsort(of_triple, kind="stable")
     sorted_keys = of_triple[triple_order]
-    pair = row * width + places.feature[:, None]
-    place = np.minimum(np.searchsorted(sorted_keys, pair), len(sorted_keys) - 1)
-    active = there & (sorted_keys[place] == pair)
-    activation = np.where(active, triples.activation[triple_order[place]], np.float32(0))
+    pair = row * width + found.feature[:, None]
+    index = np.minimum(np.searchsorted(sorted_keys, pair), len(sorted_keys) - 1)
+    active = there & (sorted_keys[index] == pair)
+    activation = np.where(active, triples.activation[triple_order[index]], np.float32(0))
     last = block.position[counted[np.searchsorted(key, (item + 1) << _SHIFT) - 1]].astype(np.int64)
-    return Windows(places.feature, places.item, position, places.maximum, last, unit, activation)
+    return Windows(found.feature, found.item, position, found.maximum, last, unit, activation)
 
 
 def covering(
@@ -172,36 +178,10 @@ def covering(
     found = np.full(len(item), None, dtype=object)
     if spans is None or not len(item):
         return found
-    places = pd.DataFrame({"example": np.arange(len(item)), "item_index": item, "position": position})
-    both = places.merge(spans[["item_index", "start", "stop", "concept"]], on="item_index")
+    examples = pd.DataFrame({"example": np.arange(len(item)), "item_index": item, "position": position})
+    both = examples.merge(spans[["item_index", "start", "stop", "concept"]], on="item_index")
     both = both[(both["start"] < both["position"]) & (both["position"] <= both["stop"])]
     both = both.drop_duplicates(["example", "concept"]).sort_values(["example", "concept"])
     joined = both.groupby("example")["concept"].agg(", ".join)
     found[joined.index.to_numpy()] = joined.to_numpy(object)
     return found
-
-
-@exact_kernel
-def _strongest(  # type: ignore[no-untyped-def]
-    token, feature, activation, unit, triple_ptr, bar, best, where, out_feature, out_row, out_maximum, out_item
-):
-    kept = 0
-    met = np.empty(len(best), np.int64)
-    for item in range(len(triple_ptr) - 1):
-        n = 0
-        for i in range(triple_ptr[item], triple_ptr[item + 1]):
-            if unit[token[i]] < 0 or activation[i] <= bar[feature[i]]:
-                continue
-            f = feature[i]
-            if best[f] == 0:
-                met[n] = f
-                n += 1
-            if activation[i] > best[f]:
-                best[f] = activation[i]
-                where[f] = token[i]
-        for j in range(n):
-            f = met[j]
-            out_feature[kept], out_row[kept], out_maximum[kept], out_item[kept] = f, where[f], best[f], item
-            kept += 1
-            best[f] = 0
-    return kept

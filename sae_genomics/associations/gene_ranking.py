@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from sae_genomics.associations.gene_sums import PairSums
-from sae_genomics.kernels.compiled import exact_kernel
 
 PRIOR_TOKENS = 5.0
 
@@ -81,9 +81,7 @@ def rank_genes(
         total = np.bincount(unit, weights=block.activation, minlength=n_units)
         bits = specificity(block.activation, total[unit], active[unit], tokens[block.unit], all_tokens)
         bits[tokens[block.unit] < min_gene_tokens] = np.nan
-        rank_score, rank_bits = np.zeros(len(unit), dtype=np.int32), np.zeros(len(unit), dtype=np.int32)
-        _ranks(block.ptr, block.activation_weight, rank_score)
-        _ranks(block.ptr, bits, rank_bits)
+        rank_score, rank_bits = _ranks(block.ptr, block.activation_weight), _ranks(block.ptr, bits)
         top_unit = np.full(n_units, -1, dtype=np.int32)
         first = rank_score == 1
         top_unit[unit[first]] = block.unit[first]
@@ -116,14 +114,10 @@ def rank_genes(
     return RankedGenes(pd.concat(some, ignore_index=True), np.concatenate(tops), np.concatenate(largest))
 
 
-@exact_kernel
-def _ranks(ptr, values, ranks):  # type: ignore[no-untyped-def]
-    """1 = largest within each segment; ties by position; 0 for NaN."""
-    for unit in range(len(ptr) - 1):
-        start, stop = ptr[unit], ptr[unit + 1]
-        order = np.argsort(-values[start:stop], kind="mergesort")
-        rank = 0
-        for place in order:
-            if not np.isnan(values[start + place]):
-                rank += 1
-                ranks[start + place] = rank
+def _ranks(ptr: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
+    """1 = largest within each segment, ptr[i] to ptr[i + 1]; ties by position; 0 for NaN."""
+    ranks = np.empty(len(values), dtype=np.int32)
+    for start, stop in pairwise(ptr.tolist()):  # sorting all segments at once takes four times as long
+        ranks[start + np.argsort(-values[start:stop], kind="stable")] = np.arange(1, stop - start + 1)
+    ranks[np.isnan(values)] = 0
+    return ranks

@@ -34,12 +34,12 @@ _KINDS = {"neurons": "neuron", "pca": "pca", "ica": "ica"}  # in the table of ba
 
 def in_words(text: str, nouns: Nouns) -> str:
     """A sentence about cells and their types, about the items and labels of another kind of data."""
-    words = {
+    nouns_of = {
         "cells": nouns.items, "cell": nouns.item, "the type's": f"the {nouns.label}'s", "type": nouns.label, "types": nouns.labels,
         "n_cells": "n_items",
     }  # fmt: skip
-    pattern = "|".join(rf"\b{re.escape(word)}\b" for word in sorted(words, key=len, reverse=True))
-    return re.sub(pattern, lambda match: words[match.group()], text)
+    pattern = "|".join(rf"\b{re.escape(word)}\b" for word in sorted(nouns_of, key=len, reverse=True))
+    return re.sub(pattern, lambda match: nouns_of[match.group()], text)
 
 
 class Labels(Accumulator):

@@ -15,11 +15,12 @@ import pandas as pd
 from sae_genomics import artifacts
 from sae_genomics.associations.accumulators import layer_tables
 from sae_genomics.associations.cell_sample import CellSample
-from sae_genomics.associations.cell_sums import CellRows, FeatureTotals
+from sae_genomics.associations.cell_sums import FeatureTotals
 from sae_genomics.associations.gene_tokens import GeneTokens
 from sae_genomics.associations.linear_baselines import FoundUnits, LinearBaseline
 from sae_genomics.associations.triples import TokenBlock, Triples
 from sae_genomics.data.units import Units
+from sae_genomics.kernels.arrays import ItemRows
 from sae_genomics.run import Run
 from sae_genomics.sae.load import Encoder
 
@@ -85,4 +86,4 @@ class EncodedBlock:
     tokens: TokenBlock
     x: npt.NDArray[np.float32]
     triples: Triples
-    item_rows: Future[CellRows]
+    item_rows: Future[ItemRows]

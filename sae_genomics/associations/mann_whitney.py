@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, stats
 
-from sae_genomics.kernels.compiled import exact_kernel
+from sae_genomics.kernels.rank_sums import rank_sums
 
 EXACT_GROUP = 8
 
@@ -86,14 +86,9 @@ def _statistics(values, group, n_groups, min_cells):  # type: ignore[no-untyped-
     group = np.asarray(group, dtype=np.int64)
     if (group < 0).any():
         values, group = values.tocsr()[group >= 0].tocsc(), group[group >= 0]
-    n, n_columns = values.shape
     size = np.bincount(group, minlength=n_groups).astype(np.float64)
-    ranks = np.zeros((n_columns, n_groups))
-    sums, squares = np.zeros_like(ranks), np.zeros_like(ranks)
-    ties = np.zeros(n_columns)
-    _rank_sums(values.indptr, values.indices, values.data, group, size, ranks, sums, squares, ties)
-
-    rest = n - size
+    rest = len(group) - size
+    ranks, sums, squares, ties = rank_sums(values, group, n_groups)
     with np.errstate(divide="ignore", invalid="ignore"):
         u = ranks - size * (size + 1) / 2
         auroc = u / (size * rest)
@@ -176,35 +171,3 @@ def exact_tail(n1: int, n2: int) -> npt.NDArray[np.float64]:
         counts = np.cumsum(padded, axis=0).ravel()[: m * n + 1]
     cumulative = np.cumsum(counts)[::-1]  # symmetric: P(U >= u) = P(U <= n1 n2 - u)
     return np.asarray(cumulative / comb(m + n, m), dtype=np.float64)
-
-
-@exact_kernel
-def _rank_sums(indptr, indices, data, group, size, ranks, sums, squares, ties):  # type: ignore[no-untyped-def]
-    """Midrank sums, sums and sums of squares per (column, group), and sum(t^3 - t) per column."""
-    n = len(group)
-    n_groups = len(size)
-    stored = np.empty(n_groups)
-    for column in range(len(indptr) - 1):
-        start, stop = indptr[column], indptr[column + 1]
-        zeros = np.float64(n - (stop - start))
-        stored[:] = 0
-        order = np.argsort(data[start:stop])
-        i = 0
-        while i < len(order):
-            j = i + 1
-            value = data[start + order[i]]
-            while j < len(order) and data[start + order[j]] == value:
-                j += 1
-            rank = zeros + (i + 1 + j) / 2.0
-            t = np.float64(j - i)
-            ties[column] += t * t * t - t
-            for k in range(i, j):
-                g = group[indices[start + order[k]]]
-                ranks[column, g] += rank
-                sums[column, g] += value
-                squares[column, g] += np.float64(value) * value
-                stored[g] += 1
-            i = j
-        ties[column] += zeros * zeros * zeros - zeros
-        for g in range(n_groups):
-            ranks[column, g] += (size[g] - stored[g]) * (zeros + 1) / 2.0

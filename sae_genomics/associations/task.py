@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import numpy as np
@@ -92,11 +91,8 @@ def _untrained(
         return None
     if device.type == "mps":  # as in training
         device = torch.device("cpu")
-    with (
-        scratch_folder(run, stage_named("associate"), task) as folder,
-        ThreadPoolExecutor(torch.get_num_threads(), "sums") as threads,
-    ):
-        return untrained_features(run, run.layers[task], units, items, device, folder, threads)
+    with scratch_folder(run, stage_named("associate"), task) as folder:
+        return untrained_features(run, run.layers[task], units, items, device, folder)
 
 
 def find_linear_units(layer: Layer) -> None:

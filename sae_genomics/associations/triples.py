@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sae_genomics.kernels.arrays import Active
+
 
 @dataclass(frozen=True)
 class TokenBlock:
@@ -51,6 +53,10 @@ class Triples:
 
     def __len__(self) -> int:
         return len(self.token)
+
+    def by_token(self, n_tokens: int) -> Active:
+        """The same as rows of the block's `n_tokens` tokens, as kernels take them."""
+        return Active(np.searchsorted(self.token, np.arange(n_tokens + 1)), self.feature, self.activation)
 
     @staticmethod
     def ordered(

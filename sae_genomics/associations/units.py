@@ -23,10 +23,10 @@ class Units(Accumulator):
         self.layer = layer
         n_units = len(layer.units)
         expected = unit_token_counts(layer.run, layer.units)
-        self.sums = GeneSums(layer.encoder.d_sae, n_units, layer.n_threads, expected)
+        self.sums = GeneSums(layer.encoder.d_sae, n_units, expected)
 
     def add(self, block: EncodedBlock, threads: Executor) -> Iterable[Future[Any]]:
-        self.sums.add(block.tokens, block.triples, threads)
+        self.sums.add(block.tokens, block.triples)
         return ()
 
     def finish(self, features: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,7 +61,7 @@ class UntrainedFeatures:
 
 
 def spread_cells(heldout: npt.NDArray[np.bool_], n_cells: int) -> npt.NDArray[np.int64]:
-    """At most `n_cells` places in cells.parquet, ascending: at even distances among training cells and among held-out ones, in proportion.
+    """At most `n_cells` rows of cells.parquet, ascending: at even distances among training cells and among held-out ones, in proportion.
 
     At least one is a training cell, where there is one. heldout: bool [cells of the run].
     """
@@ -73,13 +72,13 @@ def spread_cells(heldout: npt.NDArray[np.bool_], n_cells: int) -> npt.NDArray[np
     return np.sort(np.concatenate([_spread(train, n_train), _spread(other, n_cells - n_train)]))
 
 
-def _spread(places: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
-    n = min(n, len(places))
-    return places[np.arange(n) * len(places) // max(n, 1)]
+def _spread(cells: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
+    n = min(n, len(cells))
+    return cells[np.arange(n) * len(cells) // max(n, 1)]
 
 
 def untrained_features(
-    run: Run, layer: int, units: Units, cells: pd.DataFrame, device: torch.device, folder: Path, threads: Executor
+    run: Run, layer: int, units: Units, cells: pd.DataFrame, device: torch.device, folder: Path
 ) -> UntrainedFeatures:
     """Everything about the baseline; the activations stand in `folder` meanwhile.
 
@@ -97,7 +96,7 @@ def untrained_features(
         encoder = _trained(run, layer, file, tokens_file, stored, heldout, device, progress)
     ranked = sample_cells(sample, settings.associations.max_auroc_cells, settings.run.seed)
     with ColumnStore(len(ranked), encoder.d_sae, folder) as columns:
-        sums = _add_up(run, file, stored, units, heldout, encoder, ranked, columns, threads)
+        sums = _add_up(run, file, stored, units, heldout, encoder, ranked, columns)
         progress.finish()
         best = empty_baselines()
         if len(ranked):
@@ -123,11 +122,11 @@ def _named() -> Iterator[None]:
         ) from None
 
 
-def _activations(run: Run, layer: int, places: npt.NDArray[np.int64], path: Path) -> tuple[TokenShard, Progress]:
+def _activations(run: Run, layer: int, cells: npt.NDArray[np.int64], path: Path) -> tuple[TokenShard, Progress]:
     """Run the untrained model on the cells and store the layer's activations. Returns the stored tokens, and progress so far."""
     config, device = run.config, pick_device(run.config.model.device)
     model = untrained_model(run.pinned_model, device, seed_for(run, b"untrained weights"), config.paths.cache)
-    shard: TokenisedShard = tokenised_items(run, model, places)
+    shard: TokenisedShard = tokenised_items(run, model, cells)
     heartbeat = run.heartbeat_file(stage_named("associate"), run.layers.index(layer))
     n_trained = _steps(run) * config.sae.batch_tokens
     progress = Progress(f"associate layer {layer}: untrained model", len(shard.tokens) + n_trained, "tokens", heartbeat)
@@ -186,17 +185,16 @@ def _add_up(
     encoder: Encoder,
     ranked: CellSample,
     columns: ColumnStore,
-    threads: Executor,
 ) -> GeneSums:
     """One pass over the stored activations: gene sums, and the ranked cells' maxima into `columns`."""
     lookup = units.lookup()
     expected = unit_counts(stored, lookup, len(units))
-    sums, totals = GeneSums(encoder.d_sae, len(units), torch.get_num_threads(), expected), FeatureTotals(encoder.d_sae)
+    sums, totals = GeneSums(encoder.d_sae, len(units), expected), FeatureTotals(encoder.d_sae)
     with open_activations(file) as opened:
         for block, x in file_blocks(opened, stored, lookup, heldout, 0, run.config.associations.batch_tokens):
             stop_point()
             triples = Triples.ordered(*encoder.encode_sparse(encoder.input(x, tokens_of(units, block.unit))))
-            sums.add(block, triples, threads)
+            sums.add(block, triples)
             rows = totals.add(block, triples)
             add_sampled(columns, rows, ranked.row[block.first_item : block.first_item + block.n_items])
     return sums

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.activations.reading.rows import OpenFiles, RowSet
-from sae_genomics.kernels.compiled import exact_kernel
+from sae_genomics.kernels.grouped_sums import add_rows
 from sae_genomics.progress import stop_point
 from sae_genomics.sae.unit_means import UnitMeans
 
@@ -34,7 +34,7 @@ def measure_means(rows: RowSet) -> UnitMeans:
         stop_point()
         if shift is None:  # squares of numbers near 0 do not cancel
             shift = x.mean(axis=0, dtype=np.float64)
-        squared += _add(sums, n_tokens, x, shift, lookup[units])
+        squared += add_rows(sums, n_tokens, x, shift, lookup[units])
     assert shift is not None
     return shrunk(unit_id, n_tokens, sums, squared, shift)
 
@@ -110,24 +110,3 @@ def _chosen(rows: RowSet) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray
         for number, start, stop in blocks:
             mask = rows.shards[number].mask(start, stop)
             yield files.open(number).rows(start, stop)[mask], files.tokens(number, start, stop)[mask]
-
-
-@exact_kernel
-def _add(
-    sums: Float64,
-    n_tokens: npt.NDArray[np.int64],
-    x: npt.NDArray[np.float32],
-    shift: Float64,
-    unit: npt.NDArray[np.int64],
-) -> float:
-    """Add x - shift to the sums of the rows' units, in their order; returns the sum of the squares."""
-    squared = 0.0
-    for i in range(len(unit)):
-        n_tokens[unit[i]] += 1
-        of_row = 0.0
-        for j in range(x.shape[1]):
-            value = x[i, j] - shift[j]
-            sums[unit[i], j] += value
-            of_row += value * value
-        squared += of_row
-    return squared

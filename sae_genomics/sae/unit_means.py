@@ -21,9 +21,9 @@ from safetensors.numpy import load_file, save_file
 from sae_genomics.atomic import atomic_path
 from sae_genomics.content import content_hash
 from sae_genomics.errors import DamagedArtifact
-from sae_genomics.kernels.compiled import exact_kernel
 
 MEANS_FILE = "unit_means.safetensors"
+_ROWS_AT_ONCE = 512
 Float32 = npt.NDArray[np.float32]
 Units = npt.NDArray[np.integer]
 
@@ -63,7 +63,10 @@ class UnitMeans:
 
     def subtract(self, x: Float32, units: Units) -> None:
         """x - mean, in place."""
-        _subtract(x, self._table, self._rows(units))
+        rows = self._rows(units)
+        for start in range(0, len(x), _ROWS_AT_ONCE):  # few enough that their means stay in the cache
+            some = slice(start, start + _ROWS_AT_ONCE)
+            x[some] -= np.take(self._table, rows[some], axis=0)
 
     def centred(self, x: Float32, units: Units) -> Float32:
         """x - mean, as a new array."""
@@ -84,14 +87,6 @@ class UnitMeans:
         known = (units >= 0) & (units < other)
         rows: npt.NDArray[np.int64] = self._row[np.where(known, units, other)]
         return rows
-
-
-@exact_kernel
-def _subtract(x: Float32, table: Float32, row: npt.NDArray[np.int64]) -> None:
-    """x -= table[row], without a copy of table[row]: batches are made beside a GPU that waits for them."""
-    for i in range(len(row)):
-        for j in range(x.shape[1]):
-            x[i, j] -= table[row[i], j]
 
 
 def save_means(path: Path, means: UnitMeans) -> str:

@@ -6,14 +6,12 @@ validate measure what was chosen on all of them.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from sae_genomics.associations.gene_ranking import rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
@@ -40,14 +38,12 @@ def count_terms(run: Run, layer: int, folder: Path) -> dict[str, Any]:
     units = run.kind.read_units(run)
     heldout = run.kind.read_items(run)["heldout"].to_numpy(bool)
     encoder = load_encoder(folder, pick_device(run.config.sae.device))
-    n_threads = torch.get_num_threads()
-    sums = GeneSums(encoder.d_sae, len(units), n_threads, unit_token_counts(run, units))
-    with ThreadPoolExecutor(n_threads, "sums") as threads:
-        for block, x in layer_blocks(run, layer, units, heldout, associations.batch_tokens):
-            stop_point()
-            of_heldout = np.repeat(block.heldout, np.diff(block.item_ptr))
-            training = replace(block, unit=np.where(of_heldout, -1, block.unit).astype(np.int32))
-            sums.add(training, encode_block(encoder, encoder.input(x, tokens_of(units, block.unit))), threads)
+    sums = GeneSums(encoder.d_sae, len(units), unit_token_counts(run, units))
+    for block, x in layer_blocks(run, layer, units, heldout, associations.batch_tokens):
+        stop_point()
+        of_heldout = np.repeat(block.heldout, np.diff(block.item_ptr))
+        training = replace(block, unit=np.where(of_heldout, -1, block.unit).astype(np.int32))
+        sums.add(training, encode_block(encoder, encoder.input(x, tokens_of(units, block.unit))))
     ranked = rank_genes(
         sums.by_feature(), sums.tokens, units.unit_id, units.unit_name,
         associations.top_genes, associations.min_gene_tokens,

@@ -101,23 +101,23 @@ def random_encoder(d_sae: int, k: int, dead: int) -> Encoder:
 
 
 @st.composite
-def blocks(draw, max_cells: int = 6, max_tokens: int = 12, n_slots: int = 7, d_sae: int = 40):
-    """(TokenBlock, Triples, n_slots, d_sae): whole cells, some empty, some tokens that never count, some silent."""
+def blocks(draw, max_cells: int = 6, max_tokens: int = 12, n_genes: int = 7, d_sae: int = 40):
+    """(TokenBlock, Triples, n_genes, d_sae): whole cells, some empty, some tokens that never count, some silent."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     lengths = rng.integers(0, max_tokens + 1, draw(st.integers(1, max_cells)))
     n = int(lengths.sum())
-    slot = rng.integers(-1, n_slots, n).astype(np.int32)
+    gene = rng.integers(-1, n_genes, n).astype(np.int32)
     expression = rng.integers(1, 50, n).astype(np.float32)
     heldout = rng.random(len(lengths)) < 0.4
     active = rng.random((n, d_sae)) < draw(st.sampled_from([0.0, 0.1, 0.5]))
     token, feature = np.nonzero(active)
     activation = rng.lognormal(0, 2, len(token)).astype(np.float32)
-    block = TokenBlock(slot, expression, np.concatenate([[0], np.cumsum(lengths)]), heldout)
-    return block, Triples(token, feature.astype(np.int32), activation), n_slots, d_sae
+    block = TokenBlock(gene, expression, np.concatenate([[0], np.cumsum(lengths)]), heldout)
+    return block, Triples(token, feature.astype(np.int32), activation), n_genes, d_sae
 
 
 def looped_gene_sums(batches) -> dict[tuple[int, int], list[float]]:
-    """(feature, slot) -> [sum activation x expression, sum activation, tokens], one addition at a time."""
+    """(feature, gene) -> [sum activation x expression, sum activation, tokens], one addition at a time."""
     sums: dict[tuple[int, int], list[float]] = defaultdict(lambda: [0.0, 0.0, 0])
     for block, triples in batches:
         for token, feature, activation in zip(triples.token, triples.feature, triples.activation, strict=True):

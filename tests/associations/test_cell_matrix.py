@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sae_genomics.associations.cell_matrix import CellMatrixWriter, writable_frame, writable_names
-from sae_genomics.associations.cell_sums import CellRows
 from sae_genomics.data.cells.h5ad import CellTable
+from sae_genomics.kernels.arrays import ItemRows
 
 
 def odd_frame(n):
@@ -73,9 +73,9 @@ def test_file_is_read_by_anndata_with_the_input_beside_it(table_file, tmp_path):
     features = pd.DataFrame({"feature": np.arange(4), "top_gene": ["A", None, "B", None]})
     path = tmp_path / "features.h5ad"
     with CellMatrixWriter(path, 2, 4) as writer, CellTable(table_file) as table:
-        writer.append(CellRows(np.array([0, 2]), np.array([0, 3], np.int32), *np.array([[1, 2], [0.5, 1]], np.float32)))
+        writer.append(ItemRows(np.array([0, 2]), np.array([0, 3], np.int32), *np.array([[1, 2], [0.5, 1]], np.float32)))
         empty = np.empty(0, np.float32)
-        writer.append(CellRows(np.array([0, 0]), np.empty(0, np.int32), empty, empty))
+        writer.append(ItemRows(np.array([0, 0]), np.empty(0, np.int32), empty, empty))
         writer.finish(table, rows, np.array([True, False]), features, {"layer": 3})
     data = anndata.read_h5ad(path)
     np.testing.assert_array_equal(data.X.toarray(), [[1, 0, 0, 2], [0, 0, 0, 0]])
@@ -110,7 +110,7 @@ def test_no_name_of_the_input_collides_with_ours(obs_names, obsm_names, title):
         path = Path(folder) / "features.h5ad"
         with CellMatrixWriter(path, n, 2) as writer:
             empty = np.empty(0, np.float32)
-            writer.append(CellRows(np.zeros(n + 1, np.int64), np.empty(0, np.int32), empty, empty))
+            writer.append(ItemRows(np.zeros(n + 1, np.int64), np.empty(0, np.int32), empty, empty))
             writer.finish(table, np.arange(n), heldout, pd.DataFrame({"feature": range(2)}), {})
         data = anndata.read_h5ad(path)
     assert data.obs_names.tolist() == list("abcd")
@@ -141,6 +141,6 @@ def test_too_few_rows_are_refused(table_file, tmp_path):
 def test_indices_are_wide_when_values_could_be_many(table_file, tmp_path, max_values, dtype):
     d_sae, path = 2**31 + 5, tmp_path / "wide.h5ad"
     with CellMatrixWriter(path, 1, d_sae, max_values) as writer:
-        writer.append(CellRows(np.array([0, 1]), np.array([7], np.int32), *np.ones((2, 1), np.float32)))
+        writer.append(ItemRows(np.array([0, 1]), np.array([7], np.int32), *np.ones((2, 1), np.float32)))
         groups = writer._file["X"], writer._file["layers/mean"]
         assert all(group["indices"].dtype == dtype for group in groups)

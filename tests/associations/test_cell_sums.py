@@ -38,11 +38,11 @@ def test_cells_and_totals_are_those_of_a_loop(batches, d_sae):
                 n_cells[feature] += 1
                 activation[feature] += sum(values)
                 maximum[feature] = max(maximum[feature], max(values))
-    np.testing.assert_array_equal(totals.n_active, n_active)
-    np.testing.assert_array_equal(totals.heldout_active, heldout_active)
-    np.testing.assert_array_equal(totals.n_cells, n_cells)
-    np.testing.assert_allclose(totals.activation, activation, rtol=1e-12)
-    np.testing.assert_array_equal(totals.maximum, maximum.astype(np.float32))
-    slots = [(block.unit >= 0, np.repeat(block.heldout, np.diff(block.item_ptr))) for block, *_ in batches]
-    assert totals.tokens == sum(int(counted.sum()) for counted, _ in slots)
-    assert totals.heldout_tokens == sum(int((counted & held).sum()) for counted, held in slots)
+    np.testing.assert_array_equal(totals.sums.n_active, n_active)
+    np.testing.assert_array_equal(totals.sums.heldout_active, heldout_active)
+    np.testing.assert_array_equal(totals.sums.n_items, n_cells)
+    np.testing.assert_allclose(totals.sums.activation, activation, rtol=1e-12)
+    np.testing.assert_array_equal(totals.sums.maximum, maximum.astype(np.float32))
+    counts = [(block.unit >= 0, np.repeat(block.heldout, np.diff(block.item_ptr))) for block, *_ in batches]
+    assert totals.tokens == sum(int(counted.sum()) for counted, _ in counts)
+    assert totals.heldout_tokens == sum(int((counted & held).sum()) for counted, held in counts)

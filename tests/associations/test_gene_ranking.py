@@ -20,17 +20,17 @@ def names(n):
 @settings(deadline=None, max_examples=40)
 @given(blocks(max_tokens=30), st.integers(1, 5), st.integers(1, 6))
 def test_table_is_what_the_formulas_say(batch, top, min_gene_tokens):
-    block, triples, n_slots, d_sae = batch
-    sums = GeneSums(d_sae, n_slots)
+    block, triples, n_genes, d_sae = batch
+    sums = GeneSums(d_sae, n_genes)
     sums.add(block, triples)
-    ranked = rank_genes(sums.by_feature(7), sums.tokens, *names(n_slots), top, min_gene_tokens)
+    ranked = rank_genes(sums.by_feature(7), sums.tokens, *names(n_genes), top, min_gene_tokens)
     expected = looped_gene_sums([(block, triples)])
     all_tokens = int((block.unit >= 0).sum())
     table = ranked.table.set_index(["feature", "gene_id"])
     assert table.index.is_unique
     kept = 0
     for feature in range(d_sae):
-        pairs = {slot: values for (f, slot), values in expected.items() if f == feature}
+        pairs = {gene: values for (f, gene), values in expected.items() if f == feature}
         if not pairs:
             assert ranked.top_unit[feature] == -1
             assert math.isnan(ranked.specificity[feature])
@@ -38,12 +38,12 @@ def test_table_is_what_the_formulas_say(batch, top, min_gene_tokens):
         total, active = sum(v[1] for v in pairs.values()), sum(v[2] for v in pairs.values())
         prior = PRIOR_TOKENS * total / active
         bits = {
-            slot: math.log2((v[1] + prior) / (total * sums.tokens[slot] / all_tokens + prior))
-            for slot, v in pairs.items()
-            if sums.tokens[slot] >= min_gene_tokens
+            gene: math.log2((v[1] + prior) / (total * sums.tokens[gene] / all_tokens + prior))
+            for gene, v in pairs.items()
+            if sums.tokens[gene] >= min_gene_tokens
         }
-        by_score = sorted(pairs, key=lambda slot: (-pairs[slot][0], slot))
-        by_bits = sorted(bits, key=lambda slot: -bits[slot])
+        by_score = sorted(pairs, key=lambda gene: (-pairs[gene][0], gene))
+        by_bits = sorted(bits, key=lambda gene: -bits[gene])
         assert ranked.top_unit[feature] == by_score[0]
         np.testing.assert_allclose(ranked.specificity[feature], max(bits.values(), default=np.nan), rtol=1e-9)
         wanted = set(by_score[:top])
@@ -52,16 +52,16 @@ def test_table_is_what_the_formulas_say(batch, top, min_gene_tokens):
         assert len(rows) <= 2 * top
         kept += len(rows)
         for (_, gene), row in rows.iterrows():
-            slot = int(gene[2:])
-            np.testing.assert_allclose(row["score"], pairs[slot][0], rtol=1e-12)
-            np.testing.assert_allclose(row["mean_activation"], pairs[slot][1] / sums.tokens[slot], rtol=1e-12)
-            assert row["firing_rate"] == pairs[slot][2] / sums.tokens[slot]
-            assert row["n_tokens"] == pairs[slot][2]
-            assert row["rank_score"] == by_score.index(slot) + 1
-            if slot in bits:
-                np.testing.assert_allclose(row["specificity"], bits[slot], rtol=1e-9, atol=1e-12)
+            gene = int(gene[2:])
+            np.testing.assert_allclose(row["score"], pairs[gene][0], rtol=1e-12)
+            np.testing.assert_allclose(row["mean_activation"], pairs[gene][1] / sums.tokens[gene], rtol=1e-12)
+            assert row["firing_rate"] == pairs[gene][2] / sums.tokens[gene]
+            assert row["n_tokens"] == pairs[gene][2]
+            assert row["rank_score"] == by_score.index(gene) + 1
+            if gene in bits:
+                np.testing.assert_allclose(row["specificity"], bits[gene], rtol=1e-9, atol=1e-12)
                 at_rank = bits[by_bits[row["rank_specificity"] - 1]]
-                np.testing.assert_allclose(at_rank, bits[slot], atol=1e-12)  # equal ones may change places
+                np.testing.assert_allclose(at_rank, bits[gene], atol=1e-12)  # equal ones may change places
             else:
                 assert math.isnan(row["specificity"])
                 assert pd.isna(row["rank_specificity"])
@@ -70,20 +70,20 @@ def test_table_is_what_the_formulas_say(batch, top, min_gene_tokens):
 
 def test_a_ubiquitous_gene_tops_the_score_but_not_the_specificity(tmp_path):
     """Gene 0 is in all 40 cells and highly expressed; the feature is active on it now and then, on gene 1 always."""
-    slots, expression, token, activation = [], [], [], []
+    genes, expression, token, activation = [], [], [], []
     rng = np.random.default_rng(0)
     for cell in range(40):
-        slots += [0, *(2 + rng.choice(20, 8, replace=False))]
+        genes += [0, *(2 + rng.choice(20, 8, replace=False))]
         expression += [100.0] + [1.0] * 8
         if cell % 4 == 0:
-            token.append(len(slots) - 9)
+            token.append(len(genes) - 9)
         if cell < 10:
-            slots.append(1)
+            genes.append(1)
             expression.append(2.0)
-            token.append(len(slots) - 1)
+            token.append(len(genes) - 1)
     activation = np.ones(len(token), np.float32)
     block = TokenBlock(
-        np.array(slots, np.int32), np.array(expression, np.float32), np.array([0, len(slots)]), np.array([False])
+        np.array(genes, np.int32), np.array(expression, np.float32), np.array([0, len(genes)]), np.array([False])
     )
     order = np.argsort(token)
     sums = GeneSums(1, 22)

@@ -53,21 +53,21 @@ def plain_units(units: LinearUnits, x: np.ndarray) -> np.ndarray:
 @settings(deadline=None, max_examples=30)
 @given(blocks(), st.sampled_from([1, 2, None]))
 def test_sums_of_both_signs_are_those_of_plain_numpy(make, batch, components_at_once):
-    block, _, n_slots, _ = batch
+    block, _, n_genes, _ = batch
     units = make()
     x = np.random.default_rng(0).normal(1, 2, (len(block), 6)).astype(np.float32)
-    sums = SignedSums(units, n_slots)
+    sums = SignedSums(units, n_genes)
     sums.add(block, units.project(x))
     sums.add(block, units.project(x))
     values = plain_units(units, x)
     expected = {}
     for unit in range(units.n_units):
-        for slot in range(n_slots):
-            here = block.unit == slot
+        for gene in range(n_genes):
+            here = block.unit == gene
             some = values[here, unit]
             if (some > 0).any():
                 scored = some @ block.weight[here].astype(np.float64)
-                expected[unit, slot] = [2 * scored, 2 * some.sum(), 2 * int((some > 0).sum())]
+                expected[unit, gene] = [2 * scored, 2 * some.sum(), 2 * int((some > 0).sum())]
     found = as_dictionary(sums.by_unit(components_at_once))
     assert found.keys() == expected.keys()
     for key, wanted in expected.items():
@@ -80,13 +80,13 @@ def test_sums_do_not_depend_on_the_blocks():
     from sae_genomics.associations.triples import TokenBlock
 
     rng = np.random.default_rng(1)
-    slot, expression = rng.integers(-1, 4, 60).astype(np.int32), rng.integers(1, 9, 60).astype(np.float32)
+    gene, expression = rng.integers(-1, 4, 60).astype(np.int32), rng.integers(1, 9, 60).astype(np.float32)
     x = rng.normal(size=(60, 6)).astype(np.float32)
     whole, parts = SignedSums(neurons(), 4), SignedSums(neurons(), 4)
-    whole.add(TokenBlock(slot, expression, np.array([0, 60]), np.zeros(1, bool)), x)
+    whole.add(TokenBlock(gene, expression, np.array([0, 60]), np.zeros(1, bool)), x)
     for some in (slice(0, 25), slice(25, 60)):
         n = some.stop - some.start
-        parts.add(TokenBlock(slot[some], expression[some], np.array([0, n]), np.zeros(1, bool)), x[some])
+        parts.add(TokenBlock(gene[some], expression[some], np.array([0, n]), np.zeros(1, bool)), x[some])
     assert as_dictionary(whole.by_unit()) == as_dictionary(parts.by_unit())
 
 

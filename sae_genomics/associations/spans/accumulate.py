@@ -13,13 +13,14 @@ import pandas as pd
 from sae_genomics.associations.accumulators import Accumulator
 from sae_genomics.associations.layer import EncodedBlock, Layer
 from sae_genomics.associations.linear_units import LinearUnits
-from sae_genomics.associations.spans.counts import Active, ConceptCounts
+from sae_genomics.associations.spans.counts import ConceptCounts
 from sae_genomics.associations.spans.scores import ConceptSizes, score
 from sae_genomics.associations.spans.segments import Concepts, SpanBlock, span_block
 from sae_genomics.associations.spans.sequence_scores import SequenceFit, SequenceScores
 from sae_genomics.associations.spans.tables import Kind, write_empty_tables, write_tables
 from sae_genomics.associations.stream import token_blocks
 from sae_genomics.associations.triples import Triples
+from sae_genomics.kernels.arrays import Active
 from sae_genomics.progress import stop_point
 
 LINEAR_KINDS = {"neuron": "neurons", "random": "random"}  # kind -> name in Layer.found

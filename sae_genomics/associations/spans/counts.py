@@ -10,31 +10,18 @@ Counts are exact whole numbers, whatever the size of blocks. Memory: units x con
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.associations.spans.segments import Concepts, SpanBlock
-from sae_genomics.kernels.compiled import exact_kernel
+from sae_genomics.kernels.arrays import Active, CountedRows, LevelCounts, Observations, ObservedItems, Segments
+from sae_genomics.kernels.span_counts import add_levels, add_observations
 
 N_LEVELS = 6
 _NOTHING = -(1 << 20)
 _HALF_OCTAVE = 0x3504F3  # mantissa bits of the square root of 2
 
 Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Active:
-    """Activations at the rows of a SpanBlock: those of row r are ptr[r] to ptr[r + 1]. Zeros and values below count for nothing.
-
-    ptr: int64 [rows + 1]. unit: int32 [n]. activation: float32 [n].
-    """
-
-    ptr: npt.NDArray[np.int64]
-    unit: npt.NDArray[np.int32]
-    activation: Floats
 
 
 def half_octave(activation: Floats) -> npt.NDArray[np.int32]:
@@ -51,61 +38,26 @@ def threshold_of(k: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
 
 
 class ConceptCounts:
-    """Counts of one kind of units; arrays are [units, columns, levels], columns = 2 x concept + half.
+    """Counts of one kind of units.
 
-    residues: active residues inside the concept. runs: stretches of active residues that touch it. spans: spans with an active residue.
-    active, all_runs: [units, 4, levels], active residues and their stretches in all items that can tell: halves by group, halves by item.
-    observed, inside: [units, concepts], items of the test where the unit is active; where it is strongest inside the concept.
-    share: [units, concepts], summed shares of residues inside the concept, of the observed items.
-
-    While the pass runs, `residues`, `spans` and `active` count each residue at its highest level; `runs` count at every level they reach.
+    levels: columns are 2 x concept + half. residues: active residues inside the concept. runs: stretches of active residues that touch
+        it. spans: spans with an active residue. active, all_runs: [units, 4, levels], active residues and their stretches in all
+        items that can tell: halves by group, halves by item.
+    tests: items of the test where the unit is active; where it is strongest inside the concept; summed shares of residues inside the concept.
     """
 
     def __init__(self, n_units: int, concepts: Concepts):
         self.n_units, self.concepts, n = n_units, concepts, len(concepts)
         self.top = np.full(n_units, _NOTHING, dtype=np.int32)
-        self.residues = np.zeros((n_units, 2 * n, N_LEVELS), dtype=np.int32)
-        self.runs, self.spans = np.zeros_like(self.residues), np.zeros_like(self.residues)
-        self.active = np.zeros((n_units, 4, N_LEVELS), dtype=np.int64)
-        self.all_runs = np.zeros_like(self.active)
-        self.observed = np.zeros((n_units, n), dtype=np.int32)
-        self.inside = np.zeros_like(self.observed)
-        self.share = np.zeros((n_units, n))
+        self.levels = LevelCounts.zeros(n_units, 2 * n, N_LEVELS)
+        self.tests = Observations.zeros(n_units, n)
 
     def add(self, block: SpanBlock, values: Active) -> None:
         """Count a block of whole items."""
         if not len(values.unit):
             return
-        level = self._levels(values)
-        starts = np.empty((len(level), N_LEVELS), dtype=np.int32)
-        recent = np.full((self.n_units, N_LEVELS, 2), -2, dtype=np.int64)
-        _add_runs(
-            block.item,
-            block.position,
-            block.half,
-            values.ptr,
-            values.unit,
-            level,
-            recent,
-            starts,
-            self.active,
-            self.all_runs,
-        )
-        merged = block.merged
-        _add_segments(
-            merged.start,
-            merged.stop,
-            merged.column,
-            block.before,
-            values.ptr,
-            values.unit,
-            level,
-            starts,
-            self.residues,
-            self.runs,
-        )
-        spans, best = block.spans, np.zeros(self.n_units, dtype=np.int8)
-        _add_spans(spans.start, spans.stop, spans.column, values.ptr, values.unit, level, best, self.spans)
+        rows = CountedRows(block.item, block.position, block.half)
+        add_levels(self.levels, rows, block.merged, block.spans, values, self._levels(values))
         self._add_tests(block, values)
 
     def _levels(self, values: Active) -> npt.NDArray[np.int8]:
@@ -118,29 +70,26 @@ class ConceptCounts:
         for step in np.unique(np.minimum(rise, N_LEVELS - 1)):
             if step:
                 moved = np.flatnonzero(np.minimum(rise, N_LEVELS - 1) == step)
-                for counts in (self.residues, self.spans, self.active):
+                for counts in (self.levels.residues, self.levels.spans, self.levels.active):
                     counts[moved] = _shifted(counts[moved], int(step), merge=True)
-                for counts in (self.runs, self.all_runs):
+                for counts in (self.levels.runs, self.levels.all_runs):
                     counts[moved] = _shifted(counts[moved], int(step), merge=False)
         self.top = top
         level = np.maximum(N_LEVELS - 1 - (top[values.unit] - grid), 0)
         return np.where(grid > _NOTHING, level, -1).astype(np.int8)
 
     def _add_tests(self, block: SpanBlock, values: Active) -> None:
-        merged = block.merged
-        tested = np.flatnonzero(self.concepts.tested[merged.number])
+        tested = np.flatnonzero(self.concepts.tested[block.merged_number])
         if not len(tested):
             return
-        concept = merged.column[tested] // 2
+        merged = Segments(*(array[tested] for array in block.merged))
+        concept = merged.column // 2
         first = np.ones(len(tested), bool)  # of its item and concept
-        first[1:] = (np.diff(concept) != 0) | (np.diff(block.item[merged.start[tested]]) != 0)
-        ptr = np.append(np.flatnonzero(first), len(tested))
-        row = merged.start[tested][ptr[:-1]]
-        _add_observations(
-            block.item_start[row], block.item_stop[row], concept[ptr[:-1]], ptr, merged.start[tested], merged.stop[tested],
-            values.ptr, values.unit, values.activation, np.zeros((self.n_units, 2), dtype=np.float32),
-            self.observed, self.inside, self.share,
-        )  # fmt: skip
+        first[1:] = (np.diff(concept) != 0) | (np.diff(block.item[merged.start]) != 0)
+        pair = np.flatnonzero(first)
+        row = merged.start[pair]
+        items = ObservedItems(block.item_start[row], block.item_stop[row], concept[pair], np.append(pair, len(tested)))
+        add_observations(self.tests, items, merged, values)
 
     def thresholds(self) -> npt.NDArray[np.float64]:
         """The threshold of each level: float64 [units, levels]; the first is 0, for anything above it."""
@@ -162,91 +111,3 @@ def _shifted(counts: npt.NDArray[np.integer], step: int, merge: bool) -> npt.NDA
     moved[..., 1 : N_LEVELS - step] = counts[..., 1 + step :]
     moved[..., 0] = counts[..., : 1 + step].sum(axis=-1) if merge else counts[..., 0]
     return moved
-
-
-@exact_kernel
-def _add_runs(item, position, half, ptr, unit, level, recent, starts, active, all_runs):  # type: ignore[no-untyped-def]
-    """recent[u, l]: the last row where the unit reached the level, and where its run began. starts[i, l]: where the run of entry i began."""
-    for row in range(len(ptr) - 1):
-        follows = row > 0 and item[row] == item[row - 1] and position[row] == position[row - 1] + 1
-        by_group, by_item = half[row, 0], 2 + half[row, 1]
-        for i in range(ptr[row], ptr[row + 1]):
-            u, top = unit[i], level[i]
-            if top < 0:
-                continue
-            active[u, by_group, top] += 1
-            active[u, by_item, top] += 1
-            for step in range(top + 1):
-                if not (follows and recent[u, step, 0] == row - 1):
-                    recent[u, step, 1] = row
-                    all_runs[u, by_group, step] += 1
-                    all_runs[u, by_item, step] += 1
-                recent[u, step, 0] = row
-                starts[i, step] = recent[u, step, 1]
-
-
-@exact_kernel
-def _add_segments(start, stop, column, before, ptr, unit, level, starts, residues, runs):  # type: ignore[no-untyped-def]
-    """A run that touches several segments of one concept and item is counted in the first of them."""
-    for segment in range(len(start)):
-        c = column[segment]
-        for row in range(start[segment], stop[segment]):
-            for i in range(ptr[row], ptr[row + 1]):
-                u, top = unit[i], level[i]
-                if top < 0:
-                    continue
-                residues[u, c, top] += 1
-                for step in range(top + 1):
-                    begin = starts[i, step]
-                    if begin == row or (row == start[segment] and begin >= before[segment]):
-                        runs[u, c, step] += 1
-
-
-@exact_kernel
-def _add_spans(start, stop, column, ptr, unit, level, best, spans):  # type: ignore[no-untyped-def]
-    met = np.empty(len(best), np.int64)
-    for span in range(len(start)):
-        n = 0
-        for row in range(start[span], stop[span]):
-            for i in range(ptr[row], ptr[row + 1]):
-                u = unit[i]
-                if level[i] < 0:
-                    continue
-                if best[u] == 0:
-                    met[n] = u
-                    n += 1
-                best[u] = max(best[u], level[i] + 1)
-        for j in range(n):
-            spans[met[j], column[span], best[met[j]] - 1] += 1
-            best[met[j]] = 0
-
-
-@exact_kernel
-def _add_observations(  # type: ignore[no-untyped-def]
-    item_start, item_stop, concept, segment_ptr, start, stop, ptr, unit, activation, most, observed, inside, share
-):
-    """most[u]: the unit's largest activation outside the concept, and inside it; zero between items."""
-    met = np.empty(len(most), np.int64)
-    for test in range(len(concept)):
-        n, covered, segment = 0, 0, segment_ptr[test]
-        for row in range(item_start[test], item_stop[test]):
-            while segment < segment_ptr[test + 1] and row >= stop[segment]:
-                segment += 1
-            within = 1 if segment < segment_ptr[test + 1] and row >= start[segment] else 0
-            covered += within
-            for i in range(ptr[row], ptr[row + 1]):
-                u, a = unit[i], activation[i]
-                if a <= 0:
-                    continue
-                if most[u, 0] == 0 and most[u, 1] == 0:
-                    met[n] = u
-                    n += 1
-                most[u, within] = max(most[u, within], a)
-        part = covered / (item_stop[test] - item_start[test])
-        for j in range(n):
-            u = met[j]
-            observed[u, concept[test]] += 1
-            inside[u, concept[test]] += most[u, 1] > most[u, 0]
-            share[u, concept[test]] += part
-            most[u, 0] = 0
-            most[u, 1] = 0

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.data.groups import LEAST_FOR_A_TEST
-from sae_genomics.kernels.compiled import exact_kernel
 
 LEAST_GROUPS = LEAST_FOR_A_TEST
 CHOOSE, SCORE = 0, 1
@@ -97,9 +96,8 @@ def _spread(
     generator: np.random.Generator,
 ) -> npt.NDArray[np.int8]:
     """A half for each member (item or group) so that every concept is in both halves as far as that can be: int8 [members]."""
-    half = (generator.permutation(n_members) % 2).astype(
-        np.int8
-    )  # of members without a concept, which count for nothing
+    # members without a concept count for nothing
+    half: npt.NDArray[np.int8] = (generator.permutation(n_members) % 2).astype(np.int8)
     pairs = np.unique(member * max(n_concepts, 1) + concept)
     member, concept = pairs // max(n_concepts, 1), pairs % max(n_concepts, 1)
     size = np.bincount(concept, minlength=n_concepts)
@@ -109,22 +107,33 @@ def _spread(
     some = np.flatnonzero(np.diff(ptr) > 0)
     some = some[generator.permutation(len(some))]
     some = some[np.argsort(rarest[some], kind="stable")]
-    _deal(some, ptr, concept, size.astype(np.float64), half)
+    _deal(some, ptr, concept, size, half)
     return half
 
 
-@exact_kernel
-def _deal(order, ptr, concept, size, half):  # type: ignore[no-untyped-def]
-    """Each member goes to the half where its concepts are short of members, a rare concept having more weight."""
-    balance = np.zeros(len(size))  # members in half 0 minus members in half 1
+def _deal(
+    order: npt.NDArray[np.int64],
+    ptr: npt.NDArray[np.int64],
+    concept: npt.NDArray[np.int64],
+    size: npt.NDArray[np.int64],
+    half: npt.NDArray[np.int8],
+) -> None:
+    """Each member goes to the half where its concepts are short of members, a rare concept having more weight.
+
+    order: members, by turn. ptr, concept: the concepts of member m are concept[ptr[m]] to concept[ptr[m + 1]]. size: members of each concept.
+    half: [members], filled in for those in `order`. A turn depends on those before it, so this is a loop.
+    """
+    sizes, bounds, concepts = size.tolist(), ptr.tolist(), concept.tolist()
+    balance = [0.0] * len(sizes)  # members in half 0 minus members in half 1
     total = 0
-    for member in order:
+    for member in order.tolist():
+        own = concepts[bounds[member] : bounds[member + 1]]
         need = 0.0
-        for i in range(ptr[member], ptr[member + 1]):
-            need += balance[concept[i]] / size[concept[i]]
+        for number in own:
+            need += balance[number] / sizes[number]
         side = 1 if need > 0 or (need == 0 and total >= 0) else 0  # the first of a concept scores
         half[member] = side
         step = 1 - 2 * side
         total += step
-        for i in range(ptr[member], ptr[member + 1]):
-            balance[concept[i]] += step
+        for number in own:
+            balance[number] += step

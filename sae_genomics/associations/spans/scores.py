@@ -124,7 +124,7 @@ def _some_units(
 ) -> tuple[npt.NDArray[Any], ...]:
     n = len(counts.concepts)
     way = np.where(counts.concepts.halves.single, 2, 0)  # which of the four columns of totals
-    inside, active = at_least(counts.residues[some]), at_least(counts.active[some])
+    inside, active = at_least(counts.levels.residues[some]), at_least(counts.levels.active[some])
     _, _, f1 = _f1(inside[:, CHOOSE::2], active[:, way + CHOOSE], sizes.of(CHOOSE, sizes.residues)[None, :, None])
     f1 = np.where(testable[:, :, None], np.nan_to_num(f1), -1.0)
     level = f1.argmax(axis=2)
@@ -136,8 +136,8 @@ def _some_units(
     tp, total = at(inside[:, SCORE::2]), at(active[:, way + SCORE])
     n_residues, n_spans = sizes.of(SCORE, sizes.residues), sizes.of(SCORE, sizes.n_spans)
     per_residue = _f1(tp, total, n_residues[None, :])
-    hit, touching = at(at_least(counts.spans[some])[:, SCORE::2]), at(counts.runs[some][:, SCORE::2])
-    runs = at(counts.all_runs[some][:, way + SCORE])
+    hit, touching = at(at_least(counts.levels.spans[some])[:, SCORE::2]), at(counts.levels.runs[some][:, SCORE::2])
+    runs = at(counts.levels.all_runs[some][:, way + SCORE])
     with np.errstate(divide="ignore", invalid="ignore"):
         precision, recall = touching / runs, hit / n_spans[None, :]
         f1_span = np.where(precision + recall > 0, 2 * precision * recall / (precision + recall), 0.0)
@@ -158,10 +158,10 @@ def _f1(
 
 def _p_values(counts: ConceptCounts) -> Floats:
     """The test of the module's text: float64 [units, concepts]; 1 where there is no observation."""
-    n, yes = counts.observed.astype(np.float64), counts.inside.astype(np.float64)
+    n, yes = counts.tests.observed.astype(np.float64), counts.tests.inside.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.where(n > 0, counts.share / n, 1.0)
-    bounded = (n > 0) & (yes > 0) & ((yes == n) | (yes >= counts.share + 1))
+        mean = np.where(n > 0, counts.tests.share / n, 1.0)
+    bounded = (n > 0) & (yes > 0) & ((yes == n) | (yes >= counts.tests.share + 1))
     p = np.ones(n.shape)
     p[bounded] = stats.binom.sf(yes[bounded] - 1, n[bounded], np.minimum(mean[bounded], 1.0))
     return p

@@ -14,8 +14,8 @@ import pandas as pd
 
 from sae_genomics.associations.spans.halves import SCORE, Halves, make_halves, one_per_group
 from sae_genomics.associations.triples import TokenBlock
+from sae_genomics.kernels.arrays import Ints, Segments
 
-Ints = npt.NDArray[np.int64]
 _ITEM_SHIFT = 32
 
 
@@ -113,22 +113,12 @@ def _merged(spans: Stretches) -> Stretches:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Stretches of a block, as half-open ranges of its counted rows: int64 [n]. column: 2 x concept + half. number: which stretch."""
-
-    start: Ints
-    stop: Ints
-    column: Ints
-    number: Ints
-
-
-@dataclass(frozen=True)
 class SpanBlock:
     """The rows of a block that count for spans: those with a unit, of items that can tell.
 
     row: int64 [n], their rows within the block. item: int64 [n], among the run's items. position: int64 [n].
     item_start, item_stop: int64 [n], the counted rows of the row's item. half: int8 [n, 2], of its item by group, by item.
-    merged, spans: the block's stretches. before: int64 [merged], where the stretch of the same item and concept before it ends; -1.
+    merged, spans: the block's stretches as segments of these rows; column: 2 x concept + half. merged_number: int64 [merged], which stretch.
     """
 
     row: Ints
@@ -137,9 +127,9 @@ class SpanBlock:
     item_start: Ints
     item_stop: Ints
     half: npt.NDArray[np.int8]
-    merged: Rows
-    spans: Rows
-    before: Ints
+    merged: Segments
+    spans: Segments
+    merged_number: Ints
 
     def __len__(self) -> int:
         return len(self.row)
@@ -157,26 +147,24 @@ def span_block(block: TokenBlock, concepts: Concepts) -> SpanBlock:
         order = np.argsort(key, kind="stable")
         row, item, position, key = row[order], item[order], position[order], key[order]
     last = block.first_item + block.n_items
-    merged = _rows(concepts.merged, concepts.halves, key, block.first_item, last)
+    merged, number = _segments(concepts.merged, concepts.halves, key, block.first_item, last)
+    spans, _ = _segments(concepts.spans, concepts.halves, key, block.first_item, last)
     item_start = np.searchsorted(item, item)
     item_stop = np.searchsorted(item, item, side="right")
     halves = np.stack([concepts.halves.by_group[item], concepts.halves.by_item[item]], axis=1)
-    before = np.full(len(merged.start), -1, dtype=np.int64)
-    some = concepts.merged
-    same = (np.diff(some.item[merged.number]) == 0) & (np.diff(some.concept[merged.number]) == 0)
-    before[1:][same] = merged.stop[:-1][same]
-    return SpanBlock(
-        row, item, position, item_start, item_stop, halves, merged,
-        _rows(concepts.spans, concepts.halves, key, block.first_item, last), before,
-    )  # fmt: skip
+    return SpanBlock(row, item, position, item_start, item_stop, halves, merged, spans, number)
 
 
-def _rows(some: Stretches, halves: Halves, key: Ints, first_item: int, last_item: int) -> Rows:
-    """Those of the items first_item to last_item that have a counted row."""
+def _segments(some: Stretches, halves: Halves, key: Ints, first_item: int, last_item: int) -> tuple[Segments, Ints]:
+    """Those of the items first_item to last_item that have a counted row, and which stretches they are."""
     a, b = np.searchsorted(some.item, [first_item, last_item])
     item, concept = some.item[a:b], some.concept[a:b]
     start = np.searchsorted(key, (item << _ITEM_SHIFT) | (some.start[a:b] + 1))
     stop = np.searchsorted(key, (item << _ITEM_SHIFT) | (some.stop[a:b] + 1))
     kept = stop > start
+    start, stop, item, concept = start[kept], stop[kept], item[kept], concept[kept]
+    before = np.full(len(start), -1, dtype=np.int64)
+    same = (np.diff(item) == 0) & (np.diff(concept) == 0)
+    before[1:][same] = stop[:-1][same]
     column = 2 * concept + halves.of(item, concept)
-    return Rows(start[kept], stop[kept], column[kept], np.arange(a, b)[kept])
+    return Segments(start, stop, column, before), np.arange(a, b)[kept]

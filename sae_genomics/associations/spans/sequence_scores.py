@@ -1,4 +1,4 @@
-"""Baselines that need no model: what amino acids around a residue, or its place in the protein, say of a concept.
+"""Baselines that need no model: what amino acids around a residue, or its position in the protein, say of a concept.
 
 Both are fitted on the residues of the choosing half, by sums over tokens alone. There is one score per concept, and its positive part goes
 through the same thresholds and halves as a feature.
@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from sae_genomics.associations.spans.counts import Active
 from sae_genomics.associations.spans.halves import CHOOSE
 from sae_genomics.associations.spans.segments import Concepts, SpanBlock
 from sae_genomics.associations.triples import TokenBlock
+from sae_genomics.kernels.arrays import Active
 
 WINDOW = 7
 N_BINS = 20
@@ -43,7 +43,7 @@ def composition(unit: npt.NDArray[np.integer], block: SpanBlock, n_units: int) -
     return np.concatenate([which, shares], axis=1)
 
 
-def place(block: SpanBlock) -> npt.NDArray[np.int64]:
+def part_of_item(block: SpanBlock) -> npt.NDArray[np.int64]:
     """Which part of its item each row is in: int64 [rows], 0 to N_BINS - 1."""
     last = block.position[block.item_stop - 1] if len(block) else block.position
     return np.minimum((block.position - 1) * N_BINS // np.maximum(last, 1), N_BINS - 1)
@@ -51,19 +51,19 @@ def place(block: SpanBlock) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class SequenceScores:
-    """Fitted scores. weights: [2 x units, concepts]; offset: [concepts]; places: [N_BINS, concepts]."""
+    """Fitted scores. weights: [2 x units, concepts]; offset: [concepts]; parts: [N_BINS, concepts]."""
 
     weights: Floats
     offset: Floats
-    places: Floats
+    parts: Floats
 
     def composition(self, unit: npt.NDArray[np.integer], block: SpanBlock) -> Active:
         """The scores of a block's rows. unit: int [rows], of the counted rows."""
         return _active(composition(unit, block, len(self.weights) // 2) @ self.weights + self.offset)
 
     def position(self, block: SpanBlock) -> Active:
-        """Likewise, of the place alone."""
-        return _active(self.places[place(block)])
+        """Likewise, of the position alone."""
+        return _active(self.parts[part_of_item(block)])
 
 
 def _active(scores: Floats) -> Active:
@@ -79,32 +79,32 @@ class SequenceFit:
     def __init__(self, concepts: Concepts, n_units: int):
         self.concepts, self.n_units = concepts, n_units
         width, n = 2 * n_units, len(concepts)
-        self._inside, self._n_inside, self._places = np.zeros((n, width)), np.zeros(n), np.zeros((N_BINS, n))
+        self._inside, self._n_inside, self._parts = np.zeros((n, width)), np.zeros(n), np.zeros((N_BINS, n))
         # of all residues, halves by group and halves by item
         self._all, self._n_all, self._squares = np.zeros((2, width)), np.zeros(2), np.zeros((2, width, width))
-        self._all_places = np.zeros((2, N_BINS))
+        self._all_parts = np.zeros((2, N_BINS))
 
     def add(self, tokens: TokenBlock, block: SpanBlock) -> None:
         """Add a block of whole items."""
         if not len(block):
             return
-        x, where = composition(tokens.unit[block.row], block, self.n_units), place(block)
+        x, where = composition(tokens.unit[block.row], block, self.n_units), part_of_item(block)
         member = _membership(block, len(self.concepts))
         self._inside += member.T @ x
         self._n_inside += np.asarray(member.sum(axis=0)).ravel()
         bins = sparse.csr_matrix((np.ones(len(where)), (where, np.arange(len(where)))), shape=(N_BINS, len(where)))
-        self._places += (bins @ member).toarray()
+        self._parts += (bins @ member).toarray()
         for way in range(2):
             rows = x[block.half[:, way] == CHOOSE]
             self._all[way] += rows.sum(axis=0)
             self._n_all[way] += len(rows)
             self._squares[way] += rows.T @ rows
-            self._all_places[way] += np.bincount(where[block.half[:, way] == CHOOSE], minlength=N_BINS)
+            self._all_parts[way] += np.bincount(where[block.half[:, way] == CHOOSE], minlength=N_BINS)
 
     def finish(self) -> SequenceScores:
         """The scores; a concept without residues in the choosing half scores 0 everywhere."""
         n, width = len(self.concepts), 2 * self.n_units
-        weights, offset, places = np.zeros((width, n)), np.zeros(n), np.zeros((N_BINS, n))
+        weights, offset, parts = np.zeros((width, n)), np.zeros(n), np.zeros((N_BINS, n))
         single = self.concepts.halves.single
         for way in range(2):
             n_all = self._n_all[way]
@@ -118,9 +118,9 @@ class SequenceFit:
             inside, outside = self._inside[some] / n_in, (self._all[way] - self._inside[some]) / (n_all - n_in)
             weights[:, some] = np.linalg.solve(spread, (inside - outside).T)
             offset[some] = -(weights[:, some] * ((inside + outside) / 2).T).sum(axis=0)
-            share = (self._places[:, some] + 1) / (self._n_inside[some] + N_BINS)
-            places[:, some] = np.log(share / ((self._all_places[way] + 1) / (n_all + N_BINS))[:, None])
-        return SequenceScores(weights, offset, places)
+            share = (self._parts[:, some] + 1) / (self._n_inside[some] + N_BINS)
+            parts[:, some] = np.log(share / ((self._all_parts[way] + 1) / (n_all + N_BINS))[:, None])
+        return SequenceScores(weights, offset, parts)
 
 
 def _membership(block: SpanBlock, n_concepts: int) -> sparse.csr_matrix:

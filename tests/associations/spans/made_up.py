@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sae_genomics.associations.spans.counts import N_LEVELS, Active, ConceptCounts
+from sae_genomics.associations.spans.counts import N_LEVELS, ConceptCounts
 from sae_genomics.associations.spans.scores import ConceptSizes
 from sae_genomics.associations.spans.segments import Concepts, span_block
 from sae_genomics.associations.triples import TokenBlock
+from sae_genomics.kernels.arrays import Active
 
 
 @dataclass

@@ -24,16 +24,16 @@ def test_counts_are_those_of_plain_loops(seed: int, items_at_once: int, grouped:
     plain = plain_counts(data, concepts, counts.thresholds())
     way = np.where(concepts.halves.single, 2, 0)
     for half in (0, 1):
-        np.testing.assert_array_equal(at_least(counts.residues)[:, half::2], plain["tp"][:, :, half])
-        np.testing.assert_array_equal(counts.runs[:, half::2], plain["runs"][:, :, half])
-        np.testing.assert_array_equal(at_least(counts.spans)[:, half::2], plain["hit"][:, :, half])
-        np.testing.assert_array_equal(at_least(counts.active)[:, way + half], plain["active"][:, :, half])
-        np.testing.assert_array_equal(counts.all_runs[:, way + half], plain["all_runs"][:, :, half])
+        np.testing.assert_array_equal(at_least(counts.levels.residues)[:, half::2], plain["tp"][:, :, half])
+        np.testing.assert_array_equal(counts.levels.runs[:, half::2], plain["runs"][:, :, half])
+        np.testing.assert_array_equal(at_least(counts.levels.spans)[:, half::2], plain["hit"][:, :, half])
+        np.testing.assert_array_equal(at_least(counts.levels.active)[:, way + half], plain["active"][:, :, half])
+        np.testing.assert_array_equal(counts.levels.all_runs[:, way + half], plain["all_runs"][:, :, half])
         np.testing.assert_array_equal(sizes.of(half, sizes.residues), plain["residues"][:, half])
         np.testing.assert_array_equal(sizes.of(half, sizes.n_spans), plain["spans"][:, half])
         np.testing.assert_array_equal(sizes.all_residues[way + half], plain["all"][:, half])
     for name in ("observed", "inside", "share"):
-        np.testing.assert_allclose(getattr(counts, name), plain[name], rtol=1e-12)
+        np.testing.assert_allclose(getattr(counts.tests, name), plain[name], rtol=1e-12)
     _scores_are_plain(counts, sizes, plain)
 
 

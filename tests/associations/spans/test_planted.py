@@ -12,6 +12,8 @@ import pytest
 
 from sae_genomics import artifacts
 from sae_genomics.associations import examples
+from sae_genomics.associations.cell_sums import FeatureTotals
+from sae_genomics.associations.layer import EncodedBlock
 from sae_genomics.associations.linear_baselines import find_units
 from sae_genomics.associations.spans import accumulate
 from sae_genomics.associations.triples import TokenBlock, Triples
@@ -69,8 +71,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as threads:
         patch.setattr(accumulate, "token_blocks", lambda *arguments: (tokens for tokens, *_ in blocks()))
         made = [accumulate.Spans(layer), examples.Examples(layer)]
+        totals = FeatureTotals(D_SAE)
         for tokens, rows, triples in blocks():
-            encoded = SimpleNamespace(tokens=tokens, x=rows, triples=triples)
+            encoded = EncodedBlock(tokens, rows, triples, threads.submit(totals.add, tokens, triples))
             for future in [future for each in made for future in each.add(encoded, threads)]:
                 future.result()
         for each in made:

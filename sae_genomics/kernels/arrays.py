@@ -1,0 +1,154 @@
+"""Arrays that kernels take and give together. Named tuples, because compiled code can read these."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class Active(NamedTuple):
+    """Activations of tokens, as CSR rows. Those of row t are ptr[t] to ptr[t + 1]. Zeros and values below count for nothing.
+
+    ptr: int64 [rows + 1]. unit: int32 [n], feature, neuron or direction. activation: float32 [n].
+    """
+
+    ptr: Ints
+    unit: npt.NDArray[np.int32]
+    activation: npt.NDArray[np.float32]
+
+
+class FeatureSums(NamedTuple):
+    """Sums of each feature over counted tokens: arrays [d_sae].
+
+    n_active: int64, tokens with activation > 0. heldout_active: int64, those of held-out items. n_items: int64, items with such a token.
+    activation: float64, sum. maximum: float32.
+    """
+
+    n_active: Ints
+    heldout_active: Ints
+    n_items: Ints
+    activation: Floats
+    maximum: npt.NDArray[np.float32]
+
+    @staticmethod
+    def zeros(d_sae: int) -> FeatureSums:
+        """Nothing added yet."""
+        counts = [np.zeros(d_sae, dtype=np.int64) for _ in range(3)]
+        return FeatureSums(counts[0], counts[1], counts[2], np.zeros(d_sae), np.zeros(d_sae, dtype=np.float32))
+
+
+class ItemRows(NamedTuple):
+    """Consecutive items as CSR rows with two values per entry.
+
+    ptr: int64 [items + 1]. feature: int32 [n], ascending within an item.
+    maximum: float32 [n], over the item's counted tokens. mean: float32 [n], over the same tokens, zeros included.
+    """
+
+    ptr: Ints
+    feature: npt.NDArray[np.int32]
+    maximum: npt.NDArray[np.float32]
+    mean: npt.NDArray[np.float32]
+
+
+class SignedTotals(NamedTuple):
+    """Sums of the positive and the negative part of linear units, per group of tokens: arrays [groups, 2, units].
+
+    activation_weight: float64, of activation x weight. activation: float64. n_active: int32, tokens with activation > 0.
+    """
+
+    activation_weight: Floats
+    activation: Floats
+    n_active: npt.NDArray[np.int32]
+
+    @staticmethod
+    def zeros(n_groups: int, n_units: int) -> SignedTotals:
+        """Nothing added yet."""
+        shape = (n_groups, 2, n_units)
+        return SignedTotals(np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=np.int32))
+
+
+class RankSums(NamedTuple):
+    """Sums per column and group: float64 [columns, groups]; and per column: float64 [columns].
+
+    ranks: of midranks. values, squares: of the values and of their squares. ties: sum of t^3 - t over the column's runs of t equal values.
+    """
+
+    ranks: Floats
+    values: Floats
+    squares: Floats
+    ties: Floats
+
+
+class CountedRows(NamedTuple):
+    """Rows that count for spans, by item, then position: int64 [rows] each. half: int8 [rows, 2], of the row's item by group, by item."""
+
+    item: Ints
+    position: Ints
+    half: npt.NDArray[np.int8]
+
+
+class Segments(NamedTuple):
+    """Half-open ranges of counted rows: int64 [n] each.
+
+    column: where their counts go. before: where the segment of the same item and concept before it ends; -1 for none.
+    """
+
+    start: Ints
+    stop: Ints
+    column: Ints
+    before: Ints
+
+
+class LevelCounts(NamedTuple):
+    """Counts per unit, column and level. residues, runs, spans: int32 [units, columns, levels]; active, all_runs: int64 [units, 4, levels].
+
+    residues, spans, active: at the highest level that is reached. runs, all_runs: at every level that is reached.
+    """
+
+    residues: npt.NDArray[np.int32]
+    runs: npt.NDArray[np.int32]
+    spans: npt.NDArray[np.int32]
+    active: Ints
+    all_runs: Ints
+
+    @staticmethod
+    def zeros(n_units: int, n_columns: int, n_levels: int) -> LevelCounts:
+        """Nothing counted yet."""
+        inside = [np.zeros((n_units, n_columns, n_levels), dtype=np.int32) for _ in range(3)]
+        everywhere = [np.zeros((n_units, 4, n_levels), dtype=np.int64) for _ in range(2)]
+        return LevelCounts(inside[0], inside[1], inside[2], everywhere[0], everywhere[1])
+
+
+class Observations(NamedTuple):
+    """Observations per unit and concept: [units, concepts].
+
+    observed: int32, items where the unit is active. inside: int32, those where it is strongest inside the concept.
+    share: float64, sum over the observed items of the share of their rows that are inside.
+    """
+
+    observed: npt.NDArray[np.int32]
+    inside: npt.NDArray[np.int32]
+    share: Floats
+
+    @staticmethod
+    def zeros(n_units: int, n_concepts: int) -> Observations:
+        """Nothing observed yet."""
+        shape = (n_units, n_concepts)
+        return Observations(np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32), np.zeros(shape))
+
+
+class ObservedItems(NamedTuple):
+    """Pairs of item and concept that are observed: int64 [pairs], but ptr: int64 [pairs + 1].
+
+    start, stop: the item's counted rows. concept: number. ptr: the pair's segments, ascending.
+    """
+
+    start: Ints
+    stop: Ints
+    concept: Ints
+    ptr: Ints
