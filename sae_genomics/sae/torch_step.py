@@ -1,7 +1,7 @@
 """The step of the TopK family in plain PyTorch, for CUDA: the same equations and entries as on a CPU.
 
 Sparse products go through CSR matrices by token (decoding) and by latent (gradients). Where Triton is installed, its
-kernels (`sae_genomics.sae.triton_kernels`) take over the two that move the most memory; this file is their oracle.
+kernels (`sae_genomics.kernels.triton_sparse`) take over the two that move the most memory; this file is their oracle.
 """
 
 from __future__ import annotations
@@ -155,10 +155,10 @@ def _kernels(tensor: torch.Tensor) -> Any:
     if not tensor.is_cuda or os.environ.get("SAE_GENOMICS_TRITON") == "0":
         return None
     try:
-        from sae_genomics.sae import triton_kernels
+        from sae_genomics.kernels import triton_sparse
     except ImportError:
         return None
-    return triton_kernels
+    return triton_sparse
 
 
 def spmm(
@@ -193,7 +193,7 @@ def latent_gradients(
     row: torch.Tensor,
     value: torch.Tensor,
 ) -> dict[str, torch.Tensor]:
-    """Gradients of W_enc, b_enc and W_dec from entries in any order; see `sae_genomics.sae.sparse`.
+    """Gradients of W_enc, b_enc and W_dec from entries in any order; see `sae_genomics.kernels.sparse`.
 
     centred: float32 [tokens, d_in]. gradient: float32 [rows, d_in]. latent, token, row: int64 [n]. value: float32 [n].
     """

@@ -14,8 +14,8 @@ import torch
 
 from sae_genomics.config import SaeConfig
 from sae_genomics.kernels import compiled
+from sae_genomics.kernels.dots import row_norms
 from sae_genomics.sae.cpu_step import CpuStep
-from sae_genomics.sae.encode import row_norms
 from sae_genomics.sae.spec import make_spec
 from sae_genomics.sae.state import initial_state
 

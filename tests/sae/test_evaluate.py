@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import explained_variance_score
 
-from sae_genomics.sae.adam import adam_rows, adam_tensor
+from sae_genomics.kernels.adam import adam_rows
+from sae_genomics.sae.adam import adam_tensor
 from sae_genomics.sae.evaluate import evaluate, firing_rate_histogram, mean_abs_cosine
 from sae_genomics.sae.load import Encoder
 from sae_genomics.sae.schedule import learning_rate

@@ -1,7 +1,7 @@
 """Triton kernels for CUDA: sums of chosen rows, and a latent's three gradients in one pass over its entries.
 
 Each program owns the rows it writes, so there are no atomic additions and results are the same from run to run. The plain PyTorch
-versions in `sae_genomics.sae.torch_step` are their oracle; `tests/sae/test_triton.py` compares them on a GPU, or anywhere with
+versions in `sae_genomics.sae.torch_step` are their oracle; `tests/kernels/test_triton_sparse.py` compares them on a GPU, or anywhere with
 TRITON_INTERPRET=1.
 """
 

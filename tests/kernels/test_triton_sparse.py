@@ -20,7 +20,7 @@ DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
 def test_kernels_are_the_plain_ones(
     tokens: int, d_in: int, d_sae: int, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sae_genomics.sae import triton_kernels
+    from sae_genomics.kernels import triton_sparse
 
     monkeypatch.setenv("SAE_GENOMICS_TRITON", "0")
     generator = torch.Generator().manual_seed(n)
@@ -33,13 +33,13 @@ def test_kernels_are_the_plain_ones(
     gradient = torch.randn(2 * tokens, d_in, generator=generator).to(DEVICE)
 
     pointers = torch.searchsorted(token, torch.arange(tokens + 1, device=DEVICE))
-    got = triton_kernels.sum_rows(pointers, latent, value, W_dec)
+    got = triton_sparse.sum_rows(pointers, latent, value, W_dec)
     torch.testing.assert_close(got, spmm(token, latent, value, tokens, W_dec), rtol=1e-5, atol=1e-5)
 
     wanted = latent_gradients(centred, gradient, W_dec, latent, token, level * tokens + token, value)
     ordered, order = latent.sort(stable=True)
     pointers = torch.searchsorted(ordered, torch.arange(d_sae + 1, device=DEVICE))
     rows = (level * tokens + token)[order]
-    gradients = triton_kernels.latent_gradients(centred, gradient, W_dec, pointers, token[order], rows, value[order])
+    gradients = triton_sparse.latent_gradients(centred, gradient, W_dec, pointers, token[order], rows, value[order])
     for name in wanted:
         torch.testing.assert_close(gradients[name], wanted[name], rtol=1e-4, atol=1e-4)
