@@ -7,9 +7,10 @@ import numpy.typing as npt
 import torch
 
 from sae_genomics import cpu
-from sae_genomics.sae.adam import adam_rows, adam_vector
-from sae_genomics.sae.encode import TokenTopK, Weights, batch_top_k, row_norms
-from sae_genomics.sae.sparse import Entries, by_latent, decode, latent_gradients
+from sae_genomics.kernels.adam import adam_rows, adam_vector
+from sae_genomics.kernels.dots import row_norms
+from sae_genomics.kernels.sparse import Entries, by_latent, decode, latent_gradients
+from sae_genomics.sae.encode import TokenTopK, Weights, batch_top_k
 from sae_genomics.sae.spec import Spec
 from sae_genomics.sae.state import SaeState
 from sae_genomics.sae.step import StepResult, auxk_size, clip_factor

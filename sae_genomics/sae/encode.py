@@ -13,16 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sae_genomics.kernels.compiled import each_range, kernel
+from sae_genomics.kernels.dots import pair_values
+from sae_genomics.kernels.select import above, top_k
+from sae_genomics.kernels.sparse import Entries
 from sae_genomics.sae.product import linear, pieces
-from sae_genomics.sae.select import above, top_k
-from sae_genomics.sae.sparse import Entries
 
 Float32 = npt.NDArray[np.float32]
 
 _SPARE = 1.5
 _SAMPLED_ROWS = 16
-_ROWS = 16
 
 
 class Weights:
@@ -137,33 +136,4 @@ def exact_values(
     centred: torch.Tensor, weights: Weights, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int32]
 ) -> Float32:
     """Float32 pre-activations of some (row, latent) pairs, float32 [n]."""
-    out = np.empty(len(rows), np.float32)
-    arrays = centred.numpy(), weights.W_enc.numpy(), weights.b_enc.numpy()
-    each_range(len(rows), 1 << 12, lambda start, stop: _dots(*arrays, rows, columns, start, stop, out))
-    return out
-
-
-@kernel
-def _dots(centred, W_enc, b_enc, rows, columns, start, stop, out):  # type: ignore[no-untyped-def]
-    for entry in range(start, stop):
-        row, column = rows[entry], columns[entry]
-        total = np.float32(0)
-        for i in range(centred.shape[1]):
-            total += centred[row, i] * W_enc[column, i]
-        out[entry] = total + b_enc[column]
-
-
-def row_norms(rows: Float32) -> Float32:
-    """L2 norms of the rows of a float32 [n, d] array."""
-    out = np.empty(len(rows), np.float32)
-    each_range(len(rows), 512, lambda start, stop: _norms(rows, start, stop, out))
-    return out
-
-
-@kernel
-def _norms(rows, start, stop, out):  # type: ignore[no-untyped-def]
-    for row in range(start, stop):
-        total = np.float32(0)
-        for i in range(rows.shape[1]):
-            total += rows[row, i] * rows[row, i]
-        out[row] = np.sqrt(total)
+    return pair_values(centred.numpy(), weights.W_enc.numpy(), weights.b_enc.numpy(), rows, columns)

@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 
 from sae_genomics.content import content_hash
 from sae_genomics.errors import DamagedArtifact, UserError
+from sae_genomics.kernels.select import above, top_k
 from sae_genomics.sae.product import linear, pieces
-from sae_genomics.sae.select import above, top_k
 from sae_genomics.sae.unit_means import MEANS_FILE, UnitMeans, Units, load_means
 
 CFG_FILE, WEIGHTS_FILE, SPARSITY_FILE = "cfg.json", "sae_weights.safetensors", "sparsity.safetensors"
