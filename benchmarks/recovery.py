@@ -26,6 +26,7 @@ import torch
 
 from sae_genomics.config import SaeConfig
 from sae_genomics.progress import Progress
+from sae_genomics.sae.architectures import ARCHITECTURES
 from sae_genomics.sae.compare import RECOVERED_COSINE, match
 from sae_genomics.sae.evaluate import evaluate
 from sae_genomics.sae.export import fold
@@ -116,7 +117,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=40_000, help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=4000, help="default: %(default)s")
     parser.add_argument(
-        "--architecture", choices=["topk", "batchtopk", "matryoshka", "jumprelu"], default="topk", help="default: topk"
+        "--architecture", choices=[each.name for each in ARCHITECTURES], default="topk", help="default: topk"
     )
     parser.add_argument("--json", action="store_true", help="end with one JSON object on a line")
     arguments = parser.parse_args()

@@ -26,6 +26,8 @@ from sae_genomics.data.kind import DataSection
 from sae_genomics.data.kinds import DEFAULT_KIND, KINDS, kind_named
 from sae_genomics.errors import UserError
 from sae_genomics.revisions import checked_revision
+from sae_genomics.sae.architectures import ARCHITECTURES, architecture_named
+from sae_genomics.sae.section import DEFAULT_ARCHITECTURE, SaeConfig
 from sae_genomics.section import Section, also
 
 
@@ -116,51 +118,6 @@ class ActivationsConfig(Section):
     compression: Literal["none", "zstd", "lz4"] = "none"
 
 
-class SaeConfig(Section):
-    """One sparse autoencoder a layer."""
-
-    architecture: Literal["topk", "batchtopk", "matryoshka", "jumprelu"] = "topk"
-    d_sae: int | None = Field(None, ge=1, description="number of latents; default: expansion x d_model")
-    expansion: float = Field(8, gt=0)
-    k: int = Field(32, ge=1, description="active latents a token")
-    steps: int = Field(2000, ge=1)
-    batch_tokens: int = Field(2048, ge=1, description="tokens an optimisation step")
-    lr: float | None = Field(None, gt=0, description="peak learning rate; default: from the width, see sae/train")
-    lr_decay: Literal["linear", "cosine", "none"] = "linear"
-    lr_warmup_steps: int = Field(100, ge=0)
-    lr_decay_fraction: float = Field(0.2, ge=0, le=1, description="last share of the steps, over which lr falls to 0")
-    normalise: bool = Field(True, description="train on activations scaled to mean norm sqrt(d_model)")
-    include_cls: bool = Field(False, description="train on the <cls> rows too")
-    centre: Literal["none", "unit"] = Field(
-        "none",
-        description="unit: subtract each unit's (gene's, residue's) mean activation over the training data before the SAE",
-    )
-    auxk_coefficient: float = Field(1 / 32, ge=0, description="weight of the dead-latent loss; 0 turns it off")
-    dead_after_tokens: int = Field(500_000, ge=1, description="a latent silent this long is dead")
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    checkpoint_every_seconds: float = Field(300, gt=0)
-    log_every: int = Field(50, ge=1)
-    layers_per_task: int = Field(1, ge=1, description="layers one Slurm task trains")
-    layers_at_once: int | None = Field(
-        None,
-        ge=1,
-        description="layers one process trains at once; default: as many as fit a GPU's free memory, elsewhere 1",
-    )
-    gpus_per_task: int = Field(1, ge=0)
-    evaluate_tokens: int = Field(200_000, ge=1, description="held-out tokens the metrics are measured on")
-    loss_recovered_cells: int = Field(
-        64,
-        ge=0,
-        validation_alias=also("loss_recovered_cells", "loss_recovered_items"),
-        description="held-out items (cells, proteins) on which the reconstruction is spliced into the model; 0 leaves that out",
-    )
-    stability: bool = Field(
-        False, description="train a second SAE with another seed, to see which share of the features comes back"
-    )
-    loggers: list[Literal["wandb", "tensorboard"]] = Field(default_factory=list)
-
-
 class AssociationsConfig(Section):
     """Features against genes and cells."""
 
@@ -230,6 +187,17 @@ def _section_of_its_kind(values: Any, handler: ValidatorFunctionWrapHandler) -> 
     return section.model_validate(values)
 
 
+def _section_of_its_architecture(values: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """The section `sae` as the architecture that `sae.architecture` names has it."""
+    if not isinstance(values, dict):
+        return handler(values)
+    try:
+        section = architecture_named(values.get("architecture", DEFAULT_ARCHITECTURE)).section
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    return section.model_validate(values)
+
+
 class RunConfig(Section):
     """Everything that decides a run."""
 
@@ -238,7 +206,9 @@ class RunConfig(Section):
     data: Annotated[SerializeAsAny[DataSection], WrapValidator(_section_of_its_kind)]
     model: ModelConfig = Field(default_factory=ModelConfig)
     activations: ActivationsConfig = Field(default_factory=ActivationsConfig)
-    sae: SaeConfig = Field(default_factory=SaeConfig)
+    sae: Annotated[SerializeAsAny[SaeConfig], WrapValidator(_section_of_its_architecture)] = Field(
+        default_factory=SaeConfig
+    )
     associations: AssociationsConfig = Field(default_factory=AssociationsConfig)
     validation: ValidationConfig = Field(default_factory=ValidationConfig)
     concepts: EmptySection = Field(default_factory=EmptySection)
@@ -249,7 +219,8 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _k_fits(self) -> RunConfig:
-        if self.sae.d_sae is not None and self.sae.k > self.sae.d_sae:
+        uses_k = architecture_named(self.sae.architecture).uses_k
+        if uses_k and self.sae.d_sae is not None and self.sae.k > self.sae.d_sae:
             raise ValueError(
                 f"sae.k = {self.sae.k} is more than sae.d_sae = {self.sae.d_sae}; set sae.k to {self.sae.d_sae} or less"
             )
@@ -282,8 +253,9 @@ def parse_config(values: dict[str, Any], source: str) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        kind = _kind_of(values)
-        raise UserError(f"{source}: {first_problem(error, kind, _sections(kind))}") from None
+        kind, architecture = _kind_of(values), _architecture_of(values)
+        problem = first_problem(error, kind, architecture, _sections(kind, architecture))
+        raise UserError(f"{source}: {problem}") from None
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
@@ -309,13 +281,14 @@ def apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _names_of(section: str, key: str) -> list[str]:
-    """All names of the setting that `section.key` names, over all kinds of data."""
-    found = []
+    """All names of the setting that `section.key` names, over all kinds of data and all architectures."""
+    models: list[type[Section]] = []
+    if section == "sae":
+        models += [architecture.section for architecture in ARCHITECTURES]
     for kind in KINDS if section == "data" else [DEFAULT_KIND]:
         with suppress(UserError):  # a kind that is not installed
-            model = _sections(kind).get(section)
-            found += [name for names in model.names().values() if key in names for name in names] if model else []
-    return found
+            models += [model for name, model in _sections(kind).items() if name == section]
+    return [name for model in models for names in model.names().values() if key in names for name in names]
 
 
 def dump_config(config: RunConfig) -> str:
@@ -323,9 +296,9 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def known_keys(kind: str = DEFAULT_KIND) -> list[str]:
-    """All `section.key` names of a run over that kind of data."""
-    return key_names(_sections(kind))
+def known_keys(kind: str = DEFAULT_KIND, architecture: str = DEFAULT_ARCHITECTURE) -> list[str]:
+    """All `section.key` names of a run over that kind of data, with SAEs of that architecture."""
+    return key_names(_sections(kind, architecture))
 
 
 def _kind_of(values: dict[str, Any]) -> str:
@@ -335,9 +308,16 @@ def _kind_of(values: dict[str, Any]) -> str:
     return kind if isinstance(kind, str) and kind in KINDS else DEFAULT_KIND
 
 
-def _sections(kind: str) -> dict[str, type[Section]]:
+def _architecture_of(values: dict[str, Any]) -> str:
+    """The architecture that a config asks for; the default where it asks for none that there is."""
+    sae = values.get("sae")
+    name = sae.get("architecture") if isinstance(sae, dict) else None
+    return str(name) if any(name == each.name for each in ARCHITECTURES) else DEFAULT_ARCHITECTURE
+
+
+def _sections(kind: str, architecture: str = DEFAULT_ARCHITECTURE) -> dict[str, type[Section]]:
     sections: dict[str, type[Section]] = {}
     for name, field in RunConfig.model_fields.items():
         types = [field.annotation, *get_args(field.annotation)]
         sections[name] = next(each for each in types if isinstance(each, type) and issubclass(each, Section))
-    return sections | {"data": kind_named(kind).section}
+    return sections | {"data": kind_named(kind).section, "sae": architecture_named(architecture).section}

@@ -11,21 +11,24 @@ from pydantic import ValidationError
 
 from sae_genomics.data.kinds import KINDS, kind_named
 from sae_genomics.errors import UserError
+from sae_genomics.sae.architectures import ARCHITECTURES
 from sae_genomics.section import Section
 
 
-def first_problem(error: ValidationError, kind: str, sections: Mapping[str, type[Section]]) -> str:
+def first_problem(error: ValidationError, kind: str, architecture: str, sections: Mapping[str, type[Section]]) -> str:
     """The first problem as one sentence, unknown keys (the usual slip) before others.
 
-    kind: of the data that the config is for. sections: of such a config, by name.
+    kind: of the data that the config is for. architecture: of its SAEs. sections: of such a config, by name.
     """
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     problem = problems[0]
     location = [str(part) for part in problem["loc"]]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
-        if location[0] == "data" and len(location) == 2 and (others := _kinds_with(location[1])):
-            return f"unknown key {key} for data.kind {kind}; data.kind {' and '.join(others)} {'have' if others[1:] else 'has'} it"
+        for section, choice in (("data", f"data.kind {kind}"), ("sae", f"sae.architecture {architecture}")):
+            if location[0] == section and len(location) == 2 and (others := _others_with(*location)):
+                have = "have" if others[1:] else "has"
+                return f"unknown key {key} for {choice}; {choice.split()[0]} {' and '.join(others)} {have} it"
         known = key_names(sections) if len(location) > 1 else list(sections)
         # The right key in the wrong section comes before a similar key of the same one.
         near = [name for name in known if len(location) > 1 and name.split(".")[-1] == location[-1]][:1]
@@ -63,8 +66,10 @@ def key_names(sections: Mapping[str, type[Section]]) -> list[str]:
     return [f"{name}.{key}" for name, section in sections.items() for key in section.model_fields]
 
 
-def _kinds_with(key: str) -> list[str]:
-    """The kinds of data whose section has that key."""
+def _others_with(section: str, key: str) -> list[str]:
+    """The kinds of data, or the architectures, whose section has that key."""
+    if section == "sae":
+        return [each.name for each in ARCHITECTURES if key in each.section.all_names()]
     found = []
     for kind in KINDS:
         with suppress(UserError):  # a kind that is not installed

@@ -14,6 +14,7 @@ from sae_genomics.report.faithfulness import doubts_of
 from sae_genomics.report.markdown import count
 from sae_genomics.report.summary import LayerSummary
 from sae_genomics.report.wording import Wording
+from sae_genomics.sae.architectures import architecture_named
 
 
 def about(contents: Contents, contributions: list[Contribution]) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def _facts(contents: Contents) -> list[str]:
         facts.append(
             f"{count(plan.get('n_groups'))} groups ({plan['group_key']}), {count(plan.get('n_heldout_groups'))} held out whole"
         )
-    facts.append(f"{sae.architecture}, k = {sae.k}")
+    facts.append(", ".join(filter(None, (sae.architecture, architecture_named(sae.architecture).in_words(sae)))))
     return facts
 
 

@@ -8,6 +8,7 @@ from sae_genomics.report import groups, nothing_heldout, section_missing, sectio
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.contribution import Contribution, phrases, sentences
 from sae_genomics.report.markdown import count, either, escape, listing
+from sae_genomics.sae.architectures import architecture_named
 
 
 def compose(contents: Contents, contributions: list[Contribution]) -> str:
@@ -37,11 +38,12 @@ def _opening(contents: Contents, contributions: list[Contribution]) -> str:
     with_results = [each.layer for each in contents.layers if each.metrics or each.n_features]
     sizes = sorted({each.n_features for each in contents.layers if each.n_features})
     size = f" with {listing([f'{each:,}' for each in sizes])} features" if sizes else ""
+    active = f" ({sae.k} here)" if architecture_named(sae.architecture).uses_k else ""
     compared = listing(phrases(contributions, "compared_with", wording))
     intro = (
         f"{items} went through the model {model}. For {_layers(len(with_results))} a sparse autoencoder{size} was trained on what "
-        f"the layer makes of every {wording.every_token}: it rewrites these dense activations as a few active *features* at a time "
-        f"({sae.k} here). Each feature was then compared with {compared}, always "
+        f"the layer makes of every {wording.every_token}: it rewrites these dense activations as a few active *features* at a time"
+        f"{active}. Each feature was then compared with {compared}, always "
         "beside what chance and simpler means give."
     )
     if not with_results:

@@ -7,6 +7,7 @@ from sae_genomics.report.contents import Contents
 from sae_genomics.report.contribution import Contribution, phrases
 from sae_genomics.report.markdown import code, count, either, table
 from sae_genomics.report.wording import a, first_upper
+from sae_genomics.sae.architectures import architecture_named
 
 
 def next_steps(contents: Contents, contributions: list[Contribution]) -> str:
@@ -25,15 +26,18 @@ def next_steps(contents: Contents, contributions: list[Contribution]) -> str:
         parts.append("Use the autoencoder itself through SAELens:\n\n" + _python(_saelens_lines(contents)))
     typed = ""
     if contents.overrides:
-        settings = ", ".join(code(each) for each in contents.overrides)
-        typed = f" What `--set` says comes before that file: {settings}."
+        typed_settings = ", ".join(code(each) for each in contents.overrides)
+        typed = f" What `--set` says comes before that file: {typed_settings}."
+    sae = contents.config.sae
+    settings = architecture_named(sae.architecture).shown_settings(sae)
+    active = ", ".join(f"`sae.{name}` (now {value})" for name, value in settings.items()) or "`sae.architecture`"
     parts.append(
         f"Change something: edit {code(contents.config_file)} and run the pipeline again. Only what the change touches "
         f"is made anew.{typed}\n\n"
         + table(
             ("To", "set in the config"),
             [
-                ("have more or fewer features active at a time", f"`sae.k` (now {contents.config.sae.k})"),
+                ("have more or fewer features active at a time", active),
                 ("have more features", "`sae.expansion` or `sae.d_sae`"),
                 ("train longer", f"`sae.steps` (now {count(contents.config.sae.steps)})"),
                 ("look at other layers or hooks of the model", "`model.layers`, `model.hook`"),

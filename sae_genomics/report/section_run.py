@@ -11,6 +11,7 @@ from sae_genomics.report.contribution import Contribution
 from sae_genomics.report.markdown import NONE, code, count, escape, is_number, memory, percent, table
 from sae_genomics.report.provenance import Provenance
 from sae_genomics.report.wording import first_upper
+from sae_genomics.sae.architectures import architecture_named
 
 
 def was_run(contents: Contents, contributions: list[Contribution]) -> str:
@@ -78,8 +79,9 @@ def _sae_rows(contents: Contents, contributions: list[Contribution]) -> list[tup
     d_sae = first.get("d_sae") or sae.d_sae or f"{sae.expansion:g} x d_model"
     shown = count(d_sae) if isinstance(d_sae, int) else str(d_sae)
     trained = f"; {count(first['tokens_trained'])} tokens per layer" if is_number(first.get("tokens_trained")) else ""
+    words = architecture_named(sae.architecture).in_words(sae)
     rows = [
-        ("Sparse autoencoders", f"{sae.architecture}, {shown} features, k = {sae.k}"),
+        ("Sparse autoencoders", ", ".join(filter(None, (sae.architecture, f"{shown} features", words)))),
         ("Training", f"{count(sae.steps)} steps of {count(sae.batch_tokens)} tokens{trained}"),
         *(row for each in contributions if each.facts is not None for row in each.facts(contents)),
         ("Seed", str(config.run.seed)),

@@ -1,6 +1,8 @@
-"""One optimisation step of the TopK family on a CPU, at the cost of little more than the encoder's matrix product."""
+"""One optimisation step of a SparseArchitecture on a CPU, at the cost of little more than the encoder's matrix product."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,17 +12,20 @@ from sae_genomics import cpu
 from sae_genomics.kernels.adam import adam_rows, adam_vector
 from sae_genomics.kernels.dots import row_norms
 from sae_genomics.kernels.sparse import Entries, by_latent, decode, latent_gradients
-from sae_genomics.sae.encode import TokenTopK, Weights, batch_top_k
-from sae_genomics.sae.spec import Spec
-from sae_genomics.sae.state import SaeState
+from sae_genomics.sae.encode import TokenTopK, Weights
 from sae_genomics.sae.step import StepResult, auxk_size, clip_factor
+
+if TYPE_CHECKING:
+    from sae_genomics.sae.architecture import SparseArchitecture
+    from sae_genomics.sae.spec import Spec
+    from sae_genomics.sae.state import SaeState
 
 
 class CpuStep:
     """The loss of `sae_genomics.sae.step`, its gradients from active entries alone. Changes `state` in place."""
 
-    def __init__(self, state: SaeState, spec: Spec):
-        self.state, self.spec = state, spec
+    def __init__(self, state: SaeState, spec: Spec, architecture: SparseArchitecture):
+        self.state, self.spec, self._architecture = state, spec, architecture
         used = cpu.compute_dtype(spec.compute_dtype, "cpu")
         if used != spec.compute_dtype:
             cpu.say_replaced("sae.compute_dtype", spec.compute_dtype, used)
@@ -74,17 +79,7 @@ class CpuStep:
         if k_aux:
             among = np.flatnonzero(dead).astype(np.int32)
             auxiliary = TokenTopK(len(centred), k_aux, weights, among, rectify=False)
-        if spec.architecture == "topk":
-            chosen = TokenTopK(len(centred), spec.k, weights)
-            for start, hidden in weights.preactivations(centred):
-                chosen.add(start, hidden)
-                if auxiliary is not None:
-                    auxiliary.add(start, hidden)
-            active = chosen.entries(centred)
-        else:
-            active, smallest = batch_top_k(centred, weights, spec.k, auxiliary)
-            if smallest > 0:
-                state.add_smallest(smallest)
+        active = self._architecture.choose(centred, weights, spec, state, auxiliary)
         return active, auxiliary.entries(centred) if auxiliary is not None else None
 
     def _update(self, indptr: npt.NDArray[np.int64], scale: float, lr: float) -> None:

@@ -82,6 +82,16 @@ class TokenTopK:
         return Entries(np.arange(tokens + 1, dtype=np.int64) * self.k, indices.ravel(), values.ravel())
 
 
+def token_top_k(centred: torch.Tensor, weights: Weights, k: int, auxiliary: TokenTopK | None = None) -> Entries:
+    """The k largest h_j norm_j of each token, with max(h_j, 0) as values. `auxiliary` sees every block."""
+    chosen = TokenTopK(len(centred), k, weights)
+    for start, hidden in weights.preactivations(centred):
+        chosen.add(start, hidden)
+        if auxiliary is not None:
+            auxiliary.add(start, hidden)
+    return chosen.entries(centred)
+
+
 def batch_top_k(
     centred: torch.Tensor, weights: Weights, k: int, auxiliary: TokenTopK | None = None
 ) -> tuple[Entries, float]:

@@ -94,7 +94,7 @@ def _metrics(
         "unit_means": encoder.means.content if encoder.means is not None else None,
         "d_in": spec.d_in,
         "d_sae": spec.d_sae,
-        "k": spec.k,
+        "k": spec.k or None,
         "steps": spec.steps,
         "tokens_trained": fitted.tokens,
         "batch_tokens": spec.batch_rows,

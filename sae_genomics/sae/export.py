@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from sae_genomics.atomic import atomic_path, temporary_folder
 from sae_genomics.content import content_hash
+from sae_genomics.sae.architectures import architecture_named
 from sae_genomics.sae.load import CFG_FILE, SPARSITY_FILE, WEIGHTS_FILE, Encoder
 from sae_genomics.sae.spec import Spec
 from sae_genomics.sae.state import SaeState
@@ -33,19 +34,16 @@ SPARSITY_EPSILON = 1e-10  # SAELens' own: log10(firing rate + 1e-10)
 def fold(state: SaeState, spec: Spec, scale: float) -> Encoder:
     """The inference SAE on unscaled activations; `scale` is what training multiplied them by."""
     norm = state.W_dec.norm(dim=1).clamp(min=1e-8)
-    threshold = None
-    if spec.architecture in ("batchtopk", "matryoshka"):
-        threshold = torch.full((spec.d_sae,), state.mean_smallest / scale)
-    elif spec.architecture == "jumprelu":
-        threshold = state.parameters["threshold"] * norm / scale
+    architecture = architecture_named(spec.architecture)
+    is_topk = architecture.saved_as == "topk"
     return Encoder(
-        architecture="topk" if threshold is None else "jumprelu",
+        architecture=architecture.saved_as,
         W_enc=(state.W_enc * norm[:, None]).T.contiguous(),
         b_enc=state.b_enc * norm / scale,
         W_dec=state.W_dec / norm[:, None],
         b_dec=state.b_dec / scale,
-        k=spec.k if threshold is None else 0,
-        threshold=threshold,
+        k=spec.k if is_topk else 0,
+        threshold=None if is_topk else (architecture.threshold(state, norm) / scale).float(),
     )
 
 

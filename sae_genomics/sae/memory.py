@@ -18,6 +18,7 @@ from sae_genomics.errors import DamagedArtifact, UserError
 from sae_genomics.kernels.plain import triton_sparse
 from sae_genomics.models import pick_device
 from sae_genomics.sae import load, torch_step
+from sae_genomics.sae.architectures import architecture_named
 from sae_genomics.sae.evaluate import EVALUATE_ROWS
 from sae_genomics.sae.spec import Spec, make_spec
 
@@ -39,14 +40,14 @@ class Needs:
 
 
 def training_needs(spec: Spec, row_bytes: int) -> Needs:
-    """An upper estimate, about twice of what is counted, of what training by `TorchStep` or `JumpReluStep` takes on a GPU.
+    """An upper estimate, about twice of what is counted, of what training by `TorchStep` or `DenseStep` takes on a GPU.
 
     With P = 2 d_sae d_in + 2 d_sae + d_in parameters, T rows a step, L nested dictionaries, and 4 bytes a number:
 
         weights, two moments, gradients                      4 P
         an update's temporaries, or the folded encoder's     2 P
         pre-activations, scores and their copies, of the     4 H, H = min(T d_sae, HIDDEN_ELEMENTS)
-          rows that are encoded at once                      (JumpReLU keeps 12 T d_sae for its gradient)
+          rows that are encoded at once                      (a dense step keeps 12 T d_sae for its gradient)
         or those of the evaluation, where they are more      3 min(4 096 d_sae, the encoder's HIDDEN_ELEMENTS)
         rows, reconstructions, errors and gradients          T d_in (8 + 3 L)
 
@@ -59,7 +60,7 @@ def training_needs(spec: Spec, row_bytes: int) -> Needs:
     rows, d_in, d_sae = spec.batch_rows, spec.d_in, spec.d_sae
     parameters = 2 * d_sae * d_in + 2 * d_sae + d_in
     numbers = parameters * 6
-    dense = spec.architecture == "jumprelu"
+    dense = architecture_named(spec.architecture).dense
     encoded = 12 * rows * d_sae if dense else 4 * min(rows * d_sae, torch_step.HIDDEN_ELEMENTS)
     numbers += max(encoded, 3 * min(EVALUATE_ROWS * d_sae, load.HIDDEN_ELEMENTS))
     numbers += rows * d_in * (8 + 3 * len(spec.widths)) + 3 * triton_sparse.GATHER_ELEMENTS

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from sae_genomics.sae.architectures import architecture_named
+
 FAILED_FVU = 1.0
 HIGH_FVU = 0.5
 L0_TOLERANCE = 0.2  # of k
@@ -35,17 +37,20 @@ def doubts(metrics: dict[str, Any], units: str = "genes", items: str = "cells") 
     names = ("fvu_centred" if centred else "fvu", "l0")
     fvu, l0 = (metrics.get(name if where == "heldout" else f"train_{name}") for name in names)
     constant = _constant_rows(metrics, where, items)
-    return [constant] if constant else [text for text in (_high_fvu(fvu, centred, units), _l0(l0, metrics)) if text]
+    if constant:
+        return [constant]
+    uses_k = metrics.get("k", 1) is not None
+    return [text for text in (_high_fvu(fvu, centred, units, uses_k), _l0(l0, metrics)) if text]
 
 
-def _high_fvu(fvu: float | None, centred: bool, units: str) -> str:
+def _high_fvu(fvu: float | None, centred: bool, units: str, uses_k: bool) -> str:
     """centred: the FVU is that of what the units' means leave, which is all that the SAE reads."""
     if fvu is None or fvu <= HIGH_FVU:
         return ""
     of, what = (" of the rest", f"variance that the {units}' means leave") if centred else ("", "activations' variance")
     return (
         f"The FVU{of} is {fvu:.2f}: the features miss more of the {what} than they reproduce; "
-        "raise sae.steps, sae.k or sae.expansion"
+        f"raise {'sae.steps, sae.k or sae.expansion' if uses_k else 'sae.steps or sae.expansion'}"
     )
 
 
@@ -58,15 +63,8 @@ def _constant_rows(metrics: dict[str, Any], where: str, items: str) -> str:
 
 
 def _l0(l0: float | None, metrics: dict[str, Any]) -> str:
-    k, architecture = metrics.get("k"), metrics.get("architecture")
+    k = metrics.get("k")
     if l0 is None or not k or not l0_is_off(l0, k):
         return ""
-    if architecture == "topk":
-        return (
-            f"L0 is {l0:.1f}, sae.k is {k}: most tokens have fewer than k positive pre-activations; "
-            "lower sae.k or raise sae.expansion"
-        )
-    return (
-        f"L0 is {l0:.1f}, sae.k is {k}: the threshold of this {architecture} SAE has not settled; "
-        f"raise sae.steps (now {metrics.get('steps')})"
-    )
+    architecture = architecture_named(metrics.get("architecture"))
+    return f"L0 is {l0:.1f}, sae.k is {k}: {architecture.l0_advice(metrics.get('steps'))}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sae_genomics.config import SaeConfig
 from sae_genomics.errors import UserError
+from sae_genomics.sae.architectures import architecture_named
+from sae_genomics.sae.section import SaeConfig
 
 MAX_DEFAULT_LR = 3e-3
 
@@ -16,10 +17,11 @@ MAX_DEFAULT_LR = 3e-3
 class Spec:
     """Everything one SAE's training depends on but its data.
 
-    d_in: width of the activations. d_sae: latents. k: active latents a token (their mean, for the batch families).
-    widths: nested dictionary sizes ascending to d_sae; (d_sae,) unless Matryoshka.
+    d_in: width of the activations. d_sae: latents. k: active latents per token (their mean, where a token may have more or fewer);
+        0 where the architecture aims at none. widths: sizes of nested dictionaries, ascending to d_sae.
     batch_rows: tokens a step. lr: peak learning rate.
     auxk_coefficient, dead_after_tokens: the dead-latent loss, as in `sae_genomics.sae.step`.
+    own: settings that this architecture alone has.
     """
 
     architecture: str
@@ -37,18 +39,23 @@ class Spec:
     dead_after_tokens: int
     compute_dtype: str
     seed: int
+    own: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"widths": list(self.widths)}
+        values = asdict(self) | {"widths": list(self.widths)}
+        if not self.own:  # as it was written before there were any
+            del values["own"]
+        return values
 
 
 def make_spec(config: SaeConfig, d_in: int, train_rows: int, seed: int) -> Spec:
     """The numbers for a layer of width d_in with `train_rows` training tokens.
 
-    Raises UserError when k exceeds the number of latents, or when there is no row to train on.
+    Raises UserError for an unknown architecture, when k exceeds the number of latents, or when there is no row to train on.
     """
+    architecture = architecture_named(config.architecture)
     d_sae = config.d_sae or max(1, round(config.expansion * d_in))
-    if config.k > d_sae:
+    if architecture.uses_k and config.k > d_sae:
         source = "sae.d_sae" if config.d_sae else f"sae.expansion {config.expansion:g} x {d_in} wide activations"
         raise UserError(
             f"sae.k = {config.k} is more than the {d_sae} latents that {source} gives; "
@@ -60,11 +67,11 @@ def make_spec(config: SaeConfig, d_in: int, train_rows: int, seed: int) -> Spec:
         )
     decay_steps = 0 if config.lr_decay == "none" else round(config.steps * config.lr_decay_fraction)
     return Spec(
-        architecture=config.architecture,
+        architecture=architecture.name,
         d_in=d_in,
         d_sae=d_sae,
-        k=config.k,
-        widths=nested_widths(d_sae) if config.architecture == "matryoshka" else (d_sae,),
+        k=config.k if architecture.uses_k else 0,
+        widths=architecture.widths(d_sae),
         steps=config.steps,
         batch_rows=min(config.batch_tokens, train_rows),
         lr=config.lr or default_lr(d_sae, d_in),
@@ -75,6 +82,7 @@ def make_spec(config: SaeConfig, d_in: int, train_rows: int, seed: int) -> Spec:
         dead_after_tokens=config.dead_after_tokens,
         compute_dtype=config.compute_dtype,
         seed=seed,
+        own=architecture.own_settings(config),
     )
 
 
@@ -91,8 +99,3 @@ def default_lr(d_sae: int, d_in: int) -> float:
 def lower_lr(spec: Spec) -> float:
     """What to try where spec.lr was too high: a third of it, and no more than the default."""
     return min(spec.lr / 3, default_lr(spec.d_sae, spec.d_in))
-
-
-def nested_widths(d_sae: int) -> tuple[int, ...]:
-    """Sizes of the nested dictionaries: d_sae / 16, / 8, / 4, / 2 and d_sae itself (Bussmann et al. 2025)."""
-    return tuple(sorted({max(1, d_sae // part) for part in (16, 8, 4, 2, 1)}))

@@ -9,7 +9,7 @@ import torch
 
 from sae_genomics.sae.spec import Spec
 
-_PARAMETERS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
+_WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")  # of every architecture; it may have further parameters
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _COUNTER = "tokens_since_fired"
 BATCH_THRESHOLD_RATE = 0.01  # of the running mean that becomes the threshold of a saved BatchTopK SAE, as in SAELens
@@ -19,8 +19,8 @@ BATCH_THRESHOLD_RATE = 0.01  # of the running mean that becomes the threshold of
 class SaeState:
     """Weights and everything beside them that the next step reads, in the units of scaled activations.
 
-    parameters: W_enc float32 [d_sae, d_in], one row a latent (SAELens stores its transpose); b_enc float32 [d_sae];
-        W_dec float32 [d_sae, d_in]; b_dec float32 [d_in]; for JumpReLU threshold float32 [d_sae].
+    parameters: W_enc float32 [d_sae, d_in], one row per latent (SAELens stores its transpose); b_enc float32 [d_sae];
+        W_dec float32 [d_sae, d_in]; b_dec float32 [d_in]; then those of the architecture's own, by name.
     exp_avg, exp_avg_sq: Adam's moments by parameter name.
     tokens_since_fired: int64 [d_sae], tokens seen since the latent was last active.
     batch_threshold: running mean, from 0 on, of the smallest selected activation (batch families), else 0.
@@ -72,6 +72,13 @@ class SaeState:
             return 0.0
         return self.batch_threshold / (1 - (1 - BATCH_THRESHOLD_RATE) ** self.threshold_updates)
 
+    def add_parameters(self, parameters: dict[str, torch.Tensor]) -> None:
+        """Take in what the architecture trains beside the weights, before the first step."""
+        for name in sorted(parameters):
+            self.parameters[name] = parameters[name]
+            self.exp_avg[name] = torch.zeros_like(parameters[name])
+            self.exp_avg_sq[name] = torch.zeros_like(parameters[name])
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """Every tensor under a name of its own, for a checkpoint."""
         named = {_COUNTER: self.tokens_since_fired}
@@ -86,7 +93,7 @@ class SaeState:
         cls, tensors: dict[str, torch.Tensor], batch_threshold: float, step: int, threshold_updates: int
     ) -> SaeState:
         """The state that `tensors` came from, its parameters in the order that sums over them take."""
-        names = [name for name in _PARAMETERS if name in tensors]
+        names = [*_WEIGHTS, *sorted(name for name in tensors if f"exp_avg.{name}" in tensors and name not in _WEIGHTS)]
         return cls(
             parameters={name: tensors[name] for name in names},
             exp_avg={name: tensors[f"exp_avg.{name}"] for name in names},
@@ -106,7 +113,7 @@ def initial_state(spec: Spec, mean: torch.Tensor, seed: int) -> SaeState:
     """Decoder rows random on the unit sphere, the encoder their transpose, b_dec the mean activation.
 
     mean: float32 [d_in], in scaled units. Tied directions at the start let a latent read what it writes
-    (Gao et al. 2024, appendix A.1). JumpReLU's thresholds start where `first_threshold` puts them.
+    (Gao et al. 2024, appendix A.1).
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     rows = generator.standard_normal((spec.d_sae, spec.d_in), dtype=np.float32)
@@ -129,10 +136,3 @@ def fresh_state(parameters: dict[str, torch.Tensor]) -> SaeState:
         exp_avg_sq={name: torch.zeros_like(parameter) for name, parameter in parameters.items()},
         tokens_since_fired=torch.zeros(len(parameters["W_dec"]), dtype=torch.int64),
     )
-
-
-def first_threshold(state: SaeState, x: torch.Tensor, k: int) -> torch.Tensor:
-    """The pre-activation that k latents a token pass on x, float32 [tokens, d_in], before any training."""
-    rows = x[:1024]
-    hidden = torch.addmm(state.b_enc, rows - state.b_dec, state.W_enc.T)
-    return hidden.topk(min(k, state.d_sae), dim=1).values[:, -1].mean().clamp(min=1e-3).expand(state.d_sae).clone()

@@ -9,8 +9,7 @@ Loss of a batch of T tokens x (Gao et al. 2024), as SAELens' trainer computes it
 Choosing by h_j |W_dec[j]| and folding the norms into the encoder when saving gives what a decoder of unit rows would give;
 the norms get no gradient of their own, because scaling a row of W_dec up and of W_enc down changes nothing else.
 
-BatchTopK (Bussmann et al. 2024) takes the k T largest of the whole batch instead of k a token. Matryoshka (Bussmann et al.
-2025) does too, and adds the error of the reconstruction from the first d_sae / 16, / 8, / 4 and / 2 latents.
+This is TopK's. `architectures/` says what the others do instead: another choice of S, further reconstructions, another L.
 
 L_aux (AuxK, Gao et al., appendix A.2): the k_aux = d_in / 2 largest h_j |W_dec[j]| among dead latents reconstruct the
 residual, weighted by auxk_coefficient and by min(1, dead / k_aux). Gradients are clipped to norm 1, then Adam.
@@ -19,12 +18,13 @@ residual, weighted by auxk_coefficient and by min(1, dead / k_aux). Gradients ar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from sae_genomics.sae.spec import Spec
-from sae_genomics.sae.state import SaeState
+if TYPE_CHECKING:
+    from sae_genomics.sae.spec import Spec
+    from sae_genomics.sae.state import SaeState
 
 CLIP_NORM = 1.0
 

@@ -19,6 +19,7 @@ from sae_genomics.identity import hash_values
 from sae_genomics.models import pick_device
 from sae_genomics.progress import Progress, say
 from sae_genomics.run import Run
+from sae_genomics.sae.architectures import architecture_named
 from sae_genomics.sae.evaluate_layer import evaluate_sae
 from sae_genomics.sae.fit_layer import Training, train_sae
 from sae_genomics.sae.log import Logger, open_loggers
@@ -60,7 +61,7 @@ def _train_layer(run: Run, task: int, device: torch.device) -> None:
     training = _training(run, stage, task)
     spec = training.spec
     say(
-        f"train layer {layer}: {spec.architecture}, d_in {spec.d_in}, d_sae {spec.d_sae:,}, k {spec.k}, {spec.steps:,} steps of "
+        f"train layer {layer}: {spec.architecture}, d_in {spec.d_in}, d_sae {spec.d_sae:,}, {architecture_named(spec.architecture).in_words(config)}, {spec.steps:,} steps of "
         f"{spec.batch_rows:,} from {training.rows.n_rows:,} training tokens, on {device}"
         f"{', twice: sae.stability compares two seeds' if config.stability else ''}"
     )

@@ -1,4 +1,4 @@
-"""The step of the TopK family in PyTorch, for CUDA: the same equations and entries as on a CPU.
+"""The step of a SparseArchitecture in PyTorch, for CUDA: the same equations and entries as on a CPU.
 
 Sparse products go through CSR matrices by token (decoding) and by latent (gradients); Triton takes over the two that move
 the most memory, where it is installed (`sae_genomics.kernels.triton_sparse`).
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from sae_genomics.kernels.triton_sparse import gathered_dots, latent_gradients, spmm
 from sae_genomics.sae.adam import adam_tensor
-from sae_genomics.sae.spec import Spec
-from sae_genomics.sae.state import SaeState
 from sae_genomics.sae.step import StepResult, auxk_size, clip_factor
+
+if TYPE_CHECKING:
+    from sae_genomics.sae.architecture import SparseArchitecture
+    from sae_genomics.sae.spec import Spec
+    from sae_genomics.sae.state import SaeState
 
 HIDDEN_ELEMENTS = 1 << 28
 _SPARE = 1.5
@@ -32,12 +36,16 @@ class Active:
     def where(self, keep: torch.Tensor) -> Active:
         return Active(self.token[keep], self.latent[keep], self.value[keep])
 
+    def after(self, tokens: int) -> Active:
+        """The same entries where their tokens come after so many others."""
+        return Active(self.token + tokens, self.latent, self.value) if tokens else self
+
 
 class TorchStep:
     """The loss of `sae_genomics.sae.step`. Changes `state` in place."""
 
-    def __init__(self, state: SaeState, spec: Spec):
-        self.state, self.spec = state, spec
+    def __init__(self, state: SaeState, spec: Spec, architecture: SparseArchitecture):
+        self.state, self.spec, self._architecture = state, spec, architecture
         self._widths = torch.tensor(spec.widths, device=state.W_dec.device)
         self._dtype = getattr(torch, spec.compute_dtype)
 
@@ -103,44 +111,27 @@ class TorchStep:
         state, spec, tokens = self.state, self.spec, len(centred)
         norm = state.W_dec.norm(dim=1)
         screens = self._dtype != torch.float32
-        per_token = min(spec.d_sae, int(_SPARE * spec.k)) if screens else spec.k
-        per_batch = int(tokens * spec.k * (_SPARE if screens else 1))
+        spare = _SPARE if screens else 1.0
         found: list[Active] = []
         auxiliary: list[Active] = []
         for start, hidden in self._preactivations(centred):
             score = hidden * norm
-            if spec.architecture == "topk":
-                latent = score.topk(per_token, dim=1, sorted=False).indices
-                found.append(_entries(start, latent, hidden.gather(1, latent)))
-            else:
-                flat = score.flatten().topk(min(per_batch, score.numel()), sorted=False).indices.sort().values
-                found.append(Active(flat // spec.d_sae + start, flat % spec.d_sae, hidden.flatten()[flat]))
+            found.append(self._architecture.candidates(hidden, score, tokens, spec, spare).after(start))
             if k_aux:
                 latent = score.masked_fill(~dead, -torch.inf).topk(k_aux, dim=1, sorted=False).indices
-                auxiliary.append(_entries(start, latent, hidden.gather(1, latent)))
+                auxiliary.append(token_entries(latent, hidden.gather(1, latent)).after(start))
         active = _joined(found)
         if screens:
             exact = state.b_enc[active.latent] + gathered_dots(centred, active.token, state.W_enc, active.latent)
             active = Active(active.token, active.latent, exact)
         score = active.value.relu() * norm[active.latent]
-        if spec.architecture == "topk":
-            if per_token > spec.k:
-                best = score.view(tokens, per_token).topk(spec.k, dim=1, sorted=False).indices
-                kept = (best + per_token * torch.arange(tokens, device=best.device)[:, None]).flatten()
-                active = active.where(kept)
-        else:
-            wanted = min(spec.k * tokens, len(score))
-            kept = score.topk(wanted, sorted=False).indices.sort().values
-            kept = kept[score[kept] > 0]
-            active = active.where(kept)
-            if len(kept):
-                smallest = float(score[kept].min())
-                state.add_smallest(smallest)
+        active = self._architecture.chosen(active, score, tokens, spec, state)
         return active, _joined(auxiliary) if k_aux else None
 
 
-def _entries(start: int, latent: torch.Tensor, value: torch.Tensor) -> Active:
-    token = torch.arange(start, start + len(latent), device=latent.device)[:, None].expand_as(latent)
+def token_entries(latent: torch.Tensor, value: torch.Tensor) -> Active:
+    """As many entries of each token: latent, value [tokens, n]."""
+    token = torch.arange(len(latent), device=latent.device)[:, None].expand_as(latent)
     return Active(token.flatten(), latent.flatten(), value.flatten())
 
 

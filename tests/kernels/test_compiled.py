@@ -14,6 +14,7 @@ import torch
 
 from sae_genomics.config import SaeConfig
 from sae_genomics.kernels import compiled
+from sae_genomics.sae.architectures import architecture_named
 from sae_genomics.sae.cpu_step import CpuStep
 from sae_genomics.sae.spec import make_spec
 from sae_genomics.sae.state import initial_state
@@ -97,7 +98,7 @@ def test_our_kernels_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -
     ends = []
     for threads in (1, 3):
         monkeypatch.setattr(compiled, "cpu_threads", lambda threads=threads: threads)
-        step = CpuStep(initial_state(spec, x.mean(dim=0), 0), spec)
+        step = CpuStep(initial_state(spec, x.mean(dim=0), 0), spec, architecture_named(spec.architecture))
         results = [step(x, 1e-3) for _ in range(5)]
         ends.append((results, step.state.tensors()))
     assert ends[0][0] == ends[1][0]

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sae_genomics.config import SaeConfig
 from sae_genomics.run import Run
 from sae_genomics.sae import memory
-from sae_genomics.sae.jumprelu import JumpReluStep
+from sae_genomics.sae.architectures import architecture_named
+from sae_genomics.sae.dense_step import DenseStep
 from sae_genomics.sae.memory import host_memory, layers_at_once, model_bytes, training_needs
 from sae_genomics.sae.spec import Spec, make_spec
 from sae_genomics.sae.state import initial_state
@@ -79,7 +80,8 @@ def test_steps_take_no_more_than_estimated(monkeypatch: pytest.MonkeyPatch, sett
     monkeypatch.setattr(memory.load, "HIDDEN_ELEMENTS", 0)  # no evaluation here
     spec = spec_of(96, **{"d_sae": 4096, "k": 32, "batch_tokens": 1024, "dead_after_tokens": 1500, **settings})
     state = initial_state(spec, torch.zeros(96), 0)
-    step = JumpReluStep(state, spec) if spec.architecture == "jumprelu" else TorchStep(state, spec)
+    architecture = architecture_named(spec.architecture)
+    step = DenseStep(state, spec, architecture) if architecture.dense else TorchStep(state, spec, architecture)
     rows = torch.randn(spec.batch_rows, 96, generator=torch.Generator().manual_seed(0))
     dead = [step(rows, 1e-3).dead for _ in range(spec.dead_after_tokens // spec.batch_rows + 1)]
     held = sum(tensor.nbytes for tensor in state.tensors().values())

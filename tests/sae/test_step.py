@@ -20,17 +20,24 @@ from sae_lens.saes.sae import TrainStepInput
 from sae_genomics import cpu
 from sae_genomics.config import SaeConfig
 from sae_genomics.sae import encode
+from sae_genomics.sae.architectures import architecture_named
+from sae_genomics.sae.architectures.jumprelu import BANDWIDTH, first_threshold
 from sae_genomics.sae.cpu_step import CpuStep
-from sae_genomics.sae.jumprelu import BANDWIDTH, JumpReluStep
+from sae_genomics.sae.dense_step import DenseStep
 from sae_genomics.sae.schedule import learning_rate
 from sae_genomics.sae.spec import Spec, make_spec
-from sae_genomics.sae.state import SaeState, first_threshold, initial_state
+from sae_genomics.sae.state import SaeState, initial_state
 from sae_genomics.sae.torch_step import TorchStep
 from tests.sae.conftest import planted_rows
 
 
 def spec_of(d_in: int, **sae: Any) -> Spec:
     return make_spec(SaeConfig(**sae), d_in, 10**6, seed=1)
+
+
+def step_of(kind: Any, state: SaeState, spec: Spec) -> Any:
+    """One implementation of the step of the spec's architecture."""
+    return kind(state, spec, architecture_named(spec.architecture))
 
 
 def state_of(spec: Spec, seed: int) -> SaeState:
@@ -79,7 +86,7 @@ def test_gradients_are_those_of_the_dense_loss(
     loss = dense_loss(wanted, x.double(), spec, dead)
     loss.backward()
     before = {name: tensor.clone() for name, tensor in state.parameters.items()}
-    result = kind(state, spec)(x, lr=0.0)
+    result = step_of(kind, state, spec)(x, lr=0.0)
     assert result.loss == pytest.approx(float(loss.detach()), rel=1e-5, abs=1e-6)
     grad_norm = float(torch.stack([tensor.grad.norm() for tensor in wanted.values()]).norm())  # type: ignore[union-attr]
     assert result.grad_norm == pytest.approx(grad_norm, rel=1e-5, abs=1e-6)
@@ -153,7 +160,7 @@ def test_the_loss_curve_is_saelens_own(kind: Any, architecture: str, dead_after_
     state.b_enc[:100].sub_(2.0)  # these start silent
     sae = saelens_twin(spec, state)
     theirs = saelens_losses(sae, spec, batches)
-    step = kind(state, spec)
+    step = step_of(kind, state, spec)
     results = [step(batch, learning_rate(spec, number)) for number, batch in enumerate(batches)]
     ours = [result.loss for result in results]
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)
@@ -180,7 +187,7 @@ def test_jumprelu_is_saelens_own() -> None:
         sae.W_enc.copy_(state.W_enc.T)
         sae.threshold.copy_(first_threshold(state, batches[0], 8))
     theirs = saelens_losses(sae, spec, batches, {"l0": 1.0})
-    step = JumpReluStep(state, spec)
+    step = step_of(DenseStep, state, spec)
     results = [step(batch, learning_rate(spec, number)) for number, batch in enumerate(batches)]
     np.testing.assert_allclose([result.loss for result in results], theirs, rtol=1e-3)
     assert results[-1].mse < 0.7 * results[0].mse
@@ -196,7 +203,7 @@ def test_bfloat16_products_change_little(kind: Any, architecture: str) -> None:
         spec = spec_of(
             32, architecture=architecture, d_sae=512, k=8, steps=60, batch_tokens=256, lr=2e-3, compute_dtype=dtype
         )
-        step = kind(initial_state(spec, batches[0].mean(dim=0), 3), spec)
+        step = step_of(kind, initial_state(spec, batches[0].mean(dim=0), 3), spec)
         ends[dtype] = np.mean(
             [step(batch, learning_rate(spec, number)).mse for number, batch in enumerate(batches)][-10:]
         )
@@ -214,7 +221,7 @@ def test_a_cpu_without_bfloat16_products_takes_float32s_step(
     x = torch.randn(200, 32, generator=torch.Generator().manual_seed(0))
     spec = spec_of(32, d_sae=256, k=8, batch_tokens=200, compute_dtype="bfloat16")
     for _ in range(2):
-        step = CpuStep(initial_state(spec, x.mean(dim=0), 0), spec)
+        step = step_of(CpuStep, initial_state(spec, x.mean(dim=0), 0), spec)
         step(x, 1e-3)
     assert multiplied == {torch.bfloat16 if there else torch.float32}
     line = "sae.compute_dtype: bfloat16 is computed in float32"
