@@ -74,7 +74,6 @@ def _layer_facts(summary: LayerSummary) -> dict[str, object]:
 GENE_SETS = Contribution(
     name="gene sets",
     order=40,
-    kinds=("cells",),
     tables=(
         Reading("terms", "validate", (FEATURE_TERMS,), _likeliest),
         Reading("annotation_nulls", "validate", (ANNOTATION_NULLS,)),
