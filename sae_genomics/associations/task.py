@@ -82,7 +82,7 @@ def open_layer(run: Run, task: int, stack: ExitStack) -> Layer:
 def read_items(run: Run) -> pd.DataFrame:
     """The run's items; what people call each of them is shown in examples, which cells have none of."""
     columns = ["item", "item_id", "heldout", "group", "label"]
-    return run.kind.read_items(run, columns if run.kind.units_are_genes else [*columns, "name"])
+    return run.kind.read_items(run, [*columns, "name"] if run.kind.named_items else columns)
 
 
 def _untrained(
