@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def stage_main(name: str, argv: Sequence[str] | None = None) -> int:
     """`scripts/0N_NAME.py`: one stage by hand."""
+    register_installed()
     stage = stage_named(name)
     parser = argparse.ArgumentParser(
         prog=f"{stage.number:02d}_{name}.py",

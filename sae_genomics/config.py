@@ -137,8 +137,12 @@ class ValidationConfig(Section):
 
     builtin: bool = Field(True, description="use the gene sets that come with the package")
     gmt: list[Path] = Field(default_factory=list, description="further gene-set files")
+    sources: list[str] = Field(
+        default_factory=list, description="further gene sets, of packages installed here, by name"
+    )
     top_genes: int = Field(30, ge=1, description="genes of a feature that are tested")
     rank_by: Literal["specificity", "score"] = "specificity"
+    test: str = Field("fisher", description="what compares a feature's genes with a gene set; see docs/validation.md")
     fdr: float = Field(0.05, gt=0, lt=1, description="q-value under which a feature counts as annotated")
     min_set_size: int = Field(3, ge=1, description="gene sets with fewer genes that can be listed are left out")
     max_set_size: int = Field(2000, ge=1)

@@ -98,6 +98,8 @@ LATER_KEYS: dict[str, Any] = {
     "associations.top_examples": 10,
     "associations.concept_f1": 0.3,
     "associations.random_directions": 256,
+    "validation.test": "fisher",
+    "validation.sources": [],
 }
 
 

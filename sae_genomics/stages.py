@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from sae_genomics.associations.accumulators import VARYING_KEYS, associate_files
 from sae_genomics.errors import UserError
+from sae_genomics.installed import entries
+from sae_genomics.report.files import report_files
+from sae_genomics.sae.files import EVALUATED_FILES, EVALUATION_KEYS, SECOND_SEED, train_files
 from sae_genomics.stage import Files, Stage
+from sae_genomics.validation.files import has_gene_sets, validate_files
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run
@@ -26,55 +29,10 @@ def _extract_files(run: Run, shard: int) -> Files:
     return files
 
 
-TRAINED_FILES = ("cfg.json", "sae_weights.safetensors")
-EVALUATED_FILES = ("sparsity.safetensors", "metrics.json")
-MEANS_FILES = ("unit_means.safetensors",)  # with sae.centre: unit
-SAE_FILES = TRAINED_FILES + EVALUATED_FILES
-SECOND_SEED = "second_seed"  # folder of the SAE that sae.stability compares with
-EVALUATION_KEYS = ("sae.stability", "sae.evaluate_tokens", "sae.loss_recovered_cells")
-VALIDATE_FILES = ("feature_terms.parquet", "annotation_nulls.parquet")
-
-
-def _train_files(run: Run, task: int) -> Files:
-    """Only what the evaluation leaves depends on its settings."""
-    layer = run.layers[task]
-    folder, evaluation = run.sae_dir(layer), run.values(EVALUATION_KEYS)
-    trained = TRAINED_FILES + (MEANS_FILES if run.config.sae.centre == "unit" else ())
-    files: Files = {folder / name: {"layer": layer} for name in trained}
-    files |= {folder / name: {"layer": layer, "evaluation": evaluation} for name in EVALUATED_FILES}
-    if run.config.sae.stability:
-        files |= {folder / SECOND_SEED / name: {"layer": layer} for name in trained}
-    return files
-
-
 def _associate_files(run: Run, task: int) -> Files:
     """The tables of the accumulators that apply to the run."""
     layer = run.layers[task]
     return {run.layer_results(layer) / name: {"layer": layer, **parts} for name, parts in associate_files(run).items()}
-
-
-def _validate_files(run: Run, task: int) -> Files:
-    layer = run.layers[task]
-    return {run.layer_results(layer) / name: {"layer": layer} for name in VALIDATE_FILES}
-
-
-def _has_gene_sets(run: Run) -> bool:
-    """Gene sets say something about genes: the units of cells."""
-    return run.config.data.kind == "cells"
-
-
-def _report_files(run: Run, task: int) -> Files:
-    """The report is made of what is done: it is stale as soon as that set, or what those files hold, changes."""
-    done = [
-        f"{stage.name}/{run.unit_key(stage, each)}={run.contents.of_task(stage, each)}"
-        for stage in stages_of(run)
-        if not stage.partial
-        for each in range(run.n_tasks(stage))
-        if run.state(stage, each).done
-    ]
-    files = [run.report_file] + ([run.dashboard_file] if run.config.report.dashboard else [])
-    parts = {"layers": run.layers, "done": done, "evaluation": run.values(EVALUATION_KEYS)}
-    return dict.fromkeys(files, parts)
 
 
 _PREPARE = Stage(
@@ -92,7 +50,7 @@ _EXTRACT = Stage(
 _TRAIN = Stage(
     name="train", number=3, unit="layer", needs=(_EXTRACT,), reads=(_PREPARE, _EXTRACT), root="checkpoints",
     keys=("run.seed", "sae"), ignores=frozenset(EVALUATION_KEYS), varying=EVALUATION_KEYS, version=3,
-    function="sae_genomics.sae.task:run_task", fitting="sae_genomics.sae.memory:layers_at_once", files=_train_files,
+    function="sae_genomics.sae.task:run_task", fitting="sae_genomics.sae.memory:layers_at_once", files=train_files,
     side_files=frozenset({*EVALUATED_FILES, SECOND_SEED}),
     check="sae_genomics.sae.settings:check", cost="sae_genomics.sae.cost:cost", packages_key="sae.loggers",
     contributions=("sae_genomics.report.contributions.training:TRAINING",),
@@ -113,13 +71,15 @@ _ASSOCIATE = Stage(
 _VALIDATE = Stage(
     name="validate", number=5, unit="layer", needs=(_ASSOCIATE,), reads=(_ASSOCIATE,), root="results",
     keys=("run.seed", "validation"), version=2,
-    function="sae_genomics.validation.task:run_task", files=_validate_files, applies=_has_gene_sets,
-    check="sae_genomics.validation.settings:check", cost="sae_genomics.validation.cost:cost", trial="sae_genomics.validation.trial:count_terms",
+    function="sae_genomics.validation.task:run_task", files=validate_files, applies=has_gene_sets,
+    check="sae_genomics.validation.settings:check", cost="sae_genomics.validation.cost:cost",
+    trial="sae_genomics.validation.trial:count_terms",
     contributions=("sae_genomics.report.contributions.gene_sets:GENE_SETS",),
 )  # fmt: skip
 _REPORT = Stage(
     name="report", number=9, unit="run", needs=(), reads=(), root="results", keys=("report",),
-    function="sae_genomics.report.task:run_task", files=_report_files, partial=True,
+    function="sae_genomics.report.task:run_task", partial=True,
+    files=lambda run, task: report_files(run, stages_of(run)),
     cost="sae_genomics.report.cost:cost",
 )  # fmt: skip
 
@@ -143,7 +103,7 @@ def register(stage: Stage) -> None:
 
 def register_installed() -> None:
     """Add the stages of installed packages: their entry points in the group `sae_genomics.stages`, each named as its stage."""
-    for entry in entry_points(group="sae_genomics.stages"):
+    for entry in entries("sae_genomics.stages"):
         if all(entry.name != stage.name for stage in STAGES):
             register(entry.load())
 

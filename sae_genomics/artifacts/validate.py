@@ -16,14 +16,14 @@ FEATURE_TERMS = Table(
         Column("n_top", I32, "genes of the feature that were tested"),
         Column("n_background", I32, "genes that could have entered the list"),
         Column("odds_ratio", F64, "sample odds ratio, 0.5 added to every cell (Haldane-Anscombe)"),
-        Column("p_value", F64, "exact one-sided hypergeometric"),
+        Column("p_value", F64, "one-sided, by the test that validation.test names"),
         Column("q_value", F64, "Benjamini-Hochberg over every test made, overlapping or not"),
         Column("genes", STR, "shared gene symbols, comma-separated"),
     ),
     Inference(
         "one gene of the background",
         "the feature's top genes (n_top) among all genes of the background (n_background)",
-        "the feature's genes are drawn at random from the background (hypergeometric)",
+        "the feature's genes are drawn at random from the background",
     ),
 )
 

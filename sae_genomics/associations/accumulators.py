@@ -66,23 +66,22 @@ class Entry:
         return made
 
 
-def reads_cells(run: Run) -> bool:
-    """Whether the items are cells: their tables keep the names that they have always had."""
-    return run.kind.name == "cells"
-
-
 def has_spans(run: Run) -> bool:
     """Whether prepare leaves spans."""
     return any(path.name == "spans.parquet" for path in run.kind.prepare_files(run))
 
 
-def _not_cells(run: Run) -> bool:
-    return not reads_cells(run)
+def _has_genes(run: Run) -> bool:
+    return run.kind.units_are_genes
+
+
+def _no_genes(run: Run) -> bool:
+    return not run.kind.units_are_genes
 
 
 def layer_tables(run: Run) -> artifacts.LayerTables:
     """The tables about units and labels, under the names that the run's data kind gives them."""
-    return artifacts.CELL_LAYER_TABLES if reads_cells(run) else artifacts.ITEM_LAYER_TABLES
+    return artifacts.CELL_LAYER_TABLES if run.kind.units_are_genes else artifacts.ITEM_LAYER_TABLES
 
 
 def _always(run: Run) -> bool:
@@ -110,14 +109,14 @@ _CONCEPT_FILES = tuple(
 # In the order in which they finish: each may use the columns of features.parquet that those before it made.
 ACCUMULATORS: list[Entry] = [
     Entry("units", "sae_genomics.associations.units:Units", _always, _unit_files),
-    Entry("baselines", "sae_genomics.associations.baseline_units:BaselineUnits", reads_cells, _baseline_files),
+    Entry("baselines", "sae_genomics.associations.baseline_units:BaselineUnits", _has_genes, _baseline_files),
     Entry("labels", "sae_genomics.associations.labels:Labels", _always, _label_files),
     Entry(
         "spans", "sae_genomics.associations.spans.accumulate:Spans", has_spans, lambda run: _CONCEPT_FILES,
         ("associations.concept_f1", "associations.random_directions", "validation.fdr"),
     ),
     Entry(
-        "examples", "sae_genomics.associations.examples:Examples", _not_cells,
+        "examples", "sae_genomics.associations.examples:Examples", _no_genes,
         lambda run: (artifacts.FEATURE_EXAMPLES.file,), ("associations.top_examples",),
     ),
     Entry(

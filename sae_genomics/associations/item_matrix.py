@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sae_genomics.activations.format.token_store import read_item_ptr
-from sae_genomics.associations.accumulators import Accumulator, reads_cells
+from sae_genomics.associations.accumulators import Accumulator
 from sae_genomics.associations.cell_matrix import CellMatrixWriter
 from sae_genomics.associations.layer import EncodedBlock, Layer
 from sae_genomics.atomic import atomic_path
@@ -57,7 +57,7 @@ class ItemMatrix(Accumulator):
         layer.write(layer.tables.features, features, inference=layer.features_inference)
         features = features.rename(columns=layer.tables.names)
         rows = layer.items["item"].to_numpy(np.int64)
-        if reads_cells(layer.run):
+        if layer.run.kind.units_are_genes:
             with CellTable(layer.run.data_file) as table:
                 self.writer.finish(table, rows, layer.heldout, features, self._facts())
         else:

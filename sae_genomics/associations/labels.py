@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sae_genomics.artifacts import Inference
-from sae_genomics.associations.accumulators import Accumulator, reads_cells
+from sae_genomics.associations.accumulators import Accumulator
 from sae_genomics.associations.baselines import add_gene_values, add_unit_shares
 from sae_genomics.associations.cell_sums import add_sampled
 from sae_genomics.associations.cell_types import (
@@ -56,7 +56,7 @@ class Labels(Accumulator):
             first = block.tokens.first_item
             sampled = self.sample.row[first : first + block.tokens.n_items]
             add_sampled(self.feature_items, block.item_rows.result(), sampled)
-            if not reads_cells(self.layer.run):
+            if not self.layer.run.kind.units_are_genes:
                 add_unit_shares(self.unit_items, block.tokens, sampled)
         return ()
 
@@ -71,7 +71,7 @@ class Labels(Accumulator):
         said = inference(tests, layer.run.config.data.group_key)
         labels = feature_cell_types(tests)
         baselines = self._baselines(tests)
-        if not reads_cells(layer.run):
+        if not layer.run.kind.units_are_genes:
             nouns = layer.run.kind.nouns
             said = Inference(in_words(said.unit, nouns), in_words(said.n, nouns), in_words(said.null, nouns))
             for frame in (labels, baselines):
@@ -85,10 +85,10 @@ class Labels(Accumulator):
     def _baselines(self, features: UnitTests) -> pd.DataFrame:
         layer, numbers = self.layer, np.arange(len(features.auroc_train))
         parts = [best_units(features, "feature", numbers, numbers.astype(str).astype(object))]
-        if reads_cells(layer.run):
+        if layer.run.kind.units_are_genes:
             add_gene_values(layer.run, self.unit_items, self.sample)
         single = compare_units(self.unit_items, self.sample)
-        kind = "gene" if reads_cells(layer.run) else "unit"
+        kind = "gene" if layer.run.kind.units_are_genes else "unit"
         parts.append(best_units(single, kind, layer.units.token, layer.units.unit_name))
         for name, baseline in layer.linear.items():
             stop_point()

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from sae_genomics.activations.extraction.extract import use_allotted_cores
-from sae_genomics.associations.accumulators import accumulators_of, reads_cells
+from sae_genomics.associations.accumulators import accumulators_of
 from sae_genomics.associations.cell_sample import sample_cells
 from sae_genomics.associations.item_matrix import stored_rows
 from sae_genomics.associations.layer import Layer
@@ -81,13 +81,13 @@ def open_layer(run: Run, task: int, stack: ExitStack) -> Layer:
 def read_items(run: Run) -> pd.DataFrame:
     """The run's items; what people call each of them is shown in examples, which cells have none of."""
     columns = ["item", "item_id", "heldout", "group", "label"]
-    return run.kind.read_items(run, columns if reads_cells(run) else [*columns, "name"])
+    return run.kind.read_items(run, [*columns, "name"] if run.kind.named_items else columns)
 
 
 def _untrained(
     run: Run, task: int, units: Units, items: pd.DataFrame, device: torch.device
 ) -> UntrainedFeatures | None:
-    if "untrained" not in run.config.validation.baselines or not reads_cells(run):
+    if "untrained" not in run.config.validation.baselines or not run.kind.units_are_genes:
         return None
     if device.type == "mps":  # as in training
         device = torch.device("cpu")
@@ -108,7 +108,7 @@ def find_linear_units(layer: Layer) -> None:
 
 def _sums_linear(layer: Layer) -> bool:
     """Whether any table is made of the linear baselines' sums or maxima."""
-    return reads_cells(layer.run) or len(layer.sample) > 0
+    return layer.run.kind.units_are_genes or len(layer.sample) > 0
 
 
 def _found(layer: Layer, names: list[str]) -> dict[str, FoundUnits]:

@@ -59,6 +59,8 @@ class DataKind(ABC):
 
     name: as in `data.kind`. section: the config's section `data` for this kind.
     input_keys: those of its keys that name input files; the files' content decides what comes out, not their names.
+    units_are_genes: gene sets say something about the units, and tables about them have the names that those of cells have.
+    named_items: `read_items` gives a further column, `name`, when it is asked for: what people call an item (text or None).
     own_keys: settings that this kind's readers know by another name than the generic one, `section.key` -> `section.key`.
     """
 
@@ -66,6 +68,8 @@ class DataKind(ABC):
     nouns: ClassVar[Nouns]
     section: ClassVar[type[DataSection]]
     input_keys: ClassVar[frozenset[str]] = frozenset({"path"})
+    units_are_genes: ClassVar[bool] = False
+    named_items: ClassVar[bool] = False
     own_keys: ClassVar[Mapping[str, str]] = {}
 
     def key(self, setting: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_genomics import cpu
 from sae_genomics.errors import UserError
+from sae_genomics.installed import entries
 from sae_genomics.models.base import FoundationModel, ModelInfo, resolve_layers
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAMILIES", "FoundationModel", "ModelInfo", "asked_revision", "check_model", "describe", "find_commit",
-    "load_model", "most_residues", "pick_device", "reads", "resolve_layers", "tokeniser_settings", "unit_tokens", "untrained_model", "used_dtype", "vocabulary",
+    "load_model", "most_residues", "pick_device", "reads", "register", "resolve_layers", "tokeniser_settings", "unit_tokens", "untrained_model", "used_dtype", "vocabulary",
 ]  # fmt: skip
 
 # family: (module with READS, describe and small_files, which read no weights; module with load, untrained and check). A family with
@@ -27,6 +28,19 @@ FAMILIES = {
     "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
     "esm2": ("sae_genomics.models.esm2.config", "sae_genomics.models.esm2.model"),
 }
+
+
+def register(name: str, package: str) -> None:
+    """Add a family. package: where its modules `config` and `model` are. Raises ValueError when the name is taken."""
+    modules = f"{package}.config", f"{package}.model"
+    if FAMILIES.get(name, modules) != modules:
+        raise ValueError(f"{name}: that name is taken by {FAMILIES[name][0]}")
+    FAMILIES[name] = modules
+
+
+for _entry in entries("sae_genomics.families"):  # of installed packages, each `name = "package"`
+    if _entry.name not in FAMILIES:
+        register(_entry.name, _entry.value)
 
 
 def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:

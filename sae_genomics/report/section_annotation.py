@@ -7,6 +7,7 @@ from sae_genomics.report.annotation import Annotation, Null, Source, mean
 from sae_genomics.report.annotation_words import MOST_LAYERS, beside, headline
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.markdown import NONE, count, decimal, details, escape, percent, table
+from sae_genomics.validation.enrichment_tests import enrichment_test_named
 
 HEADER = (
     "Units", "Tested", "Annotated", "by chance, same expression", "by chance, any gene", "Different gene sets",
@@ -43,9 +44,10 @@ def annotation(contents: Contents) -> str:
 
 def _method(contents: Contents) -> str:
     settings = contents.config.validation
+    test = enrichment_test_named(settings.test)
     return (
-        f"A unit is *annotated* when its top {settings.top_genes} genes share more genes with some gene set than chance allows: exact "
-        f"hypergeometric test, q < {settings.fdr:g} over every test of its kind in the layer. The background is the genes that could "
+        f"A unit is *annotated* when its top {settings.top_genes} genes share more genes with some gene set than chance allows: "
+        f"{test.description}, q < {settings.fdr:g} over every test of its kind in the layer. The background is the genes that could "
         "have entered a list. Units without a gene to test, dead features among them, are left out."
     )
 

@@ -21,17 +21,18 @@ from sae_genomics.progress import Progress, say
 from sae_genomics.run import Run
 from sae_genomics.sae.architectures import architecture_named
 from sae_genomics.sae.evaluate_layer import evaluate_sae
+from sae_genomics.sae.files import SECOND_SEED
 from sae_genomics.sae.fit_layer import Training, train_sae
 from sae_genomics.sae.log import Logger, open_loggers
 from sae_genomics.sae.spec import make_spec
 from sae_genomics.stage import Stage
-from sae_genomics.stages import SECOND_SEED, stage_named
+from sae_genomics.stages import stage_named
 
 
 def run_task(run: Run, task: int) -> None:
     """Train, save and evaluate the SAE of layer run.layers[task].
 
-    Leaves the files of `stages._train_files`, and metrics.jsonl and training.json beside them. Raises UserError for settings that
+    Leaves the files of `files.train_files`, and metrics.jsonl and training.json beside them. Raises UserError for settings that
     do not fit the data and for a training that failed, Interrupted when a signal asked to stop.
     """
     device = pick_device(run.config.sae.device)

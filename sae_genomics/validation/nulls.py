@@ -3,8 +3,7 @@
 Both shuffle the names of the background's genes. One permutation serves all lists of a repeat, so list sizes, how often each
 gene is listed, how much lists share, set sizes and how much sets share all stay. They differ in what else stays:
 
-    shuffled_genes   nothing else: any gene may take any name. This is the hypergeometric test's own null, so few units can pass
-                     it by chance. It cannot tell biology from expression: a list of highly expressed genes loses that, too.
+    shuffled_genes   nothing else: any gene may take any name. This is Fisher's own null, so few units can pass it by chance. It cannot tell biology from expression: a list of highly expressed genes loses that, too.
     matched_genes    how often a gene is detected and how strongly it is expressed: names move within `background.matched_bins`.
                      A list of highly expressed genes stays one, and meets the sets of highly expressed genes as often as it would
                      without any biology. What stands above this null is more than expression.
@@ -18,7 +17,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.validation.enrichment import Enrichment, GeneLists, enrich
+from sae_genomics.validation.enrichment import Enrichment
+from sae_genomics.validation.enrichment_test import EnrichmentTest
+from sae_genomics.validation.gene_lists import GeneLists
 from sae_genomics.validation.gene_sets import Membership
 
 SHUFFLED, MATCHED = "shuffled_genes", "matched_genes"
@@ -26,6 +27,7 @@ _SEED_WORDS = {SHUFFLED: b"shuffled genes", MATCHED: b"matched genes"}
 
 
 def null_tests(
+    test: EnrichmentTest,
     null: str,
     lists: GeneLists,
     members: Membership,
@@ -44,7 +46,7 @@ def null_tests(
     where = np.zeros_like(bins) if null == SHUFFLED else bins
     for repeat in range(repeats):
         generator = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(_SEED_WORDS[null]), layer, repeat]))
-        yield enrich(lists, members.matrix[shuffled_within(where, generator)])
+        yield test.run(lists, members.matrix[shuffled_within(where, generator)])
 
 
 def shuffled_within(bins: npt.NDArray[np.int64], generator: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -6,6 +6,7 @@ from sae_genomics.config import RunConfig
 from sae_genomics.errors import UserError
 from sae_genomics.run import Run
 from sae_genomics.validation.databases import load_collections
+from sae_genomics.validation.enrichment_tests import enrichment_test_named
 from sae_genomics.validation.gene_sets import Collection
 
 
@@ -17,8 +18,13 @@ def check(run: Run) -> None:
 def check_settings(config: RunConfig) -> list[Collection]:
     """Everything that can be known of the stage's settings before there is a run: the collections it will test.
 
-    Raises UserError for gene-set files that cannot be used, and for more genes to test than are kept.
+    Raises UserError for gene-set files that cannot be used, for more genes to test than are kept, and for a test that there is not.
     """
+    if enrichment_test_named(config.validation.test).reads == "ranking":
+        raise UserError(
+            f"validation.test: {config.validation.test} reads the order of all genes, and the stage associate keeps the top genes of a "
+            "feature alone; set validation.test to fisher"
+        )
     wanted, kept = config.validation.top_genes, config.associations.top_genes
     if wanted > kept:
         raise UserError(

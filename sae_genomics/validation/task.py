@@ -16,7 +16,10 @@ from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
 from sae_genomics.validation.background import Background, background_of, token_column
-from sae_genomics.validation.enrichment import Enrichment, GeneLists, enrich, top_genes
+from sae_genomics.validation.enrichment import Enrichment
+from sae_genomics.validation.enrichment_test import EnrichmentTest
+from sae_genomics.validation.enrichment_tests import enrichment_test_named
+from sae_genomics.validation.gene_lists import GeneLists, top_genes
 from sae_genomics.validation.gene_sets import Membership, NoSetFits
 from sae_genomics.validation.nulls import MATCHED, SHUFFLED, null_row, null_tests, untested_row
 from sae_genomics.validation.settings import check_settings
@@ -34,7 +37,7 @@ def run_task(run: Run, task: int) -> None:
     Raises UserError for gene-set files that cannot be used, DamagedArtifact when a table cannot be read.
     """
     layer, settings = run.layers[task], run.config.validation
-    collections = check_settings(run.config)
+    collections, test = check_settings(run.config), enrichment_test_named(settings.test)
     folder = run.layer_results(layer)
     weights = FEATURE_GENES.weights(folder / FEATURE_GENES.file)
     genes = GENE_TOKENS.read(folder / GENE_TOKENS.file)
@@ -49,10 +52,10 @@ def run_task(run: Run, task: int) -> None:
     heartbeat = run.heartbeat_file(stage_named("validate"), task)
     progress = Progress(f"validate layer {layer}", n_passes, "passes", heartbeat)
     lists = _read_lists(run, folder, FEATURE_GENES, background.members)
-    tests = enrich(lists, background.members.matrix)
+    tests = test.run(lists, background.members.matrix)
     terms = feature_terms(lists, tests, background.members)
     rows = []
-    for row in beside_nulls(run, layer, FEATURES, lists, tests, background):
+    for row in beside_nulls(run, test, layer, FEATURES, lists, tests, background):
         rows.append(row)
         progress.advance(1)
     known = {token_column(FEATURES, genes): background}
@@ -65,11 +68,11 @@ def run_task(run: Run, task: int) -> None:
             rows.append(untested_row(name))
             continue
         others = _read_lists(run, folder, BASELINE_GENES[name], background.members)
-        tests = enrich(others, background.members.matrix)
-        for row in beside_nulls(run, layer, name, others, tests, background):
+        tests = test.run(others, background.members.matrix)
+        for row in beside_nulls(run, test, layer, name, others, tests, background):
             rows.append(row)
             progress.advance(1)
-    FEATURE_TERMS.write(folder / "feature_terms.parquet", terms, weights=weights)
+    FEATURE_TERMS.write(folder / "feature_terms.parquet", terms, weights=weights, inference=test.inference)
     ANNOTATION_NULLS.write(folder / "annotation_nulls.parquet", pd.DataFrame(rows), weights=weights)
     progress.finish(f"{rows[0]['n_annotated']} of {rows[0]['n_units']} features annotated")
 
@@ -80,13 +83,19 @@ def _read_lists(run: Run, folder: Path, table: Table, members: Membership) -> Ge
 
 
 def beside_nulls(
-    run: Run, layer: int, units: str, lists: GeneLists, tests: Enrichment, background: Background
+    run: Run,
+    test: EnrichmentTest,
+    layer: int,
+    units: str,
+    lists: GeneLists,
+    tests: Enrichment,
+    background: Background,
 ) -> Iterator[dict[str, object]]:
     """The rows of annotation_nulls.parquet for one kind of units: the lists as they are, then each repeat of both nulls."""
     settings, seed = run.config.validation, run.config.run.seed
     yield null_row(units, units, 0, lists, tests, settings.fdr)
     for null in (SHUFFLED, MATCHED):
-        repeats = null_tests(null, lists, background.members, background.bins, seed, layer, settings.shuffles)
+        repeats = null_tests(test, null, lists, background.members, background.bins, seed, layer, settings.shuffles)
         for repeat, shuffled in enumerate(repeats):
             stop_point()
             yield null_row(null, units, repeat, lists, shuffled, settings.fdr)
@@ -114,10 +123,9 @@ def feature_terms(lists: GeneLists, tests: Enrichment, members: Membership) -> p
 
 
 def _shared(lists: GeneLists, tests: Enrichment, members: Membership) -> npt.NDArray[np.object_]:
-    """Shared symbols of each test, comma-separated.
+    """Shared symbols of each test, comma-separated; empty where list and set share none.
 
-    Every listed gene brings the sets it is in, which gives (list, set, gene) once per shared gene; sorted by list and set
-    they are the tests, in order.
+    Every listed gene brings the sets it is in, which gives (list, set, gene) once per shared gene.
     """
     sets, n_terms = members.matrix, len(members.term)
     row = np.repeat(np.arange(len(lists.unit)), lists.sizes)
@@ -130,7 +138,9 @@ def _shared(lists: GeneLists, tests: Enrichment, members: Membership) -> npt.NDA
     names = pa.array(members.symbols).take(pa.array(np.repeat(gene, n_sets)[order]))
     starts = np.flatnonzero(np.diff(pair[order], prepend=-1))
     offsets = pa.array(np.append(starts, len(pair)).astype(np.int64))
-    text = pc.binary_join(pa.LargeListArray.from_arrays(offsets, names), ",")
-    result = np.empty(len(tests.row), dtype=object)
-    result[np.argsort(tests.row * n_terms + tests.term)] = text.to_numpy(zero_copy_only=False)
+    text = pc.binary_join(pa.LargeListArray.from_arrays(offsets, names), ",").to_numpy(zero_copy_only=False)
+    sharing, tested = pair[order][starts], tests.row * n_terms + tests.term
+    at = np.searchsorted(sharing, tested)
+    result = np.append(text, "")[at]
+    result[np.append(sharing, -1)[at] != tested] = ""
     return result

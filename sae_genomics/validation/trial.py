@@ -22,7 +22,8 @@ from sae_genomics.progress import stop_point
 from sae_genomics.run import Run
 from sae_genomics.sae.load import load_encoder
 from sae_genomics.validation.background import listable
-from sae_genomics.validation.enrichment import enrich, top_genes
+from sae_genomics.validation.enrichment_tests import enrichment_test_named
+from sae_genomics.validation.gene_lists import top_genes
 from sae_genomics.validation.gene_sets import NoSetFits, membership
 from sae_genomics.validation.settings import check_settings
 
@@ -57,7 +58,7 @@ def count_terms(run: Run, layer: int, folder: Path) -> dict[str, Any]:
     except NoSetFits:
         return {"n_units": None, "n_annotated": None, "n_terms": None, "weights": encoder.weights}
     lists = top_genes(ranked.table, members, settings.rank_by, settings.top_genes)
-    tests = enrich(lists, members.matrix)
+    tests = enrichment_test_named(settings.test).run(lists, members.matrix)
     found = tests.q_value < settings.fdr
     return {
         "n_units": len(lists.unit),

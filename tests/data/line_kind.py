@@ -93,6 +93,7 @@ class Lines(DataKind):
         with atomic_path(_items_file(run)) as temporary:
             items.to_parquet(temporary)
         plan = {"format_version": PLAN_VERSION, "kind": self.name, "n_items": len(rows), "notes": []}
+        plan["n_heldout"] = int(heldout.sum())
         write_json(run.plan_file, plan)
 
     def read_items(self, run: Run, columns: Sequence[str] | None = None) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from .line_kind import Lines
 def lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kind and a family of models that reads it, registered as somebody else's package would."""
     monkeypatch.setitem(KINDS, "lines", "tests.data.line_kind:Lines")
-    monkeypatch.setitem(FAMILIES, "liner", ("tests.data.line_family", "tests.data.line_family"))
+    monkeypatch.setitem(FAMILIES, "liner", ("tests.data.liner.config", "tests.data.liner.model"))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 
@@ -13,6 +12,7 @@ from sae_genomics import stages
 from sae_genomics.stage import Stage
 from sae_genomics.stages import STAGES, register, stage_named
 from tests.cluster.tiny import TinyRun
+from tests.pipeline.packages import install
 
 MODULE = """
 import json
@@ -65,22 +65,14 @@ COUNTS = Contribution(name="counts", order=70, section=section)
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     """A run in an environment where a package with a stage is installed, and Slurm's programs answer that nothing is queued."""
     folder = tmp_path_factory.mktemp("added")
-    information = folder / "site" / "counting-1.0.dist-info"
-    information.mkdir(parents=True)
-    (folder / "site" / "counting_report.py").write_text(REPORT)
-    (folder / "site" / "counting.py").write_text(MODULE)
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: counting\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text("[sae_genomics.stages]\ncount = counting:COUNT\n")
+    modules = {"counting_report.py": REPORT, "counting.py": MODULE}
+    environment = install(folder / "site", modules, {"sae_genomics.stages": "count = counting:COUNT"})
     tools = folder / "bin"
     tools.mkdir()
     for name, script in {"sbatch": "", "squeue": "", "scontrol": "echo MaxArraySize = 1001"}.items():
         (tools / name).write_text(f"#!/bin/sh\n{script}\n")
         (tools / name).chmod(0o755)
-    environment = {
-        **os.environ,
-        "PATH": f"{tools}:{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(folder / "site"), os.environ.get("PYTHONPATH")])),
-    }
+    environment["PATH"] = f"{tools}:{environment['PATH']}"
     return TinyRun(folder / "run", environment)
 
 

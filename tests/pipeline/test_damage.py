@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from sae_genomics.cli import main
-from sae_genomics.stages import VALIDATE_FILES
+from sae_genomics.validation.files import VALIDATE_FILES
 from tests.pipeline.conftest import small_values
 from tests.pipeline.test_resume import manifests, same_results
 

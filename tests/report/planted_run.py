@@ -31,7 +31,8 @@ from sae_genomics.atomic import write_json, write_text
 from sae_genomics.config import RunConfig, dump_config, parse_config
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.run import Run
-from sae_genomics.stages import SAE_FILES, stage_named
+from sae_genomics.sae.files import SAE_FILES
+from sae_genomics.stages import stage_named
 
 MARKERS = {
     "CD4+ T Helper2": ["IL7R", "CD4", "LTB", "CCR7", "TCF7"],

@@ -26,12 +26,13 @@ from sae_genomics.run import Run
 from sae_genomics.sae import fit_layer
 from sae_genomics.sae.evaluate import EVALUATE_ROWS, evaluate
 from sae_genomics.sae.export import fold
+from sae_genomics.sae.files import SAE_FILES, SECOND_SEED
 from sae_genomics.sae.load import Encoder, centre, load_encoder
 from sae_genomics.sae.measure_means import measure_means, shrunk
 from sae_genomics.sae.task import _training, run_task
 from sae_genomics.sae.train import fit
 from sae_genomics.sae.unit_means import MEANS_FILE, UnitMeans, load_means, save_means
-from sae_genomics.stages import SAE_FILES, SECOND_SEED, stage_named
+from sae_genomics.stages import stage_named
 from tests.sae.conftest import planted_rows
 
 MakeRun = Callable[..., Run]

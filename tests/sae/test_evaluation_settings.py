@@ -13,10 +13,11 @@ from sae_genomics.errors import UserError
 from sae_genomics.run import Run
 from sae_genomics.sae import fit_layer
 from sae_genomics.sae import task as sae_task
+from sae_genomics.sae.files import SECOND_SEED
 from sae_genomics.sae.fit_layer import TRAINING_FILE
 from sae_genomics.sae.load import load_encoder
 from sae_genomics.sae.task import run_task
-from sae_genomics.stages import SECOND_SEED, STAGES, stage_named
+from sae_genomics.stages import STAGES, stage_named
 from tests.sae.test_task import untouched
 
 MakeRun = Callable[..., Run]

@@ -21,12 +21,12 @@ from sae_genomics.errors import Interrupted
 from sae_genomics.progress import Progress
 from sae_genomics.run import Run
 from sae_genomics.sae.checkpoint import earlier_checkpoint, load_checkpoint, save_checkpoint
+from sae_genomics.sae.files import SECOND_SEED
 from sae_genomics.sae.log import JsonLines, Logger
 from sae_genomics.sae.spec import Spec
 from sae_genomics.sae.state import initial_state
 from sae_genomics.sae.task import run_task
 from sae_genomics.sae.train import Trained, fit
-from sae_genomics.stages import SECOND_SEED
 from tests.sae.conftest import MemoryBatches, planted_rows
 from tests.sae.test_step import spec_of
 

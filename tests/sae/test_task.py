@@ -20,12 +20,13 @@ from sae_genomics.activations.reading.heldout import heldout_blocks
 from sae_genomics.errors import Interrupted, UserError
 from sae_genomics.run import Run
 from sae_genomics.sae import fit_layer, unit_variance
+from sae_genomics.sae.files import SAE_FILES, SECOND_SEED, TRAINED_FILES
 from sae_genomics.sae.fit_layer import TRAINING_FILE
 from sae_genomics.sae.load import load_encoder
 from sae_genomics.sae.stability import stability
 from sae_genomics.sae.task import run_task
 from sae_genomics.sae.train import fit
-from sae_genomics.stages import SAE_FILES, SECOND_SEED, TRAINED_FILES, stage_named
+from sae_genomics.stages import stage_named
 
 MakeRun = Callable[..., Run]
 

@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse, stats
 
-from sae_genomics.validation.enrichment import GeneLists, _kinds, enrich, hypergeometric_tail, top_genes
+from sae_genomics.validation.enrichment import _kinds
+from sae_genomics.validation.enrichment_tests.fisher import FISHER, hypergeometric_tail
+from sae_genomics.validation.gene_lists import GeneLists, top_genes
 from sae_genomics.validation.gene_sets import Collection, GeneSet, membership
 from sae_genomics.validation.nulls import MATCHED, SHUFFLED, null_row, null_tests, shuffled_within
 
@@ -57,7 +59,7 @@ def test_kinds_are_the_same_found_either_way():
 @given(st.integers(0, 2**32 - 1), st.integers(0, 12), st.integers(1, 8), st.integers(5, 60))
 def test_enrichment_is_fishers_test_over_all_pairs(seed, n_units, n_terms, n_background):
     lists, sets = random_case(seed, n_units, n_terms, n_background)
-    found = enrich(lists, sets)
+    found = FISHER.run(lists, sets)
     dense_lists, dense_sets = lists.matrix.toarray().astype(bool), sets.toarray().astype(bool)
     n_units = len(dense_lists)
     p = np.ones((n_units, n_terms))
@@ -126,7 +128,7 @@ def test_shuffling_keeps_sizes_and_breaks_the_tie(null):
     members = membership([planted], np.array(symbols, object), 1, 1000)
     rows = [(u, f"G{10 * u + i}", 10.0 - i, 1.0, i + 1, i + 1) for u in range(20) for i in range(10)]
     lists = top_genes(genes_table(rows), members, "specificity", 10)
-    real = null_row("features", "features", 0, lists, enrich(lists, members.matrix), 0.05)
+    real = null_row("features", "features", 0, lists, FISHER.run(lists, members.matrix), 0.05)
     assert (real["n_units"], real["n_annotated"], real["share"], real["n_tests"], real["n_terms"]) == (
         20,
         20,
@@ -135,9 +137,9 @@ def test_shuffling_keeps_sizes_and_breaks_the_tie(null):
         20,
     )
     bins = np.arange(200) % 8
-    shuffled = list(null_tests(null, lists, members, bins, 0, 1, 5))
-    again = list(null_tests(null, lists, members, bins, 0, 1, 5))
-    other = next(null_tests(null, lists, members, bins, 1, 1, 1))
+    shuffled = list(null_tests(FISHER, null, lists, members, bins, 0, 1, 5))
+    again = list(null_tests(FISHER, null, lists, members, bins, 0, 1, 5))
+    other = next(null_tests(FISHER, null, lists, members, bins, 1, 1, 1))
     for tests, same in zip(shuffled, again, strict=True):
         np.testing.assert_array_equal(tests.p_value, same.p_value)
         assert set(tests.n_top) == {10}
@@ -172,14 +174,14 @@ def test_a_term_that_many_units_find_is_one_term():
     )
     rows = [(u, f"G{i}", 10.0 - i, 1.0, i + 1, i + 1) for u in range(8) for i in range(10)]
     lists = top_genes(genes_table(rows), members, "specificity", 10)
-    row = null_row("features", "features", 0, lists, enrich(lists, members.matrix), 0.05)
+    row = null_row("features", "features", 0, lists, FISHER.run(lists, members.matrix), 0.05)
     assert (row["n_annotated"], row["n_terms"], row["terms_per_100_units"]) == (8, 1, 12.5)
 
 
 def test_no_units_at_all():
     members = members_of(["A", "B"])
     lists = top_genes(genes_table([]), members, "specificity", 5)
-    row = null_row("features", "features", 0, lists, enrich(lists, members.matrix), 0.05)
+    row = null_row("features", "features", 0, lists, FISHER.run(lists, members.matrix), 0.05)
     assert row["n_units"] == row["n_tests"] == 0
     assert np.isnan(row["share"])
     assert np.isnan(row["terms_per_100_units"])

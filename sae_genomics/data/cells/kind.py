@@ -29,6 +29,7 @@ class Cells(DataKind):
     name = "cells"
     nouns = NOUNS
     section = CellsSection
+    units_are_genes = True
     own_keys: ClassVar[Mapping[str, str]] = {
         "data.max_items": "data.max_cells",
         "activations.items_per_shard": "activations.cells_per_shard",

@@ -28,6 +28,7 @@ class Proteins(DataKind):
     name = "proteins"
     nouns = NOUNS
     section = ProteinsSection
+    named_items = True
     input_keys = frozenset({"path", "spans", "labels"})
     own_keys: ClassVar[Mapping[str, str]] = {"data.max_items": "data.max_proteins"}
 

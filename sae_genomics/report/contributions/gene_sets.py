@@ -44,6 +44,7 @@ def _facts(contents: Contents) -> list[tuple[str, str]]:
     validation = contents.config.validation
     named = ["built-in"] if validation.builtin else []
     named += [code(Path(path).name, in_table=True) for path in validation.gmt]
+    named += [code(name, in_table=True) for name in validation.sources]
     return [
         (
             "Gene sets",
@@ -74,7 +75,6 @@ def _layer_facts(summary: LayerSummary) -> dict[str, object]:
 GENE_SETS = Contribution(
     name="gene sets",
     order=40,
-    kinds=("cells",),
     tables=(
         Reading("terms", (FEATURE_TERMS,), _likeliest),
         Reading("annotation_nulls", (ANNOTATION_NULLS,)),

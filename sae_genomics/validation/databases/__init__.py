@@ -1,31 +1,59 @@
-"""Where gene-set collections come from. A further source is a file in this folder and a line in the list."""
+"""Where gene-set collections come from.
+
+A further source is a file in this folder and a line in the list. Another package names its own as an entry point in the group
+`sae_genomics.gene_set_sources`, or calls `register`. A run asks for it by name in `validation.sources`, so that installing a
+package changes no run.
+"""
 
 from __future__ import annotations
 
 from sae_genomics.config import ValidationConfig
 from sae_genomics.errors import UserError
-from sae_genomics.validation.databases import builtin, files
+from sae_genomics.installed import add, loaded, with_installed
 from sae_genomics.validation.gene_sets import Collection, Source
 
-SOURCES: tuple[Source, ...] = (
-    builtin.SOURCE,
-    files.SOURCE,
-)
+GROUP = "sae_genomics.gene_set_sources"
+SOURCES: dict[str, str] = with_installed(GROUP, {
+    "built-in": "sae_genomics.validation.databases.builtin:SOURCE",
+    "validation.gmt": "sae_genomics.validation.databases.files:SOURCE",
+})  # fmt: skip
+ASKED_BY_OWN_KEY = ("built-in", "validation.gmt")  # validation.builtin and validation.gmt
+
+
+def register(name: str, where: str) -> None:
+    """Add a source. where: `module:NAME` of its `Source`. Raises ValueError when the name is taken."""
+    add(SOURCES, name, where)
 
 
 def load_collections(settings: ValidationConfig) -> list[Collection]:
     """All collections that the settings ask for.
 
-    Raises UserError for a file that cannot be read, two collections of one name, or none at all.
+    Raises UserError for a source that is not known, a file that cannot be read, two collections of one name, or none at all.
     """
     collections: list[Collection] = []
-    for source in SOURCES:
+    for source in (*map(_source, ASKED_BY_OWN_KEY), *map(_further, settings.sources)):
         for collection in source.load(settings):
             if any(collection.name == other.name for other in collections):
                 raise UserError(
-                    f"two gene-set collections are called {collection.name!r}; rename one of the files in validation.gmt"
+                    f"two gene-set collections are called {collection.name!r}; rename a file in validation.gmt, or leave out a source"
                 )
             collections.append(collection)
     if not collections:
         raise UserError("no gene sets to test: set validation.builtin to true or name files in validation.gmt")
     return collections
+
+
+def _further(name: str) -> Source:
+    """One that `validation.sources` names."""
+    further = [each for each in SOURCES if each not in ASKED_BY_OWN_KEY]
+    if name not in further:
+        known = (
+            f"the sources are {', '.join(further)}" if further else "no package that brings sources is installed here"
+        )
+        raise UserError(f"validation.sources: {name!r} is not known; {known}")
+    return _source(name)
+
+
+def _source(name: str) -> Source:
+    source: Source = loaded(SOURCES[name], f"validation.sources: {name}")
+    return source

@@ -1,0 +1,29 @@
+"""What the stage train leaves for a layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sae_genomics.stage import Files
+
+if TYPE_CHECKING:
+    from sae_genomics.run import Run
+
+TRAINED_FILES = ("cfg.json", "sae_weights.safetensors")
+EVALUATED_FILES = ("sparsity.safetensors", "metrics.json")
+MEANS_FILES = ("unit_means.safetensors",)  # with sae.centre: unit
+SAE_FILES = TRAINED_FILES + EVALUATED_FILES
+SECOND_SEED = "second_seed"  # folder of the SAE that sae.stability compares with
+EVALUATION_KEYS = ("sae.stability", "sae.evaluate_tokens", "sae.loss_recovered_cells")
+
+
+def train_files(run: Run, task: int) -> Files:
+    """Only what the evaluation leaves depends on its settings."""
+    layer = run.layers[task]
+    folder, evaluation = run.sae_dir(layer), run.values(EVALUATION_KEYS)
+    trained = TRAINED_FILES + (MEANS_FILES if run.config.sae.centre == "unit" else ())
+    files: Files = {folder / name: {"layer": layer} for name in trained}
+    files |= {folder / name: {"layer": layer, "evaluation": evaluation} for name in EVALUATED_FILES}
+    if run.config.sae.stability:
+        files |= {folder / SECOND_SEED / name: {"layer": layer} for name in trained}
+    return files
