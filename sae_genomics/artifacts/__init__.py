@@ -26,7 +26,7 @@ from sae_genomics.artifacts.items import (
     LABEL_BASELINES,
     LayerTables,
 )
-from sae_genomics.artifacts.prepare import CELLS, GENES, UNITS
+from sae_genomics.artifacts.prepare import CELLS, GENE_INDEX, GENES, UNITS
 from sae_genomics.artifacts.spans import (
     CONCEPT_BASELINES,
     CONCEPT_COUNTS,

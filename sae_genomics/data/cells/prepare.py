@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sae_genomics.artifacts import CELLS, GENES
+from sae_genomics.artifacts import CELLS, GENE_INDEX, GENES
 from sae_genomics.associations.baseline_costs import baseline_costs, sentence
 from sae_genomics.atomic import atomic_path, write_json
 from sae_genomics.data import plan
@@ -167,7 +167,7 @@ def _genes(scan: Scan) -> pd.DataFrame:
             "gene_id": match.names,
             "gene_symbol": match.symbols,
             "token": match.token,
-            "slot": match.slot,
+            GENE_INDEX: match.gene_index,
             "counts": scan.gene_counts,
         }
     )
