@@ -62,6 +62,7 @@ __all__ = [
     "FEATURE_UNITS",
     "FORMAT_VERSION",
     "GENES",
+    "GENE_INDEX",
     "GENE_TOKENS",
     "ICA_GENES",
     "ITEM_FEATURES",

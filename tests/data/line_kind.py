@@ -16,7 +16,7 @@ from sae_genomics.data.plan_file import PLAN_VERSION
 from sae_genomics.data.split import choose_cells, split_cells
 from sae_genomics.data.units import Units
 from sae_genomics.errors import DamagedArtifact, UserError
-from sae_genomics.identity import hash_file, hash_values
+from sae_genomics.hashes import hash_file, hash_values
 from sae_genomics.items import SequenceItems
 from sae_genomics.run import Run
 from sae_genomics.section import also

@@ -36,7 +36,9 @@ def test_matching_and_summing_against_pandas(picks, seed):
     assert summed.dtype == np.float32
     assert (summed.data > 0).all()
     assert match.n_matched == plain.isin(KNOWN).sum()
-    np.testing.assert_array_equal(match.token[match.gene_index >= 0], match.tokens[match.gene_index[match.gene_index >= 0]])
+    np.testing.assert_array_equal(
+        match.token[match.gene_index >= 0], match.tokens[match.gene_index[match.gene_index >= 0]]
+    )
     assert ((match.token < 0) == (match.gene_index < 0)).all()
 
 

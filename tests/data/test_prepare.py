@@ -467,7 +467,7 @@ def test_memory_does_not_grow_with_cells(tmp_path, make_run):
         small_blocks = pytest.MonkeyPatch()
         small_blocks.setattr("sae_genomics.data.cells.matrix.CsrMatrix.blocks.__defaults__", (50_000,))
         small_blocks.setattr("sae_genomics.data.cells.prepare._CELLS_AT_ONCE", 1_000)
-        run.identities  # noqa: B018  reads the file
+        run.content_hashes  # noqa: B018  reads the file
         tracemalloc.start()
         run_task(run, 0)
         peaks.append(tracemalloc.get_traced_memory()[1])
