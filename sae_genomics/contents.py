@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_genomics.checked_json import read_if_whole
-from sae_genomics.identity import hash_values
+from sae_genomics.hashes import hash_values
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sae_genomics.identity import hash_file
+from sae_genomics.hashes import hash_file
 
 BUILTIN_GENE_SETS = Path(__file__).parent / "assets" / "gene_sets"
 

@@ -1,4 +1,4 @@
-"""What a stage's result depends on, as a hash: of settings and of the input's identity, never of time or place."""
+"""What a stage's result depends on, as a hash: of settings and of the input's content, never of time or folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_genomics import owner
 from sae_genomics.file_keys import FILE_KEYS, contents
-from sae_genomics.identity import hash_values
+from sae_genomics.hashes import hash_values
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run
@@ -42,7 +42,7 @@ class Fingerprints:
     def base(self, stage: Stage) -> str:
         """Hash of the stage's name, format version, config values and its inputs' bases."""
         if stage.name not in self._bases:
-            roots = {} if stage.needs else self._run.identities
+            roots = {} if stage.needs else self._run.content_hashes
             values = self.config_values(stage)
             self._bases[stage.name] = hash_values(stage.name, stage.version, values, self.inputs(stage), roots)
         return self._bases[stage.name]

@@ -55,7 +55,7 @@ class Manifests:
                 "base": run.base_fingerprint(stage),
                 "config": run.config_values(stage) | run.values(stage.varying),
                 "inputs": run.fingerprints.inputs(stage),
-                "identities": run.identities if not stage.needs else {},
+                "identities": run.content_hashes if not stage.needs else {},
                 "made_from": made_from,
                 "files": files,
                 **facts,

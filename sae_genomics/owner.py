@@ -64,7 +64,7 @@ def _record(run: Run) -> dict[str, Any]:
         "config_file": str(run.config_file) if run.config_file else None,
         **data_files(run.data_files),
         "model": run.model_info.name,
-        "identities": run.identities,
+        "identities": run.content_hashes,
         **({"weights": run.pin.to_record()} if run.pin is not None else {}),
         "values": _deciding_values(run),
     }

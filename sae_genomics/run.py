@@ -175,7 +175,7 @@ class Run:
         pin = find_pin(self.config.model, self.config.paths.cache, owner.recorded_pin(self), ask_hub=True)
         if pin is not None:
             say(f"{pin.model}: {pin.asked_as[-1]} is commit {pin.commit}; this run keeps to it")
-            for name in ("model_info", "layers", "identities", "fingerprints"):  # they were told without the commit
+            for name in ("model_info", "layers", "content_hashes", "fingerprints"):  # they were told without the commit
                 self.__dict__.pop(name, None)
             self.__dict__["pin"] = pin
 
@@ -237,11 +237,11 @@ class Run:
     # --- fingerprints and states ---
 
     @cached_property
-    def identities(self) -> dict[str, str]:
+    def content_hashes(self) -> dict[str, str]:
         """Content hashes of the input data and the model."""
-        return {"data": self._data_identity(), "model": self.model_info.identity}
+        return {"data": self._data_hash(), "model": self.model_info.identity}
 
-    def _data_identity(self) -> str:
+    def _data_hash(self) -> str:
         """Hash of the input files; remembered beside the results so that a status need not read them again."""
         remembered = owner.recorded(self)
         known = {key: value for key, value in remembered.items() if key in owner.DATA_FILES}

@@ -130,8 +130,8 @@ class States:
                 else f"{key} was {then.get(key)}, is {now[key]}"
                 for key in changed[:3]
             )
-        for kind, identity in manifest.get("identities", {}).items():
-            if identity != self._run.identities.get(kind):
+        for kind, content_hash in manifest.get("identities", {}).items():
+            if content_hash != self._run.content_hashes.get(kind):
                 return f"the {kind} changed"
         then = manifest.get("inputs", {})
         for need in stage.needs_in(self._run):

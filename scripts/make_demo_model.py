@@ -28,7 +28,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from sae_genomics.atomic import atomic_path, write_json, write_text
-from sae_genomics.data.split import split_cells
+from sae_genomics.data.split import split_items
 from sae_genomics.guard import guarded
 from sae_genomics.models.tx1 import load_folder
 from sae_genomics.models.tx1_config import DEMO_FOLDER, PREFIX, parse_architecture
@@ -85,10 +85,10 @@ def make(output: Path, recipe: Recipe, threads: int, tune: bool) -> int:
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     cells = read_cells()
-    heldout = split_cells(len(cells.labels), cells.labels, HELDOUT_FRACTION, HELDOUT_SEED)
+    heldout = split_items(len(cells.labels), cells.labels, HELDOUT_FRACTION, HELDOUT_SEED)
     train, test = np.flatnonzero(~heldout), np.flatnonzero(heldout)
     if tune:
-        inner = split_cells(len(train), cells.labels[train], TUNING_FRACTION, HELDOUT_SEED + 1)
+        inner = split_items(len(train), cells.labels[train], TUNING_FRACTION, HELDOUT_SEED + 1)
         train, test = train[~inner], train[inner]
     vocab, model_config, collator_config = release_configs(cells.symbols, recipe)
     settings = TokeniserSettings(
@@ -383,7 +383,7 @@ features mean says nothing about theirs.
   (10x Genomics, Zheng et al., Nature Communications 2017). Counts recovered from `raw`: expm1, divided by the cell's
   smallest value, rounded. Vocabulary: the {n_genes} gene symbols and `<pad>`, `<cls>`, `<eoc>`.
 - Split: {HELDOUT_FRACTION:.0%} of the cells held out, stratified by `bulk_labels`
-  (`split_cells(700, labels, {HELDOUT_FRACTION}, {HELDOUT_SEED})`); named in `heldout_cells.json`. They were used neither for
+  (`split_items(700, labels, {HELDOUT_FRACTION}, {HELDOUT_SEED})`); named in `heldout_cells.json`. They were used neither for
   training nor for choosing the recipe, which was chosen on a quarter of the training cells (`--tune`).
 - Objective: Tahoe-x1's own. The quantile bin (1 to 50) of hidden genes is predicted from their tokens and from the cell
   embedding; loss = (masked MSE + MVC MSE) / 2.

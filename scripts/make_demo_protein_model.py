@@ -25,7 +25,7 @@ from sae_genomics.cli import guarded
 from sae_genomics.data.proteins.synthetic.baselines import Counts, neighbour_loss
 from sae_genomics.data.proteins.synthetic.reading import Proteins, read_proteins
 from sae_genomics.data.proteins.synthetic.writing import FOLDER as DEMO_PROTEINS
-from sae_genomics.data.split import split_cells
+from sae_genomics.data.split import split_items
 from sae_genomics.progress import Progress, say
 
 ROOT = Path(__file__).parents[1]
@@ -92,7 +92,7 @@ def make(arguments: argparse.Namespace, recipe: Recipe) -> int:
     train, test = split(proteins)
     if arguments.tune:
         inner = np.array(proteins.groups)[train]
-        held = split_cells(len(train), None, TUNING_FRACTION, HELDOUT_SEED + 1, groups=inner)
+        held = split_items(len(train), None, TUNING_FRACTION, HELDOUT_SEED + 1, groups=inner)
         train, test = train[~held], train[held]
     tokens = encode(proteins.sequences)
     trainer = Trainer(recipe, [tokens[i] for i in train])
@@ -115,7 +115,7 @@ def demo_proteins() -> Proteins:
 
 def split(proteins: Proteins) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Rows of the training and of the held-out proteins: the split that a run with this fraction and seed makes."""
-    held = split_cells(len(proteins.sequences), None, HELDOUT_FRACTION, HELDOUT_SEED, groups=proteins.groups)
+    held = split_items(len(proteins.sequences), None, HELDOUT_FRACTION, HELDOUT_SEED, groups=proteins.groups)
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
@@ -306,7 +306,7 @@ about theirs.
 - Architecture, vocabulary and file layout: those of `facebook/esm2_t6_8M_UR50D` at a smaller size. The weights are this project's own.
 - Data: {data}.
 - Split: whole families. {len(set(groups[train]))} families ({len(train):,} proteins) for training, {len(set(groups[test]))} families
-  ({len(test):,} proteins) held out (`split_cells(..., {HELDOUT_FRACTION}, {HELDOUT_SEED}, groups=family)`). The held-out families were used
+  ({len(test):,} proteins) held out (`split_items(..., {HELDOUT_FRACTION}, {HELDOUT_SEED}, groups=family)`). The held-out families were used
   neither for training nor for choosing the recipe (`--tune` measures on a quarter of the training families).
 - Objective: ESM2's own, masked residues.
 

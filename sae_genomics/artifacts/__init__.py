@@ -26,7 +26,7 @@ from sae_genomics.artifacts.items import (
     LABEL_BASELINES,
     LayerTables,
 )
-from sae_genomics.artifacts.prepare import CELLS, GENES, UNITS
+from sae_genomics.artifacts.prepare import CELLS, GENE_INDEX, GENES, UNITS
 from sae_genomics.artifacts.spans import (
     CONCEPT_BASELINES,
     CONCEPT_COUNTS,
@@ -62,6 +62,7 @@ __all__ = [
     "FEATURE_UNITS",
     "FORMAT_VERSION",
     "GENES",
+    "GENE_INDEX",
     "GENE_TOKENS",
     "ICA_GENES",
     "ITEM_FEATURES",

@@ -95,7 +95,7 @@ BASELINE_GENES: dict[str, Table] = {
 
 GENE_TOKENS = Table(
     "gene_tokens.parquet",
-    "One row per distinct matched gene, in the order of genes.parquet's column slot: the tokens that the layer's gene sums are made of.",
+    "One row per distinct matched gene, in the order of genes.parquet's gene index: the tokens that the layer's gene sums are made of.",
     (
         Column("gene_id", STR, "vocabulary key"),
         Column("gene_symbol", STR, "symbol for people"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sae_genomics.cluster.arrays import Active, Task, tasks_of
 from sae_genomics.cluster.plan import StagePlan
 from sae_genomics.cluster.slurm import Answer, call
-from sae_genomics.identity import hash_values
+from sae_genomics.hashes import hash_values
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
 from sae_genomics.stages import STAGES

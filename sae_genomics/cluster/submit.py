@@ -21,7 +21,7 @@ from sae_genomics.cluster.slurm import DEFAULT_MAX_ARRAY_SIZE, Answer, call, pat
 from sae_genomics.commands import command
 from sae_genomics.config import dump_config
 from sae_genomics.errors import EXIT_DONE, UserError
-from sae_genomics.identity import hash_values
+from sae_genomics.hashes import hash_values
 from sae_genomics.progress import say
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named, stages_of

@@ -22,7 +22,7 @@ from sae_genomics.commands import command
 from sae_genomics.config import apply_override, dump_config, load_config, parse_config
 from sae_genomics.errors import UserError
 from sae_genomics.folders import check_folders
-from sae_genomics.identity import hash_values
+from sae_genomics.hashes import hash_values
 from sae_genomics.paths import RunPaths
 from sae_genomics.progress import duration, say
 from sae_genomics.run import Run

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from sae_genomics.identity import hash_file, hash_values
+from sae_genomics.hashes import hash_file, hash_values
 from sae_genomics.section import Section
 
 if TYPE_CHECKING:

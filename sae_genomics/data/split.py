@@ -1,4 +1,4 @@
-"""Which cells are used, and which of them no SAE is trained on."""
+"""Which items are used, and which of them no SAE is trained on."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ _CANDIDATES = 256
 _SAME = 1e-12  # sums differ by less between machines
 
 
-def split_cells(
-    n_cells: int,
+def split_items(
+    n_items: int,
     labels: npt.ArrayLike | pd.Categorical | None,
     heldout_fraction: float,
     seed: int,
     groups: npt.ArrayLike | pd.Categorical | None = None,
 ) -> npt.NDArray[np.bool_]:
-    """Held-out cells: bool [n_cells], True for held-out.
+    """Held-out items: bool [n_items], True for held-out.
 
-    labels: [n_cells], the annotation to stratify by, or None; missing values (NaN, None) count as one more label.
-    heldout_fraction: share of cells held out, 0 (none) up to but not including 1.
-    groups: [n_cells], donors, samples or batches that are not to be cut, at least two of them; see `split_groups`. None: every
-        cell stands for itself.
+    labels: [n_items], the annotation to stratify by, or None; missing values (NaN, None) count as one more label.
+    heldout_fraction: share of items held out, 0 (none) up to but not including 1.
+    groups: [n_items], donors, samples or batches that are not to be cut, at least two of them; see `split_groups`. None: every
+        item stands for itself.
 
-    Systematic sampling: with the cells in random order within each label and the labels one after the other, every
-    (1 / heldout_fraction)-th cell is held out, from a random start. Each label thus gives its share to within one cell,
-    and so do all together. A label of two cells or more then gives one if it gave none, and keeps one if it kept none.
+    Systematic sampling: with the items in random order within each label and the labels one after the other, every
+    (1 / heldout_fraction)-th item is held out, from a random start. Each label thus gives its share to within one item,
+    and so do all together. A label of two items or more then gives one if it gave none, and keeps one if it kept none.
     """
-    heldout = np.zeros(n_cells, dtype=bool)
-    if heldout_fraction <= 0 or n_cells < 2:
+    heldout = np.zeros(n_items, dtype=bool)
+    if heldout_fraction <= 0 or n_items < 2:
         return heldout
     generator = np.random.default_rng(seed)
-    shuffled = generator.permutation(n_cells)
-    group = np.zeros(n_cells, dtype=np.int64) if labels is None else _groups(labels)
-    if len(group) != n_cells:
-        raise ValueError(f"{len(group)} labels for {n_cells} cells")
+    shuffled = generator.permutation(n_items)
+    group = np.zeros(n_items, dtype=np.int64) if labels is None else _groups(labels)
+    if len(group) != n_items:
+        raise ValueError(f"{len(group)} labels for {n_items} items")
     if groups is not None:
         return _by_groups(_groups(groups), group, heldout_fraction, generator)
     shuffled = shuffled[np.argsort(group[shuffled], kind="stable")]
-    passed = np.floor(np.arange(n_cells + 1) * heldout_fraction + generator.random())
+    passed = np.floor(np.arange(n_items + 1) * heldout_fraction + generator.random())
     heldout[shuffled[np.diff(passed) > 0]] = True
 
     sizes = np.bincount(group)
-    first = shuffled[np.concatenate([[0], np.cumsum(sizes)[:-1]])]  # one random cell of each label
+    first = shuffled[np.concatenate([[0], np.cumsum(sizes)[:-1]])]  # one random item of each label
     taken = np.bincount(group, weights=heldout)
     heldout[first[(sizes >= 2) & (taken == 0)]] = True
     heldout[first[(sizes >= 2) & (taken == sizes)]] = False
@@ -62,34 +62,34 @@ def _by_groups(
     owner: npt.NDArray[np.int64], label: npt.NDArray[np.int64], heldout_fraction: float, generator: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
     n_groups, n_labels = int(owner.max()) + 1, int(label.max()) + 1
-    cells = np.bincount(owner * n_labels + label, minlength=n_groups * n_labels).reshape(n_groups, n_labels)
-    return split_groups(cells, heldout_fraction, generator)[owner]
+    items = np.bincount(owner * n_labels + label, minlength=n_groups * n_labels).reshape(n_groups, n_labels)
+    return split_groups(items, heldout_fraction, generator)[owner]
 
 
 def split_groups(
-    cells: npt.NDArray[np.integer], heldout_fraction: float, generator: np.random.Generator
+    items: npt.NDArray[np.integer], heldout_fraction: float, generator: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
     """Which groups are held out, each of them whole: bool [groups], at least one True and one False.
 
-    cells: [groups, labels], cells of each label in each group, at least two groups.
+    items: [groups, labels], items of each label in each group, at least two groups.
 
-    With s_t the share of label t's cells that is held out, s that of all cells, and f the heldout_fraction, the choice makes
+    With s_t the share of label t's items that is held out, s that of all items, and f the heldout_fraction, the choice makes
 
         (s - f)^2 + mean over t of (s_t - f)^2
 
     small. Labels that follow from the group (each stands in one group alone) count for nothing: no choice of groups gives such a
-    label its share. From each of a few random choices one group changes sides, or two change places, for as long as that helps; the best
+    label its share. From each of a few random choices one group changes sides, or two change sides, for as long as that helps; the best
     end is taken. Of very many groups random ones are tried at each step.
     """
-    n_groups = len(cells)
+    n_groups = len(items)
     if n_groups < 2:
         raise ValueError("one group cannot be held out whole and trained on")
-    if ((cells > 0).sum(axis=0) <= 1).all():
-        cells = cells.sum(axis=1, keepdims=True)
-    totals = cells.sum(axis=0)
-    rows = np.column_stack([cells / totals / np.sqrt(len(totals)), cells.sum(axis=1) / totals.sum()])
+    if ((items > 0).sum(axis=0) <= 1).all():
+        items = items.sum(axis=1, keepdims=True)
+    totals = items.sum(axis=0)
+    rows = np.column_stack([items / totals / np.sqrt(len(totals)), items.sum(axis=1) / totals.sum()])
     target = heldout_fraction * rows.sum(axis=0)
-    sizes = cells.sum(axis=1)
+    sizes = items.sum(axis=1)
     best, least = np.zeros(n_groups, dtype=bool), np.inf
     for _ in range(_STARTS):
         order = generator.permutation(n_groups)
@@ -140,7 +140,7 @@ def _some(candidates: npt.NDArray[np.int64], generator: np.random.Generator) -> 
 
 
 def _groups(labels: npt.ArrayLike | pd.Categorical) -> npt.NDArray[np.int64]:
-    """Number of each cell's label, by the labels' alphabetical order: int64 [cells]."""
+    """Number of each item's label, by the labels' alphabetical order: int64 [items]."""
     values = labels if isinstance(labels, pd.Categorical) else np.asarray(labels, dtype=object)
     number, names = pd.factorize(values, use_na_sentinel=False)
     rank = np.empty(len(names), dtype=np.int64)
@@ -148,9 +148,9 @@ def _groups(labels: npt.ArrayLike | pd.Categorical) -> npt.NDArray[np.int64]:
     return rank[number]
 
 
-def choose_cells(n_cells: int, max_cells: int | None, seed: int) -> npt.NDArray[np.int64]:
-    """Rows of the cells that are used, ascending, so that shards read the file from front to back: int64 [used]."""
-    if max_cells is None or max_cells >= n_cells:
-        return np.arange(n_cells, dtype=np.int64)
+def choose_items(n_items: int, max_items: int | None, seed: int) -> npt.NDArray[np.int64]:
+    """Rows of the items that are used, ascending, so that shards read the file from front to back: int64 [used]."""
+    if max_items is None or max_items >= n_items:
+        return np.arange(n_items, dtype=np.int64)
     generator = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"max_cells")]))
-    return np.sort(generator.choice(n_cells, max_cells, replace=False, shuffle=False)).astype(np.int64)
+    return np.sort(generator.choice(n_items, max_items, replace=False, shuffle=False)).astype(np.int64)

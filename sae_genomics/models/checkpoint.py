@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sae_genomics.errors import UserError
-from sae_genomics.identity import hash_file, hash_values
+from sae_genomics.hashes import hash_file, hash_values
 
 if TYPE_CHECKING:
     import torch

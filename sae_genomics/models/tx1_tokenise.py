@@ -1,15 +1,14 @@
 """Sparse counts to the tokens a model reads, a whole batch of cells at once.
 
 A cell becomes its special tokens (`<cls>`, then `<drug>` where used) followed by its expressed genes in column order.
-A gene's value is the quantile bin of its count among the cell's own counts. The loops over cells are compiled
-(`tx1_write_tokens.py`) and write straight into the arrays of the result.
+A gene's value is the quantile bin of its count among the cell's own counts. `kernels.tokenise` writes the tokens.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,8 @@ from scipy.sparse import csr_matrix
 
 from sae_genomics.tokens import Tokens, pointers
 
-_CELLS = 16  # a thread takes so many at a time
+if TYPE_CHECKING:
+    from sae_genomics.kernels.tokenise import Counts
 
 
 @dataclass(frozen=True)
@@ -61,70 +61,47 @@ def tokenise(
 
     Raises ValueError when the arrays do not fit one another, IndexError when counts has a column that is not there.
     """
-    from sae_genomics.kernels.compiled import (
-        each_range,
-    )  # here, because commands that only look at a run load this module too
-    from sae_genomics.models.tx1_write_tokens import write_cells
+    # here, because commands that only look at a run load this module too
+    from sae_genomics.kernels.tokenise import Rules, write_tokens
 
     n_cells = counts.shape[0]
-    rows = np.ascontiguousarray(rows, dtype=np.int64)
-    if len(rows) != n_cells or len(gene_ids) < counts.shape[1]:
-        raise ValueError(f"{len(rows)} rows and {len(gene_ids)} gene ids for counts of shape {counts.shape}")
+    items = np.ascontiguousarray(rows, dtype=np.int64)
+    if len(items) != n_cells or len(gene_ids) < counts.shape[1]:
+        raise ValueError(f"{len(items)} rows and {len(gene_ids)} gene ids for counts of shape {counts.shape}")
     entries, lengths = _expressed(counts, np.ascontiguousarray(gene_ids, dtype=np.int32))
     special_ids = [settings.cls_token_id] if drugs is None else [settings.cls_token_id, settings.drug_token_id]
-    n_special = len(special_ids)
-    n_raw = max(settings.keep_first_n_tokens - n_special, 0)
-    limit = max(settings.max_length - n_special, 0)
+    rules = Rules(
+        special_ids=np.asarray(special_ids, dtype=np.int32),
+        pad_value=np.float32(settings.pad_value),
+        n_raw=max(settings.keep_first_n_tokens - len(special_ids), 0),
+        limit=max(settings.max_length - len(special_ids), 0),
+        sampling=settings.sampling,
+        seed=np.uint64(seed),
+        binning=settings.do_binning,
+        levels=_levels(settings.num_bins),
+        right=settings.right_binning,
+    )
     given = entries.data
     if settings.log_transform and not settings.do_binning:
-        given = _log_shares(entries, n_raw, settings.target_sum)
-
-    item_ptr = pointers(np.minimum(lengths, limit) + n_special)
-    n_tokens = int(item_ptr[-1])
-    dtypes = {"item": np.int64, "token": np.int32, "unit": np.int32, "position": np.int32, "weight": np.float32}
-    columns = {name: np.empty(n_tokens, dtype) for name, dtype in dtypes.items()}
-    special, value = np.zeros(n_tokens, dtype=bool), np.empty(n_tokens, dtype=np.float32)
-    ids, pad_value = np.asarray(special_ids, dtype=np.int32), np.float32(settings.pad_value)
-    binning = (settings.do_binning, _grades(settings.num_bins), settings.right_binning)
-    each_range(
-        n_cells,
-        _CELLS,
-        lambda start, stop: write_cells(
-            *entries, given, rows, lengths, item_ptr, start, stop,
-            ids, pad_value, n_raw, limit, settings.sampling, np.uint64(seed), *binning,
-            *columns.values(), special, value,
-        ),
-    )  # fmt: skip
+        given = _log_shares(entries, rules.n_raw, settings.target_sum)
+    item_ptr, columns = write_tokens(entries, given, items, lengths, rules)
+    arrays = columns._asdict()
+    per_token = {"value": arrays.pop("value")}
     per_item = {} if drugs is None else {"drug": np.asarray(drugs, dtype=np.int64).reshape(n_cells)}
-    return Tokens(**columns, special=special, item_ptr=item_ptr, per_token={"value": value}, per_item=per_item)
+    return Tokens(**arrays, item_ptr=item_ptr, per_token=per_token, per_item=per_item)
 
 
-class _Entries(NamedTuple):
-    """A csr block and its genes in the one set of types that the kernels are compiled for.
-
-    data: float32 [n]. column: uint32 [n], ascending in each cell. indptr: int64 [cells + 1]. gene_ids: int32 [columns].
-    """
-
-    data: npt.NDArray[np.float32]
-    column: npt.NDArray[np.uint32]
-    indptr: npt.NDArray[np.int64]
-    gene_ids: npt.NDArray[np.int32]
-
-
-def _expressed(counts: csr_matrix, gene_ids: npt.NDArray[np.int32]) -> tuple[_Entries, npt.NDArray[np.int64]]:
+def _expressed(counts: csr_matrix, gene_ids: npt.NDArray[np.int32]) -> tuple[Counts, npt.NDArray[np.int64]]:
     """What the kernels read, and how many genes of each cell become tokens: int64 [cells]."""
-    from sae_genomics.kernels.compiled import each_range
-    from sae_genomics.models.tx1_write_tokens import OUTSIDE, UNSORTED, count_expressed
+    from sae_genomics.kernels.tokenise import OUTSIDE, UNSORTED, Counts, count_expressed
 
-    entries = _Entries(
+    entries = Counts(
         np.ascontiguousarray(counts.data, dtype=np.float32),
         np.ascontiguousarray(counts.indices, dtype=np.int32).view(np.uint32),
         np.ascontiguousarray(counts.indptr, dtype=np.int64),
         gene_ids,
     )
-    n_cells = counts.shape[0]
-    lengths, faults = np.empty(n_cells, dtype=np.int64), np.zeros(n_cells, dtype=np.uint8)
-    each_range(n_cells, _CELLS, lambda start, stop: count_expressed(*entries, start, stop, lengths, faults))
+    lengths, faults = count_expressed(entries)
     if (faults == OUTSIDE).any():
         raise IndexError(f"a column outside the {len(gene_ids)} that have a gene")
     if (faults == UNSORTED).any():
@@ -132,15 +109,15 @@ def _expressed(counts: csr_matrix, gene_ids: npt.NDArray[np.int32]) -> tuple[_En
     return entries, lengths
 
 
-def _log_shares(entries: _Entries, n_raw: int, target_sum: float) -> npt.NDArray[np.float32]:
+def _log_shares(entries: Counts, n_raw: int, target_sum: float) -> npt.NDArray[np.float32]:
     """log(1 + target_sum x share of the cell's counts) of each entry that becomes a token: float32 [n].
 
     The first `n_raw` genes of a cell keep their count and have no part in its sum, as in the reference.
     """
     is_token = (entries.data > 0) & (entries.gene_ids[entries.column] >= 0)
     token_ptr = np.concatenate([[0], np.cumsum(is_token)])[entries.indptr]
-    place = np.arange(token_ptr[-1]) - np.repeat(token_ptr[:-1], np.diff(token_ptr))
-    later = np.flatnonzero(is_token)[place >= n_raw]
+    index = np.arange(token_ptr[-1]) - np.repeat(token_ptr[:-1], np.diff(token_ptr))  # of a gene in its cell
+    later = np.flatnonzero(is_token)[index >= n_raw]
     lengths = np.maximum(np.diff(token_ptr) - n_raw, 0)
     count, occupied = entries.data[later], lengths > 0
     totals = np.add.reduceat(count, pointers(lengths)[:-1][occupied]) if len(count) else count
@@ -151,7 +128,7 @@ def _log_shares(entries: _Entries, n_raw: int, target_sum: float) -> npt.NDArray
 
 
 @lru_cache(maxsize=8)
-def _grades(num_bins: int) -> npt.NDArray[np.float32]:
+def _levels(num_bins: int) -> npt.NDArray[np.float32]:
     """Quantile levels: num_bins - 1 of them from 0 to 1, with the rounding of torch.linspace."""
     import torch  # here, because commands that only look at a run's files load this module too
 

@@ -73,7 +73,7 @@ def identity_table(known: list[LayerSummary], heldout: bool, wording: Wording) -
     return f"{text}\n\n{table(header, rows, right=range(len(header)))}"
 
 
-def identity_words(known: list[dict[str, Any]], heldout: bool, wording: Wording) -> str:
+def share_of_units(known: list[dict[str, Any]], heldout: bool, wording: Wording) -> str:
     """One sentence: what the unit alone explains, and what share of the rest the features reproduce. known: metrics of each layer."""
     before = "" if heldout else "train_"
     identity = span((each.get(f"{before}identity_variance") for each in known), percent)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from sae_genomics.report.faithfulness import doubts_of, identity_words, who_reproduces
+from sae_genomics.report.faithfulness import doubts_of, share_of_units, who_reproduces
 from sae_genomics.report.markdown import (
     decimal,
     escape,
@@ -31,7 +31,7 @@ def reconstruction(layers: list[LayerSummary], wording: Wording) -> str:
     dead = span((each.metrics.get("dead_share") for each in known), percent)
     where = "in its one layer" if len(known) == 1 else f"over the {len(known)} layers"
     metrics = [each.metrics for each in known]
-    who, rest = who_reproduces(metrics, wording), identity_words(metrics, heldout=True, wording=wording)
+    who, rest = who_reproduces(metrics, wording), share_of_units(metrics, heldout=True, wording=wording)
     active = f" with {l0} features active at a time" if l0 != "–" else ""
     unused = f" {dead} of the features are dead: they never fire there." if dead != "–" else ""
     stable = span((each.metrics.get("stability") for each in known), percent)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from sae_genomics.report import inference
 from sae_genomics.report.contents import Contents
-from sae_genomics.report.faithfulness import identity_words, who_reproduces
+from sae_genomics.report.faithfulness import share_of_units, who_reproduces
 from sae_genomics.report.inference import written
 from sae_genomics.report.markdown import NONE, count, decimal, escape, is_number, percent, span, table
 from sae_genomics.report.summary import LayerSummary
@@ -52,7 +52,7 @@ def faithfulness(layers: list[LayerSummary], wording: Wording) -> str:
     again = f" An autoencoder trained with another seed finds {stable} of the features again." if stable != NONE else ""
     return (
         f"**Faithfulness.** On the training {items} themselves the {who_reproduces(known, wording)} reproduce {explained} of the variance of the "
-        f"model's activations ({where}) with {l0} features active at a time.{identity_words(known, heldout=False, wording=wording)} On other "
+        f"model's activations ({where}) with {l0} features active at a time.{share_of_units(known, heldout=False, wording=wording)} On other "
         f"{items} it is less by an unknown amount.{again}"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sae_genomics.report import inference
 from sae_genomics.report.annotation import Annotation, Null, Source, mean
-from sae_genomics.report.annotation_words import MOST_LAYERS, beside, headline
+from sae_genomics.report.annotation_wording import MOST_LAYERS, beside, headline
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.markdown import NONE, count, decimal, details, escape, percent, table
 from sae_genomics.validation.enrichment_tests import enrichment_test_named

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sae_genomics.report import inference, nothing_heldout
-from sae_genomics.report.annotation_words import headline
+from sae_genomics.report.annotation_wording import headline
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.markdown import (
     NONE,

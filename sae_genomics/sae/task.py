@@ -15,7 +15,7 @@ import torch
 
 from sae_genomics.activations.extraction.extract import use_allotted_cores
 from sae_genomics.activations.reading.rows import chosen_rows
-from sae_genomics.identity import hash_values
+from sae_genomics.hashes import hash_values
 from sae_genomics.models import pick_device
 from sae_genomics.progress import Progress, say
 from sae_genomics.run import Run

@@ -42,7 +42,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         run.n_items = shards * 10
         run.layers = list(range(layers))
         run.model_info = SimpleNamespace(name="m", identity="m", n_layers=layers, d_model=8)
-        run.identities = {"data": "d", "model": "m"}
+        run.content_hashes = {"data": "d", "model": "m"}
         return run
 
     return make

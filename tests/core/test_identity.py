@@ -1,4 +1,4 @@
-"""A large file's identity: the same for a copy, another for a changed file, and quick."""
+"""A large file's hash: the same for a copy, another for a changed file, and quick."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from sae_genomics import hdf5_identity, identity
-from sae_genomics.hdf5_identity import hash_hdf5
-from sae_genomics.identity import hash_file
+from sae_genomics import hashes, hdf5_hash
+from sae_genomics.hashes import hash_file
+from sae_genomics.hdf5_hash import hash_hdf5
 
 N_CELLS, N_GENES = 3000, 200
 Change = Callable[[h5py.File], None]
@@ -26,9 +26,9 @@ Change = Callable[[h5py.File], None]
 @pytest.fixture(autouse=True)
 def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of a megabyte is a large one, and its raw blocks and small datasets are few bytes."""
-    monkeypatch.setattr(identity, "WHOLE_FILE_LIMIT", 1 << 16)
-    monkeypatch.setattr(identity, "_BLOCK", 16)
-    monkeypatch.setattr(hdf5_identity, "_WHOLE_BYTES", 1 << 15)
+    monkeypatch.setattr(hashes, "WHOLE_FILE_LIMIT", 1 << 16)
+    monkeypatch.setattr(hashes, "_BLOCK", 16)
+    monkeypatch.setattr(hdf5_hash, "_WHOLE_BYTES", 1 << 15)
 
 
 def write_cells(path: Path, form: str) -> Path:
@@ -119,7 +119,7 @@ def test_touching_copying_and_moving_change_nothing(cells: Path, tmp_path: Path)
 
 
 def test_other_files_count_by_size_and_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "_BLOCK", 1 << 10)
+    monkeypatch.setattr(hashes, "_BLOCK", 1 << 10)
     path = tmp_path / "weights.bin"
     content = bytearray(np.random.default_rng(0).bytes(1 << 20))
     path.write_bytes(content)

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import pytest
 
-from sae_genomics import file_keys, identity
+from sae_genomics import file_keys, hashes
 from sae_genomics.checked_json import read_checked_json, write_checked_json
 from sae_genomics.cluster.scratch import StagedPaths
 from sae_genomics.config import parse_config
@@ -163,7 +163,7 @@ def test_a_damaged_record_of_the_owner_is_named_and_not_believed(
     for at in range(0, len(sound), 7):
         flip(file, at)
         again = make_run(tmp_path)
-        assert again.identities == run.identities
+        assert again.content_hashes == run.content_hashes
         again.check()
         assert f"{file} is damaged" in capsys.readouterr().err
         file.write_bytes(sound)
@@ -273,7 +273,7 @@ def test_an_update_of_the_built_in_gene_sets_makes_validation_stale(
 
 def large_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The bundled cells as a file that counts as large."""
-    monkeypatch.setattr(identity, "WHOLE_FILE_LIMIT", 1 << 16)
+    monkeypatch.setattr(hashes, "WHOLE_FILE_LIMIT", 1 << 16)
     file = folder / "cells.h5ad"
     shutil.copyfile(resolve("builtin:pbmc68k_reduced"), file)
     return file

@@ -13,10 +13,10 @@ from pydantic import Field
 from sae_genomics.atomic import atomic_path, write_json
 from sae_genomics.data.kind import DataKind, DataSection, Nouns
 from sae_genomics.data.plan_file import PLAN_VERSION
-from sae_genomics.data.split import choose_cells, split_cells
+from sae_genomics.data.split import choose_items, split_items
 from sae_genomics.data.units import Units
 from sae_genomics.errors import DamagedArtifact, UserError
-from sae_genomics.identity import hash_file, hash_values
+from sae_genomics.hashes import hash_file, hash_values
 from sae_genomics.items import SequenceItems
 from sae_genomics.run import Run
 from sae_genomics.section import also
@@ -74,8 +74,8 @@ class Lines(DataKind):
                 raise UserError(
                     f"data.path: {run.data_file}, line {number}: {sorted(unknown)[0]!r} is no letter; write A to Z"
                 )
-        rows = choose_cells(len(lines), settings.max_lines, run.config.run.seed)
-        heldout = split_cells(len(rows), None, settings.heldout_fraction, run.config.run.seed)
+        rows = choose_items(len(lines), settings.max_lines, run.config.run.seed)
+        heldout = split_items(len(rows), None, settings.heldout_fraction, run.config.run.seed)
         labels = run.data_files[1].read_text().splitlines() if settings.labels else [None] * len(lines)
         items = pd.DataFrame(
             {

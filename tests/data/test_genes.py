@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from sae_genomics.data.cells.genes import match_genes, strip_versions, to_slots
+from sae_genomics.data.cells.genes import match_genes, strip_versions, sum_by_gene
 from sae_genomics.errors import UserError
 
 VOCABULARY = {f"ENSG{i:011d}": 3 * i + 5 for i in range(30)}
@@ -29,15 +29,17 @@ def test_matching_and_summing_against_pandas(picks, seed):
     match = match_genes(pd.DataFrame(index=names), VOCABULARY, None, None, "file")
     np.testing.assert_array_equal(match.tokens, expected.columns)
     given_counts = sparse.csr_matrix(counts)
-    summed = to_slots(given_counts, match.slot, len(match.tokens))
+    summed = sum_by_gene(given_counts, match.gene_index, len(match.tokens))
     np.testing.assert_array_equal(given_counts.toarray(), counts)
     np.testing.assert_array_equal(summed.toarray(), expected.to_numpy())
     assert summed.has_canonical_format
     assert summed.dtype == np.float32
     assert (summed.data > 0).all()
     assert match.n_matched == plain.isin(KNOWN).sum()
-    np.testing.assert_array_equal(match.token[match.slot >= 0], match.tokens[match.slot[match.slot >= 0]])
-    assert ((match.token < 0) == (match.slot < 0)).all()
+    np.testing.assert_array_equal(
+        match.token[match.gene_index >= 0], match.tokens[match.gene_index[match.gene_index >= 0]]
+    )
+    assert ((match.token < 0) == (match.gene_index < 0)).all()
 
 
 def test_only_ensembl_ids_lose_a_version():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sae_genomics.artifacts import CELLS
 from sae_genomics.data.prepare import run_task
-from sae_genomics.data.split import split_cells, split_groups
+from sae_genomics.data.split import split_groups, split_items
 from sae_genomics.errors import UserError
 from tests.data.conftest import files_under, random_counts, write_cells
 
@@ -27,12 +27,12 @@ TYPES = np.tile(["T", "B", "NK", "T", "B"], 12)
 def test_groups_stay_whole(sizes, fraction, seed):
     donors = np.repeat(np.arange(len(sizes)), sizes)
     types = np.random.default_rng(seed).choice(list("abc"), len(donors))
-    heldout = split_cells(len(donors), types, fraction, seed, donors)
+    heldout = split_items(len(donors), types, fraction, seed, donors)
     assert 0 < heldout.sum() < len(donors)
     assert pd.Series(heldout).groupby(donors).nunique().max() == 1
-    np.testing.assert_array_equal(heldout, split_cells(len(donors), types, fraction, seed, donors))
+    np.testing.assert_array_equal(heldout, split_items(len(donors), types, fraction, seed, donors))
     renamed = pd.Categorical([f"donor {number}" for number in donors])
-    np.testing.assert_array_equal(heldout, split_cells(len(donors), types, fraction, seed, renamed))
+    np.testing.assert_array_equal(heldout, split_items(len(donors), types, fraction, seed, renamed))
 
 
 def test_the_fraction_and_the_types_are_met_as_near_as_groups_allow():
@@ -62,7 +62,7 @@ def test_the_best_choice_of_few_groups_is_found():
 
 def test_the_seed_decides_among_equal_groups():
     donors = np.repeat(np.arange(10), 7)
-    splits = {tuple(split_cells(70, None, 0.2, seed, donors)) for seed in range(8)}
+    splits = {tuple(split_items(70, None, 0.2, seed, donors)) for seed in range(8)}
     assert len(splits) > 3
     assert {sum(each) for each in splits} == {14}
 
@@ -70,15 +70,15 @@ def test_the_seed_decides_among_equal_groups():
 def test_labels_that_follow_from_the_group_leave_the_fraction_alone():
     """Proteins annotated with their family and held out by family: no family can give a quarter of itself."""
     families = np.repeat([f"f{number}" for number in range(40)], np.random.default_rng(0).integers(18, 31, 40))
-    heldout = split_cells(len(families), families, 0.25, 0, families)
+    heldout = split_items(len(families), families, 0.25, 0, families)
     assert heldout.mean() == pytest.approx(0.25, abs=0.01)
-    np.testing.assert_array_equal(heldout, split_cells(len(families), None, 0.25, 0, families))
+    np.testing.assert_array_equal(heldout, split_items(len(families), None, 0.25, 0, families))
 
 
 def test_many_groups_take_no_time():
     donors = np.random.default_rng(0).integers(0, 5000, 100_000)
     types = np.random.default_rng(1).choice([f"t{n}" for n in range(30)], 100_000)
-    heldout = split_cells(100_000, types, 0.2, 0, donors)
+    heldout = split_items(100_000, types, 0.2, 0, donors)
     assert abs(heldout.mean() - 0.2) < 0.005
     assert pd.Series(heldout).groupby(donors).nunique().max() == 1
 

@@ -14,7 +14,7 @@ from sae_genomics.cli import main
 from sae_genomics.config import apply_override, dump_config, known_keys, load_config, parse_config
 from sae_genomics.data.kinds import KINDS
 from sae_genomics.errors import UserError
-from sae_genomics.identity import hash_values
+from sae_genomics.hashes import hash_values
 from sae_genomics.models import FAMILIES
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named

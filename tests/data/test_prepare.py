@@ -18,7 +18,7 @@ from sae_genomics.data.cells.read import gene_tokens, shard_counts, used_rows
 from sae_genomics.data.cells.row_copy import copy_file
 from sae_genomics.data.plan_file import read_plan
 from sae_genomics.data.prepare import run_task
-from sae_genomics.data.split import split_cells
+from sae_genomics.data.split import split_items
 from sae_genomics.errors import DamagedArtifact, UserError
 from sae_genomics.execute import execute
 from sae_genomics.stages import stage_named
@@ -74,7 +74,7 @@ def test_every_place_and_storage(tmp_path, make_run, storage, where):
     cells, genes = CELLS.read(run.cells_file), GENES.read(run.genes_file)
     np.testing.assert_array_equal(cells["n_counts"], counts[:, :90].sum(axis=1))
     np.testing.assert_array_equal(cells["n_genes"], (counts[:, :90] > 0).sum(axis=1))
-    np.testing.assert_array_equal(cells["heldout"], split_cells(60, TYPES["cell_type"], 0.2, 0))
+    np.testing.assert_array_equal(cells["heldout"], split_items(60, TYPES["cell_type"], 0.2, 0))
     assert list(cells["cell_type"]) == TYPES["cell_type"]
     assert list(cells["cell_id"][:2]) == ["cell0", "cell1"]
     np.testing.assert_array_equal(genes["counts"], counts.sum(axis=0))
@@ -467,7 +467,7 @@ def test_memory_does_not_grow_with_cells(tmp_path, make_run):
         small_blocks = pytest.MonkeyPatch()
         small_blocks.setattr("sae_genomics.data.cells.matrix.CsrMatrix.blocks.__defaults__", (50_000,))
         small_blocks.setattr("sae_genomics.data.cells.prepare._CELLS_AT_ONCE", 1_000)
-        run.identities  # noqa: B018  reads the file
+        run.content_hashes  # noqa: B018  reads the file
         tracemalloc.start()
         run_task(run, 0)
         peaks.append(tracemalloc.get_traced_memory()[1])

@@ -12,7 +12,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from sae_genomics.config import ModelConfig
-from sae_genomics.data.split import split_cells
+from sae_genomics.data.split import split_items
 from sae_genomics.items import CountItems
 from sae_genomics.models import load_model
 from sae_genomics.models.tx1 import load_folder
@@ -57,7 +57,7 @@ def test_it_is_the_default_model():
 
 def test_its_heldout_cells_are_those_of_the_split(cells):
     kept = json.loads((DEMO_FOLDER / "heldout_cells.json").read_text())
-    heldout = split_cells(700, cells.labels, kept["fraction"], kept["seed"])
+    heldout = split_items(700, cells.labels, kept["fraction"], kept["seed"])
     np.testing.assert_array_equal(np.flatnonzero(heldout), kept["rows"])
     assert cells.names[kept["rows"]].tolist() == kept["names"]
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sae_genomics.data.proteins.synthetic.baselines import Counts
-from sae_genomics.data.split import split_cells
+from sae_genomics.data.split import split_items
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "make_demo_protein_model.py"
@@ -76,7 +76,7 @@ def test_on_families_it_never_saw_it_beats_frequencies_and_neighbours(script, pr
 
     network = EsmForMaskedLM.from_pretrained(FOLDER).eval()
     groups = np.array(proteins.groups)
-    heldout = split_cells(len(groups), groups, 0.25, 0, groups=groups)
+    heldout = split_items(len(groups), groups, 0.25, 0, groups=groups)
     tokens = script.encode(proteins.sequences)
     counts = np.ones(20)
     for row in np.flatnonzero(~heldout):

@@ -183,7 +183,7 @@ def test_the_commit_decides_the_identity_and_the_name_does_not(tmp_path: Path) -
         cache = tmp_path / f"cache_{'_'.join(revisions.values())}_{revision}"
         noted(cache, **revisions)
         made = Run(load_config(config, [f"paths.cache={cache}", f"model.revision={revision}"]), config)
-        return str(made.identities["model"])
+        return str(made.content_hashes["model"])
 
     assert identity(main=COMMIT) == identity(ask=COMMIT) == identity(dev=COMMIT, ask="dev")
     assert identity(main=COMMIT) != identity(main=OTHER)

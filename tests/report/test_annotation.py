@@ -7,7 +7,7 @@ import pytest
 
 from sae_genomics.report import figures_annotation
 from sae_genomics.report.annotation import annotation
-from sae_genomics.report.annotation_words import beside, headline, opening, verdict
+from sae_genomics.report.annotation_wording import beside, headline, opening, verdict
 from sae_genomics.report.section_annotation import HEADER, layer_table
 from sae_genomics.report.summary import LayerSummary
 from sae_genomics.validation.nulls import untested_row

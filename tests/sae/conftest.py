@@ -89,7 +89,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         run = Run(config)
         info = ModelInfo("tx1", "toy", max(layers) + 1, d_in, 2, 64, 0, "abc")
         run.__dict__.update(
-            layers=list(layers), model_info=info, identities={"data": "d", "model": "m"}, n_items=n_cells,
+            layers=list(layers), model_info=info, content_hashes={"data": "d", "model": "m"}, n_items=n_cells,
             data_files=[tmp_path / "cells.h5ad"],
         )  # fmt: skip
         run.data_file.touch()

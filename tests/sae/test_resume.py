@@ -171,7 +171,7 @@ from sae_genomics.models import ModelInfo
 folder = Path(sys.argv[1])
 run = Run(RunConfig.model_validate_json((folder / "config.json").read_text()))
 run.__dict__.update(layers=[1], model_info=ModelInfo("tx1", "toy", 2, 16, 2, 64, 0, "abc"),
-                    identities={"data": "d", "model": "m"}, n_items=40, data_files=[folder / "cells.h5ad"])
+                    content_hashes={"data": "d", "model": "m"}, n_items=40, data_files=[folder / "cells.h5ad"])
 run_task(run, 0)
 """
 

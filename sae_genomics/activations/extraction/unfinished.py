@@ -30,7 +30,7 @@ from sae_genomics.activations.format.dtypes import DISK_DTYPES
 from sae_genomics.activations.format.store import ActivationWriter
 from sae_genomics.atomic import UNFINISHED, Partial, atomic_path, partial_named, partials_in
 from sae_genomics.errors import Interrupted
-from sae_genomics.identity import hash_values
+from sae_genomics.hashes import hash_values
 from sae_genomics.leftovers import has_ended
 from sae_genomics.progress import say, stop_point
 from sae_genomics.stages import stage_named

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import csr_matrix
 
+from sae_genomics.artifacts import GENE_INDEX
 from sae_genomics.data.cells.matrix import pointers
 from sae_genomics.data.units import Units
 from sae_genomics.errors import UserError
@@ -31,8 +32,8 @@ class GeneMatch:
     names: str [columns], the names looked up, version suffixes stripped.
     symbols: str [columns], for people.
     token: int32 [columns], vocabulary id, -1 where the model does not know the gene.
-    slot: int32 [columns], position among `tokens`, -1 likewise. Duplicates share a slot.
-    tokens: int32 [slots], distinct matched ids, ascending.
+    gene_index: int32 [columns], position among `tokens`, -1 likewise. Duplicates share an index.
+    tokens: int32 [genes], distinct matched ids, ascending.
     gene_key, symbol_key: the var columns used; None for the index.
     notes: sentences for the reader.
     """
@@ -40,7 +41,7 @@ class GeneMatch:
     names: npt.NDArray[np.object_]
     symbols: npt.NDArray[np.object_]
     token: npt.NDArray[np.int32]
-    slot: npt.NDArray[np.int32]
+    gene_index: npt.NDArray[np.int32]
     tokens: npt.NDArray[np.int32]
     gene_key: str | None
     symbol_key: str | None
@@ -87,32 +88,32 @@ def match_genes(
         label = "the index" if better is None else f"var column {better}"
         notes.append(f"More genes would match by {label}: {best:,} instead of {n_matched:,}; see data.gene_key.")
     tokens, inverse = np.unique(token[token >= 0], return_inverse=True)
-    slot = np.full(len(token), -1, dtype=np.int32)
-    slot[token >= 0] = inverse
+    gene_index = np.full(len(token), -1, dtype=np.int32)
+    gene_index[token >= 0] = inverse
     if len(tokens) < n_matched:
         notes.append(
             f"{n_matched - len(tokens):,} genes stand more than once in the input under one vocabulary id; "
             f"their counts were summed."
         )
     symbols, used = _symbols(var, symbol_key, names)
-    return GeneMatch(names, symbols, token, slot, tokens.astype(np.int32), gene_key, used, tuple(notes))
+    return GeneMatch(names, symbols, token, gene_index, tokens.astype(np.int32), gene_key, used, tuple(notes))
 
 
-def to_slots(
-    counts: csr_matrix, slot: npt.NDArray[np.int32], n_slots: int, dtype: npt.DTypeLike = np.float32
+def sum_by_gene(
+    counts: csr_matrix, gene_index: npt.NDArray[np.int32], n_genes: int, dtype: npt.DTypeLike = np.float32
 ) -> csr_matrix:
-    """Counts over distinct matched genes: [cells, columns] to [cells, slots], duplicates summed, columns ascending.
+    """Counts over distinct matched genes: [cells, columns] to [cells, genes], duplicates summed, columns ascending.
 
-    slot: int32 [columns], -1 for columns that are left out. Stored zeros are dropped.
+    gene_index: int32 [columns], -1 for columns that are left out. Stored zeros are dropped.
     """
-    column = slot[counts.indices]
+    column = gene_index[counts.indices]
     keep = (column >= 0) & (counts.data != 0)
     if keep.all():
         data, indptr = counts.data, counts.indptr.copy()  # summing duplicates writes to it
     else:
         data, column = counts.data[keep], column[keep]
         indptr = pointers(keep)[counts.indptr]
-    result = csr_matrix((data.astype(np.float64), column, indptr), shape=(counts.shape[0], n_slots))
+    result = csr_matrix((data.astype(np.float64), column, indptr), shape=(counts.shape[0], n_genes))
     result.sum_duplicates()
     return result.astype(dtype)
 
@@ -122,13 +123,13 @@ def units_of(genes: pd.DataFrame) -> Units:
 
     Of several columns with one gene, the first gives the names, and counts are summed.
     """
-    matched = genes[genes["slot"] >= 0].sort_values("slot", kind="stable")
-    first = matched.drop_duplicates("slot")
+    matched = genes[genes[GENE_INDEX] >= 0].sort_values(GENE_INDEX, kind="stable")
+    first = matched.drop_duplicates(GENE_INDEX)
     return Units(
         first["token"].to_numpy(np.int32),
         first["gene_id"].to_numpy(object),
         first["gene_symbol"].to_numpy(object),
-        matched.groupby("slot")["counts"].sum().to_numpy(np.float64),
+        matched.groupby(GENE_INDEX)["counts"].sum().to_numpy(np.float64),
     )
 
 

@@ -71,10 +71,10 @@ class Cells(DataKind):
 
     def read_units(self, run: Run) -> Units:
         """The distinct matched genes, ascending by token: from genes.parquet, which runs of every version have."""
-        from sae_genomics.artifacts import GENES
+        from sae_genomics.artifacts import GENE_INDEX, GENES
         from sae_genomics.data.cells.genes import units_of
 
-        return units_of(GENES.read(run.genes_file, ["token", "slot", "gene_id", "gene_symbol", "counts"]))
+        return units_of(GENES.read(run.genes_file, ["token", GENE_INDEX, "gene_id", "gene_symbol", "counts"]))
 
     def read_spans(self, run: Run) -> None:
         """Cells have no annotated parts."""

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sae_genomics.artifacts import CELLS, GENES
+from sae_genomics.artifacts import CELLS, GENE_INDEX, GENES
 from sae_genomics.associations.baseline_costs import baseline_costs, sentence
 from sae_genomics.atomic import atomic_path, write_json
 from sae_genomics.data import plan
@@ -35,7 +35,7 @@ from sae_genomics.data.prepared import (
     tell_costs,
     tell_sampling,
 )
-from sae_genomics.data.split import choose_cells, split_cells
+from sae_genomics.data.split import choose_items, split_items
 from sae_genomics.errors import UserError
 from sae_genomics.models import check_model, tokeniser_settings, vocabulary
 from sae_genomics.progress import Progress, say
@@ -57,10 +57,10 @@ def prepare_cells(run: Run) -> None:
         cell_type_key, notes = _cell_type_key(data.cell_type_key, table)
         if run.config.model.drug_key is not None:
             table.column(run.config.model.drug_key, "model.drug_key")
-        rows = choose_cells(table.n_cells, data.max_cells, run.config.run.seed)
+        rows = choose_items(table.n_cells, data.max_cells, run.config.run.seed)
         labels = None if cell_type_key is None else table.column(cell_type_key, "data.cell_type_key")[rows]
         groups = read_groups(data, table, rows, cell_type_key)
-        heldout = split_cells(
+        heldout = split_items(
             len(rows), labels, data.heldout_fraction, run.config.run.seed, None if groups is None else groups.name
         )
         notes += group_notes(groups, heldout, data, table.obs_columns)
@@ -167,7 +167,7 @@ def _genes(scan: Scan) -> pd.DataFrame:
             "gene_id": match.names,
             "gene_symbol": match.symbols,
             "token": match.token,
-            "slot": match.slot,
+            GENE_INDEX: match.gene_index,
             "counts": scan.gene_counts,
         }
     )

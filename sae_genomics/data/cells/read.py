@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
-from sae_genomics.artifacts import GENES
+from sae_genomics.artifacts import GENE_INDEX, GENES
 from sae_genomics.data.cells.counts import CountsForm, NotCounts, to_counts
-from sae_genomics.data.cells.genes import to_slots
+from sae_genomics.data.cells.genes import sum_by_gene
 from sae_genomics.data.cells.h5ad import CellTable
 from sae_genomics.data.cells.matrix import Rows, pointers
 from sae_genomics.data.cells.row_copy import open_by_rows
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 def gene_tokens(run: Run) -> npt.NDArray[np.int32]:
-    """Vocabulary ids of the distinct matched genes, ascending: int32 [slots]; the columns of `shard_counts`."""
-    genes = GENES.read(run.genes_file, columns=["token", "slot"])
-    tokens = np.empty(int(genes["slot"].max()) + 1, dtype=np.int32)
-    matched = genes["slot"] >= 0
-    tokens[genes["slot"][matched]] = genes["token"][matched]
+    """Vocabulary ids of the distinct matched genes, ascending: int32 [genes]; the columns of `shard_counts`."""
+    genes = GENES.read(run.genes_file, columns=["token", GENE_INDEX])
+    tokens = np.empty(int(genes[GENE_INDEX].max()) + 1, dtype=np.int32)
+    matched = genes[GENE_INDEX] >= 0
+    tokens[genes[GENE_INDEX][matched]] = genes["token"][matched]
     return tokens
 
 
@@ -64,7 +64,7 @@ def cell_counts(run: Run, positions: npt.NDArray[np.int64]) -> tuple[csr_matrix,
 
     positions: int64, rows of cells.parquet, ascending. Only these cells are read.
 
-    Returns (float32 [cells, slots], columns ascending by token, duplicates summed, no stored zeros;
+    Returns (float32 [cells, genes], columns ascending by token, duplicates summed, no stored zeros;
     int64 [cells], each cell's row in the input). Cells stand in the order of cells.parquet.
 
     Raises DamagedArtifact when the prepared files cannot be read, UserError when the input cannot.
@@ -93,8 +93,8 @@ def _drugs(run: Run, rows: Rows) -> list[str] | None:
 def _counts(run: Run, positions: npt.NDArray[np.int64], rows: Rows) -> tuple[csr_matrix, Rows]:
     """rows: the input's row of each position."""
     plan = read_plan(run)
-    genes = GENES.read(run.genes_file, columns=["column", "slot"]).sort_values("column")
-    slot = genes["slot"].to_numpy(np.int32)
+    genes = GENES.read(run.genes_file, columns=["column", GENE_INDEX]).sort_values("column")
+    gene_index = genes[GENE_INDEX].to_numpy(np.int32)
     where = plan["counts"]["where"]
     form = CountsForm(plan["counts"]["scale"], plan["counts"]["decimals"])
     parts = []
@@ -110,16 +110,16 @@ def _counts(run: Run, positions: npt.NDArray[np.int64], rows: Rows) -> tuple[csr
                     f"{run.data_file} no longer holds what prepare read: {error}; put that file back, "
                     "or give the run another name with --set run.name=NAME"
                 ) from None
-            parts.append(to_slots(counts, slot, int(slot.max()) + 1))
-    return _stacked(parts, int(slot.max()) + 1), rows
+            parts.append(sum_by_gene(counts, gene_index, int(gene_index.max()) + 1))
+    return _stacked(parts, int(gene_index.max()) + 1), rows
 
 
-def _stacked(parts: list[csr_matrix], n_slots: int) -> csr_matrix:
+def _stacked(parts: list[csr_matrix], n_genes: int) -> csr_matrix:
     if not parts:
-        return csr_matrix((0, n_slots), dtype=np.float32)
+        return csr_matrix((0, n_genes), dtype=np.float32)
     if len(parts) == 1:
         return parts[0]
     indptr = pointers(np.concatenate([np.diff(part.indptr) for part in parts]))
     data = np.concatenate([part.data for part in parts])
     indices = np.concatenate([part.indices for part in parts])
-    return csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, n_slots))
+    return csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, n_genes))

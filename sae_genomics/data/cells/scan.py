@@ -21,7 +21,7 @@ from sae_genomics.data.cells.counts import (
     stored_decimals,
     to_counts,
 )
-from sae_genomics.data.cells.genes import GeneMatch, to_slots
+from sae_genomics.data.cells.genes import GeneMatch, sum_by_gene
 from sae_genomics.data.cells.matrix import Rows, StoredMatrix
 from sae_genomics.errors import UserError
 from sae_genomics.progress import Progress, stop_point
@@ -144,7 +144,7 @@ def _scan_matrix(
     candidate: Candidate, matrix: StoredMatrix, rows: Rows, scale: Scale, progress: Progress | None
 ) -> tuple[Scan, float]:
     match = candidate.match
-    n_slots = len(match.tokens)
+    n_matched = len(match.tokens)
     gene_counts = np.zeros(matrix.shape[1])
     n_counts, n_genes = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int32)
     form = CountsForm(scale)
@@ -161,9 +161,9 @@ def _scan_matrix(
             raise
         bits = max(bits, evidence)  # blocks may repeat one another's values
         gene_counts += np.bincount(counts.indices, weights=counts.data, minlength=matrix.shape[1])
-        slots = to_slots(counts, match.slot, n_slots, np.float64)
-        n_counts[cells] = np.asarray(slots.sum(axis=1)).ravel()
-        n_genes[cells] = np.diff(slots.indptr)
+        by_gene = sum_by_gene(counts, match.gene_index, n_matched, np.float64)
+        n_counts[cells] = np.asarray(by_gene.sum(axis=1)).ravel()
+        n_genes[cells] = np.diff(by_gene.indptr)
         if scale == "log1p_normalised":
             totals.add(block)
         if progress is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from sae_genomics.data.kind import DataKind
 from sae_genomics.data.proteins.settings import NOUNS, ProteinsSection, input_files
-from sae_genomics.identity import hash_file, hash_values
+from sae_genomics.hashes import hash_file, hash_values
 
 if TYPE_CHECKING:
     import numpy as np

@@ -29,7 +29,7 @@ from sae_genomics.data.proteins.residues import LETTERS, UNKNOWN, unit_name
 from sae_genomics.data.proteins.settings import NOUNS, InputFiles, ProteinsSection, input_files, proteins_section
 from sae_genomics.data.proteins.spans import SpanTable, concepts, read_spans
 from sae_genomics.data.proteins.tables import ITEMS, SPANS, items_file, spans_file
-from sae_genomics.data.split import choose_cells, split_cells
+from sae_genomics.data.split import choose_items, split_items
 from sae_genomics.data.units import Units
 from sae_genomics.errors import UserError
 from sae_genomics.models import check_model, most_residues, unit_tokens
@@ -79,7 +79,7 @@ def prepare_proteins(run: Run) -> None:
     data = proteins_section(run.config)
     files = input_files(data)
     n_input = count_records(files.sequences)  # a file of another format shows before a model is downloaded
-    rows = choose_cells(n_input, data.max_proteins, run.config.run.seed)
+    rows = choose_items(n_input, data.max_proteins, run.config.run.seed)
     model = _model(run)
     with nothing_left_on_failure([heartbeat(run)]):
         progress = Progress("prepare: reading proteins", n_input, NOUNS.items, heartbeat(run))
@@ -139,7 +139,7 @@ def _used(
         )  # fmt: skip
     said += notes.on_annotation(data, annotation, labels, groups)
     strata = None if data.label_key == data.group_key else _strata(labels, groups)
-    heldout = split_cells(
+    heldout = split_items(
         len(rows), strata, data.heldout_fraction, run.config.run.seed, None if groups is None else groups.name
     )
     spans = None

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_TERMS
 from sae_genomics.config import RunConfig
-from sae_genomics.report import annotation_words, figures_annotation
+from sae_genomics.report import annotation_wording, figures_annotation
 from sae_genomics.report.annotation import annotation
 from sae_genomics.report.collect import LayerResults
 from sae_genomics.report.contents import Contents
@@ -37,7 +37,7 @@ def _take(contents: Contents, results: LayerResults, summary: LayerSummary) -> N
 
 
 def _findings(contents: Contents) -> list[Said]:
-    return [Said(10, annotation_words.opening(contents.layers, contents.config.validation.fdr))]
+    return [Said(10, annotation_wording.opening(contents.layers, contents.config.validation.fdr))]
 
 
 def _facts(contents: Contents) -> list[tuple[str, str]]:
@@ -68,7 +68,7 @@ def _layer_facts(summary: LayerSummary) -> dict[str, object]:
     note = summary.annotation
     if note is None:
         return {"sources": []}
-    said = f"{annotation_words.headline(summary.layer, note)} {annotation_words.beside(note)}".rstrip()
+    said = f"{annotation_wording.headline(summary.layer, note)} {annotation_wording.beside(note)}".rstrip()
     return {"headline": said, "sources": note.facts}
 
 
@@ -82,13 +82,13 @@ GENE_SETS = Contribution(
     take_layer=_take,
     section=section,
     findings=_findings,
-    caveats=lambda contents: [Said(40, annotation_words.by_chance_often(contents.layers))],
+    caveats=lambda contents: [Said(40, annotation_wording.by_chance_often(contents.layers))],
     facts=_facts,
     figures=_figures,
     figure_files=("annotation.png", FIGURES),
     panel=TermsPanel,
     layer_facts=_layer_facts,
-    headline=annotation_words.verdict,
+    headline=annotation_wording.verdict,
     compared_with=lambda wording: Said(30, "known gene sets"),
     matched=lambda wording: Said(10, "a gene set"),
     found_by=lambda wording: Said(30, "gene set"),

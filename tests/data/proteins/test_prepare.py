@@ -15,7 +15,7 @@ from sae_genomics.config import load_config, parse_config
 from sae_genomics.data.plan_file import read_plan
 from sae_genomics.data.proteins import prepare
 from sae_genomics.data.proteins.settings import BUILTIN
-from sae_genomics.data.split import split_cells
+from sae_genomics.data.split import split_items
 from sae_genomics.errors import UserError
 from sae_genomics.execute import execute
 from sae_genomics.stages import stage_named
@@ -115,7 +115,7 @@ def test_groups_that_are_the_labels_are_split_as_groups(tmp_path, make_run):
     data = {"labels": str(write(tmp_path / "l.tsv", labels)), "label_key": "family", "group_key": "family"}
     run = make_run(write(tmp_path / "p.fasta", text), data=data)
     plan = prepared(run)
-    assert run.kind.read_items(run)["heldout"].tolist() == split_cells(40, None, 0.2, 0, families).tolist()
+    assert run.kind.read_items(run)["heldout"].tolist() == split_items(40, None, 0.2, 0, families).tolist()
     assert any("no label can be tested on held-out proteins" in note for note in plan["notes"])
 
 
@@ -125,7 +125,7 @@ def test_very_many_labels_do_not_burst_the_split(tmp_path, make_run, monkeypatch
     labels = "accession\tfamily\torganism\n" + "".join(f"A{i}\tf{i // 2}\t{'most' if i % 3 else i}\n" for i in range(n))
     seen = []
     monkeypatch.setattr(prepare, "_MOST_PAIRS", 6000)
-    monkeypatch.setattr(prepare, "split_cells", lambda *given: seen.append(given[1]) or split_cells(*given))
+    monkeypatch.setattr(prepare, "split_items", lambda *given: seen.append(given[1]) or split_items(*given))
     data = {"labels": str(write(tmp_path / "l.tsv", labels)), "label_key": "organism", "group_key": "family"}
     run = make_run(write(tmp_path / "p.fasta", text), data=data, activations={"items_per_shard": n})
     prepared(run)

@@ -18,7 +18,7 @@ from sae_genomics.data.proteins.synthetic.drawing import break_one, descend, dra
 from sae_genomics.data.proteins.synthetic.patterns import PATTERNS, Element, parse_element
 from sae_genomics.data.proteins.synthetic.reading import read_proteins
 from sae_genomics.data.proteins.synthetic.writing import FOLDER, make_proteins, write_proteins
-from sae_genomics.data.split import split_cells
+from sae_genomics.data.split import split_items
 from sae_genomics.errors import UserError
 
 BY_ACCESSION = {pattern.accession: pattern for pattern in PATTERNS}
@@ -159,8 +159,8 @@ def test_sizes(shipped):
 
 def test_every_concept_is_in_held_out_and_in_training_families(shipped):
     groups = np.array(shipped.groups)
-    heldout = split_cells(len(groups), groups, 0.25, 0, groups=groups)
-    np.testing.assert_array_equal(heldout, split_cells(len(groups), None, 0.25, 0, groups=groups))
+    heldout = split_items(len(groups), groups, 0.25, 0, groups=groups)
+    np.testing.assert_array_equal(heldout, split_items(len(groups), None, 0.25, 0, groups=groups))
     assert 0.2 < heldout.mean() < 0.3
     inside, outside = set(groups[heldout]), set(groups[~heldout])
     assert not inside & outside

@@ -21,10 +21,10 @@ def hash_values(*values: Any) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """Identity of a file's content; not of its name, place or times, so a copy is the same file.
+    """Hash of a file's content, not of its name, folder or times. So a copy is the same file.
 
     Up to 1 GiB every byte counts. Reading more would take minutes on a login node. Of a larger file the size and 256
-    evenly spaced 64 KiB blocks (the first and the last among them) count, and of HDF5 also what `hdf5_identity` lists.
+    evenly spaced 64 KiB blocks (the first and the last among them) count, and of HDF5 also what `hdf5_hash` lists.
     """
     size = os.stat(path).st_size
     digest = hashlib.blake2b(digest_size=8)
@@ -40,7 +40,7 @@ def hash_file(path: Path) -> str:
         file.seek(0)
         is_hdf5 = file.read(len(_HDF5)) == _HDF5
     if is_hdf5:
-        from sae_genomics.hdf5_identity import hash_hdf5
+        from sae_genomics.hdf5_hash import hash_hdf5
 
         digest.update(hash_hdf5(path))
     return digest.hexdigest()

@@ -1,6 +1,6 @@
 """What an HDF5 file holds, when it is too large to be read: all of its structure, and samples of its values.
 
-Nothing here depends on time or place, so a copy of a file is the same file. What is read, and therefore noticed:
+Nothing here depends on time or folder. So a copy of a file is the same file. What is read, and therefore noticed:
 
 - every group, dataset and link: its name, shape, type and attributes;
 - the index of every table (cell ids of `obs`, gene ids of `var`), whole;
@@ -160,8 +160,10 @@ def _hash_chunks(dataset: h5py.Dataset, digest: hashlib.blake2b, whole: bool) ->
     else:
         counts = [len(side) for side in sides]
         chosen = _evenly(n_chunks, math.prod(dataset.chunks) * dataset.dtype.itemsize)
-        places = (np.unravel_index(number, counts) for number in chosen)
-        starts = (tuple(side[int(at)] for side, at in zip(sides, place, strict=True)) for place in places)
+        chunk_indices = (np.unravel_index(number, counts) for number in chosen)
+        starts = (
+            tuple(side[int(at)] for side, at in zip(sides, chunk_index, strict=True)) for chunk_index in chunk_indices
+        )
     for start in starts:
         if dataset.id.get_chunk_info_by_coord(start).byte_offset is None:
             digest.update(b"nothing")  # a chunk that was never written
