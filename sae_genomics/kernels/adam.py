@@ -1,25 +1,39 @@
-"""Adam over all rows in one pass, moments and weights read and written once.
-
-    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  p <- p - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
-
-(Kingma and Ba 2015). Rows without a gradient follow the same equations with g = 0, as a dense optimiser would.
-"""
+"""Adam over all rows in one pass: moments and weights are read and written once."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from sae_genomics.kernels.choice import instead_of
 from sae_genomics.kernels.compiled import each_range, kernel
+from sae_genomics.kernels.plain import adam as plain
+from sae_genomics.kernels.plain.adam import BETA1, BETA2, EPSILON
+
+__all__ = ["BETA1", "BETA2", "EPSILON", "adam_rows", "adam_vector"]
 
 Float32 = npt.NDArray[np.float32]
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-_LATENTS = 128
+_ROWS = 128
 
 
+class _Factors(NamedTuple):
+    """All float32. scale: of the gradient. size: lr / (1 - b1^t). correction: 1 / sqrt(1 - b2^t). rest1, rest2: 1 - b1, 1 - b2."""
+
+    scale: np.float32
+    size: np.float32
+    correction: np.float32
+    beta1: np.float32
+    rest1: np.float32
+    beta2: np.float32
+    rest2: np.float32
+    epsilon: np.float32
+
+
+@instead_of(plain.adam_rows)
 def adam_rows(
     parameter: Float32,
     gradient: Float32,
@@ -30,28 +44,20 @@ def adam_rows(
     lr: float,
     step: int,
 ) -> None:
-    """Update parameter, exp_avg and exp_avg_sq, all float32 [rows, d], in place.
-
-    indptr: int64 [rows + 1]; a row whose two bounds are equal has no gradient, and what stands in `gradient` there is not read.
-    scale: factor on the gradient (clipping). step: number of this update, from 1.
-    """
-    size = lr / (1 - BETA1**step)
-    correction = 1 / math.sqrt(1 - BETA2**step)
+    """Update parameter, exp_avg and exp_avg_sq, all float32 [rows, d], in place; formula and arguments: the plain version."""
+    size, correction = lr / (1 - BETA1**step), 1 / math.sqrt(1 - BETA2**step)
+    numbers = scale, size, correction, BETA1, 1 - BETA1, BETA2, 1 - BETA2, EPSILON
+    factors = _Factors(*map(np.float32, numbers))
     each_range(
-        parameter.shape[0],
-        _LATENTS,
-        lambda start, stop: _adam_range(
-            parameter, gradient, exp_avg, exp_avg_sq, indptr, np.float32(scale), np.float32(size), np.float32(correction),
-            np.float32(BETA1), np.float32(1 - BETA1), np.float32(BETA2), np.float32(1 - BETA2), np.float32(EPSILON), start, stop,
-        ),
-    )  # fmt: skip
+        len(parameter),
+        _ROWS,
+        lambda start, stop: _adam_rows(parameter, gradient, exp_avg, exp_avg_sq, indptr, factors, start, stop),
+    )
 
 
 @kernel
-def _adam_range(  # type: ignore[no-untyped-def]
-    parameter, gradient, exp_avg, exp_avg_sq, indptr, scale, size, correction, beta1, rest1, beta2, rest2, epsilon,
-    start, stop,
-):  # fmt: skip
+def _adam_rows(parameter, gradient, exp_avg, exp_avg_sq, indptr, factors, start, stop):  # type: ignore[no-untyped-def]
+    scale, size, correction, beta1, rest1, beta2, rest2, epsilon = factors
     for row in range(start, stop):
         if indptr[row] == indptr[row + 1]:
             for i in range(parameter.shape[1]):
@@ -73,6 +79,6 @@ def _adam_range(  # type: ignore[no-untyped-def]
 def adam_vector(
     parameter: Float32, gradient: Float32, exp_avg: Float32, exp_avg_sq: Float32, scale: float, lr: float, step: int
 ) -> None:
-    """The same for a vector, float32 [d]."""
+    """The same for a vector, float32 [d]: one row, with a gradient."""
     indptr = np.array([0, 1], np.int64)
     adam_rows(parameter[None], gradient[None], exp_avg[None], exp_avg_sq[None], indptr, scale, lr, step)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from sae_genomics.kernels.choice import instead_of
 from sae_genomics.kernels.compiled import each_range, kernel
+from sae_genomics.kernels.plain import dots as plain
 
 Float32 = npt.NDArray[np.float32]
 
+_PAIRS, _ROWS = 1 << 12, 512
 
+
+@instead_of(plain.pair_values)
 def pair_values(
-    x: Float32, weight: Float32, bias: Float32, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int32]
+    x: Float32, weight: Float32, bias: Float32, rows: npt.NDArray[np.integer], columns: npt.NDArray[np.integer]
 ) -> Float32:
-    """x[rows] . weight[columns] + bias[columns], float32 [n].
-
-    x: float32 [tokens, d]. weight: float32 [d_out, d]. bias: float32 [d_out]. rows: int64 [n]. columns: int32 [n].
-    """
+    """x[rows] . weight[columns] + bias[columns], float32 [n]; shapes stand in the plain version."""
     out = np.empty(len(rows), np.float32)
-    each_range(len(rows), 1 << 12, lambda start, stop: _pair_values(x, weight, bias, rows, columns, start, stop, out))
+    each_range(len(rows), _PAIRS, lambda start, stop: _pair_values(x, weight, bias, rows, columns, start, stop, out))
     return out
 
 
@@ -32,10 +34,11 @@ def _pair_values(x, weight, bias, rows, columns, start, stop, out):  # type: ign
         out[entry] = total + bias[column]
 
 
+@instead_of(plain.row_norms)
 def row_norms(rows: Float32) -> Float32:
-    """L2 norms of the rows of a float32 [n, d] array."""
+    """L2 norms of the rows of a float32 [n, d] array, float32 [n]."""
     out = np.empty(len(rows), np.float32)
-    each_range(len(rows), 512, lambda start, stop: _row_norms(rows, start, stop, out))
+    each_range(len(rows), _ROWS, lambda start, stop: _row_norms(rows, start, stop, out))
     return out
 
 

@@ -1,9 +1,9 @@
 """The k largest pre-activations of each token, without sorting a row.
 
-The k-th largest of L lane maxima (lane l holds the elements l, l + L, l + 2L, ...) is never above the k-th largest
-element of the row, because k lanes then hold an element at least as large. With L = 4k lanes barely more than k elements
-pass that bound (with 2k, in short rows, 1.4 k), so two vectorised passes and a selection among a few dozen candidates
-replace a partial sort of d_sae elements.
+Deal a row's elements into L stripes: stripe l holds the elements l, l + L, l + 2L, ... The k-th largest of the stripes' maxima
+is never above the k-th largest element of the row, because k stripes then hold an element at least as large. With L = 4k
+barely more than k elements pass that bound (with 2k, in short rows, 1.4 k), so two vectorised passes and a selection among a
+few dozen candidates replace a partial sort of d_sae elements.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from sae_genomics.kernels.choice import instead_of
 from sae_genomics.kernels.compiled import each_range, inner, kernel
+from sae_genomics.kernels.plain import select as plain
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
@@ -20,6 +22,7 @@ _ROWS = 16
 _ALL = np.empty(0, np.int32)
 
 
+@instead_of(plain.top_k)
 def top_k(
     hidden: Float32,
     weight: Float32,
@@ -30,41 +33,34 @@ def top_k(
     among: Int32 | None = None,
     rectify: bool = True,
 ) -> None:
-    """For each row the k columns with the largest hidden x weight, and hidden there.
-
-    hidden: float32 [rows, columns], pre-activations. weight: float32 [columns], positive (decoder norms).
-    indices: int32 [rows, k], written; columns ascending. values: float32 [rows, k], written.
-    among: int32 [n >= k], ascending, the columns to choose from; default: all. rectify: negative values become zero.
-    A row with fewer than k numbers (NaN elsewhere) repeats a column with value NaN. Ties at the k-th place go to the
-    lower column.
-    """
+    """For each row the k columns with the largest hidden x weight, and hidden there; arguments: the plain version."""
     if among is None:
         among = _ALL
-    lanes = _lanes(len(among) or hidden.shape[1], k)
+    stripes = _stripes(len(among) or hidden.shape[1], k)
     each_range(
         hidden.shape[0],
         _ROWS,
-        lambda start, stop: _top_k_rows(hidden, weight, among, k, lanes, start, stop, indices, values, rectify),
+        lambda start, stop: _top_k_rows(hidden, weight, among, k, stripes, start, stop, indices, values, rectify),
     )
 
 
-def _lanes(columns: int, k: int) -> int:
-    """Lanes for the bound; 0 where a row is too short for it to save anything."""
+def _stripes(columns: int, k: int) -> int:
+    """Stripes for the bound; 0 where a row is too short for it to save anything."""
     for factor in (4, 2):
-        lanes = -(-factor * k // 16) * 16
-        if columns >= 3 * lanes:
-            return lanes
+        stripes = -(-factor * k // 16) * 16
+        if columns >= 3 * stripes:
+            return stripes
     return 0
 
 
 @kernel
-def _top_k_rows(hidden, weight, among, k, lanes, start, stop, indices, values, rectify):  # type: ignore[no-untyped-def]
+def _top_k_rows(hidden, weight, among, k, stripes, start, stop, indices, values, rectify):  # type: ignore[no-untyped-def]
     subset = len(among) > 0
     columns = len(among) if subset else hidden.shape[1]
     candidate = np.empty(columns, np.int32)
     score = np.empty(columns, np.float32)
     scaled = np.empty(columns, np.float32)
-    maxima = np.empty(max(lanes, 1), np.float32)
+    maxima = np.empty(max(stripes, 1), np.float32)
     for row in range(start, stop):
         numbers = hidden[row]
         if subset:
@@ -74,19 +70,19 @@ def _top_k_rows(hidden, weight, among, k, lanes, start, stop, indices, values, r
             for i in range(columns):
                 scaled[i] = numbers[i] * weight[i]
         count = 0
-        if lanes > 0:
-            for lane in range(lanes):
-                maxima[lane] = -np.inf
-            for block in range(columns // lanes):
-                part = scaled[block * lanes : (block + 1) * lanes]  # a slice, or the loop does not vectorise
-                for lane in range(lanes):
-                    if part[lane] > maxima[lane]:  # never true of a NaN
-                        maxima[lane] = part[lane]
-            part = scaled[columns // lanes * lanes :]
-            for lane in range(len(part)):
-                if part[lane] > maxima[lane]:
-                    maxima[lane] = part[lane]
-            bound = _kth_largest(maxima, lanes, k)
+        if stripes > 0:
+            for stripe in range(stripes):
+                maxima[stripe] = -np.inf
+            for block in range(columns // stripes):
+                part = scaled[block * stripes : (block + 1) * stripes]  # a slice, or the loop does not vectorise
+                for stripe in range(stripes):
+                    if part[stripe] > maxima[stripe]:  # never true of a NaN
+                        maxima[stripe] = part[stripe]
+            part = scaled[columns // stripes * stripes :]
+            for stripe in range(len(part)):
+                if part[stripe] > maxima[stripe]:
+                    maxima[stripe] = part[stripe]
+            bound = _kth_largest(maxima, stripes, k)
             for group in range(columns // 16):
                 part = scaled[group * 16 : group * 16 + 16]
                 above = 0
@@ -113,24 +109,25 @@ def _top_k_rows(hidden, weight, among, k, lanes, start, stop, indices, values, r
             for i in range(count):
                 candidate[i] = among[candidate[i]]
         if count < k:
-            for slot in range(k):
-                indices[row, slot] = candidate[slot] if slot < count else (among[0] if subset else 0)
-                values[row, slot] = numbers[candidate[slot]] if slot < count else np.nan
+            for rank in range(k):
+                indices[row, rank] = candidate[rank] if rank < count else (among[0] if subset else 0)
+                value = numbers[candidate[rank]] if rank < count else np.float32(np.nan)
+                values[row, rank] = np.float32(0) if rectify and value < 0 else value
             continue
         least = _kth_largest(score, count, k)
         ties = k
         for i in range(count):
             if score[i] > least:
                 ties -= 1
-        slot = 0
+        rank = 0
         for i in range(count):
             if score[i] > least or (score[i] == least and ties > 0):
                 if score[i] == least:
                     ties -= 1
                 value = numbers[candidate[i]]
-                indices[row, slot] = candidate[i]
-                values[row, slot] = max(value, np.float32(0)) if rectify else value
-                slot += 1
+                indices[row, rank] = candidate[i]
+                values[row, rank] = max(value, np.float32(0)) if rectify else value
+                rank += 1
 
 
 @inner
@@ -161,11 +158,9 @@ def _kth_largest(numbers, count, k):  # type: ignore[no-untyped-def]
     return work[target]
 
 
+@instead_of(plain.above)
 def above(hidden: Float32, threshold: Float32) -> tuple[npt.NDArray[np.int64], Int32, Float32]:
-    """Entries of hidden, float32 [rows, columns], above their column's threshold, float32 [columns].
-
-    Returns row int64 [n], column int32 [n] and value float32 [n]; rows ascending, columns ascending within a row.
-    """
+    """Row, column and value of the entries above their column's threshold; shapes stand in the plain version."""
     counts = np.zeros(len(hidden) + 1, np.int64)
     each_range(len(hidden), _ROWS, lambda start, stop: _count_above(hidden, threshold, start, stop, counts))
     indptr = np.cumsum(counts)
@@ -189,7 +184,7 @@ def _count_above(hidden, threshold, start, stop, counts):  # type: ignore[no-unt
 def _take_above(hidden, threshold, start, stop, indptr, columns, values):  # type: ignore[no-untyped-def]
     total = hidden.shape[1]
     for row in range(start, stop):
-        place = indptr[row]
+        position = indptr[row]
         for group in range(total // 16):
             numbers = hidden[row, group * 16 : group * 16 + 16]
             bounds = threshold[group * 16 : group * 16 + 16]
@@ -199,11 +194,11 @@ def _take_above(hidden, threshold, start, stop, indptr, columns, values):  # typ
             if found > 0:
                 for i in range(16):
                     if numbers[i] > bounds[i]:
-                        columns[place] = group * 16 + i
-                        values[place] = numbers[i]
-                        place += 1
+                        columns[position] = group * 16 + i
+                        values[position] = numbers[i]
+                        position += 1
         for i in range(total // 16 * 16, total):
             if hidden[row, i] > threshold[i]:
-                columns[place] = i
-                values[place] = hidden[row, i]
-                place += 1
+                columns[position] = i
+                values[position] = hidden[row, i]
+                position += 1

@@ -15,6 +15,7 @@ import torch
 from sae_genomics.activations.format.dtypes import item_bytes
 from sae_genomics.activations.reading.batches import MEMORY_BYTES, POOL_ROWS
 from sae_genomics.errors import DamagedArtifact, UserError
+from sae_genomics.kernels.plain import triton_sparse
 from sae_genomics.models import pick_device
 from sae_genomics.sae import load, torch_step
 from sae_genomics.sae.architectures import architecture_named
@@ -62,7 +63,7 @@ def training_needs(spec: Spec, row_bytes: int) -> Needs:
     dense = architecture_named(spec.architecture).dense
     encoded = 12 * rows * d_sae if dense else 4 * min(rows * d_sae, torch_step.HIDDEN_ELEMENTS)
     numbers += max(encoded, 3 * min(EVALUATE_ROWS * d_sae, load.HIDDEN_ELEMENTS))
-    numbers += rows * d_in * (8 + 3 * len(spec.widths)) + 3 * torch_step.GATHER_ELEMENTS
+    numbers += rows * d_in * (8 + 3 * len(spec.widths)) + 3 * triton_sparse.GATHER_ELEMENTS
     entries = rows * (1.5 * spec.k + d_in / 2)
     low = 2 * parameters if spec.compute_dtype != "float32" else 0
     device = _MARGIN * (4 * numbers + 112 * entries + low) + _CONTEXT_BYTES

@@ -1,18 +1,18 @@
-"""The step of a SparseArchitecture in plain PyTorch, for CUDA: the same equations and entries as on a CPU.
+"""The step of a SparseArchitecture in PyTorch, for CUDA: the same equations and entries as on a CPU.
 
-Sparse products go through CSR matrices by token (decoding) and by latent (gradients). Where Triton is installed, its
-kernels (`sae_genomics.kernels.triton_sparse`) take over the two that move the most memory; this file is their oracle.
+Sparse products go through CSR matrices by token (decoding) and by latent (gradients); Triton takes over the two that move
+the most memory, where it is installed (`sae_genomics.kernels.triton_sparse`).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from sae_genomics.kernels.triton_sparse import gathered_dots, latent_gradients, spmm
 from sae_genomics.sae.adam import adam_tensor
 from sae_genomics.sae.step import StepResult, auxk_size, clip_factor
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sae_genomics.sae.state import SaeState
 
 HIDDEN_ELEMENTS = 1 << 28
-GATHER_ELEMENTS = 1 << 24
 _SPARE = 1.5
 
 
@@ -138,63 +137,3 @@ def token_entries(latent: torch.Tensor, value: torch.Tensor) -> Active:
 
 def _joined(parts: list[Active]) -> Active:
     return Active(*(torch.cat([getattr(part, name) for part in parts]) for name in ("token", "latent", "value")))
-
-
-def _kernels(tensor: torch.Tensor) -> Any:
-    """The Triton kernels where they apply: on CUDA, with Triton installed. SAE_GENOMICS_TRITON=0 turns them off."""
-    if not tensor.is_cuda or os.environ.get("SAE_GENOMICS_TRITON") == "0":
-        return None
-    try:
-        from sae_genomics.kernels import triton_sparse
-    except ImportError:
-        return None
-    return triton_sparse
-
-
-def spmm(
-    row: torch.Tensor, column: torch.Tensor, value: torch.Tensor, n_rows: int, dense: torch.Tensor
-) -> torch.Tensor:
-    """Sum of value x dense[column] by row, float32 [n_rows, d]. row: int64 [n], ascending."""
-    pointers = torch.searchsorted(row, torch.arange(n_rows + 1, device=row.device))
-    if kernels := _kernels(dense):
-        return kernels.sum_rows(pointers, column, value, dense)
-    matrix = torch.sparse_csr_tensor(pointers, column, value, (n_rows, len(dense)), check_invariants=False)
-    return matrix @ dense
-
-
-def gathered_dots(
-    left: torch.Tensor, left_row: torch.Tensor, right: torch.Tensor, right_row: torch.Tensor
-) -> torch.Tensor:
-    """left[left_row] . right[right_row], float32 [n], a bounded number of pairs at a time."""
-    at_once = max(1, GATHER_ELEMENTS // left.shape[1])
-    parts = [
-        torch.einsum("nd,nd->n", left[left_row[start : start + at_once]], right[right_row[start : start + at_once]])
-        for start in range(0, len(left_row), at_once)
-    ]
-    return torch.cat(parts) if parts else left.new_zeros(0)
-
-
-def latent_gradients(
-    centred: torch.Tensor,
-    gradient: torch.Tensor,
-    W_dec: torch.Tensor,
-    latent: torch.Tensor,
-    token: torch.Tensor,
-    row: torch.Tensor,
-    value: torch.Tensor,
-) -> dict[str, torch.Tensor]:
-    """Gradients of W_enc, b_enc and W_dec from entries in any order; see `sae_genomics.kernels.sparse`.
-
-    centred: float32 [tokens, d_in]. gradient: float32 [rows, d_in]. latent, token, row: int64 [n]. value: float32 [n].
-    """
-    latent, order = latent.sort(stable=True)
-    token, row, value = token[order], row[order], value[order]
-    if kernels := _kernels(W_dec):
-        pointers = torch.searchsorted(latent, torch.arange(len(W_dec) + 1, device=latent.device))
-        return kernels.latent_gradients(centred, gradient, W_dec, pointers, token, row, value)
-    slope = gathered_dots(gradient, row, W_dec, latent)
-    return {
-        "W_enc": spmm(latent, token, slope, len(W_dec), centred),
-        "b_enc": torch.zeros(len(W_dec), device=W_dec.device).index_add_(0, latent, slope),
-        "W_dec": spmm(latent, row, value, len(W_dec), gradient),
-    }

@@ -14,7 +14,6 @@ import torch
 
 from sae_genomics.config import SaeConfig
 from sae_genomics.kernels import compiled
-from sae_genomics.kernels.dots import row_norms
 from sae_genomics.sae.architectures import architecture_named
 from sae_genomics.sae.cpu_step import CpuStep
 from sae_genomics.sae.spec import make_spec
@@ -104,8 +103,3 @@ def test_our_kernels_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -
         ends.append((results, step.state.tensors()))
     assert ends[0][0] == ends[1][0]
     assert all(torch.equal(ends[0][1][name], ends[1][1][name]) for name in ends[0][1])
-
-
-def test_norms() -> None:
-    rows = np.random.default_rng(0).standard_normal((700, 13), dtype=np.float32)
-    np.testing.assert_allclose(row_norms(rows), np.linalg.norm(rows, axis=1), rtol=1e-6)

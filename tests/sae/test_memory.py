@@ -75,7 +75,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
 )
 def test_steps_take_no_more_than_estimated(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
     """On a CPU, which the same operations run on: steps of the CUDA path, dead latents taking part."""
-    monkeypatch.setattr(memory.torch_step, "GATHER_ELEMENTS", 1 << 20)
+    monkeypatch.setattr(memory.triton_sparse, "GATHER_ELEMENTS", 1 << 20)
     monkeypatch.setattr(memory, "_CONTEXT_BYTES", 0)
     monkeypatch.setattr(memory.load, "HIDDEN_ELEMENTS", 0)  # no evaluation here
     spec = spec_of(96, **{"d_sae": 4096, "k": 32, "batch_tokens": 1024, "dead_after_tokens": 1500, **settings})
