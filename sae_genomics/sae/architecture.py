@@ -109,6 +109,13 @@ class SparseArchitecture(Architecture):
         return CpuStep(state.to(torch.device("cpu")), spec, self)
 
     @abstractmethod
+    def plain_choice(self, score: torch.Tensor, spec: Spec, state: SaeState) -> torch.Tensor:
+        """The choice as its formula says it: 1 where a latent may be active, else 0. score: h_j |W_dec[j]|, [tokens, d_sae].
+
+        It is for reading, and for tests that compare it with the next three, which choose the same latents quickly.
+        """
+
+    @abstractmethod
     def choose(
         self, centred: torch.Tensor, weights: Weights, spec: Spec, state: SaeState, auxiliary: TokenTopK | None
     ) -> Entries:

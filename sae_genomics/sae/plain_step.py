@@ -1,23 +1,28 @@
-"""One step of the TopK family as the formula in `sae_genomics.sae.step` says it: dense, differentiated by autograd.
+"""One step of a SparseArchitecture as the formula in `sae_genomics.sae.step` says it: dense, differentiated by autograd.
 
 No run takes it. It is what the fast steps must agree with, and the file to read first. Any device, any float dtype.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from sae_genomics.sae.adam import adam_tensor
-from sae_genomics.sae.spec import Spec
-from sae_genomics.sae.state import SaeState
 from sae_genomics.sae.step import StepResult, auxk_size, clip_factor
+
+if TYPE_CHECKING:
+    from sae_genomics.sae.architecture import SparseArchitecture
+    from sae_genomics.sae.spec import Spec
+    from sae_genomics.sae.state import SaeState
 
 
 class PlainStep:
     """Changes `state` in place."""
 
-    def __init__(self, state: SaeState, spec: Spec):
-        self.state, self.spec = state, spec
+    def __init__(self, state: SaeState, spec: Spec, architecture: SparseArchitecture):
+        self.state, self.spec, self._architecture = state, spec, architecture
 
     def __call__(self, x: torch.Tensor, lr: float) -> StepResult:
         state, spec = self.state, self.spec
@@ -29,12 +34,12 @@ class PlainStep:
         with torch.enable_grad():
             h = (x - b_dec) @ W_enc.T + b_enc
             score = (h * W_dec.norm(dim=1)).detach()
-            a = h.relu() * self._chosen(score)
+            a = h.relu() * self._architecture.plain_choice(score, spec, state)
             errors = [a[:, :width] @ W_dec[:width] + b_dec - x for width in spec.widths]
             mse = [error.square().sum(dim=1).mean() for error in errors]
             auxk = torch.zeros(())
             if k_aux:
-                among_dead = _top_k(score.masked_fill(~dead, -torch.inf), k_aux)
+                among_dead = largest(score.masked_fill(~dead, -torch.inf), k_aux)
                 residual = -errors[-1].detach()
                 auxk = aux_weight * ((h * among_dead) @ W_dec - residual).square().sum(dim=1).mean()
             loss = torch.stack(mse).sum() + auxk
@@ -50,17 +55,7 @@ class PlainStep:
         l0 = float(fired.sum()) / len(x)
         return StepResult(float(loss.detach()), float(mse[-1].detach()), float(auxk.detach()), l0, n_dead, grad_norm)
 
-    def _chosen(self, score: torch.Tensor) -> torch.Tensor:
-        """1 where a latent is chosen for a token, else 0: the k of each token, or the k T of a batch that are positive."""
-        if self.spec.architecture == "topk":
-            return _top_k(score, self.spec.k)
-        chosen = _top_k(score.reshape(1, -1), min(self.spec.k * len(score), score.numel())).view_as(score)
-        chosen *= score > 0
-        if chosen.any():
-            self.state.add_smallest(float(score[chosen > 0].min()))
-        return chosen
 
-
-def _top_k(score: torch.Tensor, k: int) -> torch.Tensor:
+def largest(score: torch.Tensor, k: int) -> torch.Tensor:
     """1 at the k largest of each row, else 0."""
     return torch.zeros_like(score).scatter_(1, score.topk(k, dim=1).indices, 1)

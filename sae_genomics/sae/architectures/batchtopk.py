@@ -23,6 +23,14 @@ class BatchTopK(SparseArchitecture):
     name = "batchtopk"
     description = "the k T largest of a batch; at inference a threshold, the running mean of the smallest chosen, corrected for its start at 0"
 
+    def plain_choice(self, score: torch.Tensor, spec: Spec, state: SaeState) -> torch.Tensor:
+        from sae_genomics.sae.plain_step import largest
+
+        chosen = largest(score.reshape(1, -1), min(spec.k * len(score), score.numel())).view_as(score) * (score > 0)
+        if chosen.any():
+            state.add_smallest(float(score[chosen > 0].min()))
+        return chosen
+
     def choose(
         self, centred: torch.Tensor, weights: Weights, spec: Spec, state: SaeState, auxiliary: TokenTopK | None
     ) -> Entries:

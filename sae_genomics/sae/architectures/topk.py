@@ -21,6 +21,11 @@ class TopK(SparseArchitecture):
     description = "k latents per token"
     saved_as = "topk"
 
+    def plain_choice(self, score: torch.Tensor, spec: Spec, state: SaeState) -> torch.Tensor:
+        from sae_genomics.sae.plain_step import largest
+
+        return largest(score, spec.k)
+
     def choose(
         self, centred: torch.Tensor, weights: Weights, spec: Spec, state: SaeState, auxiliary: TokenTopK | None
     ) -> Entries:
