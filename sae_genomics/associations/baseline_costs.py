@@ -43,22 +43,22 @@ class BaselineCost:
 
 def baseline_costs(work: Workload) -> list[BaselineCost]:
     """One entry per baseline of the run, in the config's order."""
-    found = []
+    costs_of_baselines = []
     for name in work.baselines:
         cost = _untrained(work) if name == "untrained" else _linear(work, name)
-        found.append(cost)
-    return found
+        costs_of_baselines.append(cost)
+    return costs_of_baselines
 
 
 def sentence(costs: list[BaselineCost]) -> str:
     """What the baselines cost, for the plan in a few lines."""
     if not costs:
         return "no baselines (validation.baselines is empty)"
-    each = ", ".join(f"{cost.name} {duration(cost.seconds)}" for cost in costs)
+    listed = ", ".join(f"{cost.name} {duration(cost.seconds)}" for cost in costs)
     disk = sum(cost.disk_bytes for cost in costs)
     scratch, memory = peak_scratch(costs), peak_memory(costs)
     return (
-        f"of that the baselines: roughly {each}; {size_text(disk)} of tables, {size_text(scratch)} of scratch data, up to "
+        f"of that the baselines: roughly {listed}; {size_text(disk)} of tables, {size_text(scratch)} of scratch data, up to "
         f"{size_text(memory)} of memory; validation.baselines chooses"
     )
 

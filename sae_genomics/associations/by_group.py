@@ -126,13 +126,13 @@ def compare_by_group(rows: sparse.csr_matrix, side: Side) -> TypeTests:
 
     rows: [cells, units]; implicit zeros below every stored value.
     """
-    found = _within(rows, side)
+    within = _within(rows, side)
     if not side.constant.any():
-        return found
+        return within
     between = _between(rows, side)
     return TypeTests(
         *(
-            np.where(side.constant, getattr(between, field.name), getattr(found, field.name))
+            np.where(side.constant, getattr(between, field.name), getattr(within, field.name))
             for field in fields(TypeTests)
         )
     )
@@ -165,22 +165,22 @@ def _within(rows: sparse.csr_matrix, side: Side) -> TypeTests:
     for start, stop in pairwise(ends):
         if stop - start < 2 * LEAST_CELLS:
             continue
-        here = rank_statistics(rows[start:stop].tocsc(), kind[start:stop], shape[1], LEAST_CELLS)
-        used = np.isfinite(here.auroc)
+        of_group = rank_statistics(rows[start:stop].tocsc(), kind[start:stop], shape[1], LEAST_CELLS)
+        used = np.isfinite(of_group.auroc)
         for name in names:
-            means[name].add(getattr(here, name), used)
-        least += np.where(used, _sampling_variance(here, np.bincount(kind[start:stop], minlength=shape[1])), 0.0)
+            means[name].add(getattr(of_group, name), used)
+        least += np.where(used, _sampling_variance(of_group, np.bincount(kind[start:stop], minlength=shape[1])), 0.0)
     low, high, p = _t_test(means["auroc"], least)
     return TypeTests(means["auroc"].get(), low, high, p, *(means[name].get() for name in names[1:]))
 
 
-def _sampling_variance(found: RankStatistics, size: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def _sampling_variance(within: RankStatistics, size: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """v_g of the module's text. found: of one group. size: int64 [types], its cells of each type."""
     rest = size.sum() - size
     smaller = np.minimum(size, rest)
     with np.errstate(divide="ignore", invalid="ignore"):
-        off_the_edge = (smaller * found.auroc + 0.5) / (smaller + 1)
-        ties = found.null_variance / auroc_variance(0.5, size, rest)  # 1 without any
+        off_the_edge = (smaller * within.auroc + 0.5) / (smaller + 1)
+        ties = within.null_variance / auroc_variance(0.5, size, rest)  # 1 without any
         return auroc_variance(off_the_edge, size, rest) * ties
 
 

@@ -51,5 +51,5 @@ class FeatureTotals:
 def add_sampled(store: ColumnStore, rows: ItemRows, sample_row: npt.NDArray[np.int64]) -> None:
     """Put the sampled cells' maxima into the store. sample_row: int64 [cells of rows], -1 for cells outside the sample."""
     entry_row = np.repeat(sample_row, np.diff(rows.ptr))
-    kept = entry_row >= 0
-    store.add(entry_row[kept], rows.feature[kept], rows.maximum[kept])
+    in_sample = entry_row >= 0
+    store.add(entry_row[in_sample], rows.feature[in_sample], rows.maximum[in_sample])

@@ -66,7 +66,9 @@ def compare_units(store: ColumnStore, sample: CellSample) -> UnitTests:
             by_group = compare_by_group(first, sides[0]).auroc
             train.append(np.where(np.isnan(by_group), over_cells, by_group))
             heldout.append(compare_by_group(last, sides[1]))
-    joined = TypeTests(*(np.concatenate([getattr(part, each.name) for part in heldout]) for each in fields(TypeTests)))
+    joined = TypeTests(
+        *(np.concatenate([getattr(part, field.name) for part in heldout]) for field in fields(TypeTests))
+    )
     return UnitTests(sample, joined, np.concatenate(train), _basis(sample, None if sides is None else sides[1]))
 
 
@@ -83,10 +85,10 @@ def _sides(sample: CellSample) -> tuple[Side, Side] | None:
 
 
 def _over_cells(rows: sparse.csr_matrix, sample: CellSample) -> TypeTests:
-    found = group_tests(rows.tocsc(), sample.group[sample.n_train :], len(sample.types))
+    tests = group_tests(rows.tocsc(), sample.group[sample.n_train :], len(sample.types))
     size = heldout_sizes(sample)
-    low, high = auroc_interval(found.auroc, size, size.sum() - size)
-    return TypeTests(found.auroc, low, high, found.p_value, found.mean_in, found.mean_out, found.effect_size)
+    low, high = auroc_interval(tests.auroc, size, size.sum() - size)
+    return TypeTests(tests.auroc, low, high, tests.p_value, tests.mean_in, tests.mean_out, tests.effect_size)
 
 
 def _basis(sample: CellSample, side: Side | None) -> Basis:
@@ -157,7 +159,7 @@ def feature_cell_types(tests: UnitTests) -> pd.DataFrame:
 
 
 def best_types(tests: UnitTests, q_value: npt.NDArray[np.float64]) -> pd.DataFrame:
-    """Each unit's type with the highest training AUROC (the first of equals), one row a unit.
+    """Each unit's type with the highest training AUROC (the first of equals), one row per unit.
 
     q_value: float64 [units x types], as in feature_cell_types.
     Columns as in features.parquet. A unit without any difference between types on training cells has none. With groups, types that
@@ -169,13 +171,13 @@ def best_types(tests: UnitTests, q_value: npt.NDArray[np.float64]) -> pd.DataFra
         train[:, ~testable] = -np.inf
     best = train.argmax(axis=1)
     unit = np.arange(len(best))
-    some = train[unit, best] > 0.5
+    above_chance = train[unit, best] > 0.5
     types = np.array(tests.sample.types, dtype=object)
     return pd.DataFrame(
         {
-            "best_cell_type": np.where(some, types[best], None),
-            "best_cell_type_auroc": np.where(some, tests.heldout.auroc[unit, best], np.nan),
-            "best_cell_type_q_value": np.where(some, q_value.reshape(train.shape)[unit, best], np.nan),
+            "best_cell_type": np.where(above_chance, types[best], None),
+            "best_cell_type_auroc": np.where(above_chance, tests.heldout.auroc[unit, best], np.nan),
+            "best_cell_type_q_value": np.where(above_chance, q_value.reshape(train.shape)[unit, best], np.nan),
         }
     )
 

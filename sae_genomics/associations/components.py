@@ -44,19 +44,19 @@ def principal_components(rows: npt.NDArray[np.float32]) -> PrincipalComponents:
         return PrincipalComponents(np.zeros((0, d_model)), np.zeros(0), np.zeros(d_model))
     fitted = PCA(n, svd_solver="covariance_eigh" if len(rows) >= d_model else "full").fit(rows.astype(np.float64))
     variance = fitted.explained_variance_
-    kept = variance > _LEAST_VARIANCE * max(float(variance[0]), np.finfo(np.float32).tiny)
-    return PrincipalComponents(fitted.components_[kept], np.sqrt(variance[kept]), fitted.mean_)
+    varying = variance > _LEAST_VARIANCE * max(float(variance[0]), np.finfo(np.float32).tiny)
+    return PrincipalComponents(fitted.components_[varying], np.sqrt(variance[varying]), fitted.mean_)
 
 
-def of_principal(found: PrincipalComponents, rows: npt.NDArray[np.float32]) -> LinearUnits:
+def of_principal(principal: PrincipalComponents, rows: npt.NDArray[np.float32]) -> LinearUnits:
     """The principal components as units."""
-    if not len(found.std):
+    if not len(principal.std):
         return LinearUnits.none(rows.shape[1])
-    return LinearUnits.of_directions(found.directions, found.center, rows)
+    return LinearUnits.of_directions(principal.directions, principal.center, rows)
 
 
 def of_independent(
-    found: PrincipalComponents, rows: npt.NDArray[np.float32], seed: int, pause: Pause = lambda: None
+    principal: PrincipalComponents, rows: npt.NDArray[np.float32], seed: int, pause: Pause = lambda: None
 ) -> tuple[LinearUnits, str | None]:
     """As many independent components of the space of the principal ones (FastICA, Hyvärinen 1999; logcosh, all at once).
 
@@ -65,9 +65,9 @@ def of_independent(
     Returns them, and what a reader must know where the iteration did not end by itself. Its last state is then used: a rotation
     of the standardised principal components, as any result is, but one that another seed need not find again.
     """
-    if not len(found.std):
+    if not len(principal.std):
         return LinearUnits.none(rows.shape[1]), None
-    whitening = found.directions / found.std[:, None]
+    whitening = principal.directions / principal.std[:, None]
 
     def derivatives(x: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Of log cosh: the first, in place, and each component's mean of the second."""
@@ -75,15 +75,15 @@ def of_independent(
         np.tanh(x, out=x)
         return x, 1 - np.einsum("ij,ij->i", x, x) / x.shape[1]
 
-    white = ((rows - found.center.astype(np.float32)) @ whitening.T.astype(np.float32)).astype(np.float32)
+    white = ((rows - principal.center.astype(np.float32)) @ whitening.T.astype(np.float32)).astype(np.float32)
     method = FastICA(whiten=False, fun=derivatives, max_iter=ICA_ITERATIONS, random_state=seed)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as warnings_given:
         warnings.simplefilter("always", ConvergenceWarning)
         rotation = method.fit(white).components_.astype(np.float64)
     if not np.isfinite(rotation).all():
         failed = "independent components could not be computed: the iteration gave values that are not finite"
         return LinearUnits.none(rows.shape[1]), failed
     note = None
-    if any(issubclass(each.category, ConvergenceWarning) for each in said):
+    if any(issubclass(warning.category, ConvergenceWarning) for warning in warnings_given):
         note = f"FastICA did not converge in {ICA_ITERATIONS} iterations; the components are those of the last one"
-    return LinearUnits.of_directions(rotation @ whitening, found.center, rows), note
+    return LinearUnits.of_directions(rotation @ whitening, principal.center, rows), note

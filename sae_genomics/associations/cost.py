@@ -17,12 +17,12 @@ def cost(work: Workload) -> Cost:
     disk = work.n_layers * (
         work.n_cells * _active_features(work) * 10 + work.d_sae * (2 * work.top_genes * 25 + 60 * work.n_cell_types)
     )
-    disk += work.n_layers * 40 * work.n_slots + sum(each.disk_bytes for each in costs)
+    disk += work.n_layers * 40 * work.n_slots + sum(baseline.disk_bytes for baseline in costs)
     pairs = 24 * work.d_sae * work.n_slots
     in_pass = 2 * 4 * sae_parameters(work) + min(pairs, _PAIR_MEMORY) + 200 * work.n_cells + HIDDEN_MEMORY
-    in_pass += peak_memory([each for each in costs if each.name != "untrained"])
+    in_pass += peak_memory([baseline for baseline in costs if baseline.name != "untrained"])
     seconds = work.n_layers * (10 + work.n_stored * 2 * work.d_model * work.d_sae / work.train_rate)
-    seconds += sum(each.seconds for each in costs)
+    seconds += sum(baseline.seconds for baseline in costs)
     memory = BASE_MEMORY + max(in_pass, peak_memory(costs))
     return Cost(disk, memory, seconds, _scratch_bytes(work))
 
@@ -41,5 +41,5 @@ def _scratch_bytes(work: Workload) -> float:
     genes = work.n_gene_values / max(work.n_cells, 1)
     values = work.n_layers * work.sampled_cells * (genes + _active_features(work)) * SCRATCH_ENTRY
     costs = baseline_costs(work)
-    linear = peak_scratch([each for each in costs if each.name != "untrained"])
+    linear = peak_scratch([baseline for baseline in costs if baseline.name != "untrained"])
     return max(values + linear, peak_scratch(costs))

@@ -82,10 +82,10 @@ class Examples(Accumulator):
 
     def _add(self, block: EncodedBlock) -> None:
         tokens, triples = block.tokens, block.triples
-        coming = strongest_rows(tokens, triples, block.item_rows.result(), self._bar).strongest(self.most)
-        if not len(coming):
+        candidates = strongest_rows(tokens, triples, block.item_rows.result(), self._bar).strongest(self.most)
+        if not len(candidates):
             return
-        self.windows = self.windows.and_also(_with_windows(coming, tokens, triples)).strongest(self.most)
+        self.windows = self.windows.and_also(_with_windows(candidates, tokens, triples)).strongest(self.most)
         n = np.bincount(self.windows.feature, minlength=len(self._bar))
         least = np.flatnonzero(np.diff(self.windows.feature, append=-1))  # the weakest of each feature
         full = n[self.windows.feature[least]] == self.most
@@ -143,8 +143,8 @@ def strongest_rows(block: TokenBlock, triples: Triples, rows: ItemRows, bar: npt
     )
 
 
-def _with_windows(found: Windows, block: TokenBlock, triples: Triples) -> Windows:
-    """Fill in the windows. found: as `strongest_rows` gives them, `position` the row in the block."""
+def _with_windows(strongest: Windows, block: TokenBlock, triples: Triples) -> Windows:
+    """Fill in the windows. strongest: as `strongest_rows` gives them, `position` the row in the block."""
     if block.position is None:
         raise ValueError("examples need the position of each token within its item")
     counted = np.flatnonzero(block.unit >= 0)
@@ -152,36 +152,36 @@ def _with_windows(found: Windows, block: TokenBlock, triples: Triples) -> Window
     key = (item_of[counted] << _SHIFT) | block.position[counted]
     order = np.argsort(key, kind="stable")
     counted, key = counted[order], key[order]
-    item = found.item - block.first_item
-    position = block.position[found.position].astype(np.int64)
+    item = strongest.item - block.first_item
+    position = block.position[strongest.position].astype(np.int64)
     wanted = (item << _SHIFT)[:, None] + position[:, None] + np.arange(-REACH, REACH + 1)
     at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
-    there = key[at] == wanted
+    is_counted = key[at] == wanted
     row = counted[at]
-    unit = np.where(there, block.unit[row], -1).astype(np.int16)
+    unit = np.where(is_counted, block.unit[row], -1).astype(np.int16)
     width = np.int64(triples.feature.max(initial=0)) + 1
     of_triple = triples.token * width + triples.feature
     triple_order = np.argsort(of_triple, kind="stable")
     sorted_keys = of_triple[triple_order]
-    pair = row * width + found.feature[:, None]
+    pair = row * width + strongest.feature[:, None]
     index = np.minimum(np.searchsorted(sorted_keys, pair), len(sorted_keys) - 1)
-    active = there & (sorted_keys[index] == pair)
+    active = is_counted & (sorted_keys[index] == pair)
     activation = np.where(active, triples.activation[triple_order[index]], np.float32(0))
     last = block.position[counted[np.searchsorted(key, (item + 1) << _SHIFT) - 1]].astype(np.int64)
-    return Windows(found.feature, found.item, position, found.maximum, last, unit, activation)
+    return Windows(strongest.feature, strongest.item, position, strongest.maximum, last, unit, activation)
 
 
 def covering(
     spans: pd.DataFrame | None, item: npt.NDArray[np.int64], position: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.object_]:
     """The concepts whose spans cover each position (counted from 1): comma-separated text [n]; None without any."""
-    found = np.full(len(item), None, dtype=object)
+    concepts = np.full(len(item), None, dtype=object)
     if spans is None or not len(item):
-        return found
+        return concepts
     examples = pd.DataFrame({"example": np.arange(len(item)), "item_index": item, "position": position})
     both = examples.merge(spans[["item_index", "start", "stop", "concept"]], on="item_index")
     both = both[(both["start"] < both["position"]) & (both["position"] <= both["stop"])]
     both = both.drop_duplicates(["example", "concept"]).sort_values(["example", "concept"])
     joined = both.groupby("example")["concept"].agg(", ".join)
-    found[joined.index.to_numpy()] = joined.to_numpy(object)
-    return found
+    concepts[joined.index.to_numpy()] = joined.to_numpy(object)
+    return concepts

@@ -110,8 +110,8 @@ def rank_genes(
                 }
             )
         )
-    some = [part for part in parts if len(part)] or parts[:1]
-    return RankedGenes(pd.concat(some, ignore_index=True), np.concatenate(tops), np.concatenate(largest))
+    filled = [part for part in parts if len(part)] or parts[:1]
+    return RankedGenes(pd.concat(filled, ignore_index=True), np.concatenate(tops), np.concatenate(largest))
 
 
 def _ranks(ptr: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:

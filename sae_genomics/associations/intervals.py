@@ -18,9 +18,9 @@ def auroc_interval(
     which is Hanley and McNeil's variance with the two group sizes replaced by their mean. Unlike a Wald interval it has a width at
     an area of 1. NaN where the area is NaN or a group is empty.
     """
-    area, first, second = np.broadcast_arrays(*(np.asarray(each, np.float64) for each in (auroc, n_in, n_rest)))
+    area, first, second = np.broadcast_arrays(*(np.asarray(values, np.float64) for values in (auroc, n_in, n_rest)))
     known = np.isfinite(area) & (first > 0) & (second > 0)
-    area, first, second = (np.where(known, each, 1.0) for each in (area, first, second))
+    area, first, second = (np.where(known, values, 1.0) for values in (area, first, second))
 
     def excess(t: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.abs(area - t) - z * np.sqrt(auroc_variance(t, first, second))
@@ -38,6 +38,6 @@ def auroc_interval(
 
 def auroc_variance(t: npt.ArrayLike, n_in: npt.ArrayLike, n_rest: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """V(t) above: the variance of an AUROC that is truly t; at 1/2 it is that of Mann and Whitney's U over (n_in n_rest)^2."""
-    t, first, second = (np.asarray(each, np.float64) for each in (t, n_in, n_rest))
+    t, first, second = (np.asarray(values, np.float64) for values in (t, n_in, n_rest))
     mean = (first + second) / 2 - 1
     return np.asarray(t * (1 - t) * (1 + mean * (1 - t) / (2 - t) + mean * t / (1 + t)) / (first * second))

@@ -68,18 +68,18 @@ class Labels(Accumulator):
             layer.write(layer.tables.label_baselines, empty_baselines())
             return features.assign(best_cell_type=None, best_cell_type_auroc=np.nan, best_cell_type_q_value=np.nan)
         tests = compare_units(self.feature_items, self.sample)
-        said = inference(tests, layer.run.config.data.group_key)
+        about = inference(tests, layer.run.config.data.group_key)
         labels = feature_cell_types(tests)
         baselines = self._baselines(tests)
         if not layer.run.kind.units_are_genes:
             nouns = layer.run.kind.nouns
-            said = Inference(in_words(said.unit, nouns), in_words(said.n, nouns), in_words(said.null, nouns))
+            about = Inference(in_words(about.unit, nouns), in_words(about.n, nouns), in_words(about.null, nouns))
             for frame in (labels, baselines):
                 for column in ("unit_of_inference", "untested"):
                     frame[column] = frame[column].map(lambda text: in_words(text, nouns), na_action="ignore")
-        layer.write(layer.tables.feature_labels, labels, inference=said)
-        layer.write(layer.tables.label_baselines, baselines, inference=said)
-        layer.features_inference = said
+        layer.write(layer.tables.feature_labels, labels, inference=about)
+        layer.write(layer.tables.label_baselines, baselines, inference=about)
+        layer.features_inference = about
         return pd.concat([features, best_types(tests, labels["q_value"].to_numpy(np.float64))], axis=1)
 
     def _baselines(self, features: UnitTests) -> pd.DataFrame:

@@ -88,12 +88,12 @@ class LinearUnits:
     ) -> LinearUnits:
         """Along some directions, standardised over `rows`: float32 [n, d_model], at least one."""
         n = len(directions)
-        found = LinearUnits(
+        raw = LinearUnits(
             np.zeros(n, np.float32), np.ones(n, np.float32), center.astype(np.float32), directions.astype(np.float32)
         )
         moments = Moments(n)
-        moments.add(found.project(rows))
-        return LinearUnits(moments.mean.astype(np.float32), _inverse(moments.std), found.center, found.directions)
+        moments.add(raw.project(rows))
+        return LinearUnits(moments.mean.astype(np.float32), _inverse(moments.std), raw.center, raw.directions)
 
     @staticmethod
     def none(d_model: int) -> LinearUnits:

@@ -68,10 +68,10 @@ def group_tests(
     group: int [cells], 0 to n_groups - 1; -1 for cells of no group, which are left out altogether.
     min_cells: a group, and its rest, needs as many cells; otherwise everything but the means is NaN.
     """
-    found, u, size, rest, ties = _statistics(values, group, n_groups, min_cells)
+    ranked, u, size, rest, ties = _statistics(values, group, n_groups, min_cells)
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = np.where(np.isnan(found.auroc), np.nan, _two_sided(u, size, rest, ties))
-    return GroupTests(found.auroc, p, found.mean_in, found.mean_out, found.effect_size)
+        p = np.where(np.isnan(ranked.auroc), np.nan, _two_sided(u, size, rest, ties))
+    return GroupTests(ranked.auroc, p, ranked.mean_in, ranked.mean_out, ranked.effect_size)
 
 
 def rank_statistics(
@@ -149,8 +149,8 @@ def tied_exact_p(values: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_])
     at_once = max(1, (1 << 22) // len(choices))
     parts = []
     for first in range(0, values.shape[1], at_once):
-        some = slice(first, first + at_once)
-        parts.append((np.abs(choices @ ranks[:, some] - middle) >= seen[some] - 1e-9).mean(axis=0))
+        columns = slice(first, first + at_once)
+        parts.append((np.abs(choices @ ranks[:, columns] - middle) >= seen[columns] - 1e-9).mean(axis=0))
     return np.concatenate(parts) if parts else np.zeros(0)
 
 

@@ -66,11 +66,11 @@ def signed_maxima(
 
     projections: float32 [T, n], of the block's rows. cells: which of the block's cells. A cell without gene tokens gets 0, the mean.
     """
-    found = np.zeros((len(cells), units.n_components, 2), dtype=np.float32)
-    for row, cell in zip(found, cells.tolist(), strict=True):
+    maxima = np.zeros((len(cells), units.n_components, 2), dtype=np.float32)
+    for row, cell in zip(maxima, cells.tolist(), strict=True):
         tokens = slice(block.item_ptr[cell], block.item_ptr[cell + 1])
         y = projections[tokens][block.unit[tokens] >= 0]
         if len(y):
             row[:, 0] = (y.max(axis=0) - units.mean) * units.inverse_std
             row[:, 1] = -(y.min(axis=0) - units.mean) * units.inverse_std
-    return found.reshape(len(cells), units.n_units)
+    return maxima.reshape(len(cells), units.n_units)

@@ -142,5 +142,5 @@ def training_rows(
             usable[file.nonfinite_rows] = False
             for cell in cells[::stride]:
                 first, last = int(tokens.item_ptr[cell]), int(tokens.item_ptr[cell + 1])
-                kept = usable[first:last]
-                yield encoder.input(file.rows(first, last)[kept], tokens.token[first:last][kept])
+                counted = usable[first:last]
+                yield encoder.input(file.rows(first, last)[counted], tokens.token[first:last][counted])

@@ -56,7 +56,8 @@ class Triples:
 
     def by_token(self, n_tokens: int) -> Active:
         """The same as rows of the block's `n_tokens` tokens, as kernels take them."""
-        return Active(np.searchsorted(self.token, np.arange(n_tokens + 1)), self.feature, self.activation)
+        ptr = np.concatenate([[0], np.cumsum(np.bincount(self.token, minlength=n_tokens))])
+        return Active(ptr, self.feature, self.activation)
 
     @staticmethod
     def ordered(

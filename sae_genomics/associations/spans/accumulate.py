@@ -49,27 +49,27 @@ class Spans(Accumulator):
     def add(self, block: EncodedBlock, threads: Executor) -> Iterable[Future[Any]]:
         if not self.has_spans:
             return
-        here = span_block(block.tokens, self.concepts)
-        self.sizes.add(here)
-        if not len(here):
+        span_rows = span_block(block.tokens, self.concepts)
+        self.sizes.add(span_rows)
+        if not len(span_rows):
             return
-        yield threads.submit(self._features, block, here)
+        yield threads.submit(self._features, block, span_rows)
         for kind, units in self.linear.items():
-            yield threads.submit(self._linear, kind, units, block, here)
-        yield threads.submit(self._sequence, block, here)
+            yield threads.submit(self._linear, kind, units, block, span_rows)
+        yield threads.submit(self._sequence, block, span_rows)
 
-    def _features(self, block: EncodedBlock, here: SpanBlock) -> None:
-        self.counts["feature"].add(here, of_triples(block.triples, here))
+    def _features(self, block: EncodedBlock, span_rows: SpanBlock) -> None:
+        self.counts["feature"].add(span_rows, of_triples(block.triples, span_rows))
 
-    def _linear(self, kind: str, units: LinearUnits, block: EncodedBlock, here: SpanBlock) -> None:
-        projections = units.project(block.x[here.row])
+    def _linear(self, kind: str, units: LinearUnits, block: EncodedBlock, span_rows: SpanBlock) -> None:
+        projections = units.project(block.x[span_rows.row])
         for values in signed_parts(units, projections):
-            self.counts[kind].add(here, values)
+            self.counts[kind].add(span_rows, values)
 
-    def _sequence(self, block: EncodedBlock, here: SpanBlock) -> None:
-        unit = block.tokens.unit[here.row]
-        self.counts["composition"].add(here, self.sequence.composition(unit, here))
-        self.counts["position"].add(here, self.sequence.position(here))
+    def _sequence(self, block: EncodedBlock, span_rows: SpanBlock) -> None:
+        unit = block.tokens.unit[span_rows.row]
+        self.counts["composition"].add(span_rows, self.sequence.composition(unit, span_rows))
+        self.counts["position"].add(span_rows, self.sequence.position(span_rows))
 
     def finish(self, features: pd.DataFrame) -> pd.DataFrame:
         if not self.has_spans:
@@ -99,10 +99,10 @@ def fit_sequence(layer: Layer, concepts: Concepts) -> SequenceScores:
     return fit.finish()
 
 
-def of_triples(triples: Triples, here: SpanBlock) -> Active:
+def of_triples(triples: Triples, span_rows: SpanBlock) -> Active:
     """The features at the block's counted rows."""
-    ptr = np.searchsorted(triples.token, np.append(here.row, np.int64(1) << 62))
-    start, length = ptr[:-1], np.searchsorted(triples.token, here.row, side="right") - ptr[:-1]
+    ptr = np.searchsorted(triples.token, np.append(span_rows.row, np.int64(1) << 62))
+    start, length = ptr[:-1], np.searchsorted(triples.token, span_rows.row, side="right") - ptr[:-1]
     ends = np.cumsum(length)
     chosen = np.arange(ends[-1] if len(ends) else 0) + np.repeat(start - (ends - length), length)
     return Active(np.concatenate([[0], ends]).astype(np.int64), triples.feature[chosen], triples.activation[chosen])
@@ -112,8 +112,8 @@ def signed_parts(units: LinearUnits, projections: npt.NDArray[np.float32]) -> It
     """Both signs of standardised projections, some components at a time: unit 2i is the positive part, 2i + 1 the negative."""
     n = len(projections)
     for first in range(0, units.n_components, _COLUMNS_AT_ONCE):
-        some = slice(first, min(first + _COLUMNS_AT_ONCE, units.n_components))
-        z = (projections[:, some] - units.mean[some]) * units.inverse_std[some]
+        columns = slice(first, min(first + _COLUMNS_AT_ONCE, units.n_components))
+        z = (projections[:, columns] - units.mean[columns]) * units.inverse_std[columns]
         width = z.shape[1]
         unit = (2 * np.arange(first, first + width, dtype=np.int32))[None, :] + (z < 0)
         yield Active(np.arange(n + 1, dtype=np.int64) * width, unit.astype(np.int32).ravel(), np.abs(z).ravel())

@@ -27,8 +27,8 @@ Floats = npt.NDArray[np.float32]
 def half_octave(activation: Floats) -> npt.NDArray[np.int32]:
     """The largest k with 2^(k/2) <= a, of normal float32 values above zero: int32 [n]."""
     bits = np.ascontiguousarray(activation, dtype=np.float32).view(np.int32)
-    found: npt.NDArray[np.int32] = 2 * ((bits >> 23) - 127) + ((bits & 0x7FFFFF) >= _HALF_OCTAVE)
-    return found
+    octaves: npt.NDArray[np.int32] = 2 * ((bits >> 23) - 127) + ((bits & 0x7FFFFF) >= _HALF_OCTAVE)
+    return octaves
 
 
 def threshold_of(k: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
@@ -94,15 +94,15 @@ class ConceptCounts:
     def thresholds(self) -> npt.NDArray[np.float64]:
         """The threshold of each level: float64 [units, levels]; the first is 0, for anything above it."""
         k = self.top[:, None] - np.arange(N_LEVELS - 1, -1, -1)
-        found = threshold_of(np.where(self.top[:, None] > _NOTHING, k, 0))
-        found[:, 0] = 0.0
-        return found
+        thresholds = threshold_of(np.where(self.top[:, None] > _NOTHING, k, 0))
+        thresholds[:, 0] = 0.0
+        return thresholds
 
 
 def at_least(counts: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     """Counts at the highest level -> counts at every level that is reached, along the last axis."""
-    found: npt.NDArray[np.int64] = np.cumsum(counts[..., ::-1], axis=-1, dtype=np.int64)[..., ::-1]
-    return found
+    cumulative: npt.NDArray[np.int64] = np.cumsum(counts[..., ::-1], axis=-1, dtype=np.int64)[..., ::-1]
+    return cumulative
 
 
 def _shifted(counts: npt.NDArray[np.integer], step: int, merge: bool) -> npt.NDArray[np.integer]:

@@ -104,10 +104,10 @@ def _spread(
     ptr = np.searchsorted(member, np.arange(n_members + 1))
     rarest = np.full(n_members, np.iinfo(np.int64).max)
     np.minimum.at(rarest, member, size[concept])
-    some = np.flatnonzero(np.diff(ptr) > 0)
-    some = some[generator.permutation(len(some))]
-    some = some[np.argsort(rarest[some], kind="stable")]
-    _deal(some, ptr, concept, size, half)
+    order = np.flatnonzero(np.diff(ptr) > 0)
+    order = order[generator.permutation(len(order))]
+    order = order[np.argsort(rarest[order], kind="stable")]
+    _deal(order, ptr, concept, size, half)
     return half
 
 
@@ -127,13 +127,13 @@ def _deal(
     balance = [0.0] * len(sizes)  # members in half 0 minus members in half 1
     total = 0
     for member in order.tolist():
-        own = concepts[bounds[member] : bounds[member + 1]]
+        concepts_of_member = concepts[bounds[member] : bounds[member + 1]]
         need = 0.0
-        for number in own:
+        for number in concepts_of_member:
             need += balance[number] / sizes[number]
         side = 1 if need > 0 or (need == 0 and total >= 0) else 0  # the first of a concept scores
         half[member] = side
         step = 1 - 2 * side
         total += step
-        for number in own:
+        for number in concepts_of_member:
             balance[number] += step

@@ -112,19 +112,19 @@ def score(counts: ConceptCounts, sizes: ConceptSizes, own_alone: bool = False) -
     thresholds = counts.thresholds()
     parts = []
     for first in range(0, max(counts.n_units, 1), _UNITS_AT_ONCE):
-        some = slice(first, min(first + _UNITS_AT_ONCE, counts.n_units))
-        parts.append(_some_units(counts, sizes, some, testable[some], thresholds[some]))
+        units = slice(first, min(first + _UNITS_AT_ONCE, counts.n_units))
+        parts.append(_some_units(counts, sizes, units, testable[units], thresholds[units]))
     joined: list[npt.NDArray[Any]] = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     arrays: list[npt.NDArray[Any]] = [*joined, p, q]
     return ConceptScores(*arrays)
 
 
 def _some_units(
-    counts: ConceptCounts, sizes: ConceptSizes, some: slice, testable: npt.NDArray[np.bool_], thresholds: Floats
+    counts: ConceptCounts, sizes: ConceptSizes, units: slice, testable: npt.NDArray[np.bool_], thresholds: Floats
 ) -> tuple[npt.NDArray[Any], ...]:
     n = len(counts.concepts)
     way = np.where(counts.concepts.halves.single, 2, 0)  # which of the four columns of totals
-    inside, active = at_least(counts.levels.residues[some]), at_least(counts.levels.active[some])
+    inside, active = at_least(counts.levels.residues[units]), at_least(counts.levels.active[units])
     _, _, f1 = _f1(inside[:, CHOOSE::2], active[:, way + CHOOSE], sizes.of(CHOOSE, sizes.residues)[None, :, None])
     f1 = np.where(testable[:, :, None], np.nan_to_num(f1), -1.0)
     level = f1.argmax(axis=2)
@@ -136,8 +136,8 @@ def _some_units(
     tp, total = at(inside[:, SCORE::2]), at(active[:, way + SCORE])
     n_residues, n_spans = sizes.of(SCORE, sizes.residues), sizes.of(SCORE, sizes.n_spans)
     per_residue = _f1(tp, total, n_residues[None, :])
-    hit, touching = at(at_least(counts.levels.spans[some])[:, SCORE::2]), at(counts.levels.runs[some][:, SCORE::2])
-    runs = at(counts.levels.all_runs[some][:, way + SCORE])
+    hit, touching = at(at_least(counts.levels.spans[units])[:, SCORE::2]), at(counts.levels.runs[units][:, SCORE::2])
+    runs = at(counts.levels.all_runs[units][:, way + SCORE])
     with np.errstate(divide="ignore", invalid="ignore"):
         precision, recall = touching / runs, hit / n_spans[None, :]
         f1_span = np.where(precision + recall > 0, 2 * precision * recall / (precision + recall), 0.0)

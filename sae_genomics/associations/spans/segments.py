@@ -62,15 +62,15 @@ class Concepts:
         names, concept = np.unique(spans["concept"].to_numpy(object).astype(str), return_inverse=True)
         titles = spans.drop_duplicates("concept").set_index(spans["concept"].drop_duplicates().astype(str))["name"]
         order = np.lexsort((spans["start"], concept, spans["item_index"]))
-        item, start, stop = (spans[each].to_numpy(np.int64)[order] for each in ("item_index", "start", "stop"))
-        found = Stretches(item, concept[order].astype(np.int64), start, stop)
-        merged = _merged(found)
+        item, start, stop = (spans[column].to_numpy(np.int64)[order] for column in ("item_index", "start", "stop"))
+        stretches = Stretches(item, concept[order].astype(np.int64), start, stop)
+        merged = _merged(stretches)
         group = _numbers(groups)
-        halves = make_halves(found.item, found.concept, group, n_items, len(names), seed)
+        halves = make_halves(stretches.item, stretches.concept, group, n_items, len(names), seed)
         tells = np.zeros(n_items, bool)
         tells[item] = True
         return Concepts(
-            names.astype(object), titles.reindex(names).to_numpy(object), found, merged, tells, group, halves,
+            names.astype(object), titles.reindex(names).to_numpy(object), stretches, merged, tells, group, halves,
             _tested(merged, group, halves, len(names), seed),
         )  # fmt: skip
 
@@ -155,16 +155,18 @@ def span_block(block: TokenBlock, concepts: Concepts) -> SpanBlock:
     return SpanBlock(row, item, position, item_start, item_stop, halves, merged, spans, number)
 
 
-def _segments(some: Stretches, halves: Halves, key: Ints, first_item: int, last_item: int) -> tuple[Segments, Ints]:
-    """Those of the items first_item to last_item that have a counted row, and which stretches they are."""
-    a, b = np.searchsorted(some.item, [first_item, last_item])
-    item, concept = some.item[a:b], some.concept[a:b]
-    start = np.searchsorted(key, (item << _ITEM_SHIFT) | (some.start[a:b] + 1))
-    stop = np.searchsorted(key, (item << _ITEM_SHIFT) | (some.stop[a:b] + 1))
-    kept = stop > start
-    start, stop, item, concept = start[kept], stop[kept], item[kept], concept[kept]
+def _segments(
+    stretches: Stretches, halves: Halves, key: Ints, first_item: int, last_item: int
+) -> tuple[Segments, Ints]:
+    """Stretches of the items first_item to last_item that have a counted row, and which of all stretches they are."""
+    a, b = np.searchsorted(stretches.item, [first_item, last_item])
+    item, concept = stretches.item[a:b], stretches.concept[a:b]
+    start = np.searchsorted(key, (item << _ITEM_SHIFT) | (stretches.start[a:b] + 1))
+    stop = np.searchsorted(key, (item << _ITEM_SHIFT) | (stretches.stop[a:b] + 1))
+    counted = stop > start
+    start, stop, item, concept = start[counted], stop[counted], item[counted], concept[counted]
     before = np.full(len(start), -1, dtype=np.int64)
     same = (np.diff(item) == 0) & (np.diff(concept) == 0)
     before[1:][same] = stop[:-1][same]
     column = 2 * concept + halves.of(item, concept)
-    return Segments(start, stop, column, before), np.arange(a, b)[kept]
+    return Segments(start, stop, column, before), np.arange(a, b)[counted]

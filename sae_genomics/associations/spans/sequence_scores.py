@@ -108,27 +108,27 @@ class SequenceFit:
         single = self.concepts.halves.single
         for way in range(2):
             n_all = self._n_all[way]
-            some = np.flatnonzero((single == bool(way)) & (self._n_inside > 0) & (self._n_inside < n_all))
-            if not len(some):
+            fitted = np.flatnonzero((single == bool(way)) & (self._n_inside > 0) & (self._n_inside < n_all))
+            if not len(fitted):
                 continue
             mean = self._all[way] / n_all
             spread = self._squares[way] / n_all - np.outer(mean, mean)
             spread += _RIDGE * max(np.trace(spread) / width, 1e-12) * np.eye(width)
-            n_in = self._n_inside[some, None]
-            inside, outside = self._inside[some] / n_in, (self._all[way] - self._inside[some]) / (n_all - n_in)
-            weights[:, some] = np.linalg.solve(spread, (inside - outside).T)
-            offset[some] = -(weights[:, some] * ((inside + outside) / 2).T).sum(axis=0)
-            share = (self._parts[:, some] + 1) / (self._n_inside[some] + N_BINS)
-            parts[:, some] = np.log(share / ((self._all_parts[way] + 1) / (n_all + N_BINS))[:, None])
+            n_in = self._n_inside[fitted, None]
+            inside, outside = self._inside[fitted] / n_in, (self._all[way] - self._inside[fitted]) / (n_all - n_in)
+            weights[:, fitted] = np.linalg.solve(spread, (inside - outside).T)
+            offset[fitted] = -(weights[:, fitted] * ((inside + outside) / 2).T).sum(axis=0)
+            share = (self._parts[:, fitted] + 1) / (self._n_inside[fitted] + N_BINS)
+            parts[:, fitted] = np.log(share / ((self._all_parts[way] + 1) / (n_all + N_BINS))[:, None])
         return SequenceScores(weights, offset, parts)
 
 
 def _membership(block: SpanBlock, n_concepts: int) -> sparse.csr_matrix:
     """Which rows are inside each concept, of items that choose for it: [rows, concepts]."""
     merged = block.merged
-    kept = merged.column % 2 == CHOOSE
-    start, length = merged.start[kept], (merged.stop - merged.start)[kept]
+    choosing = merged.column % 2 == CHOOSE
+    start, length = merged.start[choosing], (merged.stop - merged.start)[choosing]
     ends = np.cumsum(length)
     row = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - length, length) + np.repeat(start, length)
-    column = np.repeat(merged.column[kept] // 2, length)
+    column = np.repeat(merged.column[choosing] // 2, length)
     return sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=(len(block), n_concepts))

@@ -27,13 +27,13 @@ class Kind:
 def write_tables(layer: Layer, concepts: Concepts, sizes: ConceptSizes, kinds: list[Kind]) -> None:
     """Write the three tables. kinds: the features first."""
     settings = layer.run.config
-    said = inference(layer, concepts, sizes)
+    about = inference(layer, concepts, sizes)
     rows = feature_concepts(kinds[0].scores, concepts, sizes)
-    layer.write(artifacts.FEATURE_CONCEPTS, rows, inference=said)
+    layer.write(artifacts.FEATURE_CONCEPTS, rows, inference=about)
     baselines = pd.concat([concept_baselines(kind, concepts, sizes) for kind in kinds], ignore_index=True)
-    layer.write(artifacts.CONCEPT_BASELINES, baselines, inference=said)
+    layer.write(artifacts.CONCEPT_BASELINES, baselines, inference=about)
     counts = concept_counts(kinds, sizes, settings.associations.concept_f1, settings.validation.fdr)
-    layer.write(artifacts.CONCEPT_COUNTS, counts, inference=said)
+    layer.write(artifacts.CONCEPT_COUNTS, counts, inference=about)
 
 
 def write_empty_tables(layer: Layer) -> None:
