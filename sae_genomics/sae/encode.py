@@ -138,8 +138,8 @@ def batch_top_k(
 def _first_bound(hidden: Float32, norm: Float32, k: int, generous: float) -> float:
     """What about generous x k latents a row exceed, from a few rows; a little lower, against rounding."""
     few = hidden[:: max(1, len(hidden) // _SAMPLED_ROWS)] * norm
-    place = few.size - min(few.size, int(generous * k * len(few)))
-    return max(float(np.partition(few, place, axis=None)[place]) * (1 - 1e-5), 0.0)
+    position = few.size - min(few.size, int(generous * k * len(few)))
+    return max(float(np.partition(few, position, axis=None)[position]) * (1 - 1e-5), 0.0)
 
 
 def exact_values(
