@@ -49,9 +49,35 @@ def refuse_another(run: Run) -> None:
 
 def record(run: Run) -> None:
     """Write the record, unless it says just this."""
-    today = _record(run)
+    today = {**_record(run), "n_items": run.n_items}
     if recorded(run) != today:
         write_checked_json(_file(run), today)
+
+
+def remembered_hash(run: Run) -> str | None:
+    """The content hash of the input, where the record has it of these very files."""
+    known = recorded(run)
+    found = known.get("identities", {}).get("data") if _same_files(run, known) else None
+    return str(found) if found else None
+
+
+def remembered_items(run: Run) -> int | None:
+    """How many items the run uses, where the record has counted them: in these very files, under these settings of the data."""
+    known = recorded(run)
+    count = known.get("n_items")
+    if not isinstance(count, int) or not _same_files(run, known):
+        return None
+    then, now = (
+        {key: value for key, value in values.items() if key.startswith("data.")}
+        for values in (known["values"], _deciding_values(run))
+    )
+    return count if then == now else None
+
+
+def _same_files(run: Run, known: dict[str, Any]) -> bool:
+    """Whether the input files have the paths, sizes and times that the record has: then they need not be read again."""
+    files = {key: value for key, value in known.items() if key in DATA_FILES}
+    return bool(files) and files == data_files(run.data_files)
 
 
 def _file(run: Run) -> Path:

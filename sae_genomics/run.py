@@ -204,8 +204,9 @@ class Run:
 
     @cached_property
     def n_items(self) -> int:
-        """Items (cells, proteins) that the run uses."""
-        return self.kind.count_items(self.config.data)
+        """Items (cells, proteins) that the run uses; remembered beside the results, because to count them can take a whole file."""
+        known = owner.remembered_items(self)
+        return self.kind.count_items(self.config.data) if known is None else known
 
     @cached_property
     def n_shards(self) -> int:
@@ -243,11 +244,7 @@ class Run:
 
     def _data_hash(self) -> str:
         """Hash of the input files; remembered beside the results so that a status need not read them again."""
-        remembered = owner.recorded(self)
-        known = {key: value for key, value in remembered.items() if key in owner.DATA_FILES}
-        if known == owner.data_files(self.data_files) and remembered.get("identities", {}).get("data"):
-            return str(remembered["identities"]["data"])
-        return self.kind.content_hash(self.config.data)
+        return owner.remembered_hash(self) or self.kind.content_hash(self.config.data)
 
     @cached_property
     def fingerprints(self) -> Fingerprints:

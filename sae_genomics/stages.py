@@ -6,45 +6,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sae_genomics.associations.accumulators import VARYING_KEYS, associate_files
+from sae_genomics.activations.extraction.files import extract_files
+from sae_genomics.associations.accumulators import VARYING_KEYS
+from sae_genomics.associations.files import associate_files
+from sae_genomics.data.files import prepare_files
 from sae_genomics.errors import UserError
 from sae_genomics.installed import entries
 from sae_genomics.report.files import report_files
 from sae_genomics.sae.files import EVALUATED_FILES, EVALUATION_KEYS, SECOND_SEED, train_files
-from sae_genomics.stage import Files, Stage
+from sae_genomics.stage import Stage
 from sae_genomics.validation.files import has_gene_sets, validate_files
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run
 
 
-def _prepare_files(run: Run, task: int) -> Files:
-    return {path: {} for path in run.kind.prepare_files(run)}
-
-
-def _extract_files(run: Run, shard: int) -> Files:
-    files: Files = {run.tokens_file(shard): {"shard": shard}}
-    for layer in run.layers:
-        files[run.activations_file(layer, shard)] = {"shard": shard, "layer": layer}
-    return files
-
-
-def _associate_files(run: Run, task: int) -> Files:
-    """The tables of the accumulators that apply to the run."""
-    layer = run.layers[task]
-    return {run.layer_results(layer) / name: {"layer": layer, **parts} for name, parts in associate_files(run).items()}
-
-
 _PREPARE = Stage(
     name="prepare", number=1, unit="run", needs=(), reads=(), root="results",
     keys=("run.seed", "data", "model.family", "activations.cells_per_shard", "activations.tokens_per_cell"),
-    function="sae_genomics.data.prepare:run_task", files=_prepare_files, version=2, cost="sae_genomics.data.cost:cost",
+    function="sae_genomics.data.prepare:run_task", files=prepare_files, version=2, cost="sae_genomics.data.cost:cost",
     side_files=frozenset({"plan.json", "units.parquet"}),
 )  # fmt: skip
 _EXTRACT = Stage(
     name="extract", number=2, unit="shard", needs=(_PREPARE,), reads=(_PREPARE,), root="checkpoints",
     keys=("model", "activations"),
-    function="sae_genomics.activations.extraction.extract:run_task", files=_extract_files, gpu=True,
+    function="sae_genomics.activations.extraction.extract:run_task", files=extract_files, gpu=True,
     cost="sae_genomics.activations.extraction.cost:cost",
 )  # fmt: skip
 _TRAIN = Stage(
@@ -60,7 +46,7 @@ _ASSOCIATE = Stage(
     name="associate", number=4, unit="layer", needs=(_TRAIN,), reads=(_PREPARE, _EXTRACT, _TRAIN), root="results",
     keys=("run.seed", "associations", "validation.baselines", "validation.untrained_cells"), version=2,
     ignores=frozenset(VARYING_KEYS), varying=VARYING_KEYS,
-    function="sae_genomics.associations.task:run_task", files=_associate_files, gpu=True,
+    function="sae_genomics.associations.task:run_task", files=associate_files, gpu=True,
     side_files=frozenset({"features.h5ad"}), cost="sae_genomics.associations.cost:cost",
     contributions=(
         "sae_genomics.report.contributions.features:BEST_FEATURES", "sae_genomics.report.contributions.units:UNITS",

@@ -135,12 +135,3 @@ def accumulators_of(run: Run) -> list[Entry]:
 VARYING_KEYS = tuple(
     sorted({key for entry in ACCUMULATORS for key in entry.settings if key.startswith("associations.")})
 )
-
-
-def associate_files(run: Run) -> dict[str, dict[str, Any]]:
-    """Name of each file that the stage leaves for a layer -> the settings that distinguish it from the layer's other files."""
-    return {
-        name: {"settings": run.values(entry.settings)} if entry.settings else {}
-        for entry in accumulators_of(run)
-        for name in entry.files(run)
-    }

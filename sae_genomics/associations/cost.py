@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from sae_genomics.associations.baseline_costs import SCRATCH_ENTRY, baseline_costs, peak_memory, peak_scratch
+from sae_genomics.associations.spans import cost as spans
 from sae_genomics.data.plan import BASE_MEMORY, Cost, Workload
 from sae_genomics.sae.cost import HIDDEN_MEMORY, sae_parameters
 
@@ -12,7 +13,7 @@ _PAIR_MEMORY = 2 << 30  # dense sums per pair of a feature and a gene; rarer gen
 
 
 def cost(work: Workload) -> Cost:
-    """One pass over the activations per layer, its tables, and the baselines' shares."""
+    """One pass over the activations per layer, its tables, and the shares of baselines and spans."""
     costs = baseline_costs(work)
     disk = work.n_layers * (
         work.n_cells * _active_features(work) * 10 + work.d_sae * (2 * work.top_genes * 25 + 60 * work.n_cell_types)
@@ -20,9 +21,9 @@ def cost(work: Workload) -> Cost:
     disk += work.n_layers * 40 * work.n_slots + sum(baseline.disk_bytes for baseline in costs)
     pairs = 24 * work.d_sae * work.n_slots
     in_pass = 2 * 4 * sae_parameters(work) + min(pairs, _PAIR_MEMORY) + 200 * work.n_cells + HIDDEN_MEMORY
-    in_pass += peak_memory([baseline for baseline in costs if baseline.name != "untrained"])
+    in_pass += peak_memory([baseline for baseline in costs if baseline.name != "untrained"]) + spans.memory(work)
     seconds = work.n_layers * (10 + work.n_stored * 2 * work.d_model * work.d_sae / work.train_rate)
-    seconds += sum(baseline.seconds for baseline in costs)
+    seconds += sum(baseline.seconds for baseline in costs) + spans.seconds(work)
     memory = BASE_MEMORY + max(in_pass, peak_memory(costs))
     return Cost(disk, memory, seconds, _scratch_bytes(work))
 

@@ -39,7 +39,7 @@ from sae_genomics.stages import stage_named
 
 
 def run_task(run: Run, task: int) -> None:
-    """Leave the layer's files of `accumulators.associate_files`.
+    """Leave the layer's files of `files.associate_files`.
 
     Raises DamagedArtifact when an input cannot be read, Interrupted at a signal (the layer starts again then).
     """

@@ -44,7 +44,8 @@ class Workload:
     deepest: layers the model runs through; summed_depth: the same of each requested layer alone, added up. train_tokens: tokens that one SAE sees. seeds: SAEs trained a layer.
     item_bytes: of a stored activation.
     extract_rate, train_rate: FLOP/s.
-    baselines, untrained_cells: as in the section `validation`.
+    baselines, untrained_cells: as in the section `validation`, those that the kind of data has.
+    span_tokens: tokens stored of items with a span. n_concepts: of spans. random_directions: that are compared with spans.
     """
 
     n_cells: int
@@ -74,6 +75,9 @@ class Workload:
     n_cell_types: int
     baselines: tuple[str, ...]
     untrained_cells: int
+    span_tokens: int = 0
+    n_concepts: int = 0
+    random_directions: int = 0
 
     @property
     def n_stored(self) -> int:
@@ -114,6 +118,8 @@ def workload(
     n_gene_values: int,
     n_cell_types: int,
     train_tokens: int,
+    span_tokens: int = 0,
+    n_concepts: int = 0,
 ) -> Workload:
     """The numbers of a run, its config and model filled in.
 
@@ -152,8 +158,13 @@ def workload(
         train_rate=device_rate(config.sae.device, config.sae.compute_dtype),
         top_genes=config.associations.top_genes,
         n_cell_types=n_cell_types,
-        baselines=tuple(config.validation.baselines),
+        baselines=tuple(
+            name for name in config.validation.baselines if run.kind.units_are_genes or name != "untrained"
+        ),
         untrained_cells=min(run.n_items, config.validation.untrained_cells),
+        span_tokens=span_tokens,
+        n_concepts=n_concepts,
+        random_directions=config.associations.random_directions,
     )
 
 

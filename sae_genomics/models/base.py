@@ -61,6 +61,11 @@ class FoundationModel(ABC):
     """A batch is best of so many tokens, whatever its sequences' lengths, and several threads may compute one each. None where padding
     is computed, so that sequences of like length belong together."""
 
+    @property
+    def padding_share(self) -> float | None:
+        """Share of all tokens computed since the model was loaded that were padding; None where that is not counted."""
+        return None
+
     @abstractmethod
     def tokenise(self, items: Items, seed: int) -> Tokens:
         """Tokens of a batch of items. An item's tokens depend on the item, its row and the seed alone.

@@ -15,7 +15,7 @@ import pytest
 
 from sae_genomics.associations import item_matrix, labels, untrained
 from sae_genomics.associations import task as associate
-from sae_genomics.associations.accumulators import associate_files
+from sae_genomics.associations.files import named_files
 from sae_genomics.atomic import partial_named
 from sae_genomics.data.plan_file import read_plan
 from sae_genomics.leftovers import bytes_of, find_leftovers, remove_leftovers_of, scratch_path
@@ -55,7 +55,7 @@ def test_scratch_data_never_goes_to_results(make_run: Callable[..., Run], monkey
     associate.run_task(run, 0)
     for name in in_results:
         partial = partial_named(Path(name))
-        assert (partial.final if partial else name) in set(associate_files(run))
+        assert (partial.final if partial else name) in set(named_files(run))
     assert list((run.checkpoints / "scratch").rglob("*")) == []
 
     written = sum(scratch.values())

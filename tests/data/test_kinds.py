@@ -124,14 +124,26 @@ def test_input_files_are_read_once_while_none_of_them_changes(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["stage", "prepare", "--config", str(config)]) == 0
-    reads = []
-    whole = Lines.content_hash
+    reads, counts = [], []
+    whole, count = Lines.content_hash, Lines.count_items
     monkeypatch.setattr(Lines, "content_hash", lambda kind, settings: reads.append(1) or whole(kind, settings))
-    assert Run(load_config(config), config).state(stage_named("prepare"), 0).done
+    monkeypatch.setattr(Lines, "count_items", lambda kind, settings: counts.append(1) or count(kind, settings))
+    run = Run(load_config(config), config)
+    assert run.state(stage_named("prepare"), 0).done
+    assert run.n_items == 10
     assert not reads
+    assert not counts
+    assert Run(load_config(config, ["data.max_lines=7"]), config).n_items == 7  # another setting of the data
+    assert counts == [1]
+    assert Run(load_config(config, ["sae.k=3"]), config).n_items == 10
+    assert counts == [1]
     (tmp_path / "labels.txt").write_text("even\n" * 12)  # the second file
     assert not Run(load_config(config), config).state(stage_named("prepare"), 0).done
     assert reads
+    with open(tmp_path / "lines.txt", "w") as file:
+        file.write("ABC\n" * 3)
+    assert Run(load_config(config), config).n_items == 3
+    assert counts == [1, 1]
 
 
 def test_bad_input_of_an_outside_kind_is_one_line(

@@ -102,7 +102,13 @@ def _extract(run: Run, task: int) -> None:
                 keeper,
             )
             _check_finite(run, task, summaries)
-    progress.finish()
+    progress.finish(_padding(model) if layers else "")
+
+
+def _padding(model: FoundationModel) -> str:
+    """How much of what was computed was padding, of a model that counts it."""
+    share = model.padding_share
+    return "" if share is None else f"padding {share:.1%} of the tokens computed"
 
 
 # --- the model, once a process ---

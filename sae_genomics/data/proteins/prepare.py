@@ -88,15 +88,18 @@ def prepare_proteins(run: Run) -> None:
         used, said = _used(run, data, files, sequences, rows)
         windows = _windows(used.length, model, data.window_overlap)
         tokens = _token_counts(run, used.length, windows)
+        spans = _span_table(used)
+        spanned = [] if spans is None else spans["item_index"].unique()
         work = plan.workload(
             run, n_tokens=tokens.read, shard_stored=tokens.shard_stored, max_shard_tokens=tokens.largest_shard,
             n_slots=len(model.tokens), n_gene_values=int(np.minimum(used.length, len(model.tokens)).sum()),
             n_cell_types=0 if used.labels is None else int(pd.Series(used.labels).nunique()),
             train_tokens=int(used.length[~used.heldout].sum()),
+            span_tokens=int(np.minimum(tokens.stored, used.length)[spanned].sum()),
+            n_concepts=0 if spans is None else spans["concept"].nunique(),
         )  # fmt: skip
         estimates = plan.estimate(run, work)
         check_room(run, work, estimates, tokens)
-    spans = _span_table(used)
     content = _plan(run, data, used, model, windows, tokens)
     table = None if spans is None else concepts(spans, used.heldout)
     if spans is not None and table is not None:

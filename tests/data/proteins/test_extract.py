@@ -81,7 +81,7 @@ def check_rows(run: Run, shards: list[TokenShard], sequences: dict[int, str]) ->
     assert all(shard.kind == "proteins" and shard.nouns["unit"] == "amino acid" for shard in shards)
 
 
-def test_short_and_long_proteins(tmp_path, checkpoint):
+def test_short_and_long_proteins(tmp_path, checkpoint, capsys):
     generator = np.random.default_rng(0)
     lengths = [5, MOST, MOST + 1, 400, 1, 60, 200, 33]
     sequences = {i: "".join(generator.choice(list("ACDEFGHIKLMNPQRSTVWYX"), n)) for i, n in enumerate(lengths)}
@@ -90,6 +90,8 @@ def test_short_and_long_proteins(tmp_path, checkpoint):
     shards = extracted(run)
     assert len(shards) == 3
     check_rows(run, shards, sequences)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("extract shard 2:")]
+    assert told[-1].endswith("padding 0.0% of the tokens computed")
     plan = read_plan(run)
     assert (plan["most_residues"], plan["n_items_in_windows"], plan["n_windows"]) == (MOST, 3, 5 + 2 + 4 + 2)
     with open_activations(run.activations_file(1, 1)) as file:

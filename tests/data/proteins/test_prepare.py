@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from sae_genomics.associations.spans.counts import ConceptCounts
 from sae_genomics.config import load_config, parse_config
 from sae_genomics.data.plan_file import read_plan
 from sae_genomics.data.proteins import prepare
@@ -106,6 +108,41 @@ def test_spans_labels_and_groups(six, tmp_path, make_run):
     assert "not among the sequences: 1 (the first is of Q9)" in said
     assert "overlap an earlier span of the same protein: 1" in said
     assert "Proteins without a value in organism: 1 of 6" in said
+
+
+def test_the_plan_counts_what_spans_cost(six, tmp_path, make_run, monkeypatch):
+    seen = []
+    estimate = prepare.plan.estimate
+    monkeypatch.setattr(prepare.plan, "estimate", lambda run, work: seen.append(work) or estimate(run, work))
+    spans = write(tmp_path / "s.tsv", SPANS)
+    prepared(make_run(six))
+    prepared(make_run(six, data={"spans": str(spans)}))
+    run = make_run(six, data={"spans": str(spans)}, activations={"tokens_per_item": 3, "items_per_shard": 4})
+    prepared(run)
+    without, work, sampled = seen
+    assert (without.span_tokens, without.n_concepts) == (0, 0)
+    assert (work.span_tokens, work.n_concepts, work.random_directions) == (10 + 14, 2, 256)  # A1 and A3
+    assert sampled.span_tokens <= 2 * (3 + 2)
+    assert "untrained" not in work.baselines  # proteins have no such baseline
+
+    def associate(work):
+        return next(each for each in estimate(run, work) if each.stage == "associate")
+
+    large = replace(work, span_tokens=1_000_000, n_concepts=500)
+    more = associate(large).seconds - associate(replace(large, span_tokens=0)).seconds
+    values = work.k + work.d_model + 256 + 500
+    assert more == pytest.approx(work.n_layers * 1e6 * values * 4e-8, rel=0.1)
+    memory = associate(large).memory_bytes - associate(replace(large, n_concepts=0)).memory_bytes
+    n_units = (
+        work.d_sae,
+        2 * work.d_model,
+        2 * 256,
+        500,
+        500,
+    )  # features, neurons, directions, both scores of the sequence
+    kinds = [ConceptCounts(n, range(500)) for n in n_units]
+    held = sum(each.residues.nbytes + each.runs.nbytes + each.spans.nbytes for each in kinds)
+    assert held < memory < 3 * held
 
 
 def test_groups_that_are_the_labels_are_split_as_groups(tmp_path, make_run):
