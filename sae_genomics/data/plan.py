@@ -1,7 +1,7 @@
 """What a run will cost: disk, memory and time of every stage, from the counted tokens. Each stage says its own (`Stage.cost`).
 
 Disk of `extract` and `train` follows from the formats and is right to a few per cent; the rest is small. Memory is an
-upper estimate a task. Time is rough: a stage's arithmetic over the rate that such a device usually sustains.
+upper estimate per task. Time is rough: a stage's arithmetic over the rate that such a device usually sustains.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Workload:
     max_shard_tokens: tokens read of the largest shard. n_slots: distinct matched genes. n_gene_values: counts above zero of such a
     gene in a cell. sampled_cells: that `associate` ranks, at most. n_layers: layers requested.
     layers_at_once: layers that one process trains at once, as far as the config says so.
-    deepest: layers the model runs through; summed_depth: the same of each requested layer alone, added up. train_tokens: tokens that one SAE sees. seeds: SAEs trained a layer.
+    deepest: layers the model runs through; summed_depth: the same of each requested layer alone, added up. train_tokens: tokens that one SAE sees. seeds: SAEs trained per layer.
     item_bytes: of a stored activation.
     extract_rate, train_rate: FLOP/s.
     baselines, untrained_cells: as in the section `validation`.
