@@ -65,7 +65,9 @@ class ModelConfig(Section):
     revision: Annotated[str | None, BeforeValidator(checked_revision)] = Field(
         None, description="branch, tag or commit of a published model; default: that of the release, see docs/models.md"
     )
-    backend: Literal["native", "reference"] = "native"
+    backend: Literal["native", "reference"] = Field(
+        "native", description="native: the code of this package; reference: the package of the model's authors"
+    )
     layers: Annotated[Literal["all"] | list[Annotated[int, Field(ge=0)]], BeforeValidator(read_layers)] = Field(
         "all", description="a list of layers, counted from 0, or all"
     )
@@ -115,7 +117,9 @@ class ActivationsConfig(Section):
         validation_alias=also("tokens_per_cell", "tokens_per_item"),
         description="store at most this many tokens per item (cell, protein), a random sample; special tokens are not counted",
     )
-    compression: Literal["none", "zstd", "lz4"] = "none"
+    compression: Literal["none", "zstd", "lz4"] = Field(
+        "none", description="lossless compression of stored activations"
+    )
 
 
 class SaeConfig(Section):
@@ -123,15 +127,15 @@ class SaeConfig(Section):
 
     architecture: Literal["topk", "batchtopk", "matryoshka", "jumprelu"] = "topk"
     d_sae: int | None = Field(None, ge=1, description="number of features; default: expansion x d_model")
-    expansion: float = Field(8, gt=0)
+    expansion: float = Field(8, gt=0, description="number of features / d_model, where d_sae is not set")
     k: int = Field(32, ge=1, description="active features per token")
-    steps: int = Field(2000, ge=1)
+    steps: int = Field(2000, ge=1, description="number of optimisation steps")
     batch_tokens: int = Field(2048, ge=1, description="tokens per optimisation step")
     lr: float | None = Field(
         None, gt=0, description="peak learning rate; default: depends on d_sae, see docs/training.md"
     )
-    lr_decay: Literal["linear", "cosine", "none"] = "linear"
-    lr_warmup_steps: int = Field(100, ge=0)
+    lr_decay: Literal["linear", "cosine", "none"] = Field("linear", description="how lr falls to 0 at the end")
+    lr_warmup_steps: int = Field(100, ge=0, description="steps over which lr rises to its peak")
     lr_decay_fraction: float = Field(
         0.2, ge=0, le=1, description="share of the steps, at the end, over which lr falls to 0"
     )
@@ -145,17 +149,17 @@ class SaeConfig(Section):
         1 / 32, ge=0, description="weight of the loss that revives dead features; 0 turns it off"
     )
     dead_after_tokens: int = Field(500_000, ge=1, description="a feature that is inactive for this many tokens is dead")
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    checkpoint_every_seconds: float = Field(300, gt=0)
-    log_every: int = Field(50, ge=1)
+    compute_dtype: Literal["float32", "bfloat16"] = Field("float32", description="dtype of the SAE's products")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto | cpu | cuda | cuda:N | mps")
+    checkpoint_every_seconds: float = Field(300, gt=0, description="seconds between two checkpoints")
+    log_every: int = Field(50, ge=1, description="steps between two lines of the training log")
     layers_per_task: int = Field(1, ge=1, description="number of layers that one Slurm task trains")
     layers_at_once: int | None = Field(
         None,
         ge=1,
         description="number of layers that one process trains at once; default: as many as fit into the GPU's free memory; 1 on a CPU",
     )
-    gpus_per_task: int = Field(1, ge=0)
+    gpus_per_task: int = Field(1, ge=0, description="number of GPUs that one Slurm task of train asks for")
     evaluate_tokens: int = Field(
         200_000, ge=1, description="number of held-out tokens that the metrics are measured on"
     )
@@ -168,7 +172,9 @@ class SaeConfig(Section):
     stability: bool = Field(
         False, description="train a second SAE with another seed, and measure the share of features that both find"
     )
-    loggers: list[Literal["wandb", "tensorboard"]] = Field(default_factory=list)
+    loggers: list[Literal["wandb", "tensorboard"]] = Field(
+        default_factory=list, description="where the training log is written too: wandb | tensorboard"
+    )
 
 
 class AssociationsConfig(Section):
@@ -200,10 +206,12 @@ class ValidationConfig(Section):
     builtin: bool = Field(True, description="use the gene sets that come with the package")
     gmt: list[Path] = Field(default_factory=list, description="more gene-set files, in GMT format")
     top_genes: int = Field(30, ge=1, description="number of genes per feature that are tested")
-    rank_by: Literal["specificity", "score"] = "specificity"
+    rank_by: Literal["specificity", "score"] = Field(
+        "specificity", description="test the genes with the highest specificity, or score"
+    )
     fdr: float = Field(0.05, gt=0, lt=1, description="a feature counts as annotated when its q-value is below this")
     min_set_size: int = Field(3, ge=1, description="gene sets with fewer listable genes are left out")
-    max_set_size: int = Field(2000, ge=1)
+    max_set_size: int = Field(2000, ge=1, description="gene sets with more listable genes are left out")
     shuffles: int = Field(20, ge=1, description="number of repeats of each of the two nulls that shuffle gene names")
     baselines: Annotated[list[Baseline], BeforeValidator(read_baselines)] = Field(
         default_factory=lambda: list(BASELINES),
@@ -224,7 +232,7 @@ class ReportConfig(Section):
     """What the report shows."""
 
     top_features: int = Field(20, ge=1, description="number of features shown per layer in report.md")
-    dashboard: bool = True
+    dashboard: bool = Field(True, description="write dashboard.html")
     dashboard_cells: int = Field(5000, ge=1, description="number of items (cells, proteins) shown in the dashboard")
     dashboard_genes: int = Field(10, ge=1, description="number of genes listed per feature in the dashboard")
 
