@@ -38,7 +38,7 @@ class Workload:
     """What the estimates depend on.
 
     n_tokens: tokens the model reads, special ones included. shard_stored: int64 [shards], those that are stored.
-    max_shard_tokens: tokens read of the largest shard. n_slots: distinct matched genes. n_gene_values: counts above zero of such a
+    max_shard_tokens: tokens read of the largest shard. n_units: distinct units (genes, amino acids) of the data. n_gene_values: counts above zero of such a
     gene in a cell. sampled_cells: that `associate` ranks, at most. n_layers: layers requested.
     layers_at_once: layers that one process trains at once, as far as the config says so.
     deepest: layers the model runs through; summed_depth: the same of each requested layer alone, added up. train_tokens: tokens that one SAE sees. seeds: SAEs trained per layer.
@@ -51,7 +51,7 @@ class Workload:
     n_tokens: int
     shard_stored: npt.NDArray[np.int64]
     max_shard_tokens: int
-    n_slots: int
+    n_units: int
     n_gene_values: int
     sampled_cells: int
     n_layers: int
@@ -110,7 +110,7 @@ def workload(
     n_tokens: int,
     shard_stored: npt.NDArray[np.int64],
     max_shard_tokens: int,
-    n_slots: int,
+    n_units: int,
     n_gene_values: int,
     n_cell_types: int,
     train_tokens: int,
@@ -131,7 +131,7 @@ def workload(
         n_tokens=n_tokens,
         shard_stored=shard_stored,
         max_shard_tokens=max_shard_tokens,
-        n_slots=n_slots,
+        n_units=n_units,
         n_gene_values=n_gene_values,
         sampled_cells=min(run.n_items, 2 * config.associations.max_auroc_cells) if n_cell_types else 0,
         n_layers=len(run.layers),
