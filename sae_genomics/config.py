@@ -35,7 +35,7 @@ class RunSection(Section):
     """What the run is called and where its randomness starts."""
 
     name: str = Field("", description="name of the run's folders; default: the config file's name")
-    seed: int = Field(0, ge=0, lt=2**31, description="every random choice derives from it")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of every random choice")
 
     @model_validator(mode="after")
     def _plain_name(self) -> RunSection:
@@ -47,33 +47,37 @@ class RunSection(Section):
 
 
 class PathsConfig(Section):
-    """Roots of what a run writes and reads; relative ones count from the working directory."""
+    """Folders that a run writes to and reads from; relative paths start at the working directory."""
 
-    checkpoints: Path = Field(Path("checkpoints"), description="big things to resume from: activations, SAEs")
-    results: Path = Field(Path("results"), description="small things to read: tables, figures, reports")
-    logs: Path = Field(Path("logs"), description="job list, task logs, heartbeats")
-    cache: Path | None = Field(None, description="downloaded models; default: HF_HOME, else ~/.cache/huggingface")
-    databases: Path = Field(Path("databases"), description="downloaded gene-disease databases")
+    checkpoints: Path = Field(Path("checkpoints"), description="folder of large files: activations, SAEs")
+    results: Path = Field(Path("results"), description="folder of small files: tables, figures, reports")
+    logs: Path = Field(Path("logs"), description="folder of the job list, task logs and heartbeats")
+    cache: Path | None = Field(
+        None, description="folder of downloaded models; default: HF_HOME, else ~/.cache/huggingface"
+    )
+    databases: Path = Field(Path("databases"), description="folder of downloaded gene-disease databases")
 
 
 class ModelConfig(Section):
-    """The foundation model, and where in it to listen."""
+    """The foundation model, and where activations are read."""
 
-    family: str = Field("tx1", description="a file in sae_genomics/models")
+    family: str = Field("tx1", description="which code reads the model: tx1 | esm2")
     name: str | None = Field(None, description="demo | tahoe-x1-70m | tahoe-x1-1.3b | tahoe-x1-3b; default: demo")
-    path: Path | None = Field(None, description="a local folder in the release's layout; wins over name")
+    path: Path | None = Field(None, description="a local folder with the files of a release; used in place of name")
     revision: Annotated[str | None, BeforeValidator(checked_revision)] = Field(
-        None, description="branch, tag or commit of a published model; default: the release's own, see docs/models.md"
+        None, description="branch, tag or commit of a published model; default: that of the release, see docs/models.md"
     )
-    backend: Literal["native", "reference"] = "native"
+    backend: Literal["native", "reference"] = Field(
+        "native", description="native: the code of this package; reference: the package of the model's authors"
+    )
     layers: Annotated[Literal["all"] | list[Annotated[int, Field(ge=0)]], BeforeValidator(read_layers)] = Field(
-        "all", description="a list or all, counted from 0"
+        "all", description="a list of layers, counted from 0, or all"
     )
     hook: Hook = Field("resid_post", description="resid_post | mlp_out | attn_out")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto | cpu | cuda | cuda:N | mps")
-    compute_dtype: StorageDtype = Field("float32", description="arithmetic of the forward pass")
+    compute_dtype: StorageDtype = Field("float32", description="dtype of the forward pass")
     compile: bool = Field(
-        False, description="put the layers through torch.compile, for long extractions on CUDA; takes a minute to start"
+        False, description="compile the layers with torch.compile: faster on CUDA, and a minute slower to start"
     )
     drug_key: str | None = Field(None, description="obs column of drugs, for models with a chemical encoder")
 
@@ -96,65 +100,80 @@ class ModelConfig(Section):
 
 
 class ActivationsConfig(Section):
-    """What extraction stores."""
+    """How activations are computed and stored."""
 
-    dtype: StorageDtype = Field("float32", description="on disk")
+    dtype: StorageDtype = Field("float32", description="dtype of stored activations")
     cells_per_shard: int = Field(
         2000,
         ge=1,
         validation_alias=also("cells_per_shard", "items_per_shard"),
-        description="items (cells, proteins) that one array task extracts",
+        description="number of items (cells, proteins) per shard; one array task extracts one shard",
     )
-    batch_tokens: int = Field(16384, ge=1, description="tokens computed at once, padding included")
+    batch_tokens: int = Field(16384, ge=1, description="tokens per batch of the forward pass, padding included")
     max_nonfinite_share: float = Field(
-        0.0, ge=0.0, le=1.0, description="share of non-finite rows above which a shard fails"
+        0.0, ge=0.0, le=1.0, description="a shard fails when more than this share of its rows is NaN or infinite"
     )
     tokens_per_cell: int | None = Field(
         None,
         ge=1,
         validation_alias=also("tokens_per_cell", "tokens_per_item"),
-        description="store at most this many tokens per item (cell, protein), sampled; special tokens are not counted",
+        description="store at most this many tokens per item (cell, protein), a random sample; special tokens are not counted",
     )
-    compression: Literal["none", "zstd", "lz4"] = "none"
+    compression: Literal["none", "zstd", "lz4"] = Field(
+        "none", description="lossless compression of stored activations"
+    )
 
 
 class AssociationsConfig(Section):
-    """Features against genes and cells."""
+    """How features are compared with units (genes, amino acids), labels and spans."""
 
-    top_genes: int = Field(100, ge=1, description="genes kept a feature, by score and by specificity")
-    min_gene_tokens: int = Field(5, ge=1, description="a gene seen in fewer tokens has no specificity")
-    max_auroc_cells: int = Field(50_000, ge=10, description="cells of a split ranked for AUROC; more are sampled")
-    batch_tokens: int = Field(16384, ge=1, description="tokens encoded at once")
-    top_examples: int = Field(10, ge=1, description="strongest items that are kept of each feature; proteins alone")
-    concept_f1: float = Field(
-        0.3, ge=0, le=1, description="held-out F1 per residue from which a concept counts as found; proteins alone"
+    top_genes: int = Field(100, ge=1, description="number of genes listed per feature, by score and by specificity")
+    min_gene_tokens: int = Field(5, ge=1, description="a gene with fewer tokens than this has no specificity")
+    max_auroc_cells: int = Field(
+        50_000, ge=10, description="AUROC is computed on at most this many cells of each split; a random sample of more"
     )
-    random_directions: int = Field(256, ge=1, description="random directions that span features are compared with")
+    batch_tokens: int = Field(16384, ge=1, description="tokens per batch that the SAE encodes")
+    top_examples: int = Field(
+        10, ge=1, description="number of strongest items that are listed per feature; only for proteins"
+    )
+    concept_f1: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="a concept counts as found when its held-out F1 per residue is at least this; only for proteins",
+    )
+    random_directions: int = Field(
+        256, ge=1, description="number of random directions that features are compared with; only for proteins"
+    )
 
 
 class ValidationConfig(Section):
-    """Features against known biology."""
+    """How features are compared with gene sets."""
 
     builtin: bool = Field(True, description="use the gene sets that come with the package")
-    gmt: list[Path] = Field(default_factory=list, description="further gene-set files")
+    gmt: list[Path] = Field(default_factory=list, description="more gene-set files, in GMT format")
     sources: list[str] = Field(
-        default_factory=list, description="further gene sets, of packages installed here, by name"
+        default_factory=list, description="further sources of gene sets, by name, from packages installed here"
     )
-    top_genes: int = Field(30, ge=1, description="genes of a feature that are tested")
-    rank_by: Literal["specificity", "score"] = "specificity"
-    test: str = Field("fisher", description="what compares a feature's genes with a gene set; see docs/validation.md")
-    fdr: float = Field(0.05, gt=0, lt=1, description="q-value under which a feature counts as annotated")
-    min_set_size: int = Field(3, ge=1, description="gene sets with fewer genes that can be listed are left out")
-    max_set_size: int = Field(2000, ge=1)
-    shuffles: int = Field(20, ge=1, description="repeats of each of the two nulls that shuffle gene names")
+    top_genes: int = Field(30, ge=1, description="number of genes per feature that are tested")
+    rank_by: Literal["specificity", "score"] = Field(
+        "specificity", description="test the genes with the highest specificity, or score"
+    )
+    test: str = Field(
+        "fisher", description="how a feature's genes are compared with a gene set; see docs/validation.md"
+    )
+    fdr: float = Field(0.05, gt=0, lt=1, description="a feature counts as annotated when its q-value is below this")
+    min_set_size: int = Field(3, ge=1, description="gene sets with fewer listable genes are left out")
+    max_set_size: int = Field(2000, ge=1, description="gene sets with more listable genes are left out")
+    shuffles: int = Field(20, ge=1, description="number of repeats of each of the two nulls that shuffle gene names")
     baselines: Annotated[list[Baseline], BeforeValidator(read_baselines)] = Field(
         default_factory=lambda: list(BASELINES),
-        description="what features are compared with: neurons | pca | ica | untrained; their tables are made by associate",
+        description="baselines of the features: neurons | pca | ica | untrained; associate makes their tables",
     )
     untrained_cells: int = Field(
         1000,
         ge=1,
-        description="items (cells, proteins) that the untrained model is run on, spread evenly over the file",
+        description="number of items (cells, proteins) that the untrained model reads, evenly spread over the file",
     )
 
 
@@ -165,19 +184,21 @@ class EmptySection(Section):
 class ReportConfig(Section):
     """What the report shows."""
 
-    top_features: int = Field(20, ge=1, description="features shown a layer in report.md")
-    dashboard: bool = True
-    dashboard_cells: int = Field(5000, ge=1, description="cells drawn on the dashboard's UMAP")
-    dashboard_genes: int = Field(10, ge=1, description="genes listed a feature in the dashboard")
+    top_features: int = Field(20, ge=1, description="number of features shown per layer in report.md")
+    dashboard: bool = Field(True, description="write dashboard.html")
+    dashboard_cells: int = Field(5000, ge=1, description="number of items (cells, proteins) shown in the dashboard")
+    dashboard_genes: int = Field(10, ge=1, description="number of genes listed per feature in the dashboard")
 
 
 class ClusterConfig(Section):
-    """How tasks are submitted; a profile of configs/clusters holds what a site has in common."""
+    """How tasks are submitted; a profile in configs/clusters has the settings of a site."""
 
     profile: str | None = Field(
         None, description="configs/clusters/NAME.yaml; default: $SAE_GENOMICS_CLUSTER, else default"
     )
-    overrides: dict[str, Any] = Field(default_factory=dict, description="profile keys set for this run alone")
+    overrides: dict[str, Any] = Field(
+        default_factory=dict, description="keys of the profile that are changed for this run only"
+    )
 
 
 def _section_of_its_kind(values: Any, handler: ValidatorFunctionWrapHandler) -> Any:

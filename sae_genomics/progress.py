@@ -75,7 +75,7 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Units a second since this attempt began."""
+        """Units per second since this attempt began."""
         return (self.done - self._skipped) / max(time.monotonic() - self._started, 1e-9)
 
     @property

@@ -41,7 +41,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=int, help="training steps of each SAE (default: 2000)")
     parser.add_argument("--max-cells", type=int, help="a random subset of this many cells")
-    parser.add_argument("--k", type=int, help="active latents a token (default: 32)")
+    parser.add_argument("--k", type=int, help="active features per token (default: 32)")
     parser.add_argument("--d-sae", type=int, help="latents (default: 8 x d_model)")
     parser.add_argument("--layers", default="all", help="for example 0,6,11 (default: all)")
     parser.add_argument(
@@ -50,7 +50,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="where in a block (default: mlp_out; demo: resid_post)",
     )
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda | mps (default: %(default)s)")
-    parser.add_argument("--top-k-genes", type=int, help="genes kept a feature (default: 100)")
+    parser.add_argument("--top-k-genes", type=int, help="genes listed per feature (default: 100)")
     parser.add_argument("--gene-key", help="var column matched to the model's vocabulary (default: the index)")
     parser.add_argument("--cell-type-key", help="obs column of annotations (default: cell_type where there is one)")
     parser.add_argument(

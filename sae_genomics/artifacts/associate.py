@@ -121,7 +121,7 @@ _BASIS = (
 
 FEATURE_CELL_TYPES = Table(
     "feature_cell_types.parquet",
-    "Each feature's maximum activation a cell against each annotated cell type, on held-out cells.",
+    "Each feature's maximum activation per cell against each annotated cell type, on held-out cells.",
     (
         Column("feature", I32, "latent index"),
         Column("cell_type", STR, "annotation"),

@@ -80,7 +80,7 @@ def _sum(costs: list[BaselineCost], field: str) -> int:
 def _linear(work: Workload, name: str) -> BaselineCost:
     """Raw neurons or components, both signs."""
     n = work.d_model if name == "neurons" else min(work.d_model, MAX_COMPONENTS)
-    memory = _SUM_BYTES * n * work.n_slots
+    memory = _SUM_BYTES * n * work.n_units
     seconds = work.n_stored * n * _SUM_SECONDS
     if name != "neurons":
         rows = min(FIT_ROWS, FIT_BYTES // (4 * work.d_model), work.n_stored)
@@ -112,7 +112,7 @@ def _untrained(work: Workload) -> BaselineCost:
     ranked = min(work.sampled_cells, work.untrained_cells) * active * SCRATCH_ENTRY
     activations = stored * work.d_model * work.item_bytes
     memory = 4 * work.n_parameters + 5 * weights + min(activations, 3 << 30) + work.batch_tokens * work.d_model * 4 * 16
-    memory += min(24 * work.d_sae * work.n_slots, _PAIR_MEMORY)
+    memory += min(24 * work.d_sae * work.n_units, _PAIR_MEMORY)
     return BaselineCost(
         "untrained",
         work.d_sae,
@@ -124,4 +124,4 @@ def _untrained(work: Workload) -> BaselineCost:
 
 
 def _table_bytes(work: Workload, units: int) -> int:
-    return work.n_layers * units * min(2 * work.top_genes, work.n_slots) * _ROW_BYTES
+    return work.n_layers * units * min(2 * work.top_genes, work.n_units) * _ROW_BYTES

@@ -18,8 +18,8 @@ def cost(work: Workload) -> Cost:
     disk = work.n_layers * (
         work.n_cells * _active_features(work) * 10 + work.d_sae * (2 * work.top_genes * 25 + 60 * work.n_cell_types)
     )
-    disk += work.n_layers * 40 * work.n_slots + sum(baseline.disk_bytes for baseline in costs)
-    pairs = 24 * work.d_sae * work.n_slots
+    disk += work.n_layers * 40 * work.n_units + sum(baseline.disk_bytes for baseline in costs)
+    pairs = 24 * work.d_sae * work.n_units
     in_pass = 2 * 4 * sae_parameters(work) + min(pairs, _PAIR_MEMORY) + 200 * work.n_cells + HIDDEN_MEMORY
     in_pass += peak_memory([baseline for baseline in costs if baseline.name != "untrained"]) + spans.memory(work)
     seconds = work.n_layers * (10 + work.n_stored * 2 * work.d_model * work.d_sae / work.train_rate)

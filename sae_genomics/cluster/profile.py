@@ -79,7 +79,7 @@ class Resources(ProfileSection):
 
 
 class Mail(ProfileSection):
-    """Slurm's e-mails."""
+    """E-mails that Slurm sends."""
 
     address: str | None = Field(None, description="--mail-user; null for none")
     events: list[MailEvent] = Field(default=["FAIL"], description="--mail-type, for the arrays")
@@ -109,21 +109,27 @@ class Environment(ProfileSection):
 
 
 class Profile(ProfileSection):
-    """A cluster: what jobs ask for, stage by stage, and how patient to be with it."""
+    """A cluster: what the jobs of each stage ask for, and how often a failing call is repeated."""
 
     defaults: Resources = Field(default_factory=Resources, description="for every stage")
-    stages: dict[str, Resources] = Field(default_factory=dict, description="what single stages ask for instead")
+    stages: dict[str, Resources] = Field(
+        default_factory=dict, description="what a stage asks for in place of the defaults"
+    )
     mail: Mail = Field(default_factory=Mail)
     environment: Environment = Field(default_factory=Environment)
     scratch: str | None = Field(
         None, description="node-local folder that train copies its activations to, for example $TMPDIR"
     )
-    signal_seconds: int = Field(120, ge=10, le=3600, description="before the time limit, to save and be requeued")
-    max_requeues: int = Field(20, ge=0, description="times a task is put back into the queue after saving")
-    max_memory: str = Field("256G", description="doubling after OUT_OF_MEMORY stops here")
+    signal_seconds: int = Field(
+        120, ge=10, le=3600, description="seconds before the time limit at which a task is told to save"
+    )
+    max_requeues: int = Field(20, ge=0, description="how often a task is put back into the queue after saving")
+    max_memory: str = Field("256G", description="the most memory that a task asks for after OUT_OF_MEMORY")
     max_array_size: int | None = Field(None, ge=1, description="default: the cluster's own MaxArraySize")
-    submit_tries: int = Field(8, ge=1, description="times sbatch is tried while the controller is out of reach")
-    submit_wait_seconds: float = Field(2, ge=0, description="before the second try; doubled for each further one")
+    submit_tries: int = Field(8, ge=1, description="how often sbatch is tried while the controller does not answer")
+    submit_wait_seconds: float = Field(
+        2, ge=0, description="seconds before the second try; doubled before each further try"
+    )
 
     @field_validator("stages", mode="before")
     @classmethod

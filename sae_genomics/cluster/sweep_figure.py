@@ -1,4 +1,4 @@
-"""The sparsity-FVU frontier of a sweep: what a latent more a token buys."""
+"""The sparsity-FVU frontier of a sweep: what one more active feature per token gains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sae_genomics.atomic import atomic_path
 
 
 def draw_frontier(path: Path, rows: Sequence[Mapping[str, Any]], grid: Sequence[str]) -> None:
-    """One panel a layer: L0 (latents active a token, logarithmic) against held-out FVU; points that none beats are joined.
+    """One panel per layer: L0 (active features per token, logarithmic) against held-out FVU; points that none beats are joined.
 
     rows: as `sweep.collect` gives them. grid: names of the grid's columns, which label the points.
     """
@@ -40,7 +40,7 @@ def draw_frontier(path: Path, rows: Sequence[Mapping[str, Any]], grid: Sequence[
                 xytext=(4, 4),
                 textcoords="offset points",
             )
-        axis.set(title=f"layer {layer}", xlabel="latents active a token (L0)", xscale="log")
+        axis.set(title=f"layer {layer}", xlabel="active features per token (L0)", xscale="log")
     for axis in axes[:, 0]:
         axis.set_ylabel("held-out FVU (lower is better)")
     for axis in axes.flat[len(layers) :]:

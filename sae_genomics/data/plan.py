@@ -1,7 +1,7 @@
 """What a run will cost: disk, memory and time of every stage, from the counted tokens. Each stage says its own (`Stage.cost`).
 
 Disk of `extract` and `train` follows from the formats and is right to a few per cent; the rest is small. Memory is an
-upper estimate a task. Time is rough: a stage's arithmetic over the rate that such a device usually sustains.
+upper estimate per task. Time is rough: a stage's arithmetic over the rate that such a device usually sustains.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Workload:
     """What the estimates depend on.
 
     n_tokens: tokens the model reads, special ones included. shard_stored: int64 [shards], those that are stored.
-    max_shard_tokens: tokens read of the largest shard. n_slots: distinct matched genes. n_gene_values: counts above zero of such a
+    max_shard_tokens: tokens read of the largest shard. n_units: distinct units (genes, amino acids) of the data. n_gene_values: counts above zero of such a
     gene in a cell. sampled_cells: that `associate` ranks, at most. n_layers: layers requested.
     layers_at_once: layers that one process trains at once, as far as the config says so.
-    deepest: layers the model runs through; summed_depth: the same of each requested layer alone, added up. train_tokens: tokens that one SAE sees. seeds: SAEs trained a layer.
+    deepest: layers the model runs through; summed_depth: the same of each requested layer alone, added up. train_tokens: tokens that one SAE sees. seeds: SAEs trained per layer.
     item_bytes: of a stored activation.
     extract_rate, train_rate: FLOP/s.
     baselines, untrained_cells: as in the section `validation`, those that the kind of data has.
@@ -52,7 +52,7 @@ class Workload:
     n_tokens: int
     shard_stored: npt.NDArray[np.int64]
     max_shard_tokens: int
-    n_slots: int
+    n_units: int
     n_gene_values: int
     sampled_cells: int
     n_layers: int
@@ -114,7 +114,7 @@ def workload(
     n_tokens: int,
     shard_stored: npt.NDArray[np.int64],
     max_shard_tokens: int,
-    n_slots: int,
+    n_units: int,
     n_gene_values: int,
     n_cell_types: int,
     train_tokens: int,
@@ -137,7 +137,7 @@ def workload(
         n_tokens=n_tokens,
         shard_stored=shard_stored,
         max_shard_tokens=max_shard_tokens,
-        n_slots=n_slots,
+        n_units=n_units,
         n_gene_values=n_gene_values,
         sampled_cells=min(run.n_items, 2 * config.associations.max_auroc_cells) if n_cell_types else 0,
         n_layers=len(run.layers),

@@ -78,7 +78,7 @@ def split_groups(
         (s - f)^2 + mean over t of (s_t - f)^2
 
     small. Labels that follow from the group (each stands in one group alone) count for nothing: no choice of groups gives such a
-    label its share. From each of a few random choices one group changes sides, or two change sides, for as long as that helps; the best
+    label its share. From each of a few random choices one group changes sides, or two swap sides, for as long as that helps; the best
     end is taken. Of very many groups random ones are tried at each step.
     """
     n_groups = len(items)

@@ -21,7 +21,7 @@ def cost(work: Workload) -> Cost:
     weights = 4 * sae_parameters(work)
     disk = work.n_layers * (weights + 100_000) + work.layers_at_once * 3 * _CHECKPOINTS * weights
     activations = min(_BATCH_MEMORY, min(_BATCH_ROWS, 2 * work.n_stored) * work.d_model * work.item_bytes)
-    means = 16 * work.n_slots * work.d_model  # of each gene, and the sums that they are made of
+    means = 16 * work.n_units * work.d_model  # of each gene, and the sums that they are made of
     memory = BASE_MEMORY + work.layers_at_once * (5 * weights + activations + means + HIDDEN_MEMORY)
     flops = (work.train_tokens + 2 * work.evaluate_tokens) * 2 * work.d_model * work.d_sae
     return Cost(disk, memory, work.n_layers * (5 + work.seeds * flops / work.train_rate))

@@ -22,7 +22,7 @@ from tests.data.conftest import random_counts, write_cells
 
 def workload(run, **changed):
     values = {
-        "n_tokens": 700_000, "shard_stored": np.full(run.n_shards, 20_000), "max_shard_tokens": 25_000, "n_slots": 120,
+        "n_tokens": 700_000, "shard_stored": np.full(run.n_shards, 20_000), "max_shard_tokens": 25_000, "n_units": 120,
         "n_gene_values": 2_400,
         "n_cell_types": 3, "train_tokens": 500_000,
     }  # fmt: skip
@@ -186,7 +186,7 @@ def test_what_each_baseline_costs(run, make_run):
     assert fewer["untrained"].scratch_bytes < costs["untrained"].scratch_bytes
     assert fewer["untrained"].seconds <= costs["untrained"].seconds
     assert fewer["pca"] == costs["pca"]
-    wide = replace(work, d_model=2560, n_parameters=3_000_000_000, n_slots=30_000)
+    wide = replace(work, d_model=2560, n_parameters=3_000_000_000, n_units=30_000)
     assert {cost.name: cost.units for cost in baseline_costs(wide)} == {
         "neurons": 5120, "pca": 512, "ica": 512, "untrained": run.d_sae,
     }  # fmt: skip

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import Browser
 from planted_proteins import CONCEPTS, PlantedProteinRun, ProteinPlan, planted_proteins
 from test_protein_report import OF_CELLS
-from test_report_browser import Browser
 
 from sae_genomics.artifacts import FEATURE_EXAMPLES
 from sae_genomics.report.task import run_task
@@ -27,19 +26,9 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> PlantedProteinRun:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    made = Browser(tmp_path_factory.mktemp("profile"))
-    yield made
-    made.driver.quit()
-
-
-@pytest.fixture
-def page(browser: Browser, reported: PlantedProteinRun) -> Iterator[Browser]:
-    """The page, freshly opened; afterwards there must be no error and no request."""
-    browser.open(reported.dashboard_file)
-    yield browser
-    assert browser.errors() == []
-    assert browser.requests() == []
+def dashboard(reported: PlantedProteinRun) -> Path:
+    """The page of the run on proteins."""
+    return reported.dashboard_file
 
 
 def test_nothing_that_is_read_is_about_cells_or_genes(page: Browser) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from chromium import Browser, Keys
 from planted_run import MARKERS, MARKUP, Plan, PlantedRun, planted_run
 
 from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_CELL_TYPES, FEATURE_TERMS, FEATURES
@@ -19,117 +16,13 @@ from sae_genomics.stages import stage_named
 
 pytestmark = pytest.mark.browser
 
-if os.environ.get("REQUIRE_ALL"):
-    import selenium
-else:
-    selenium = pytest.importorskip("selenium")
-
-from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-
 MOST_ROWS = 80  # row elements at once, whatever the number of features
 
 
-class Browser:
-    """The page and what a user does with it."""
-
-    def __init__(self, profile: Path):
-        options = ChromeOptions()
-        options.binary_location = "/usr/bin/chromium"
-        for flag in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking",
-                     "disable-component-update", "disable-sync", "disable-dev-shm-usage", f"user-data-dir={profile}", "window-size=1500,950"):  # fmt: skip
-            options.add_argument(f"--{flag}")
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = Chrome(options=options, service=ChromeService("/usr/bin/chromedriver"))
-        self.driver.execute_cdp_cmd("Network.enable", {})
-        self.driver.execute_cdp_cmd(
-            "Network.emulateNetworkConditions",
-            {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1},
-        )
-
-    def open(self, page: Path, fragment: str = "") -> None:
-        self.driver.get("about:blank")
-        for kind in ("browser", "performance"):
-            self.driver.get_log(kind)
-        self.driver.get(page.absolute().as_uri() + fragment)
-        self.until(lambda: self.js("return document.documentElement.dataset.ready"))
-
-    def js(self, code: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(code, *arguments)
-
-    def one(self, selector: str) -> Any:
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def all(self, selector: str) -> list[Any]:
-        return self.driver.find_elements(By.CSS_SELECTOR, selector)
-
-    def until(self, true: Callable[[], Any], seconds: float = 20) -> None:
-        end = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < end, f"still not so after {seconds} s: {self.one('body').text[:500]}"
-            time.sleep(0.03)
-
-    def rows(self) -> list[list[str]]:
-        """Texts of the row elements, in order."""
-        return self.js(
-            "return [...document.querySelectorAll('.row')].map(row => [...row.children].map(cell => cell.textContent))"
-        )
-
-    def column(self, place: int) -> list[str]:
-        return [row[place] for row in self.rows()]
-
-    def click_row(self, place: int = 0) -> None:
-        """Click a row; the list may have been drawn anew between finding and clicking it."""
-        for _ in range(20):
-            try:
-                self.all(".row")[place].click()
-                return
-            except StaleElementReferenceException:
-                time.sleep(0.02)
-        raise AssertionError("the list is drawn anew all the time")
-
-    def count(self) -> str:
-        return self.one("#count").text
-
-    def type(self, text: str) -> None:
-        """Type into the search box, and wait until the list has followed."""
-        before = self.js(
-            "window.followed = 0; new MutationObserver(() => window.followed++).observe(document.getElementById('rows'), {childList: true}); return 0"
-        )
-        box = self.one("#search")
-        box.send_keys(Keys.CONTROL + "a", Keys.NULL, Keys.BACKSPACE, text)
-        self.until(lambda: self.js("return window.followed") > before)
-        time.sleep(0.25)  # the search waits for the end of typing
-
-    def sort(self, title: str) -> None:
-        next(button for button in self.all("#head button") if button.text.startswith(title)).click()
-
-    def errors(self) -> list[str]:
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
-
-    def requests(self) -> list[str]:
-        """Every address asked for since the page was opened, data: and the page itself aside."""
-        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-        return [url for url in urls if not url.startswith(("data:", "file:"))]
-
-
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    made = Browser(tmp_path_factory.mktemp("profile"))
-    yield made
-    made.driver.quit()
-
-
-@pytest.fixture
-def page(browser: Browser, finished: PlantedRun) -> Iterator[Browser]:
-    """The page of the finished run, freshly opened; afterwards there must be no error and no request."""
-    browser.open(finished.dashboard_file)
-    yield browser
-    assert browser.errors() == []
-    assert browser.requests() == []
+def dashboard(finished: PlantedRun) -> Path:
+    """The page of the finished run."""
+    return finished.dashboard_file
 
 
 def test_opens_with_every_feature(page: Browser) -> None:
@@ -145,12 +38,12 @@ def test_opens_with_every_feature(page: Browser) -> None:
 
 
 @pytest.mark.parametrize(
-    ("title", "place", "descending"),
+    ("title", "index", "descending"),
     [("Specificity", 9, True), ("Fires in", 8, True), ("AUROC", 4, True), ("Layer", 0, False), ("Feature", 1, False)],
 )
-def test_sorting(page: Browser, title: str, place: int, descending: bool) -> None:
+def test_sorting(page: Browser, title: str, index: int, descending: bool) -> None:
     def shown() -> np.ndarray:
-        return np.array([float(text.rstrip(" %")) for text in page.column(place) if text != "–"])
+        return np.array([float(text.rstrip(" %")) for text in page.column(index) if text != "–"])
 
     page.sort(title)
     first = shown()
@@ -162,7 +55,7 @@ def test_sorting(page: Browser, title: str, place: int, descending: bool) -> Non
     assert second[0] != first[0]
     page.one("#grid").send_keys(Keys.END)
     if title in ("Specificity", "AUROC"):  # features that never fire have neither, and stand last whichever way
-        assert page.column(place)[-1] == "–"
+        assert page.column(index)[-1] == "–"
 
 
 def test_finds_by_gene(page: Browser) -> None:
@@ -282,10 +175,10 @@ def test_pointing_at_a_cell_names_it(page: Browser) -> None:
     box = page.js(
         "const b = document.getElementById('embedding'); b.scrollIntoView(); const r = b.getBoundingClientRect(); return [r.left, r.top, r.width, r.height]"
     )
-    for place in np.linspace(0.1, 0.9, 30):
+    for index in np.linspace(0.1, 0.9, 30):
         page.js(
             "document.getElementById('embedding').dispatchEvent(new PointerEvent('pointermove', {clientX: arguments[0], clientY: arguments[1]}))",
-            box[0] + place * box[2], box[1] + 0.5 * box[3],
+            box[0] + index * box[2], box[1] + 0.5 * box[3],
         )  # fmt: skip
     assert "cell_" in page.one("#hovered").text
 

@@ -1,7 +1,7 @@
 """Whether stored values are counts, and getting counts back from log1p of normalised ones.
 
 Normalisation divides a cell's counts by its depth and multiplies by a target, so a cell's values are c x unit with
-whole c and one unit a cell; log1p keeps that readable: expm1(value) = c x unit. The unit is found from the cell's
+whole c and one unit per cell; log1p keeps that readable: expm1(value) = c x unit. The unit is found from the cell's
 smallest value, which is nearly always a count of one.
 """
 

@@ -79,7 +79,7 @@ def prepare_cells(run: Run) -> None:
             n_cell_types = 0 if labels is None else int(pd.Series(labels).nunique())
             work = plan.workload(
                 run, n_tokens=tokens.read, shard_stored=tokens.shard_stored, max_shard_tokens=tokens.largest_shard,
-                n_slots=len(scan.candidate.match.tokens), n_gene_values=int(scan.n_genes.sum()), n_cell_types=n_cell_types,
+                n_units=len(scan.candidate.match.tokens), n_gene_values=int(scan.n_genes.sum()), n_cell_types=n_cell_types,
                 train_tokens=int(scan.n_genes[~heldout].sum()),
             )  # fmt: skip
             estimates = plan.estimate(run, work)

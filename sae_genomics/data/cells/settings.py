@@ -20,22 +20,31 @@ NOUNS = Nouns(
 
 
 class CellsSection(DataSection):
-    """The cells."""
+    """The cells, and how they are read."""
 
     kind: str = Field("cells", description="cells | proteins; see docs/kinds.md")
     path: str = Field(description="an .h5ad file, or builtin:pbmc68k_reduced")
     counts: str = Field("auto", pattern=r"^(auto|X|raw|layers:.+)$", description="auto | X | raw | layers:NAME")
-    allow_normalised: bool = Field(False, description="accept values that are not counts")
-    gene_key: str | None = Field(None, description="var column matched to the model's vocabulary; default: the index")
-    symbol_key: str | None = Field(None, description="var column of gene symbols; default: found, else the index")
+    allow_normalised: bool = Field(
+        False, description="where there are no counts, accept values that are finite and not negative"
+    )
+    gene_key: str | None = Field(
+        None, description="var column of the gene names that the model's vocabulary has; default: the index"
+    )
+    symbol_key: str | None = Field(
+        None, description="var column of gene symbols; default: a column with a usual name, else the index"
+    )
     cell_type_key: str | None = Field(
-        None, description="obs column of annotations; default: cell_type where there is one"
+        None, description="obs column of cell types; default: cell_type, where there is one"
     )
     group_key: str | None = Field(
-        None, description="obs column of what cells have in common: donor, sample or batch; kept whole by the split"
+        None, description="obs column of groups (donor, sample or batch); a group is held out whole or not at all"
     )
     max_cells: int | None = Field(
-        None, ge=1, validation_alias=also("max_cells", "max_items"), description="a random subset of this many cells"
+        None,
+        ge=1,
+        validation_alias=also("max_cells", "max_items"),
+        description="use a random subset of this many cells; default: all",
     )
     heldout_fraction: float = Field(0.2, ge=0.0, lt=1.0, description="share of cells that no SAE is trained on")
 

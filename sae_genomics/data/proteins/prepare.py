@@ -92,7 +92,7 @@ def prepare_proteins(run: Run) -> None:
         spanned = [] if spans is None else spans["item_index"].unique()
         work = plan.workload(
             run, n_tokens=tokens.read, shard_stored=tokens.shard_stored, max_shard_tokens=tokens.largest_shard,
-            n_slots=len(model.tokens), n_gene_values=int(np.minimum(used.length, len(model.tokens)).sum()),
+            n_units=len(model.tokens), n_gene_values=int(np.minimum(used.length, len(model.tokens)).sum()),
             n_cell_types=0 if used.labels is None else int(pd.Series(used.labels).nunique()),
             train_tokens=int(used.length[~used.heldout].sum()),
             span_tokens=int(np.minimum(tokens.stored, used.length)[spanned].sum()),

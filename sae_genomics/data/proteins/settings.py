@@ -26,28 +26,28 @@ BUILTIN = {"builtin:demo_proteins": (_ASSETS / "demo_proteins", "proteins.fasta.
 
 
 class ProteinsSection(DataSection):
-    """The proteins."""
+    """The proteins, and how they are read."""
 
     kind: str = Field("proteins", description="cells | proteins; see docs/kinds.md")
     path: str = Field(description="a FASTA or JSONL file, plain or .gz, or builtin:demo_proteins")
     spans: str | None = Field(
-        None, description="a table of annotated stretches: accession, start, end, concept, name; or JSONL"
+        None, description="a table of spans with the columns accession, start, end, concept, name; or JSONL"
     )
-    labels: str | None = Field(None, description="a table with the column accession and further columns")
+    labels: str | None = Field(None, description="a table of labels: the column accession, and one column per label")
     label_key: str | None = Field(None, description="column of labels that features are compared with")
     group_key: str | None = Field(
-        None, description="column of what proteins have in common: family or cluster; kept whole by the split"
+        None, description="column of groups (family or cluster); a group is held out whole or not at all"
     )
     max_proteins: int | None = Field(
         None,
         ge=1,
         validation_alias=also("max_proteins", "max_items", "max_cells"),
-        description="a random subset of this many proteins",
+        description="use a random subset of this many proteins; default: all",
     )
     window_overlap: int = Field(
         128,
         ge=0,
-        description="residues that windows of a protein share, where it is longer than the model reads at once",
+        description="a protein that is longer than the model is read in windows; neighbouring windows share this many residues",
     )
     heldout_fraction: float = Field(0.2, ge=0.0, lt=1.0, description="share of proteins that no SAE is trained on")
 

@@ -221,9 +221,10 @@ def test_members_of_a_family_are_alike_and_families_are_not(shipped):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "no protein in it"),
-        ("MKV\n", "before the first header"),
-        (">\nMKV\n", "header without an accession"),
+        ("", "is empty"),
+        ("MKV\n", "no header stands before"),
+        (">\nMKV\n", "header without a name"),
+        ('{"sequence": "MKV"}\n', "holds JSON"),
     ],
 )
 def test_files_that_are_no_fasta(tmp_path, content, message):
@@ -238,12 +239,15 @@ def test_labels_that_do_not_fit(tmp_path):
     fasta.write_text(">a one\nMK\nV\n>b\nMM\n")
     assert read_proteins(fasta, None, None).sequences == ["MKV", "MM"]
     labels.write_text("accession\tfamily\na\tF\n")
-    with pytest.raises(UserError, match="no row for b"):
+    with pytest.raises(UserError, match="no family for b"):
         read_proteins(fasta, labels, "family")
     with pytest.raises(UserError, match="no column 'cluster'"):
         read_proteins(fasta, labels, "cluster")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="no such file"):
         read_proteins(tmp_path / "none.fasta", None, None)
+    fasta.write_text(">a one\nMK\n>a two\nMM\n")
+    with pytest.raises(UserError, match="accession a comes more than once"):
+        read_proteins(fasta, labels, "family")
 
 
 def test_neighbours_tell_a_residue_where_they_do():

@@ -1,13 +1,15 @@
-"""Read proteins and the groups they belong to, for training the small protein model."""
+"""Proteins and the groups they belong to, for training the small protein model."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
+from sae_genomics.data.proteins.labels import read_labels
+from sae_genomics.data.proteins.records import is_jsonl, read_fasta
 from sae_genomics.errors import UserError
 
 
@@ -21,52 +23,24 @@ class Proteins:
 
 
 def read_proteins(fasta: Path, labels: Path | None, group_key: str | None) -> Proteins:
-    """Without `labels` and `group_key` each protein is a group of its own."""
+    """Without `labels` and `group_key` each protein is a group of its own. Raises UserError for a file that is not FASTA."""
+    if is_jsonl(fasta):
+        raise UserError(f"{fasta} holds JSON; give a FASTA file, plain or .gz")
     accessions, sequences = [], []
-    for header, sequence in _records(fasta):
-        accessions.append(header.split()[0])
-        sequences.append(sequence.upper())
-    if not accessions:
-        raise UserError(f"{fasta}: no protein in it. Give a FASTA file, plain or .gz")
+    for records in read_fasta(fasta):
+        accessions += records.accession
+        sequences += [records.sequence(i).decode("latin-1").upper() for i in range(len(records))]
     if labels is None or group_key is None:
         return Proteins(accessions, sequences, accessions)
-    group_of = _column(labels, group_key)
-    missing = [accession for accession in accessions if accession not in group_of]
+    rows = pd.Series(np.arange(len(accessions)), index=pd.Index(accessions, dtype=object))
+    twice = rows.index[rows.index.duplicated()]
+    if len(twice):
+        raise UserError(f"{fasta}: accession {twice[0]} comes more than once; keep one of its records")
+    table = read_labels(labels, rows)
+    groups = table.column(group_key, "--group-key")
+    missing = [accession for accession, group in zip(accessions, groups, strict=True) if group is None]
     if missing:
-        raise UserError(f"{labels}: no row for {missing[0]} ({len(missing)} proteins of {fasta.name} have none)")
-    return Proteins(accessions, sequences, [group_of[accession] for accession in accessions])
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as file:
-            yield from file
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-
-
-def _records(path: Path) -> Iterator[tuple[str, str]]:
-    header = ""
-    parts: list[str] = []
-    for number, line in enumerate(_lines(path), start=1):
-        if line.startswith(">"):
-            if header:
-                yield header, "".join(parts)
-            header, parts = line[1:].strip(), []
-            if not header:
-                raise UserError(f"{path}, line {number}: a header without an accession")
-        elif line.strip() and not header:
-            raise UserError(f"{path}, line {number}: a sequence before the first header. A FASTA file begins with '>'")
-        else:
-            parts.append(line.strip())
-    if header:
-        yield header, "".join(parts)
-
-
-def _column(path: Path, key: str) -> dict[str, str]:
-    rows = csv.DictReader(_lines(path), delimiter="\t")
-    names = rows.fieldnames or []
-    for name in ("accession", key):
-        if name not in names:
-            raise UserError(f"{path}: no column {name!r}. Its columns: {', '.join(names)}")
-    return {row["accession"]: row[key] for row in rows}
+        raise UserError(
+            f"{labels}: no {group_key} for {missing[0]} ({len(missing)} proteins of {fasta.name} have none)"
+        )
+    return Proteins(accessions, sequences, groups.tolist())
