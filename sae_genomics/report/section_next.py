@@ -92,7 +92,7 @@ def terms(contents: Contents) -> str:
         f"*Feature* (latent): one unit of a sparse autoencoder, active in few {nouns.tokens}.",
         f"*{first_upper(nouns.token)}*: {wording.token_is}.",
         f"*Specificity*: log2 of a feature's activation on {a(nouns.unit)} over what it would be if it ignored {nouns.units}, in bits.",
-        "*q-value*: the share of false finds to expect among all tests that are at least this clear (Benjamini-Hochberg).",
+        "*q-value*: the share of false findings to expect among all tests that are at least this clear (Benjamini-Hochberg).",
         f"*Held-out {nouns.items}*: {nouns.items} that no autoencoder was trained on.",
     ]
-    return "## Words\n\n" + "\n".join(f"- {line}" for line in lines)
+    return "## Terms\n\n" + "\n".join(f"- {line}" for line in lines)
