@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ SMALL = {
     "association": "--tokens 256 --d-in 32 --d-sae 128 --k 4 --genes 50 --tokens-per-cell 30 --loop-tokens 32 --repeats 1",
     "esm2_extraction": "--shape tiny --proteins 12 --repeats 1 --threads 1",
     "extraction": "--shape tiny --cells 4 --repeats 1 --threads 1",
+    "kernels": "--small --rounds 1 --only adam",
     "kills": "--kills 6 --disturb 0.6",
     "memory": "--cells 300,600",
     "recovery": "--steps 20",
@@ -28,6 +30,16 @@ WITHOUT_PEER = {
     "tokenise",
     "recovery",
 }  # of extraction and tokenise it lives in an environment of its own
+
+
+def test_every_kernel_is_measured_or_said_not_to_be():
+    spec = importlib.util.spec_from_file_location("kernels_benchmark", BENCHMARKS / "kernels.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    plain = BENCHMARKS.parent / "sae_genomics" / "kernels" / "plain"
+    files = {path.stem for path in plain.glob("[a-z]*.py")}
+    assert {*benchmark.KERNELS, *benchmark.NO_BENCHMARK} == files
+    assert not set(benchmark.KERNELS) & set(benchmark.NO_BENCHMARK)
 
 
 def test_all_are_here():
