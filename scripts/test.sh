@@ -3,6 +3,7 @@
 #   bash scripts/test.sh                 everything this machine can run
 #   bash scripts/test.sh tests/data -x   arguments go to pytest; the linters are left out
 #   bash scripts/test.sh --avx2          what depends on the CPU, as if this one had no AVX-512; more arguments go to pytest
+#   bash scripts/test.sh --plain         what kernels compute, by their plain versions; more arguments go to pytest
 # REQUIRE_ALL=1 makes a missing Slurm, browser or linter a failure instead of a skip.
 set -euo pipefail
 typed_in=$PWD
@@ -12,7 +13,7 @@ source slurm/lib/venv.sh
 
 case "${1:-}" in
 -h | --help)
-  sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   exit 0
   ;;
 esac
@@ -39,6 +40,13 @@ if [[ ${1:-} == --avx2 ]]; then
   python scripts/smoke_test.py
   exec python -m pytest -q tests/models tests/activations tests/sae/test_step.py tests/core/test_cpu.py \
     tests/kernels tests/pipeline/test_benchmarks.py -k "not test_benchmarks or extraction or training"
+fi
+if [[ ${1:-} == --plain ]]; then
+  shift
+  export SAE_GENOMICS_PLAIN=1
+  (($#)) && exec python -m pytest "$@"
+  python scripts/smoke_test.py
+  exec python -m pytest -q -m "not slow" tests/kernels tests/models tests/activations tests/sae tests/associations
 fi
 if (($#)); then
   exec python -m pytest "$@"
