@@ -72,7 +72,7 @@ def test_its_sections_are_those_that_apply(reported: PlantedProteinRun) -> None:
     text = reported.report_file.read_text()
     assert re.findall(r"^## (.*)$", text, flags=re.M) == [
         "What was run", "What is missing", "How faithful the features are", "Features that find concepts", "Amino acids",
-        "Features that tell families apart", "The best features", "Strongest examples", "What to do next", "Words",
+        "Features that tell families apart", "The best features", "Strongest examples", "What to do next", "Terms",
     ]  # fmt: skip
     names = {path.name for path in reported.figures_dir.iterdir()}
     assert names == {"reconstruction.png", "firing_rates.png", "concepts.png", "families.png"}

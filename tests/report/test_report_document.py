@@ -67,7 +67,7 @@ def test_whole_report(finished: PlantedRun) -> None:
     titles = re.findall(r"^## (.*)$", text, flags=re.M)
     assert titles == [
         "What was run", "What is missing", "How faithful the features are", "Features that match known biology",
-        "Features that tell cell types apart", "The best features", "What to do next", "Words",
+        "Features that tell cell types apart", "The best features", "What to do next", "Terms",
     ]  # fmt: skip
     assert "Nothing: all 12 tasks before this report are done." in text
     by_layer = [f"annotation_layer_{layer:02d}" for layer in finished.layers]
