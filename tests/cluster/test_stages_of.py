@@ -14,6 +14,7 @@ from sae_genomics.cluster.local import run_locally
 from sae_genomics.cluster.pipeline import pipeline
 from sae_genomics.cluster.plan import make_plan
 from sae_genomics.cluster.resubmit import with_what_hangs_on
+from sae_genomics.data.kinds import kind_named
 from sae_genomics.errors import UserError
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
@@ -42,7 +43,7 @@ def add() -> Iterator[Add]:
 
 def test_gene_sets_are_for_cells():
     def run_of(kind: str) -> SimpleNamespace:
-        return SimpleNamespace(name="r", config=SimpleNamespace(data=SimpleNamespace(kind=kind)))
+        return SimpleNamespace(name="r", kind=kind_named(kind))
 
     assert stage_named("validate") in stages_of(run_of("cells"))
     assert [stage.name for stage in stages_of(run_of("proteins"))] == [

@@ -141,7 +141,7 @@ def test_the_plan_counts_what_spans_cost(six, tmp_path, make_run, monkeypatch):
         500,
     )  # features, neurons, directions, both scores of the sequence
     kinds = [ConceptCounts(n, range(500)) for n in n_units]
-    held = sum(each.residues.nbytes + each.runs.nbytes + each.spans.nbytes for each in kinds)
+    held = sum(each.levels.residues.nbytes + each.levels.runs.nbytes + each.levels.spans.nbytes for each in kinds)
     assert held < memory < 3 * held
 
 
