@@ -13,7 +13,7 @@ from email.message import Message
 from typing import TypeVar
 
 import sae_genomics
-from sae_genomics.errors import UserError
+from sae_genomics.errors import DISK_ERRORS, UserError
 from sae_genomics.progress import duration, say
 
 AGENT = f"sae-genomics/{sae_genomics.__version__} (Python)"
@@ -56,7 +56,9 @@ def with_retries(
             why = f"HTTP status {error.code}"
             pause = asked_pause(error.headers, pause)
         except (OSError, EOFError, http.client.HTTPException, ValueError) as error:
-            # not reached, cut short, too late, or no JSON
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                raise  # of this machine, and not of the service
+            # Not reached, cut short, too late, or no JSON.
             why = hide(str(getattr(error, "reason", error)) or type(error).__name__)
         if pause > _LONGEST_ASKED:
             raise UserError(f"{who} asks to wait {duration(pause)} ({why}); the same command goes on from here then")

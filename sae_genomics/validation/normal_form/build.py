@@ -89,13 +89,14 @@ def _reasons(statements: Statements) -> str:
 
 def _with_genes(
     statements: Statements, genes: Genes
-) -> tuple[pd.DataFrame | None, tuple[pd.DataFrame, pd.DataFrame] | None, Identified]:
+) -> tuple[pd.DataFrame | None, pd.DataFrame | None, Identified]:
     """The terms, and both ends of the edges, with the genes' identity in place of their names; all looked up at once."""
     terms, edges = statements.terms, statements.edges
     named = [] if terms is None else [terms[[name for name in GENE_IDS if name in terms]]]
-    for end in _ENDS if edges is not None else ():
-        columns = {end + name: name for name in GENE_IDS if end + name in edges}
-        named.append(edges[list(columns)].rename(columns=columns))
+    if edges is not None:
+        for end in _ENDS:
+            columns = {end + name: name for name in GENE_IDS if end + name in edges}
+            named.append(edges[list(columns)].rename(columns=columns))
     if not named:
         raise ValueError("a reader gave neither terms nor edges")
     found = identify(pd.concat(named, ignore_index=True), genes)
@@ -103,11 +104,11 @@ def _with_genes(
     if terms is not None:
         start = len(terms)
         terms = _kept(terms, [_part(found, slice(0, start))], [""], statements)
-    both = None
     if edges is not None:
-        ends = [_part(found, slice(start + i * len(edges), start + (i + 1) * len(edges))) for i in range(2)]
-        both = (_kept(edges, ends, list(_ENDS), statements), edges)
-    return terms, both, found
+        n = len(edges)
+        ends = [_part(found, slice(at, at + n)) for at in (start, start + n)]
+        edges = _kept(edges, ends, list(_ENDS), statements)
+    return terms, edges, found
 
 
 def _part(found: Identified, rows: slice) -> Identified:
@@ -150,12 +151,12 @@ def _terms(terms: pd.DataFrame | None, statements: Statements) -> pd.DataFrame:
     return _highest(terms, ["term_id", "category", "negative"], [_key(terms)], statements)
 
 
-def _edges(both: tuple[pd.DataFrame, pd.DataFrame], statements: Statements) -> pd.DataFrame:
+def _edges(edges: pd.DataFrame, statements: Statements) -> pd.DataFrame:
     """One row per pair and category, of a regulon per pair, category and sign: that with the highest score.
 
     A pair of a network without directions stands once, whichever gene comes first in the database, and never of a gene with itself.
     """
-    edges = _filled(both[0], {"score": np.nan, "evidence": "", "category": "", "sign": 0})
+    edges = _filled(edges, {"score": np.nan, "evidence": "", "category": "", "sign": 0})
     edges["sign"] = edges["sign"].astype(np.int8)
     source, target = (_key(edges, prefix) for prefix in _ENDS)
     if statements.directed:
