@@ -87,9 +87,7 @@ def _reasons(statements: Statements) -> str:
     return ", ".join(f"{rows:,} {reason}" for reason, rows in statements.dropped.items()) or "no statement in them"
 
 
-def _with_genes(
-    statements: Statements, genes: Genes
-) -> tuple[pd.DataFrame | None, pd.DataFrame | None, Identified]:
+def _with_genes(statements: Statements, genes: Genes) -> tuple[pd.DataFrame | None, pd.DataFrame | None, Identified]:
     """The terms, and both ends of the edges, with the genes' identity in place of their names; all looked up at once."""
     terms, edges = statements.terms, statements.edges
     named = [] if terms is None else [terms[[name for name in GENE_IDS if name in terms]]]

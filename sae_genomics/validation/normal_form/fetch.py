@@ -93,7 +93,9 @@ def _partial(path: Path) -> Path:
     mine = temporary_beside(path, UNFINISHED)
     for left in partials_in(path.parent, UNFINISHED):
         notes = left.path.with_name(left.path.name + ".json")
-        if left.final == path.name and (left.is_of_a_dead_process or (left.pid == os.getpid() and left.is_of_this_host)):
+        if left.final == path.name and (
+            left.is_of_a_dead_process or (left.pid == os.getpid() and left.is_of_this_host)
+        ):
             if notes.exists() and not mine.exists():
                 os.replace(left.path, mine)
                 os.replace(notes, mine.with_name(mine.name + ".json"))

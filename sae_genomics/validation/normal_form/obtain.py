@@ -79,6 +79,8 @@ def _guarded(name: str, task: Task, genes: Genes | None) -> Outcome:
                 f"{name}: its reader failed ({type(error).__name__}: {error}); the lines above say where"
             )
         line = line if line.startswith(f"{name}: ") else f"{name}: {line}"
+        if task.source is None and (task.to / name / RAW / _FETCHED).exists():
+            line += "; --again fetches its files anew"
         outcome = Outcome(name, "failed", service.hide(" ".join(line.split())))
     if outcome.state != "failed":
         say(outcome.line)
