@@ -13,7 +13,7 @@ _SPLIT = ["gene_group", "gene_group_id"]
 
 
 def read(folder: Path) -> Statements:
-    """One statement per gene and group. A gene of several groups counts as several rows read."""
+    """One statement per gene and group."""
     table = read_hgnc(find_table(folder))
     withdrawn = is_withdrawn(table)
     statements = Statements(rows_read=len(table))
@@ -26,7 +26,7 @@ def read(folder: Path) -> Statements:
     fitting = names.str.len() == ids.str.len()
     statements.drop("as many names as ids of groups are not given", int((~fitting).sum()))
     terms = grouped[fitting].assign(gene_group=names, gene_group_id=ids).explode(_SPLIT, ignore_index=True)
-    statements.rows_read += len(terms) - int(fitting.sum())
+    statements.split = len(terms) - int(fitting.sum())
     statements.terms = pd.DataFrame({
         "term_id": "HGNC.GROUP:" + terms["gene_group_id"].astype(str), "term_name": terms["gene_group"].astype(str),
         "hgnc_id": terms["hgnc_id"], "gene_symbol": terms["symbol"],

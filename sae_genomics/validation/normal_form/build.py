@@ -179,10 +179,11 @@ def _highest(table: pd.DataFrame, names: list[str], keys: list[pd.Series], state
 
 
 def _counts(statements: Statements, tables: dict[str, pd.DataFrame], found: Identified) -> dict[str, Any]:
+    """Of rows and genes; rows_read + split = kept + the sum of dropped."""
     terms = tables[schema.TERMS_FILE]
     edges = tables.get(schema.EDGES_FILE)
     return {
-        "rows_read": statements.rows_read, "kept": len(terms) + (0 if edges is None else len(edges)), "dropped": statements.dropped,
+        "rows_read": statements.rows_read, "split": statements.split, "kept": len(terms) + (0 if edges is None else len(edges)), "dropped": statements.dropped,
         **found.facts(), "negative": int(terms["negative"].sum()), "statements": len(terms), "terms": int(terms["term_id"].nunique()),
         "genes": int(_key(terms).nunique()), "parents": len(tables.get(schema.PARENTS_FILE, ())), "edges": 0 if edges is None else len(edges),
     }  # fmt: skip

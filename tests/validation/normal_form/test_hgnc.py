@@ -143,7 +143,8 @@ def test_both_layouts_and_groups_of_genes(tmp_path, columns):
         ["HGNC.GROUP:7", "Group A", "HGNC:6", "SEPTIN6"],
     ]
     assert statements.dropped == {"withdrawn": 1, "in no gene group": 3}
-    assert statements.rows_read == len(statements.terms) + sum(statements.dropped.values())
+    assert (statements.rows_read, statements.split) == (6, 1)
+    assert statements.rows_read + statements.split == len(statements.terms) + sum(statements.dropped.values())
 
 
 def test_what_is_no_table_of_hgnc(tmp_path):

@@ -285,7 +285,8 @@ EXCERPTS = excerpts()
 @needs(EXCERPTS)
 def test_the_real_excerpts(tmp_path, capsys):
     """Every excerpt whose reader is here becomes its normal form, beside HGNC's excerpt of seven rows."""
-    names = [path.name for path in sorted(EXCERPTS.iterdir()) if path.is_dir()]
+    # The excerpt of Open Targets has targets and diseases, and no statement on both.
+    names = [path.name for path in sorted(EXCERPTS.iterdir()) if path.is_dir() and path.name != "open_targets"]
     here = [name for name in names if (ROOT / "sae_genomics" / "validation" / "databases" / f"{name}.py").exists()]
     assert "hgnc" in here
     assert main(["--from", str(EXCERPTS), "--to", str(tmp_path), "--only", *here]) == 0
@@ -294,6 +295,7 @@ def test_the_real_excerpts(tmp_path, capsys):
         counts = known["counts"]
         assert read_table(tmp_path / name / TERMS_FILE).num_rows == counts["statements"]
         assert counts["rows_read"] > 0
+        assert counts["rows_read"] + counts["split"] == counts["kept"] + sum(counts["dropped"].values()), name
         for file, rows in ((PARENTS_FILE, "parents"), (EDGES_FILE, "edges")):
             if (tmp_path / name / file).exists():
                 assert read_table(tmp_path / name / file).num_rows == counts[rows]
