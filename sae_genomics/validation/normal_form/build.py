@@ -71,7 +71,7 @@ def build(
         "directed": statements.directed, "files": [asdict(file) for file in files], "counts": counts, "notes": notes,
         "gene_table": {"genes": len(genes.table), "sha256": genes.sha256}, "catalogue_version": entry.version,
     }  # fmt: skip
-    _write(name, tables, facts, folder)
+    _write(name, tables, found.genes, facts, folder)
     return facts
 
 
@@ -88,7 +88,7 @@ def _reasons(statements: Statements) -> str:
 
 
 def _with_genes(statements: Statements, genes: Genes) -> tuple[pd.DataFrame | None, pd.DataFrame | None, Identified]:
-    """The terms, and both ends of the edges, with the genes' identity in place of their names; all looked up at once."""
+    """The terms, and both ends of the edges, with a gene's number in place of its names; all looked up at once."""
     terms, edges = statements.terms, statements.edges
     named = [] if terms is None else [terms[[name for name in GENE_IDS if name in terms]]]
     if edges is not None:
@@ -101,36 +101,26 @@ def _with_genes(statements: Statements, genes: Genes) -> tuple[pd.DataFrame | No
     start = 0
     if terms is not None:
         start = len(terms)
-        terms = _kept(terms, [_part(found, slice(0, start))], [""], statements)
+        terms = _kept(terms, [slice(0, start)], [""], found, statements)
     if edges is not None:
         n = len(edges)
-        ends = [_part(found, slice(at, at + n)) for at in (start, start + n)]
-        edges = _kept(edges, ends, list(_ENDS), statements)
+        ends = [slice(start, start + n), slice(start + n, start + 2 * n)]
+        edges = _kept(edges, ends, list(_ENDS), found, statements)
     return terms, edges, found
 
 
-def _part(found: Identified, rows: slice) -> Identified:
-    return Identified(found.genes.iloc[rows].reset_index(drop=True), found.is_kept[rows], found.is_ambiguous[rows])
-
-
-def _kept(table: pd.DataFrame, ends: list[Identified], prefixes: list[str], statements: Statements) -> pd.DataFrame:
-    """The rows whose genes are known, with their identity; the others are counted."""
-    keep = np.logical_and.reduce([end.is_kept for end in ends])
-    ambiguous = np.logical_or.reduce([end.is_ambiguous for end in ends]) & ~keep
+def _kept(
+    table: pd.DataFrame, parts: list[slice], prefixes: list[str], found: Identified, statements: Statements
+) -> pd.DataFrame:
+    """The rows whose genes are known, with the columns gene, or source_gene and target_gene; the others are counted."""
+    numbers = [found.gene[part] for part in parts]
+    keep = np.logical_and.reduce([number >= 0 for number in numbers])
+    ambiguous = np.logical_or.reduce([found.is_ambiguous[part] for part in parts]) & ~keep
     statements.drop("ambiguous gene", int(ambiguous.sum()))
     statements.drop("unmapped gene", int((~keep & ~ambiguous).sum()))
-    names = {prefix + name for prefix in prefixes for name in (*GENE_IDS, *_IDENTITY)}
-    rest = table.drop(columns=[name for name in table if name in names]).reset_index(drop=True)
-    genes = [end.genes.add_prefix(prefix) for end, prefix in zip(ends, prefixes, strict=True)]
-    return pd.concat([rest, *genes], axis=1)[keep].reset_index(drop=True)
-
-
-def _key(table: pd.DataFrame, prefix: str = "") -> pd.Series:
-    """What tells genes apart: the first identity that a row has."""
-    key = table[prefix + "hgnc_id"]
-    for name in ("ensembl_id", "gene_symbol"):
-        key = key.where(key.notna(), table[prefix + name])
-    return key
+    names = {prefix + name for prefix in prefixes for name in GENE_IDS}
+    rest = table[[name for name in table if name not in names]][keep].reset_index(drop=True)
+    return rest.assign(**{f"{prefix}gene": number[keep] for prefix, number in zip(prefixes, numbers, strict=True)})
 
 
 def _filled(table: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
@@ -143,10 +133,10 @@ def _filled(table: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
 def _terms(terms: pd.DataFrame | None, statements: Statements) -> pd.DataFrame:
     """One row per term, gene, category and sign: that with the highest score."""
     if terms is None:
-        terms = pd.DataFrame(columns=["term_id", "term_name", *_IDENTITY], dtype=object)
+        terms = pd.DataFrame({"term_id": [], "term_name": [], "gene": np.array([], dtype=np.int64)})
     terms = _filled(terms, {"score": np.nan, "evidence": "", "category": "", "negative": False})
     terms["negative"] = terms["negative"].astype(bool)
-    return _highest(terms, ["term_id", "category", "negative"], [_key(terms)], statements)
+    return _highest(terms, ["term_id", "gene", "category", "negative"], statements)
 
 
 def _edges(edges: pd.DataFrame, statements: Statements) -> pd.DataFrame:
@@ -156,22 +146,20 @@ def _edges(edges: pd.DataFrame, statements: Statements) -> pd.DataFrame:
     """
     edges = _filled(edges, {"score": np.nan, "evidence": "", "category": "", "sign": 0})
     edges["sign"] = edges["sign"].astype(np.int8)
-    source, target = (_key(edges, prefix) for prefix in _ENDS)
     if statements.directed:
-        return _highest(edges, ["category", "sign"], [source, target], statements)
-    itself = (source == target).to_numpy()
+        return _highest(edges, ["source_gene", "target_gene", "category", "sign"], statements)
+    itself = (edges["source_gene"] == edges["target_gene"]).to_numpy()
     statements.drop("a gene with itself", int(itself.sum()))
-    edges, source, target = edges[~itself], source[~itself], target[~itself]
-    turned = (source > target).to_numpy()
-    left, right = ([prefix + name for name in _IDENTITY] for prefix in _ENDS)
-    edges.loc[turned, [*left, *right]] = edges.loc[turned, [*right, *left]].to_numpy()
-    return _highest(edges, ["category"], [source.where(~turned, target), target.where(~turned, source)], statements)
-
-
-def _highest(table: pd.DataFrame, names: list[str], keys: list[pd.Series], statements: Statements) -> pd.DataFrame:
-    codes = pd.DataFrame(
-        {i: pd.factorize(column)[0] for i, column in enumerate([*(table[name] for name in names), *keys])}
+    edges = edges[~itself]
+    low, high = np.sort(edges[["source_gene", "target_gene"]].to_numpy(), axis=1).T
+    return _highest(
+        edges.assign(source_gene=low, target_gene=high), ["source_gene", "target_gene", "category"], statements
     )
+
+
+def _highest(table: pd.DataFrame, names: list[str], statements: Statements) -> pd.DataFrame:
+    """Of rows that agree in all these columns the first with the highest score, in the order of the table."""
+    codes = pd.DataFrame({name: pd.factorize(table[name])[0] for name in names})
     order = np.argsort(-table["score"].fillna(-np.inf).to_numpy(), kind="stable")
     first = np.sort(order[~codes.iloc[order].duplicated().to_numpy()])
     statements.drop("duplicate", len(table) - len(first))
@@ -183,26 +171,42 @@ def _counts(statements: Statements, tables: dict[str, pd.DataFrame], found: Iden
     terms = tables[schema.TERMS_FILE]
     edges = tables.get(schema.EDGES_FILE)
     return {
-        "rows_read": statements.rows_read, "split": statements.split, "kept": len(terms) + (0 if edges is None else len(edges)), "dropped": statements.dropped,
-        **found.facts(), "negative": int(terms["negative"].sum()), "statements": len(terms), "terms": int(terms["term_id"].nunique()),
-        "genes": int(_key(terms).nunique()), "parents": len(tables.get(schema.PARENTS_FILE, ())), "edges": 0 if edges is None else len(edges),
+        "rows_read": statements.rows_read, "split": statements.split, "kept": len(terms) + (0 if edges is None else len(edges)),
+        "dropped": statements.dropped, **found.facts(), "negative": int(terms["negative"].sum()), "statements": len(terms),
+        "terms": int(terms["term_id"].nunique()), "genes": int(terms["gene"].nunique()),
+        "parents": len(tables.get(schema.PARENTS_FILE, ())), "edges": 0 if edges is None else len(edges),
     }  # fmt: skip
 
 
-def _write(name: str, tables: dict[str, pd.DataFrame], facts: dict[str, Any], folder: Path) -> None:
+def _arrow(name: str, file: str, table: pd.DataFrame, genes: pa.Table) -> pa.Table:
+    """A table with the columns of its file, genes by their names again."""
+    columns = {}
+    for column in schema.SCHEMAS[file]:
+        end = next(
+            (end for end in ("", *_ENDS) if column.name.removeprefix(end) in _IDENTITY and column.name.startswith(end)),
+            None,
+        )
+        if column.name == "source":
+            columns[column.name] = pa.repeat(pa.scalar(name, column.type), len(table))
+        elif end is not None:
+            columns[column.name] = genes[column.name.removeprefix(end)].take(pa.array(table[f"{end}gene"].to_numpy()))
+        else:
+            try:
+                columns[column.name] = pa.array(table[column.name], column.type, from_pandas=True)
+            except pa.ArrowException as error:
+                raise ValueError(f"the reader of {name} gave {column.name} of another type: {error}") from None
+    return pa.table(columns, schema=schema.SCHEMAS[file])
+
+
+def _write(
+    name: str, tables: dict[str, pd.DataFrame], genes: pd.DataFrame, facts: dict[str, Any], folder: Path
+) -> None:
     """source.json comes last and goes first, so that a folder which has it is whole."""
     remove_leftovers(folder.parent)
+    names = pa.table({column: pa.array(genes[column], pa.string()) for column in _IDENTITY})
     with temporary_folder(folder.parent, name) as temporary:
         for file, table in tables.items():
-            columns = schema.SCHEMAS[file]
-            with_source = table.assign(source=name)[columns.names]
-            try:
-                arrow = pa.Table.from_pandas(
-                    with_source, schema=columns, preserve_index=False
-                ).replace_schema_metadata()
-            except pa.ArrowException as error:
-                raise ValueError(f"the reader of {name} gave a column of another type: {error}") from None
-            schema.write_table(temporary / file, arrow)
+            schema.write_table(temporary / file, _arrow(name, file, table, names))
         schema.write_source(temporary, facts)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / schema.SOURCE_FILE).unlink(missing_ok=True)

@@ -119,12 +119,13 @@ def _lookup(values: pd.Series) -> pd.Series:
 class Identified:
     """Genes that were looked up.
 
-    genes: gene_symbol, ensembl_id, hgnc_id, one row per row that was asked for, None where not known. is_kept: whether a row names a
-    gene that can be used. is_ambiguous: whether it was left out for fitting several. The counts are of distinct genes.
+    genes: gene_symbol, ensembl_id, hgnc_id of every distinct gene, None where not known. gene: its row for each row that was asked
+    for, -1 where that names no gene that can be used. is_ambiguous: whether it was left out for fitting several. The counts are of
+    distinct names.
     """
 
     genes: pd.DataFrame
-    is_kept: np.ndarray
+    gene: np.ndarray
     is_ambiguous: np.ndarray
     n_genes: int = 0
     n_unmapped: int = 0
@@ -214,9 +215,14 @@ def _identified(
         "gene_symbol": known["symbol"].where(mapped, own_symbol), "ensembl_id": ensembl, "hgnc_id": known["hgnc_id"],
     })  # fmt: skip
     result = result.astype(object).where(result != "", None)
-    examples = distinct[unmapped].agg(lambda cells: next(cell for cell in cells if cell), axis=1).head(3)
+    # One row per gene, so that many rows that name it are told apart by a number.
+    key = result["hgnc_id"].combine_first(result["ensembl_id"]).combine_first(result["gene_symbol"])
+    number = pd.factorize(key.where(mapped | own), sort=True)[0]
+    used = np.flatnonzero(number >= 0)
+    first = used[np.unique(number[used], return_index=True)[1]]
+    examples = distinct[unmapped].head(3).agg(lambda cells: next(cell for cell in cells if cell), axis=1)
     return Identified(
-        result.iloc[codes].reset_index(drop=True), (mapped | own)[codes], ambiguous[codes],
+        result.iloc[first].reset_index(drop=True), number[codes], ambiguous[codes],
         int(named.sum()), int(unmapped.sum()), int(ambiguous.sum()), examples.tolist() if unmapped.any() else [],
     )  # fmt: skip
 

@@ -39,8 +39,8 @@ def genes(tmp_path_factory) -> Genes:
 
 def look_up(genes: Genes, **names: str) -> tuple:
     found = identify(pd.DataFrame({name: [value] for name, value in names.items()}), genes)
-    row = found.genes.iloc[0]
-    state = "kept" if found.is_kept[0] else "ambiguous" if found.is_ambiguous[0] else "unmapped"
+    row = found.genes.iloc[0] if found.gene[0] == 0 else dict.fromkeys(found.genes)
+    state = "kept" if found.gene[0] == 0 else "ambiguous" if found.is_ambiguous[0] else "unmapped"
     return state, row["hgnc_id"], row["ensembl_id"], row["gene_symbol"]
 
 
@@ -101,8 +101,8 @@ def test_counts_are_of_distinct_genes(genes):
     })  # fmt: skip
     found = identify(names, genes)
     assert (found.n_genes, found.n_unmapped, found.n_ambiguous, found.examples) == (4, 1, 1, ["9"])
-    assert found.is_kept.tolist() == [True, True, False, False, False, False, True]
-    assert found.genes["gene_symbol"].tolist()[:2] == ["ONE", "ONE"]
+    assert found.gene.tolist() == [0, 0, -1, -1, -1, -1, 1]
+    assert found.genes["gene_symbol"].tolist() == ["ONE", "TWO"]
 
 
 def test_a_prefix_that_is_read_wrong_is_an_error_that_shows_it(genes):
