@@ -138,7 +138,13 @@ def _fetch(service: Service, folder: Path, again: bool, entrez_ids: Callable[[],
     entry, state = service.entry, read_json(folder / _FETCHED) or {}
     usable = not again and state.get("version") == entry.version
     have = {file["name"]: SourceFile(**file) for file in state.get("files", [])} if usable else {}
+    earlier = {*state.get("earlier", []), *(file["name"] for file in state.get("files", []))}
     files: list[SourceFile] = []
+
+    def note(others: set[str]) -> None:
+        facts = {"version": entry.version, "files": [asdict(file) for file in files], "earlier": sorted(others)}
+        write_json(folder / _FETCHED, facts)
+
     for remote in entry.files:
         name, url = entry.resolved(remote.name), entry.resolved(remote.url)
         parts = {name: url}
@@ -154,16 +160,12 @@ def _fetch(service: Service, folder: Path, again: bool, entrez_ids: Callable[[],
                 md5 = service.read_text(entry.resolved(remote.md5_url)).split()[:1] if remote.md5_url else [""]
                 file = fetch_file(service, Wanted(path, address, remote.sha256, (md5 or [""])[0].lower()))
             files.append(SourceFile(**{**asdict(file), "name": part}))
-            write_json(folder / _FETCHED, {"version": entry.version, "files": [asdict(file) for file in files]})
-    _remove_others(folder, {file.name for file in files})
+            note(earlier)
+    # What an earlier release left, which a reader would take for a part of this one.
+    for name in earlier - {file.name for file in files}:
+        (folder / name).unlink(missing_ok=True)
+    note(set())
     return files
-
-
-def _remove_others(folder: Path, names: set[str]) -> None:
-    """What an earlier release left, which a reader would take for a part of this one."""
-    for path in [*folder.glob("*"), *folder.glob("*/*")]:
-        if path.is_file() and path.name != _FETCHED and path.relative_to(folder).as_posix() not in names:
-            path.unlink()
 
 
 def _build(name: str, task: Task, genes: Genes | None, folder: Path, files: list[SourceFile]) -> Outcome:

@@ -210,6 +210,18 @@ def test_a_directory_of_parts_and_what_an_earlier_release_left(hgnc, added, serv
         known = facts(tmp_path, "parted")
         assert [file["name"] for file in known["files"]] == [f"parts/{word}-{i}.parquet" for i in range(3)]
         assert (known["version"], known["counts"]["genes"], known["counts"]["rows_read"]) == (release, 3, 3)
+        (tmp_path / "to" / "parted" / "files" / "mine.txt").write_text("put there by hand")
+    # Stopped in the middle of a third release: the second one's parts are known, and go once the third is whole.
+    for i in range(3):
+        server.files[f"/3/new-{i}.parquet"] = server.files[f"/1/part-{i}.parquet"]
+    server.files["/3/"] = server.files["/1/"].replace(b"part-", b"new-").replace(b"new-2", b"missing-2")
+    arguments = added("parted", "http://x/x", reader, version="3", files=files)
+    assert main([*arguments, "--only", "parted"]) == 2
+    server.files["/3/"] = server.files["/1/"].replace(b"part-", b"new-")
+    assert main([*arguments, "--only", "parted"]) == 0
+    assert facts(tmp_path, "parted")["counts"]["rows_read"] == 3
+    left = sorted(path.name for path in (tmp_path / "to" / "parted" / "files").rglob("*") if path.is_file())
+    assert left == ["fetched.json", "mine.txt", "new-0.parquet", "new-1.parquet", "new-2.parquet"]
 
 
 def test_from_a_folder_without_a_socket(hgnc, added, tmp_path, monkeypatch, capsys):
