@@ -15,9 +15,8 @@ import pandas as pd
 
 from sae_genomics.errors import UserError
 from sae_genomics.validation.normal_form.ontology import Ontology, read_ontology
-from sae_genomics.validation.normal_form.rows_without_header import read_rows
 from sae_genomics.validation.normal_form.statements import Statements
-from sae_genomics.validation.normal_form.text_tables import opened
+from sae_genomics.validation.normal_form.text_tables import opened, read_text_table
 
 ONTOLOGIES = ("go-basic.obo", "go.obo")
 # The first pair is the name since June 2026, the second the one before.
@@ -83,7 +82,7 @@ def _read_annotations(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} is GAF 1.0 (15 columns); GAF {' and '.join(VERSIONS[1:])} can be read: fetch it again")
     if line and (len(cells) != len(COLUMNS) or not cells[4].startswith("GO:")):
         raise UserError(f"{path} is not GAF {' or '.join(VERSIONS[1:])}: it begins with {line[:60]!r}; fetch it again")
-    return read_rows(path, COLUMNS, NEEDED, comment="!")[0]
+    return read_text_table(path, NEEDED, names=COLUMNS, skip="!")
 
 
 def _statements(statements: Statements, rows: pd.DataFrame, ontology: Ontology) -> pd.DataFrame:

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from sae_genomics.errors import UserError
-from sae_genomics.validation.normal_form.rows_without_header import read_rows
 from sae_genomics.validation.normal_form.statements import Statements
-from sae_genomics.validation.normal_form.text_tables import find, opened
+from sae_genomics.validation.normal_form.text_tables import find, opened, read_text_table
 
 LIST = ("list_pathway_hsa.txt", "list_pathway_hsa", "list/pathway/hsa")
 LINK = ("link_hsa_pathway.txt", "link_hsa_pathway", "link/hsa/pathway", "link_pathway_hsa.txt", "link/pathway/hsa")
@@ -24,7 +23,7 @@ PATHWAY, GENE = r"hsa\d{5}", r"hsa:\d+"
 def read(folder: Path) -> Statements:
     """Statements of the ordinary maps. Raises UserError."""
     names_path, path = find(folder, LIST, "kegg"), find(folder, LINK, "kegg")
-    names = read_rows(names_path, ("id", "name"), ("id", "name"))[0]
+    names = read_text_table(names_path, ("id", "name"), names=("id", "name"))
     # Since 2023 the list has ids without `path:`, and the links have them with it.
     names["id"] = names["id"].str.removeprefix("path:")
     _check(names_path, names["id"], PATHWAY)
@@ -51,7 +50,7 @@ def read(folder: Path) -> Statements:
 
 def _links(path: Path) -> pd.DataFrame:
     """pathway and gene of each pair; link/pathway/hsa gives them in the other order."""
-    rows = read_rows(path, ("pathway", "gene"), ("pathway", "gene"))[0]
+    rows = read_text_table(path, ("pathway", "gene"), names=("pathway", "gene"))
     if rows["pathway"].str.fullmatch(GENE).all():
         rows = rows.rename(columns={"pathway": "gene", "gene": "pathway"})
     rows["pathway"] = rows["pathway"].str.removeprefix("path:")

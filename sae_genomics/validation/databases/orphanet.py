@@ -128,7 +128,7 @@ def _refuse_document_types(path: Path) -> None:
 def _associations(disorder: ElementTree.Element) -> list[Row]:
     """One row for each gene of a disorder. Paths are whole, since Name stands at five levels."""
     facts = (_text(disorder, "OrphaCode"), _text(disorder, "Name"), _text(disorder, "DisorderGroup/Name"))
-    rows = []
+    rows: list[Row] = []
     for each in disorder.iterfind(f"{ASSOCIATION}List/{ASSOCIATION}"):
         references: dict[str, str] = {}
         for reference in each.iterfind("Gene/ExternalReferenceList/ExternalReference"):

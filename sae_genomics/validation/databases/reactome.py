@@ -12,12 +12,12 @@ import pandas as pd
 
 from sae_genomics.errors import UserError
 from sae_genomics.validation.normal_form.gmt import read_gmt_rows
-from sae_genomics.validation.normal_form.rows_without_header import read_rows
 from sae_genomics.validation.normal_form.statements import Statements
-from sae_genomics.validation.normal_form.text_tables import find
+from sae_genomics.validation.normal_form.text_tables import find, read_text_table
 
 SETS = ("ReactomePathways.gmt.zip", "ReactomePathways.gmt")
 RELATION = "ReactomePathwaysRelation.txt"
+PAIR = ("parent_id", "term_id")
 HUMAN = "R-HSA-"
 
 
@@ -52,7 +52,7 @@ def read(folder: Path) -> Statements:
 
 def _parents(path: Path) -> pd.DataFrame:
     """Parent and child of human pathways; the file has no header and holds all species."""
-    rows, _ = read_rows(path, ("parent_id", "term_id"), ("parent_id", "term_id"))
+    rows = read_text_table(path, PAIR, names=PAIR)
     human = rows["parent_id"].str.startswith(HUMAN) & rows["term_id"].str.startswith(HUMAN)
     if not human.any():
         raise UserError(f"{path} has no pair of {HUMAN} ids; fetch it again")
