@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from sae_genomics.validation.normal_form.text_tables import opened
 class Ontology:
     """One file, and of it the terms of one ontology.
 
-    file: its name. version: its data-version without `releases/`; empty where it has none.
+    file: its name. version: its data-version without `hp/releases/` or `releases/`; empty where it has none.
     terms: index term_id; name (text), obsolete (bool), subsets (tuples of text).
     parents: term_id, parent_id, relation; both are terms of the file, and no term is above itself.
     dangling: the same columns, for parents that are not in the file. cyclic: parents left out because they close a circle.
@@ -115,7 +116,7 @@ def read_ontology(path: Path, prefix: str, relations: Sequence[str] = ("is_a",))
     edges = edges[edges["parent_id"].str.startswith(begin)].reset_index(drop=True)
     there = edges["parent_id"].isin(terms.index)
     circular = _closes_circle(edges)
-    version = str(graph.graph.get("data-version") or "").removeprefix("releases/").strip("/")
+    version = re.sub(r"^(\w+/)?releases/", "", str(graph.graph.get("data-version") or "")).strip("/")
     return Ontology(
         file=path.name,
         version=version,
