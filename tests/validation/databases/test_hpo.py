@@ -25,7 +25,7 @@ TERMS = [
 ]
 OLD = "alt_id: HP:0000999\n"
 GONE = "\n[Term]\nid: HP:0000888\nname: obsolete thing\nis_obsolete: true\n"
-NEW = "ncbi_gene_id gene_symbol hpo_id hpo_name frequency disease_id".split()
+NEW = ["ncbi_gene_id", "gene_symbol", "hpo_id", "hpo_name", "frequency", "disease_id"]
 ROWS = [
     ("10", "NAT2", "HP:0000007", "Autosomal recessive inheritance", "-", "OMIM:243400"),
     ("16", "AARS1", "HP:0002460", "Distal muscle weakness", "15/15", "OMIM:613287"),
