@@ -89,7 +89,7 @@ def _statements(statements: Statements, rows: pd.DataFrame, ontology: Ontology) 
     term = ontology.resolved(rows["go_id"])
     # Host and pathogen stand as taxon:9606|taxon:...; the gene is of the first.
     reasons = {
-        "another species": rows["taxon"].str.split("|").str[0] != HUMAN,
+        "another species": _first_part(rows["taxon"]) != HUMAN,
         "complex and no gene": rows["database"].eq("ComplexPortal") | rows["type"].str.contains("complex"),
         "no data (ND)": rows["evidence"] == NO_DATA,
         "obsolete term": pd.Series(ontology.obsolete(term), index=rows.index),
@@ -112,5 +112,12 @@ def _statements(statements: Statements, rows: pd.DataFrame, ontology: Ontology) 
         "term_id": term, "term_name": ontology.names(term),
         "uniprot_id": rows["object_id"].where(rows["database"].isin(["UniProtKB", "UniProt"]), ""), "gene_symbol": rows["symbol"],
         "score": np.nan, "evidence": rows["evidence"], "category": np.where(rows["evidence"] == ELECTRONIC, ELECTRONIC, "manual"),
-        "negative": rows["qualifier"].str.split("|").str[0].str.strip().str.upper() == "NOT",
+        "negative": _first_part(rows["qualifier"]).str.upper() == "NOT",
     }).reset_index(drop=True)  # fmt: skip
+
+
+def _first_part(cells: pd.Series) -> pd.Series:
+    """What stands before the first |; each distinct cell is looked at once, since there are few of them."""
+    codes, distinct = pd.factorize(cells)
+    parts = pd.Series(distinct, dtype=object).str.split("|").str[0].str.strip()
+    return parts.take(codes).set_axis(cells.index)
