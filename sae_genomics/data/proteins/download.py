@@ -6,7 +6,6 @@ until all are there; then the three files are written that `data.kind: proteins`
 
 from __future__ import annotations
 
-import email.utils
 import gzip
 import http.client
 import json
@@ -14,7 +13,6 @@ import re
 import shutil
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -22,19 +20,16 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlencode
 
-import sae_genomics
 from sae_genomics.atomic import atomic_path, read_json, remove_empty_folders, remove_leftovers, write_json
 from sae_genomics.data.proteins import uniprot
 from sae_genomics.errors import UserError
 from sae_genomics.progress import Progress, say
+from sae_genomics.web import Patience, open_url, request_for, with_retries
 
 SERVER = "https://rest.uniprot.org"
 LICENCE = "UniProtKB, CC BY 4.0, https://www.uniprot.org/help/license"
 FILES = ("proteins.fasta.gz", "spans.tsv.gz", "labels.tsv.gz")
 _NEXT = re.compile(r'<([^>]+)>;\s*rel="?next"?')
-_TRY_AGAIN = {408, 429, 500, 502, 503, 504}
-_TRIES = 8
-_LONGEST_WAIT = 120.0
 
 
 @dataclass(frozen=True)
@@ -169,30 +164,13 @@ def _read_page(file: Path) -> Page:
 
 def _fetch(url: str, wait: float, is_first: bool) -> Page:
     """One page. Raises UserError when the service refuses it, or does not answer after several tries."""
-    headers = {"Accept-Encoding": "gzip", "User-Agent": f"sae-genomics/{sae_genomics.__version__} (Python)"}
-    request = urllib.request.Request(url, headers=headers)
-    why = ""
-    for attempt in range(_TRIES):
-        pause = min(wait * 2**attempt, _LONGEST_WAIT)
-        try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
-                return _page(answer)
-        except urllib.error.HTTPError as error:
-            if error.code not in _TRY_AGAIN:
-                raise _refused(error, is_first) from None
-            why = f"HTTP status {error.code}"
-            pause = _asked_pause(error.headers.get("Retry-After"), pause)
-        except (
-            OSError,
-            EOFError,
-            http.client.HTTPException,
-            ValueError,
-        ) as error:  # not reached, cut short, or no JSON
-            why = str(getattr(error, "reason", error)) or type(error).__name__
-        if attempt + 1 < _TRIES:
-            say(f"UniProt did not answer ({why}); trying again in {pause:,.0f} s")
-            time.sleep(pause)
-    raise UserError(f"UniProt did not answer {_TRIES} times ({why}); the same command goes on from here later")
+    patience = Patience(wait)
+
+    def ask() -> Page:
+        with open_url(request_for(url, {"Accept-Encoding": "gzip"}, {}), patience.timeout) as answer:
+            return _page(answer)
+
+    return with_retries(ask, "UniProt", patience, lambda error: _refused(error, is_first))
 
 
 def _page(answer: http.client.HTTPResponse) -> Page:
@@ -224,20 +202,6 @@ def _refused(error: urllib.error.HTTPError, is_first: bool) -> UserError:
     why = "; ".join(str(message) for message in messages) or error.reason
     hint = "correct the query" if is_first else "pass --restart to begin anew"
     return UserError(f"UniProt refuses the request (HTTP status {error.code}: {why}); {hint}")
-
-
-def _asked_pause(text: str | None, otherwise: float) -> float:
-    """Seconds to wait by the header Retry-After: a number, or a date."""
-    if not text:
-        return otherwise
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-        except ValueError:
-            return otherwise
-    return min(max(seconds, 0.0), 3600.0)
 
 
 def _proteins(query: Query, pages: Path) -> Iterator[uniprot.Protein]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from sae_genomics.data.proteins import download as downloading
 from sae_genomics.data.proteins.download import FILES, Query, download
 from sae_genomics.data.proteins.labels import read_labels
 from sae_genomics.data.proteins.read import read_sequences
@@ -87,25 +86,6 @@ def test_every_failure_that_passes_is_tried_again(server, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "HTTP status 503" in said
     assert "trying again in 0 s" in said
-
-
-def test_retry_after_is_obeyed(monkeypatch, server, tmp_path):
-    pauses = []
-    monkeypatch.setattr(downloading.time, "sleep", pauses.append)
-    monkeypatch.setattr(
-        downloading, "_asked_pause", lambda said, otherwise, plain=downloading._asked_pause: plain("7", otherwise)
-    )
-    server.failures = [429]
-    download(query(server), tmp_path)
-    assert pauses == [7.0]
-
-
-@pytest.mark.parametrize(
-    ("said", "seconds"),
-    [("12", 12), ("0", 0), ("99999", 3600), (None, 5), ("soon", 5), ("Wed, 21 Oct 2015 07:28:00 GMT", 0)],
-)
-def test_what_retry_after_may_say(said, seconds):
-    assert downloading._asked_pause(said, 5) == seconds
 
 
 def test_a_service_that_stays_away_is_one_line_and_the_same_command_goes_on(server, tmp_path):

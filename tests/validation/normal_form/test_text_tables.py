@@ -57,7 +57,7 @@ def test_quoted_cells_hold_separators_and_line_ends(tmp_path):
 @pytest.mark.parametrize("row", ["1\t2\n", "1\t2\t3\t4\n", "1"])
 def test_a_row_with_another_number_of_cells_is_refused(tmp_path, row):
     path = write(tmp_path, "a\tb\tc\n7\t8\t9\n" + row)
-    with pytest.raises(UserError, match="damaged or cut off: .*Expected 3 columns, got"):
+    with pytest.raises(UserError, match=r"damaged or cut off: .*Expected 3 columns, got"):
         read_text_table(path, ["a"])
 
 
@@ -95,5 +95,5 @@ def test_archives_web_pages_and_damage(tmp_path):
     with pytest.raises(UserError, match="damaged or cut off"):
         read_text_table(tmp_path / "latin.txt", ["a"])
     assert read_text_table(tmp_path / "latin.txt", ["a"], encoding="latin-1")["a"].tolist() == ["j\xe9"]
-    with pytest.raises(UserError, match="none of a.txt, b.txt is in"):
+    with pytest.raises(UserError, match=r"none of a.txt, b.txt is in"):
         find(tmp_path, ["a.txt", "b.txt"], "hpo")
