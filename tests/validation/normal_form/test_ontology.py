@@ -29,6 +29,7 @@ is_a: GO:0000001 ! root
 [Term]
 id: GO:0000003
 name: part
+alt_id: GO:0000004
 is_a: GO:0000001 {source="x"} ! root
 relationship: part_of GO:0000002 ! middle
 relationship: regulates GO:0000001 ! root
@@ -78,7 +79,8 @@ def test_terms_parents_and_replaced_ids(tmp_path):
     assert pairs == {
         ("GO:0000002", "GO:0000001", "is_a"), ("GO:0000003", "GO:0000001", "is_a"), ("GO:0000003", "GO:0000002", "part_of"),
     }  # fmt: skip
-    assert ontology.current == {"GO:0000902": "GO:0000002", "GO:0000005": "GO:0000002"}  # by two steps
+    assert ontology.current == {"GO:0000902": "GO:0000002", "GO:0000005": "GO:0000002"}
+    # The last takes two steps. GO:0000004 is in use, so that it stays although another term claims it.
     ids = pd.Series(["GO:0000902", "GO:0000006", "GO:9999999", "GO:0000003"])
     assert list(ontology.resolved(ids)) == ["GO:0000002", "GO:0000006", "GO:9999999", "GO:0000003"]
     assert list(ontology.known(ontology.resolved(ids))) == [True, True, False, True]
