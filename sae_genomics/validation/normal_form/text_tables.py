@@ -82,7 +82,7 @@ def read_text_table(
 
     needed, optional: columns to read; the optional ones are empty text where the file lacks them. names: the columns of a file without
     a header. quoted: cells may stand in quotes and hold line ends. skip: lines that begin with this before the header are passed over
-    (a header that itself begins with # keeps its name without it). short_rows: rows may end early, and come last then; their missing
+    (a header that itself begins with # keeps its name without it); in a file without a header, wherever they stand. short_rows: rows may end early, and come last then; their missing
     cells are empty. Raises UserError, in one line, for a missing column and for a row with more or fewer cells than the header.
     """
     with opened(path) as raw:
@@ -90,7 +90,8 @@ def read_text_table(
             header = list(names) if names is not None else _header(raw, separator, skip, quoted, encoding)
             _check_header(path, header, needed)
             wanted = [*needed, *(name for name in optional if name in header)]
-            frame = _parsed(raw, header, wanted, separator, quoted, encoding, short_rows)
+            comment = skip if names is not None else ""
+            frame = _parsed(raw, header, wanted, separator, quoted, encoding, short_rows, comment)
         except UnicodeDecodeError as error:
             raise UserError(f"{path} is not {encoding} text ({error.reason}); fetch it again") from None
         except pa.ArrowInvalid as error:
@@ -114,12 +115,14 @@ def _check_header(path: Path, header: list[str], needed: Sequence[str]) -> None:
 
 
 def _parsed(
-    raw: IO[bytes], header: list[str], wanted: list[str], separator: str, quoted: bool, encoding: str, short_rows: bool
-) -> pd.DataFrame:
+    raw: IO[bytes], header: list[str], wanted: list[str], separator: str, quoted: bool, encoding: str, short_rows: bool, comment: str
+) -> pd.DataFrame:  # fmt: skip
     """The rows after the header. pyarrow's parser is used because pandas' fills rows that end early without a word."""
     short: list[str] = []
 
     def passed_over(row: arrow_csv.InvalidRow) -> str:
+        if comment and row.text.startswith(comment):
+            return "skip"
         if not short_rows or row.actual_columns > row.expected_columns:
             return "error"
         short.append(row.text)
