@@ -123,7 +123,9 @@ def _variants(path: Path, statements: Statements) -> pd.DataFrame:
         raise UserError(f"{path} has a header and no rows; fetch it again")
     statements.rows_read += first_row
     table = _best(pd.concat(parts, ignore_index=True))
-    statements.drop("duplicate", kept - table["row"].nunique())
+    taken = int(table["row"].nunique())
+    statements.drop("duplicate", kept - taken)
+    statements.split += len(table) - taken
     return table.drop(columns="row")
 
 

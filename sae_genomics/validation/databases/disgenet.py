@@ -18,8 +18,6 @@ PAGES = "gda_pages.jsonl"  # one JSON answer per line, all pages of all requests
 TABLES = tuple(
     f"{tier}_gene_disease_associations.tsv{ending}" for tier in ("curated", "all", "befree") for ending in (".gz", "")
 )
-# Of an answer's request, what differs between the pages of one request.
-_PAGE_KEYS = ("page_number", "pageNumber", "page")
 _PAYLOAD = ("geneNcbiID", "symbolOfGene", "diseaseUMLSCUI", "diseaseName", "diseaseType", "score", "el")
 
 
@@ -80,33 +78,22 @@ def _answers(path: Path) -> list[dict[str, Any]]:
 
 
 def _check_totals(path: Path, answers: list[dict[str, Any]]) -> None:
-    """Compare the associations of each request with the number that the server says it has."""
-    requests = pd.DataFrame(
-        {
-            "request": [_request(answer) for answer in answers],
-            "rows": [len(answer["payload"]) for answer in answers],
-            "total": [(answer.get("paging") or {}).get("totalElements") for answer in answers],
-        }
-    )
-    if requests["total"].isna().any():
+    """Compare the associations of each request with the number that the server says it has. A request's pages follow each other,
+    and the next request begins when they are whole."""
+    rows, announced = 0, None
+    for number, answer in enumerate(answers, start=1):
+        total = (answer.get("paging") or {}).get("totalElements")
+        if not isinstance(total, int):
+            raise UserError(f"{path}: answer {number} has no paging.totalElements: the interface has changed")
+        if announced not in (None, total):
+            break
+        rows, announced = rows + len(answer["payload"]), total
+        if rows == total:
+            rows, announced = 0, None
+    if announced is not None:
         raise UserError(
-            f"{path}: line {requests['total'].isna().idxmax() + 1} has no paging.totalElements: the interface has changed"
+            f"{path} holds {rows:,} of {announced:,} associations of a request: pages are missing or repeated; fetch it again"
         )
-    sums = requests.groupby("request").agg(rows=("rows", "sum"), total=("total", "max"))
-    wrong = sums[sums["rows"] != sums["total"]]
-    if len(wrong):
-        rows, total = wrong[["rows", "total"]].iloc[0]
-        raise UserError(
-            f"{path} holds {rows:,} of {total:,} associations of a request: pages are missing or repeated; fetch it again"
-        )
-
-
-def _request(answer: dict[str, Any]) -> str:
-    """What was asked for, without the page. Answers that do not say it belong to one request."""
-    asked = answer.get("requestpar") or answer.get("requestPar") or {}
-    if isinstance(asked, dict):
-        asked = {key: value for key, value in asked.items() if key not in _PAGE_KEYS}
-    return json.dumps(asked, sort_keys=True)
 
 
 def _table(path: Path) -> Statements:

@@ -86,10 +86,12 @@ def _joined(rows: pd.DataFrame, statements: Statements) -> pd.DataFrame:
     genes, traits = _genes(rows), _traits(rows)
     unnamed = ~rows.index.isin(genes.index)
     statements.drop("no mapped gene", unnamed.sum())
+    taken = len(rows) - int(unnamed.sum())
     facts = rows[["score", _CONTEXT]].rename(columns={_CONTEXT: "evidence"})
     terms = genes.join(traits, how="inner").join(facts).reset_index(drop=True)
+    statements.split = len(terms) - taken
     statements.notes.append(
-        f"{len(rows) - unnamed.sum():,} genome-wide associations give {len(terms):,} statements, one per gene and trait of theirs"
+        f"{taken:,} genome-wide associations give {len(terms):,} statements, one per gene and trait of theirs"
     )
     return terms.assign(negative=False)
 

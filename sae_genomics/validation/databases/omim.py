@@ -59,6 +59,7 @@ def read(folder: Path) -> Statements:
     for reason, count in phenotypes.loc[~taken, "reason"].value_counts().items():
         statements.notes.append(f"phenotypes left out, {reason}: {count:,} of {len(phenotypes):,}")
     table = phenotypes[taken].join(rows[["mim", "gene_symbol", "entrez_id", "ensembl_id"]])
+    statements.split = len(table) - table.index.nunique()
     numbered = table["number"] != ""
     if not numbered.all():
         statements.notes.append(

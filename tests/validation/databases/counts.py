@@ -14,7 +14,7 @@ def check(statements: Statements, rows_read: int) -> None:
     terms = statements.terms
     assert terms is not None
     assert statements.rows_read == rows_read
-    assert dropped(statements) <= rows_read
+    assert rows_read + statements.split == len(terms) + dropped(statements)
     ids = [name for name in GENE_IDS if name in terms]
     assert (terms[ids] != "").any(axis=1).all()
     assert terms["term_id"].str.fullmatch(r"[A-Za-z]+:\S+").all()

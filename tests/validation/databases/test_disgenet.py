@@ -61,7 +61,8 @@ def test_pages_of_several_requests(tmp_path: Path) -> None:
     ("pages", "message"),
     [
         ([page("1", 0, 2, [association(1)])], "holds 1 of 2 associations"),
-        ([page("1", 0, 1, [association(1)])] * 2, "holds 2 of 1 associations"),
+        ([page("1", 0, 2, [association(1)]), *[page("1", 1, 2, [association(2), association(3)])]], "holds 3 of 2 associations"),
+        ([page("1", 0, 2, [association(1)]), page("2", 0, 1, [association(2)])], "holds 1 of 2 associations"),
         ([page("1", 0, 1, [association(1)]), page("2", 0, 3, [association(2)])], "holds 1 of 3 associations"),
         ([page("1", 0, 1, [association(1)], paging=None)], "no paging.totalElements"),
         ([{"status": "UNAUTHORIZED", "httpStatus": 401}], r"line 1 holds no associations \(UNAUTHORIZED\)"),
