@@ -83,17 +83,29 @@ def _wanted(batch: pd.DataFrame, statements: Statements) -> pd.DataFrame:
 
 
 def _joined(rows: pd.DataFrame, statements: Statements) -> pd.DataFrame:
-    genes, traits = _genes(rows), _traits(rows)
-    unnamed = ~rows.index.isin(genes.index)
+    gene_number, gene_cells = _distinct(rows, [_GENES, _UPSTREAM, _DOWNSTREAM, _INSIDE])
+    trait_number, trait_cells = _distinct(rows, [_TRAIT, _URI])
+    genes, traits = _genes(gene_cells), _traits(trait_cells)
+    unnamed = ~np.isin(gene_number, genes.index)
+    untold = ~np.isin(trait_number, traits.index) & ~unnamed
     statements.drop("no mapped gene", unnamed.sum())
-    taken = len(rows) - int(unnamed.sum())
-    facts = rows[["score", _CONTEXT]].rename(columns={_CONTEXT: "evidence"})
-    terms = genes.join(traits, how="inner").join(facts).reset_index(drop=True)
+    statements.drop("no ontology term", untold.sum())
+    taken = int((~unnamed & ~untold).sum())
+    facts = pd.DataFrame(
+        {"score": rows["score"], "evidence": rows[_CONTEXT], "gene": gene_number, "trait": trait_number}
+    )
+    terms = facts.join(genes, on="gene", how="inner").join(traits, on="trait", how="inner")
     statements.split = len(terms) - taken
     statements.notes.append(
         f"{taken:,} genome-wide associations give {len(terms):,} statements, one per gene and trait of theirs"
     )
-    return terms.assign(negative=False)
+    return terms.drop(columns=["gene", "trait"]).reset_index(drop=True).assign(negative=False)
+
+
+def _distinct(rows: pd.DataFrame, columns: list[str]) -> tuple[np.ndarray, pd.DataFrame]:
+    """A number per row, and the cells of each number: most variants and traits are in the catalogue many times."""
+    number = rows.groupby(columns, sort=False).ngroup().to_numpy()
+    return number, rows[columns].drop_duplicates().reset_index(drop=True)
 
 
 def _traits(rows: pd.DataFrame) -> pd.DataFrame:

@@ -163,7 +163,7 @@ def _schema_names(part: Path) -> list[str]:
 
 def _text(frame: pd.DataFrame) -> pd.DataFrame:
     texts = [name for name in frame if name != "score"]
-    return frame.assign(**{name: frame[name].fillna("").astype(object) for name in texts})
+    return frame.assign(**{name: frame[name].astype(object).fillna("") for name in texts})
 
 
 def _with_category(frame: pd.DataFrame, kind: str) -> pd.DataFrame:

@@ -108,6 +108,18 @@ def test_a_cell_without_any_gene_is_counted(tmp_path: Path) -> None:
     assert statements.dropped == {"no mapped gene": 1}
 
 
+def test_nothing_is_genome_wide(tmp_path: Path) -> None:
+    statements = gwas_catalog.read(written(tmp_path, [association("AAA", mlog="6"), association("BBB", mlog="5")]))
+    assert statements.dropped == {"not genome-wide": 2}
+    assert statements.terms.empty
+
+
+def test_a_cell_without_any_trait_is_counted(tmp_path: Path) -> None:
+    statements = gwas_catalog.read(written(tmp_path, [association("AAA", MAPPED_TRAIT_URI=", "), association("AAA")]))
+    check(statements, rows_read=2)
+    assert statements.dropped == {"no ontology term": 1}
+
+
 def test_old_ids_are_those_of_ncbi(tmp_path: Path) -> None:
     terms = gwas_catalog.read(written(tmp_path, [association("AAA", "348")])).terms
     assert terms[["gene_symbol", "ensembl_id", "entrez_id"]].to_numpy().tolist() == [["AAA", "", "348"]]

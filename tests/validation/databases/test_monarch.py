@@ -62,6 +62,12 @@ def test_an_empty_cell_is_not_negative(tmp_path: Path, negated: str, negative: b
     assert statements.terms["negative"].tolist() == [negative]
 
 
+def test_no_human_gene_at_all(tmp_path: Path) -> None:
+    statements = monarch.read(written(tmp_path, NONCAUSAL, [{"subject": "MGI:1"}] * 3))
+    assert statements.dropped == {"no human gene": 3}
+    assert statements.terms.empty
+
+
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     statements = monarch.read(written(tmp_path, CAUSAL.removesuffix(".gz"), [{}]))
     check(statements, rows_read=1)

@@ -100,6 +100,12 @@ def test_a_phenotype_of_no_known_form_is_counted(tmp_path: Path) -> None:
         omim.read(written(tmp_path, [gene("something else")]))
 
 
+def test_genes_without_any_phenotype(tmp_path: Path) -> None:
+    statements = omim.read(written(tmp_path, [gene(""), gene("")]))
+    assert statements.dropped == {"no phenotype": 2}
+    assert statements.terms.empty
+
+
 def test_refused_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none of genemap2"):
         omim.read(tmp_path)

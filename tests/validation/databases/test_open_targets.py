@@ -139,6 +139,15 @@ def test_large_strings(tmp_path: Path) -> None:
     assert f"associations by datasource are not there: {BY_SOURCE} is missing" in statements.notes
 
 
+def test_texts_that_are_stored_as_numbers(tmp_path: Path) -> None:
+    table = associations(SOURCE_ROWS, "datasourceId", new=True)
+    for i, name in enumerate(table.column_names):
+        if table.schema.types[i] == pa.string():
+            table = table.set_column(i, name, table[name].dictionary_encode())
+    write(tables(tmp_path), BY_SOURCE, table)
+    check(open_targets.read(tmp_path), rows_read=9)
+
+
 def test_obsolete_and_unknown_diseases(tmp_path: Path) -> None:
     rows = [
         ("EFO_0000685", "ENSG01", 0.3, "None"),  # now MONDO_0000001
