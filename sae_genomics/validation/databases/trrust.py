@@ -58,4 +58,5 @@ def read(folder: Path) -> Statements:
     found.terms = pd.DataFrame(
         {"term_id": pairs["factor"], "term_name": pairs["factor"], "gene_symbol": pairs["target"], **shared, "negative": False}
     )  # fmt: skip
+    found.split = len(pairs)  # a row gives an edge and a member of a regulon
     return found

@@ -23,7 +23,8 @@ class Statements:
     the terms below it.
     edges: one row per pair: columns of GENE_IDS with the prefixes source_ and target_, score, evidence, category, sign
     (1 activation, -1 repression, 0 unknown); None where there is no network. directed: a regulon and not a network.
-    version: as the database names its release; empty where it does not say. rows_read: data rows of all files.
+    version: as the database names its release; empty where it does not say. rows_read: data rows of all files. split: statements that
+    rows give beyond their first one, where a row names several genes or terms; rows_read + split = statements + dropped.
     dropped: reason -> rows that were left out. notes: sentences for a person, for example on a broken hierarchy.
     """
 
@@ -34,6 +35,7 @@ class Statements:
     directed: bool = False
     version: str = ""
     rows_read: int = 0
+    split: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

@@ -47,7 +47,8 @@ def test_a_pair_is_one_edge_and_one_row_of_a_regulon(tmp_path: Path, end: str) -
     for row in edges.itertuples():
         modes = pairs[row.source_gene_symbol, row.target_gene_symbol]
         assert row.sign == ("Activation" in modes) - ("Repression" in modes)
-    assert found.rows_read == len(ROWS) == len(edges) + sum(found.dropped.values())
+    assert found.rows_read == len(ROWS)
+    assert found.rows_read + found.split == len(edges) + len(terms) + sum(found.dropped.values())
     assert found.dropped == {"no gene": 1, "contradictory mode": 1, "duplicate": 2}
     assert "1 pairs" in found.notes[0]
     assert set(terms["category"]) == set(edges["category"]) == {"regulon"}
