@@ -21,7 +21,15 @@ from pydantic import (
 
 from sae_genomics.config_file import read_mapping
 from sae_genomics.config_problems import first_problem, key_names
-from sae_genomics.config_values import BASELINES, Baseline, Hook, StorageDtype, read_baselines, read_layers
+from sae_genomics.config_values import (
+    BASELINES,
+    Baseline,
+    Hook,
+    StorageDtype,
+    read_baselines,
+    read_databases,
+    read_layers,
+)
 from sae_genomics.data.kind import DataSection
 from sae_genomics.data.kinds import DEFAULT_KIND, KINDS, kind_named
 from sae_genomics.errors import UserError
@@ -154,6 +162,9 @@ class ValidationConfig(Section):
     gmt: list[Path] = Field(default_factory=list, description="more gene-set files, in GMT format")
     sources: list[str] = Field(
         default_factory=list, description="further sources of gene sets, by name, from packages installed here"
+    )
+    databases: Annotated[Literal["all"] | list[str], BeforeValidator(read_databases)] = Field(
+        "all", description="downloaded databases whose gene sets are tested, by name, or all in paths.databases"
     )
     top_genes: int = Field(30, ge=1, description="number of genes per feature that are tested")
     rank_by: Literal["specificity", "score"] = Field(

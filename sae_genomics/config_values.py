@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, get_args
 
 Hook = Literal["resid_post", "mlp_out", "attn_out"]
@@ -27,6 +28,19 @@ def read_layers(value: Any) -> Any:
         if len(set(value)) != len(value):
             raise ValueError("names a layer twice")
         return sorted(value)
+    return value
+
+
+def read_databases(value: Any) -> Any:
+    """Accept `all`, a list, or `reactome,hpo` as typed on a command line."""
+    if isinstance(value, str) and value != "all":
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, list):
+        for name in value:
+            if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", name):
+                raise ValueError(f"{name!r} is no name of a database, such as reactome; the folder is paths.databases")
+        if len(set(value)) != len(value):
+            raise ValueError("names a database twice")
     return value
 
 

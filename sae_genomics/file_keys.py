@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sae_genomics.hashes import hash_file
 
 BUILTIN_GENE_SETS = Path(__file__).parent / "assets" / "gene_sets"
+DATABASE_TERMS, DATABASE_FACTS = "terms.parquet", "source.json"  # in the folder of a database
+Files = list[tuple[str, Path]]  # a name for messages, and where the file is
 
 
 def expanded(path: str | Path) -> Path:
@@ -19,28 +21,44 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
-def _named_files(paths: Any) -> list[Path]:
-    return [expanded(path) for path in paths]
+def _named_files(wanted: Any, paths: Mapping[str, Any]) -> Files:
+    files = [expanded(path) for path in wanted]
+    return [(path.name, path) for path in files]
 
 
-def _builtin_gene_sets(wanted: Any) -> list[Path]:
-    return sorted(BUILTIN_GENE_SETS.glob("*.gmt")) if wanted else []
+def _builtin_gene_sets(wanted: Any, paths: Mapping[str, Any]) -> Files:
+    return [(path.name, path) for path in sorted(BUILTIN_GENE_SETS.glob("*.gmt"))] if wanted else []
 
 
-# key -> (its value -> the files that it stands for)
-FILE_KEYS: Mapping[str, Callable[[Any], list[Path]]] = {
+def _databases(wanted: Any, paths: Mapping[str, Any]) -> Files:
+    return [(path.parent.name, path) for path in database_terms(wanted, expanded(paths["databases"]))]
+
+
+def database_terms(wanted: Sequence[str] | str, folder: Path) -> list[Path]:
+    """The gene sets of each database that a run tests: those named, or `all` that are in the folder. A named one may be absent.
+
+    Their content decides what comes out. What else is known of a source, such as the day of its download, does not.
+    """
+    if wanted == "all":
+        return [path for path in sorted(folder.glob(f"*/{DATABASE_TERMS}")) if (path.parent / DATABASE_FACTS).exists()]
+    return [folder / name / DATABASE_TERMS for name in wanted]
+
+
+# key -> (its value, the section paths -> the files that it stands for)
+FILE_KEYS: Mapping[str, Callable[[Any, Mapping[str, Any]], Files]] = {
     "validation.gmt": _named_files,
     "validation.builtin": _builtin_gene_sets,
+    "validation.databases": _databases,
 }
 
 
-def contents(key: str, value: Any) -> list[list[str]]:
+def contents(key: str, value: Any, paths: Mapping[str, Any]) -> list[list[str]]:
     """[name, content hash] of each file that the key's value stands for, in order.
 
     A list, because files of different folders may have one name. A file that cannot be read has the hash `missing`; the
-    stage that reads it says so.
+    stage that reads it says so. paths: the section of the config.
     """
-    return [[path.name, _content(path)] for path in FILE_KEYS[key](value)]
+    return [[name, _content(path)] for name, path in FILE_KEYS[key](value, paths)]
 
 
 def _content(path: Path) -> str:

@@ -31,8 +31,14 @@ class Fingerprints:
             for each in names:
                 full = f"{section}.{each}"
                 value = values[section][each]
-                if full not in stage.ignores and not owner.is_ignored(self._run, full, value):
-                    chosen[full] = contents(full, value) if full in FILE_KEYS else value
+                if full in stage.ignores:
+                    continue
+                if full in FILE_KEYS:
+                    files = contents(full, value, values["paths"])
+                    if files or full not in owner.LATER_KEYS:  # without files, such a key changes nothing
+                        chosen[full] = files
+                elif not owner.is_ignored(self._run, full, value):
+                    chosen[full] = value
         return chosen
 
     def inputs(self, stage: Stage) -> dict[str, str]:

@@ -126,6 +126,7 @@ LATER_KEYS: dict[str, Any] = {
     "associations.random_directions": 256,
     "validation.test": "fisher",
     "validation.sources": [],
+    "validation.databases": "all",
 }
 
 

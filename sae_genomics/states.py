@@ -120,6 +120,7 @@ class States:
         if manifest.get("version") != stage.version:
             return "written by another version of this stage"
         then, now = manifest.get("config", {}), self._run.config_values(stage) | self._run.values(stage.varying)
+        now = {**{key: [] for key in then if key in FILE_KEYS}, **now}  # files that are no longer there
         # What only some files depend on may have come after the task was done: then it is not what makes the others stale.
         known = [key for key in now if key in then or key not in stage.varying]
         changed = [key for key in known if then.get(key, ...) != json.loads(json.dumps(now[key]))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,17 +69,19 @@ class Table:
         note: str | None = None,
         weights: str | None = None,
         inference: Inference | None = None,
+        facts: Mapping[str, str] | None = None,
     ) -> None:
         """Write exactly this table's columns, atomically. Raises KeyError when one is missing.
 
         Kept in the file's metadata: note, what a reader must know of this file, such as why it has no rows; weights, the content
         hash of the SAE weights that the table describes; inference, what this file's statistics are about, where that is known
-        better than the table declares it.
+        better than the table declares it; facts, what else is known of this file, by name.
         """
         arrays = pa.Table.from_pandas(
             frame[[column.name for column in self.columns]], schema=self.schema, preserve_index=False
         )
         said: dict[bytes, str | None] = {b"note": note, b"weights": weights}
+        said |= {key.encode(): text for key, text in (facts or {}).items()}
         if inference is not None:
             said |= {key.encode(): text for key, text in inference.metadata().items()}
         metadata = {**self.schema.metadata, **{key: text.encode() for key, text in said.items() if text}}
@@ -99,6 +102,10 @@ class Table:
     def weights(self, path: Path) -> str | None:
         """The content hash of the SAE weights that the table describes; None where it names none."""
         return self._said(path, b"weights")
+
+    def fact(self, path: Path, name: str) -> str | None:
+        """One of the facts that `write` was given; None where the file lacks it."""
+        return self._said(path, name.encode())
 
     def inference_of(self, path: Path) -> Inference | None:
         """What the file says that its statistics are about; None where it says nothing."""

@@ -85,6 +85,8 @@ class LayerResults:
     """name of a `Reading` -> what its statistics are about, of the tables that say so"""
     notes: dict[str, str] = field(default_factory=dict)
     """name of a `Reading` -> why it has no rows, of the empty tables that say so"""
+    files: dict[str, Path] = field(default_factory=dict)
+    """name of a `Reading` -> the file it was read from"""
     features_file: Path | None = None
     """features.h5ad, when done"""
     activations: csr_matrix | None = None
@@ -135,6 +137,7 @@ def read_layer(run: Run, task: int, problems: Problems, readings: Iterable[Readi
         if frame is None:
             continue
         found.tables[wanted.name] = frame
+        found.files[wanted.name] = path
         said = problems.attempt(path, table.inference_of, path)
         if said is not None:
             found.inference[wanted.name] = said

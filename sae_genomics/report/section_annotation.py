@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sae_genomics.report import inference
 from sae_genomics.report.annotation import Annotation, Null, Source, mean
 from sae_genomics.report.annotation_wording import MOST_LAYERS, beside, headline
@@ -13,6 +15,7 @@ HEADER = (
     "Units", "Tested", "Annotated", "by chance, same expression", "by chance, any gene", "Different gene sets",
     "by chance, same expression", "by chance, any gene", "Gene sets per 100 units", "by chance, same expression", "by chance, any gene",
 )  # fmt: skip
+COLLECTIONS_HEADER = ("Gene sets of", "In the collection", "Tested", "Version", "Licence")
 FIGURES = "annotation_layer_*.png"
 
 
@@ -27,6 +30,9 @@ def annotation(contents: Contents) -> str:
         nothing = next((each.nothing_tested for each in contents.layers if each.nothing_tested), None)
         return f"{title}\n\n{f'Nothing to test: {escape(nothing)}.' if nothing else 'Not tested yet.'}"
     parts = [title, _method(contents), _nulls(max(found.n_shuffles for _, found in tested)), _measures()]
+    parts.append(
+        collections_table(next((known for each in contents.layers if (known := each.parts.get("collections"))), []))
+    )
     if len(tested) > 1:
         parts.append(contents.figure("annotation", "Annotated share and different gene sets by layer, beside chance"))
     for index, (summary, found) in enumerate(tested):
@@ -68,6 +74,18 @@ def _measures() -> str:
         "how many per 100 units. Sets that share most of their genes count as one each. After a number stand the mean and the highest "
         "value by chance."
     )
+
+
+def collections_table(known: list[dict[str, Any]]) -> str:
+    """One row per collection that the first layer was tested against; empty for a run of a version that did not keep them."""
+    rows = [
+        (
+            escape(each.get("title") or each["name"]), count(each["n_sets"]), count(each["n_fit"]),
+            *(escape(each[name]) if each.get(name) else NONE for name in ("version", "licence")),
+        )
+        for each in known
+    ]  # fmt: skip
+    return table(COLLECTIONS_HEADER, rows, right=(1, 2)) if rows else ""
 
 
 def layer_table(found: Annotation) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from scipy import sparse
 
 from sae_genomics.config import ValidationConfig
 from sae_genomics.errors import UserError
+
+COLLECTIONS = "collections"  # the fact of annotation_nulls.parquet that holds `described`
 
 
 class NoSetFits(UserError):
@@ -30,10 +32,24 @@ class GeneSet:
 
 @dataclass(frozen=True)
 class Collection:
-    """name: file name without suffix, or the database's. sets: in the file's order."""
+    """name: file name without suffix, or the database's. sets: in the file's order. facts: of a downloaded database, what is known of it."""
 
     name: str
     sets: tuple[GeneSet, ...]
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def described(collections: Sequence[Collection], members: Membership) -> list[dict[str, object]]:
+    """What is known of each collection, its number of sets and how many of them fit, for the table that names it."""
+    return [
+        {
+            "name": each.name,
+            **each.facts,
+            "n_sets": len(each.sets),
+            "n_fit": int((members.collection == each.name).sum()),
+        }
+        for each in collections
+    ]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sae_genomics.config import RunConfig
 from sae_genomics.errors import UserError
+from sae_genomics.file_keys import expanded
 from sae_genomics.run import Run
 from sae_genomics.validation.databases import load_collections
 from sae_genomics.validation.enrichment_tests import enrichment_test_named
@@ -36,4 +37,4 @@ def check_settings(config: RunConfig) -> list[Collection]:
             f"validation.min_set_size = {config.validation.min_set_size} is more than validation.max_set_size = "
             f"{config.validation.max_set_size}; set it to {config.validation.max_set_size} or less"
         )
-    return load_collections(config.validation)
+    return load_collections(config.validation, expanded(config.paths.databases))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from sae_genomics.validation.enrichment import Enrichment
 from sae_genomics.validation.enrichment_test import EnrichmentTest
 from sae_genomics.validation.enrichment_tests import enrichment_test_named
 from sae_genomics.validation.gene_lists import GeneLists, top_genes
-from sae_genomics.validation.gene_sets import Membership, NoSetFits
+from sae_genomics.validation.gene_sets import COLLECTIONS, Membership, NoSetFits, described
 from sae_genomics.validation.nulls import MATCHED, SHUFFLED, null_row, null_tests, untested_row
 from sae_genomics.validation.settings import check_settings
 
@@ -73,7 +74,8 @@ def run_task(run: Run, task: int) -> None:
             rows.append(row)
             progress.advance(1)
     FEATURE_TERMS.write(folder / "feature_terms.parquet", terms, weights=weights, inference=test.inference)
-    ANNOTATION_NULLS.write(folder / "annotation_nulls.parquet", pd.DataFrame(rows), weights=weights)
+    facts = {COLLECTIONS: json.dumps(described(collections, known[token_column(FEATURES, genes)].members))}
+    ANNOTATION_NULLS.write(folder / "annotation_nulls.parquet", pd.DataFrame(rows), weights=weights, facts=facts)
     progress.finish(f"{rows[0]['n_annotated']} of {rows[0]['n_units']} features annotated")
 
 

@@ -42,7 +42,7 @@ class TinyRun:
         write_cells(folder / "cells.h5ad", cells)
         self.config = folder / "tiny.yaml"
         self.values: dict[str, Any] = {
-            "paths": {name: str(folder / name) for name in ("checkpoints", "results", "logs")},
+            "paths": {name: str(folder / name) for name in ("checkpoints", "results", "logs", "databases")},
             "data": {"path": str(folder / "cells.h5ad"), "symbol_key": "symbol"},
             "model": {"path": str(MODEL), "layers": list(layers), "device": "cpu"},
             "activations": {"cells_per_shard": -(-cells // shards)},

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import pyarrow as pa
 import pytest
 
 from sae_genomics import file_keys, hashes
@@ -19,6 +20,7 @@ from sae_genomics.data.cells.h5ad import resolve
 from sae_genomics.errors import UserError
 from sae_genomics.run import Run
 from sae_genomics.stages import STAGES, stage_named
+from sae_genomics.validation.normal_form import schema
 from tests.pipeline.conftest import small_values
 from tests.stage_names import EVERY, on_from
 
@@ -254,6 +256,46 @@ def test_gene_set_files_of_one_name_in_two_folders_both_count(tmp_path: Path) ->
     assert not_done(make_run(tmp_path, **sections)) == {}
     paths[0].write_text("SET\tsource\tCD79A\tCD19\n")
     assert not_done(make_run(tmp_path, **sections)) == {"validate": {"stale"}, "report": {"stale"}}
+
+
+def write_database(folder: Path, genes: list[str], version: str = "1") -> None:
+    rows = {
+        name: [""] * len(genes) for name in ("source", "term_name", "ensembl_id", "hgnc_id", "evidence", "category")
+    }
+    rows |= {"term_id": ["T:1"] * len(genes), "gene_symbol": genes}
+    table = pa.table({**rows, "score": pa.nulls(len(genes), pa.float64()), "negative": [False] * len(genes)})
+    schema.write_table(folder / schema.TERMS_FILE, table.select(schema.TERMS.names))
+    schema.write_source(folder, {"name": folder.name, "version": version})
+
+
+def test_a_database_that_comes_changes_or_goes_makes_validation_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    finish(make_run(tmp_path))  # as a run of the time before databases was
+    stale = {"validate": {"stale"}, "report": {"stale"}}
+    folder = tmp_path / "databases" / "reactome"
+
+    write_database(folder, ["CD79A"])
+    added = make_run(tmp_path)
+    assert not_done(added) == stale
+    assert added.state(stage_named("validate"), 0).why == "validation.databases: the content of reactome changed"
+    assert not_done(make_run(tmp_path, validation={"databases": []})) == {}  # asks for none
+    finish(added)
+    write_database(folder, ["CD79A"], version="2")  # another version, of the same content
+    assert not_done(make_run(tmp_path)) == {}
+    assert not_done(make_run(tmp_path, validation={"databases": ["reactome"]})) == {}  # the same, by name
+    shutil.copytree(tmp_path / "databases", tmp_path / "moved")
+    paths = {**small_values(tmp_path)["paths"], "databases": str(tmp_path / "moved")}
+    assert not_done(make_run(tmp_path, paths=paths)) == {}
+    write_database(folder, ["CD79A", "CD79B"])
+    assert not_done(make_run(tmp_path)) == stale
+    shutil.rmtree(folder)
+    gone = make_run(tmp_path)
+    assert not_done(gone) == stale
+    assert gone.state(stage_named("validate"), 0).why == "validation.databases: the content of reactome changed"
+    (folder / "raw").mkdir(parents=True)  # of a download that has not ended
+    assert not_done(make_run(tmp_path, validation={"databases": ["reactome"]})) == stale
 
 
 def test_an_update_of_the_built_in_gene_sets_makes_validation_stale(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from sae_genomics.report.reading import Reading, smallest
 from sae_genomics.report.section_annotation import FIGURES, figure_name
 from sae_genomics.report.section_annotation import annotation as section
 from sae_genomics.report.summary import LayerSummary
+from sae_genomics.validation.gene_sets import COLLECTIONS
 
 TERMS_KEPT = 12  # per feature
 
@@ -34,6 +36,9 @@ def _take(contents: Contents, results: LayerResults, summary: LayerSummary) -> N
     if nulls is not None:
         summary.annotation = annotation(nulls)
     summary.nothing_tested = results.notes.get("annotation_nulls")
+    path = results.files.get("annotation_nulls")
+    said = ANNOTATION_NULLS.fact(path, COLLECTIONS) if path is not None else None
+    summary.parts["collections"] = json.loads(said) if said else []
 
 
 def _findings(contents: Contents) -> list[Said]:
@@ -45,6 +50,10 @@ def _facts(contents: Contents) -> list[tuple[str, str]]:
     named = ["built-in"] if validation.builtin else []
     named += [code(Path(path).name, in_table=True) for path in validation.gmt]
     named += [code(name, in_table=True) for name in validation.sources]
+    known: list[dict[str, str]] = next(
+        (found for each in contents.layers if (found := each.parts.get("collections"))), []
+    )
+    named += [code(each["name"], in_table=True) for each in known if each.get("database")]
     return [
         (
             "Gene sets",

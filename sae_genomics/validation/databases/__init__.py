@@ -2,14 +2,18 @@
 
 A further source is a file in this folder and a line in the list. Another package names its own as an entry point in the group
 `sae_genomics.gene_set_sources`, or calls `register`. A run asks for it by name in `validation.sources`, so that installing a
-package changes no run.
+package changes no run. `downloaded` gives those of the databases in paths.databases; the other files here read a database as its
+publisher writes it, for `scripts/download_databases.py`.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sae_genomics.config import ValidationConfig
 from sae_genomics.errors import UserError
 from sae_genomics.installed import add, loaded, with_installed
+from sae_genomics.validation.databases import downloaded
 from sae_genomics.validation.gene_sets import Collection, Source
 
 GROUP = "sae_genomics.gene_set_sources"
@@ -25,19 +29,23 @@ def register(name: str, where: str) -> None:
     add(SOURCES, name, where)
 
 
-def load_collections(settings: ValidationConfig) -> list[Collection]:
-    """All collections that the settings ask for.
+def load_collections(settings: ValidationConfig, databases: Path | None = None) -> list[Collection]:
+    """All collections that the settings ask for. databases: the folder of downloaded ones; None: no such folder is looked at.
 
     Raises UserError for a source that is not known, a file that cannot be read, two collections of one name, or none at all.
     """
+    sources = (*map(_source, ASKED_BY_OWN_KEY), *map(_further, settings.sources))
+    found = [collection for source in sources for collection in source.load(settings)]
+    if databases is not None:
+        found += downloaded.load(settings.databases, databases)
     collections: list[Collection] = []
-    for source in (*map(_source, ASKED_BY_OWN_KEY), *map(_further, settings.sources)):
-        for collection in source.load(settings):
-            if any(collection.name == other.name for other in collections):
-                raise UserError(
-                    f"two gene-set collections are called {collection.name!r}; rename a file in validation.gmt, or leave out a source"
-                )
-            collections.append(collection)
+    for collection in found:
+        if any(collection.name == other.name for other in collections):
+            raise UserError(
+                f"two gene-set collections are called {collection.name!r}; rename a file in validation.gmt, or leave out a source "
+                "or a database"
+            )
+        collections.append(collection)
     if not collections:
         raise UserError("no gene sets to test: set validation.builtin to true or name files in validation.gmt")
     return collections

@@ -1,0 +1,125 @@
+"""CellMarker: marker genes of cell types, of human cells. Version 3.0 is text in a zip file, version 2.0 a spreadsheet.
+
+Most rows of 3.0 were computed from single-cell data (`marker_source` is Method). They are left out: they would be found again in such data.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from sae_genomics.errors import UserError
+from sae_genomics.validation.normal_form.batches import no_rows, read_batches
+from sae_genomics.validation.normal_form.statements import Statements
+from sae_genomics.validation.normal_form.text_tables import find
+
+NEW, SPREADSHEET = "human_cell_marker", "Cell_marker_Human.xlsx"
+FILES = (f"{NEW}.zip", f"{NEW}.txt", SPREADSHEET, "human_cell_markers.txt", "Human_cell_markers.txt")
+
+# our name -> the column of 3.0; 2.0 in capitals and with other words
+_COLUMNS = {
+    "species": "species", "disease": "disease", "class": "cell_name_class", "cell": "cell_name", "ontology": "cellontology_id",
+    "symbol": "symbol", "entrez": "gene_id", "marker_source": "marker_source",
+}  # fmt: skip
+_COLUMNS_2 = _COLUMNS | {"disease": "cancer_type", "class": "cell_type", "symbol": "Symbol", "entrez": "GeneID"}
+_COMPUTED, _CANCER = "Method", "Cancer cell"
+_EMPTY = ("", "NA", "nan", "None")
+# What a spreadsheet makes of SEPT7, MARCH1 or DEC1.
+_DATE = re.compile(r"^(?:\d{1,2}-[A-Z][a-z]{2}|[A-Z][a-z]{2}-\d{1,2}|\d{4}-\d{2}-\d{2}(?: .*)?)$")
+
+
+def read(folder: Path) -> Statements:
+    """One row per marker of a cell type and paper. evidence: marker_source. category: the class, `Cancer cell` among them.
+
+    A term is the cell type's id of the Cell Ontology, or its name where it has none. A cancer cell is a term of its own, named with its
+    cancer: it is not a healthy cell of that type.
+    """
+    path = find(folder, FILES, "cellmarker")
+    found = Statements(version="2.0" if path.name == SPREADSHEET else "3.0")
+    kept = [_kept(rows, found) for rows in _rows(path)]
+    if not found.rows_read:
+        raise no_rows(path, "cellmarker")
+    found.terms = _terms(pd.concat(kept, ignore_index=True), found)
+    return found
+
+
+def _rows(path: Path) -> Iterator[pd.DataFrame]:
+    if path.name == SPREADSHEET:
+        yield _spreadsheet(path)
+        return
+    if path.name.lower() == "human_cell_markers.txt":
+        raise UserError(f"{path} is of CellMarker 1, with several genes in a cell; use {NEW}.zip of CellMarker 3.0")
+    names = {there: ours for ours, there in _COLUMNS.items()}
+    for batch in read_batches(path, tuple(_COLUMNS.values())):
+        yield batch.to_pandas().rename(columns=names)
+
+
+def _spreadsheet(path: Path) -> pd.DataFrame:
+    if importlib.util.find_spec("openpyxl") is None:
+        raise UserError(
+            f"{path} is a spreadsheet, and openpyxl, which reads it, is not installed: pip install openpyxl, or use {NEW}.zip"
+        )
+    try:
+        sheet = pd.read_excel(path, dtype=str, keep_default_na=False, na_filter=False, engine="openpyxl")
+    except Exception as error:  # of a damaged spreadsheet there are many kinds
+        raise UserError(f"{path} is damaged or cut off ({error}); fetch it again") from None
+    missing = [name for name in _COLUMNS_2.values() if name not in sheet]
+    if missing:
+        raise UserError(
+            f"{path} has no column {missing[0]!r}; it begins with {', '.join(map(str, sheet.columns))[:120]}: its layout has changed"
+        )
+    return sheet[list(_COLUMNS_2.values())].set_axis(list(_COLUMNS_2), axis=1)
+
+
+def _kept(rows: pd.DataFrame, found: Statements) -> pd.DataFrame:
+    """Those of human cells that were not computed; the others are counted."""
+    found.rows_read += len(rows)
+    for reason, out in (
+        ("not human", lambda each: each["species"].str.strip() != "Human"),
+        ("computed on single-cell data", lambda each: each["marker_source"].str.strip() == _COMPUTED),
+    ):
+        leave = out(rows).to_numpy(bool)
+        found.drop(reason, int(leave.sum()))
+        rows = rows[~leave]
+    return rows
+
+
+def _terms(rows: pd.DataFrame, found: Statements) -> pd.DataFrame:
+    rows = rows.apply(lambda column: column.str.strip().where(~column.isin(_EMPTY), ""))
+    entrez = rows["entrez"].str.replace(r"\.0$", "", regex=True)
+    entrez = entrez.where(entrez.str.fullmatch(r"\d+"), "")
+    dates = rows["symbol"].str.match(_DATE)
+    symbol = rows["symbol"].mask(dates, "")
+    leave = {
+        "a date in place of a gene": dates & (entrez == ""),
+        "no gene": ~dates & (symbol == "") & (entrez == ""),
+        "several genes in one cell": symbol.str.contains(r"[,;\[\]]", regex=True),
+        "no cell type": rows["cell"] == "",
+    }
+    gone = pd.Series(False, index=rows.index)
+    for reason, out in leave.items():
+        found.drop(reason, int((out & ~gone).sum()))
+        gone |= out
+    rows, symbol, entrez = rows[~gone], symbol[~gone], entrez[~gone]
+    cancer = rows["class"] == _CANCER
+    ontology = rows["ontology"].str.replace("_", ":", n=1, regex=False)
+    ontology = ontology.where(ontology.str.fullmatch(r"CL:\d+"), "")
+    in_cancer = rows["cell"] + " (" + rows["disease"].where(rows["disease"] != "", "cancer") + ")"
+    term_id = ontology.where(ontology != "", rows["cell"]).mask(cancer, in_cancer)
+    return pd.DataFrame(
+        {
+            "term_id": term_id, "term_name": _one_name(term_id, rows["cell"].mask(cancer, in_cancer)), "gene_symbol": symbol,
+            "entrez_id": entrez, "score": float("nan"), "evidence": rows["marker_source"], "category": rows["class"], "negative": False,
+        }
+    ).reset_index(drop=True)  # fmt: skip
+
+
+def _one_name(term_id: pd.Series, name: pd.Series) -> pd.Series:
+    """Papers name one cell type in several ways: the most frequent name of each, the first by the alphabet among equals."""
+    counts = pd.DataFrame({"id": term_id, "name": name}).value_counts().reset_index(name="n")
+    chosen = counts.sort_values(["n", "name"], ascending=[False, True]).drop_duplicates("id").set_index("id")["name"]
+    return term_id.map(chosen)
