@@ -40,8 +40,22 @@ def database_terms(wanted: Sequence[str] | str, folder: Path) -> list[Path]:
     Their content decides what comes out. What else is known of a source, such as the day of its download, does not.
     """
     if wanted == "all":
-        return [path for path in sorted(folder.glob(f"*/{DATABASE_TERMS}")) if (path.parent / DATABASE_FACTS).exists()]
+        complete = [
+            path for path in sorted(folder.glob(f"*/{DATABASE_TERMS}")) if (path.parent / DATABASE_FACTS).exists()
+        ]
+        return [path for path in complete if _has_rows(path)]  # a network has edges alone
     return [folder / name / DATABASE_TERMS for name in wanted]
+
+
+def _has_rows(path: Path) -> bool:
+    """Whether a table has rows, also where that cannot be told: the stage that reads it says what is wrong."""
+    import pyarrow as pa  # here, because most commands find no database
+    from pyarrow import parquet
+
+    try:
+        return bool(parquet.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException):
+        return True
 
 
 # key -> (its value, the section paths -> the files that it stands for)

@@ -55,7 +55,7 @@ def _values(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     own_model = arguments.model_path or arguments.model_name
     return {
         "run": {"name": "smoke"},
-        "paths": {"checkpoints": str(folder / "c"), "results": str(folder / "r"), "logs": str(folder / "l")},
+        "paths": {"checkpoints": str(folder / "c"), "results": str(folder / "r"), "logs": str(folder / "l"), "databases": str(folder / "d")},
         "data": {"path": "builtin:pbmc68k_reduced", "max_cells": 60, "cell_type_key": "bulk_labels"},
         "model": {
             "name": None if arguments.model_path else arguments.model_name or "demo",

@@ -19,7 +19,8 @@ def small_values(folder: Path, **sections: dict[str, Any]) -> dict[str, Any]:
     """Config values of a run that takes seconds; `sections` are laid over them."""
     values: dict[str, Any] = {
         "run": {"name": "small"},
-        "paths": {"checkpoints": str(folder / "checkpoints"), "results": str(folder / "results"), "logs": str(folder / "logs")},
+        "paths": {"checkpoints": str(folder / "checkpoints"), "results": str(folder / "results"), "logs": str(folder / "logs"),
+                  "databases": str(folder / "databases")},
         "data": {"path": "builtin:pbmc68k_reduced", "cell_type_key": "bulk_labels", "max_cells": 90},
         "model": {"name": "demo", "layers": [0, 2], "device": "cpu"},
         "activations": {"cells_per_shard": 40},

@@ -11,7 +11,7 @@ import pytest
 from sae_genomics.errors import UserError
 from sae_genomics.validation.databases import clinvar
 from tests.validation.databases.counts import check, dropped
-from tests.validation.databases.excerpts import excerpt
+from tests.validation.excerpts import excerpt
 
 _OLD = (
     "AlleleID|Type|Name|GeneID|GeneSymbol|HGNC_ID|ClinicalSignificance|ClinSigSimple|LastEvaluated|RS# (dbSNP)|nsv/esv (dbVar)|"

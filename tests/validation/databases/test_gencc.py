@@ -12,7 +12,7 @@ import pytest
 from sae_genomics.errors import UserError
 from sae_genomics.validation.databases import gencc
 from tests.validation.databases.counts import check, dropped
-from tests.validation.databases.excerpts import excerpt
+from tests.validation.excerpts import excerpt
 
 _SHARED = (
     "gene_curie gene_symbol disease_curie disease_title disease_original_curie disease_original_title classification_curie "

@@ -10,7 +10,8 @@ import pytest
 
 from sae_genomics.errors import UserError
 from sae_genomics.validation.databases.go import COLUMNS, read
-from tests.validation.databases.true_files import adds_up, excerpt, write_rows
+from tests.validation.databases.true_files import adds_up, write_rows
+from tests.validation.excerpts import excerpt
 
 OBO = """format-version: 1.2
 data-version: releases/2026-08-05

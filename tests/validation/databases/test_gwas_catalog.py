@@ -11,7 +11,7 @@ import pytest
 from sae_genomics.errors import UserError
 from sae_genomics.validation.databases import gwas_catalog
 from tests.validation.databases.counts import check, dropped
-from tests.validation.databases.excerpts import excerpt
+from tests.validation.excerpts import excerpt
 
 _HEADER = (
     "DATE ADDED TO CATALOG|PUBMEDID|FIRST AUTHOR|DATE|JOURNAL|LINK|STUDY|DISEASE/TRAIT|INITIAL SAMPLE SIZE|REPLICATION SAMPLE SIZE|REGION|"

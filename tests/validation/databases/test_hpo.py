@@ -9,7 +9,8 @@ import pytest
 
 from sae_genomics.errors import UserError
 from sae_genomics.validation.databases.hpo import read
-from tests.validation.databases.true_files import adds_up, excerpt, write_rows
+from tests.validation.databases.true_files import adds_up, write_rows
+from tests.validation.excerpts import excerpt
 
 OBO = "format-version: 1.2\ndata-version: hp/releases/2026-09-01\nontology: hp\n"
 # id, name, parents; the roots of the phenotypes and of the modes of inheritance

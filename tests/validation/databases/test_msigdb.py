@@ -8,7 +8,8 @@ import pytest
 
 from sae_genomics.errors import UserError
 from sae_genomics.validation.databases.msigdb import read
-from tests.validation.databases.true_files import adds_up, excerpt, write_rows
+from tests.validation.databases.true_files import adds_up, write_rows
+from tests.validation.excerpts import excerpt
 
 OLD = "http://www.broadinstitute.org/gsea/msigdb/cards/{}"
 NEW = "https://www.gsea-msigdb.org/gsea/msigdb/human/geneset/{}.html"

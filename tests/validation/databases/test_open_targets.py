@@ -13,7 +13,7 @@ import pytest
 from sae_genomics.errors import UserError
 from sae_genomics.validation.databases import open_targets
 from tests.validation.databases.counts import check, dropped
-from tests.validation.databases.excerpts import excerpt
+from tests.validation.excerpts import excerpt
 
 OVERALL, BY_SOURCE = "association_overall_direct", "association_by_datasource_direct"
 PART = "part-00000-86fc51a8-1d24-4753-b840-4a0b6289c221-c000.zstd.parquet"

@@ -9,7 +9,8 @@ import pytest
 
 from sae_genomics.errors import UserError
 from sae_genomics.validation.databases.orphanet import read
-from tests.validation.databases.true_files import adds_up, excerpt
+from tests.validation.databases.true_files import adds_up
+from tests.validation.excerpts import excerpt
 
 HEAD = '<?xml version="1.0" encoding="ISO-8859-1"?>\n'
 ROOT = '<JDBOR date="2026-07-01 14:14:43" version="1.3.40 / 4.1.7 [2026-06-17] (orientdb version)">{body}</JDBOR>\n'

@@ -8,7 +8,8 @@ import pytest
 
 from sae_genomics.errors import UserError
 from sae_genomics.validation.databases.reactome import read
-from tests.validation.databases.true_files import adds_up, excerpt, write_rows
+from tests.validation.databases.true_files import adds_up, write_rows
+from tests.validation.excerpts import excerpt
 
 SETS = [
     ("2-LTR circle formation", "R-HSA-164843", "BANF1", "HMGA1", "gag-pol"),

@@ -18,10 +18,10 @@ from sae_genomics.validation.normal_form.hgnc import (
     read_hgnc,
     refuse_unmapped,
 )
-from tests.validation.normal_form.excerpts import excerpts, needs
+from tests.validation.excerpts import excerpts, needs
 from tests.validation.normal_form.hgnc_file import COLUMNS, OLD_COLUMNS, filler, gene, write_hgnc
 
-EXCERPT = excerpts("hgnc")
+EXCERPT = excerpts() / "hgnc"
 SOME = [
     gene(1, "ONE", alias_symbol="UNO|EINS|SHARED|TWO", prev_symbol="OLD1|WAS"),
     gene(2, "TWO", alias_symbol="SHARED|OLD1", prev_symbol="WAS", uniprot_ids="P77777|P88888"),

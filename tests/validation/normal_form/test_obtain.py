@@ -16,7 +16,7 @@ import yaml
 import sae_genomics.validation.databases as databases
 from sae_genomics.validation.normal_form.schema import EDGES_FILE, PARENTS_FILE, SOURCE_FILE, TERMS_FILE, read_table
 from scripts.download_databases import main
-from tests.validation.normal_form.excerpts import excerpts, needs
+from tests.validation.excerpts import excerpts, needs
 from tests.validation.normal_form.hgnc_file import filler, gene, write_hgnc
 
 ROOT = Path(__file__).parents[3]

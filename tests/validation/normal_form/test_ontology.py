@@ -11,7 +11,7 @@ import pytest
 
 from sae_genomics.errors import UserError
 from sae_genomics.validation.normal_form.ontology import ancestors, read_ontology
-from tests.validation.databases.true_files import excerpt
+from tests.validation.excerpts import excerpt
 
 HEAD = "format-version: 1.2\ndata-version: releases/2026-08-05\nontology: go\n"
 BODY = """
