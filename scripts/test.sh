@@ -38,8 +38,7 @@ if [[ ${1:-} == --avx2 ]]; then
   set +a
   (($#)) && exec python -m pytest "$@"
   python scripts/smoke_test.py
-  exec python -m pytest -q tests/models tests/activations tests/sae/test_step.py tests/core/test_cpu.py \
-    tests/kernels tests/pipeline/test_benchmarks.py -k "not test_benchmarks or extraction or training"
+  exec python -m pytest -q -m "not slow" tests/kernels tests/models tests/activations tests/sae/test_step.py tests/core/test_cpu.py
 fi
 if [[ ${1:-} == --plain ]]; then
   shift

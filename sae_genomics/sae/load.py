@@ -132,8 +132,8 @@ class Encoder:
             values, indices = hidden.topk(self.k, dim=1, sorted=False)
             indices, order = indices.sort(dim=1)
             values = values.gather(1, order)
-            row, slot = torch.nonzero(values > 0, as_tuple=True)
-            feature, activation = indices[row, slot], values[row, slot]
+            row, rank = torch.nonzero(values > 0, as_tuple=True)
+            feature, activation = indices[row, rank], values[row, rank]
         else:
             assert self.threshold is not None
             row, feature = torch.nonzero(hidden > self.threshold.clamp(min=0), as_tuple=True)
