@@ -74,9 +74,12 @@ def _decode_rows(x, bias, W_dec, entries, widths, start, stop, error, squared): 
                 for i in range(d_in):
                     sums[i] += va * W_dec[a, i]
                 position += 1
-            total = np.float32(0)
             for i in range(d_in):
                 error[level, token, i] = sums[i]
+            # A loop of its own: one that writes rows as well would add up in another order whenever the row lies less than a few
+            # vector steps behind `sums` (the compiler tests for that), so that equal steps would log unequal losses.
+            total = np.float32(0)
+            for i in range(d_in):
                 total += sums[i] * sums[i]
             squared[level, token] = total
 

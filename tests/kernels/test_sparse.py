@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_genomics.kernels.choice import KERNELS
-from sae_genomics.kernels.sparse import Entries, LatentEntries
+from sae_genomics.kernels.sparse import Entries, LatentEntries, _decode_rows
 
 DECODE, BY_LATENT, GRADIENTS = (KERNELS[f"sparse.{name}"] for name in ("decode", "by_latent", "latent_gradients"))
 VERSIONS = pytest.mark.parametrize("version", ["fast", "plain"])
@@ -111,3 +112,36 @@ def test_latent_gradients(version: str, tokens: int, d_in: int, d_sae: int, most
     np.testing.assert_allclose(of_input, slope.sum(axis=0) @ W_enc, rtol=1e-3, atol=1e-3)
     wanted = sum(np.square(part[used].astype(np.float64)).sum() for part in (grad_enc, grad_dec, grad_b_enc))
     assert squared == pytest.approx(wanted, rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize("d_in", [24, 40])
+def test_norms_do_not_depend_on_where_the_errors_lie(d_in: int) -> None:
+    """The errors right behind the memory in which the kernel adds up a row: it takes the piece that was freed last."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = (
+        ctypes.c_void_p,
+        [ctypes.c_size_t],
+        [ctypes.c_void_p],
+    )
+    generator = np.random.default_rng(0)
+    x, W_dec = (generator.standard_normal((n, d_in), dtype=np.float32) for n in (1, 200))
+    entries = Entries(np.array([0, 2]), np.array([3, 90], np.int32), generator.standard_normal(2, dtype=np.float32))
+    squared = np.empty((1, 1), np.float32)
+
+    def norm(error: npt.NDArray[np.float32]) -> float:
+        _decode_rows(x, np.zeros(d_in, np.float32), W_dec, entries, np.array([200]), 0, 1, error, squared)
+        return float(squared[0, 0])
+
+    wanted = norm(np.empty((1, 1, d_in), np.float32))
+    for size in range(4 * d_in, 4 * d_in + 160, 16):
+        pieces = [libc.malloc(size) for _ in range(64)]
+        for i in range(40, 63):
+            if 0 < pieces[i + 1] - pieces[i] < size + 32:
+                memory = (ctypes.c_char * (4 * d_in)).from_address(pieces[i + 1])
+                libc.free(pieces[i])
+                found = norm(np.frombuffer(memoryview(memory), np.float32).reshape(1, 1, d_in))
+                pieces[i] = libc.malloc(size)
+                assert found == wanted
+                break
+        for piece in pieces:
+            libc.free(piece)
