@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from importlib.metadata import entry_points
 
 from sae_genomics.errors import UserError
+from sae_genomics.installed import entries
 from sae_genomics.sae.architecture import Architecture
 from sae_genomics.sae.architectures.batchtopk import BatchTopK
 from sae_genomics.sae.architectures.jumprelu import JumpRelu
@@ -24,7 +24,7 @@ def register(architecture: Architecture) -> None:
 
 def register_installed() -> None:
     """Add those of installed packages: their entry points in the group `sae_genomics.architectures`, each named as its architecture."""
-    for entry in entry_points(group="sae_genomics.architectures"):
+    for entry in entries("sae_genomics.architectures"):
         if all(entry.name != each.name for each in ARCHITECTURES):
             register(entry.load())
 
