@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from sae_genomics.data.disk import size_text
 from sae_genomics.errors import UserError
+from sae_genomics.sae.architectures import architecture_named
 from sae_genomics.stage import Stage, named
 from sae_genomics.stages import stage_named, stages_of
 
@@ -46,6 +47,7 @@ class Workload:
     extract_rate, train_rate: FLOP/s.
     baselines, untrained_cells: as in the section `validation`, those that the kind of data has.
     span_tokens: tokens stored of items with a span. n_concepts: of spans. random_directions: that are compared with spans.
+    dense_rows: rows of a training step whose latents are all kept for its gradient; 0 where active ones alone are.
     """
 
     n_cells: int
@@ -78,6 +80,7 @@ class Workload:
     span_tokens: int = 0
     n_concepts: int = 0
     random_directions: int = 0
+    dense_rows: int = 0
 
     @property
     def n_stored(self) -> int:
@@ -165,6 +168,7 @@ def workload(
         span_tokens=span_tokens,
         n_concepts=n_concepts,
         random_directions=config.associations.random_directions,
+        dense_rows=config.sae.batch_tokens if architecture_named(config.sae.architecture).dense else 0,
     )
 
 

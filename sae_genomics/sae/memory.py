@@ -19,6 +19,7 @@ from sae_genomics.kernels.plain import triton_sparse
 from sae_genomics.models import pick_device
 from sae_genomics.sae import load, torch_step
 from sae_genomics.sae.architectures import architecture_named
+from sae_genomics.sae.cost import DENSE_NUMBERS
 from sae_genomics.sae.evaluate import EVALUATE_ROWS
 from sae_genomics.sae.spec import Spec, make_spec
 
@@ -61,7 +62,7 @@ def training_needs(spec: Spec, row_bytes: int) -> Needs:
     parameters = 2 * d_sae * d_in + 2 * d_sae + d_in
     numbers = parameters * 6
     dense = architecture_named(spec.architecture).dense
-    encoded = 12 * rows * d_sae if dense else 4 * min(rows * d_sae, torch_step.HIDDEN_ELEMENTS)
+    encoded = DENSE_NUMBERS * rows * d_sae if dense else 4 * min(rows * d_sae, torch_step.HIDDEN_ELEMENTS)
     numbers += max(encoded, 3 * min(EVALUATE_ROWS * d_sae, load.HIDDEN_ELEMENTS))
     numbers += rows * d_in * (8 + 3 * len(spec.widths)) + 3 * triton_sparse.GATHER_ELEMENTS
     entries = rows * (1.5 * spec.k + d_in / 2)

@@ -72,6 +72,10 @@ def test_what_makes_it_dearer(run, make_run):
     together = make_run(run.data_file, sae={"d_sae": 4096, "layers_at_once": 2})
     assert cost("train", together).memory_bytes > cost("train", wide).memory_bytes + 5 * weights
     assert cost("train", together).disk_bytes >= cost("train", wide).disk_bytes + 3 * weights
+    sae = {"d_sae": 4096, "batch_tokens": 8192}
+    dense, sparse = (make_run(run.data_file, sae={**sae, "architecture": name}) for name in ("jumprelu", "topk"))
+    graph = 4 * 8192 * 4096  # one number for each row and latent
+    assert cost("train", dense).memory_bytes > cost("train", sparse).memory_bytes + 8 * graph
     fewer = make_run(run.data_file, model={"layers": [0]})
     assert cost("extract", fewer).disk_bytes < 0.4 * cost("extract").disk_bytes
     assert cost("extract", fewer).seconds < cost("extract").seconds
