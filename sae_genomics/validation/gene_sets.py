@@ -23,20 +23,46 @@ class NoSetFits(UserError):
 
 @dataclass(frozen=True)
 class GeneSet:
-    """term: its name. description: source, as the file gives it. genes: symbols as written, distinct."""
+    """One gene set."""
 
     term: str
+    """its name, which no other set of the collection has"""
+
     description: str
+    """source, as the file gives it"""
+
     genes: tuple[str, ...]
+    """symbols as written, distinct"""
+
+    term_id: str = ""
+    """id in its source; the same as term where none is given"""
+
+    def __post_init__(self) -> None:
+        if not self.term_id:
+            object.__setattr__(self, "term_id", self.term)
 
 
 @dataclass(frozen=True)
 class Collection:
-    """name: file name without suffix, or the database's. sets: in the file's order. facts: of a downloaded database, what is known of it."""
+    """The gene sets of one source."""
 
     name: str
+    """file name without suffix, or the database's"""
+
     sets: tuple[GeneSet, ...]
+    """in the file's order"""
+
     facts: Mapping[str, str] = field(default_factory=dict)
+    """what is known of a downloaded database: title, version, licence, citation"""
+
+    universe: frozenset[str] | None = None
+    """upper-case symbols of all genes that the source could have named; None: any gene"""
+
+    parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """term_id -> ids of its parents, where there is a hierarchy"""
+
+    contains: tuple[str, ...] = ()
+    """names of other sources whose evidence this one contains"""
 
 
 def described(collections: Sequence[Collection], members: Membership) -> list[dict[str, object]]:
@@ -68,13 +94,14 @@ class Membership:
     """Which gene of the background is in which set.
 
     background: distinct symbols, upper case, sorted. symbols: the same as the data spells them.
-    collection, term: text [terms]. matrix: csr bool [background, terms].
+    collection, term, term_id: text [terms]. matrix: csr int32 [background, terms].
     """
 
     background: npt.NDArray[np.object_]
     symbols: npt.NDArray[np.object_]
     collection: npt.NDArray[np.object_]
     term: npt.NDArray[np.object_]
+    term_id: npt.NDArray[np.object_]
     matrix: sparse.csr_matrix
 
     @property
@@ -149,7 +176,7 @@ def membership(
     place = {symbol: position for position, symbol in enumerate(background.tolist())}
     rows: list[int] = []
     columns: list[int] = []
-    names: list[tuple[str, str]] = []
+    names: list[tuple[str, str, str]] = []
     largest = 0
     for collection in collections:
         for gene_set in collection.sets:
@@ -158,7 +185,7 @@ def membership(
             if min_size <= len(genes) <= max_size:
                 rows += sorted(genes)
                 columns += [len(names)] * len(genes)
-                names.append((collection.name, gene_set.term))
+                names.append((collection.name, gene_set.term, gene_set.term_id))
     if not names:
         example = ", ".join(collections[0].sets[0].genes[:3]) if collections else "none"
         seen = ", ".join(str(symbol) for symbol in symbols[:3]) or "none"
@@ -171,7 +198,7 @@ def membership(
     matrix = sparse.csr_matrix(
         (np.ones(len(rows), dtype=np.int32), (rows, columns)), shape=(len(background), len(names))
     )
-    collection_names, terms = (np.array(part, dtype=object) for part in zip(*names, strict=True))
+    collection_names, terms, ids = (np.array(part, dtype=object) for part in zip(*names, strict=True))
     return Membership(
-        background.astype(object), np.asarray(symbols, dtype=object)[first], collection_names, terms, matrix
+        background.astype(object), np.asarray(symbols, dtype=object)[first], collection_names, terms, ids, matrix
     )

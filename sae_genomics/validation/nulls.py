@@ -23,6 +23,7 @@ from sae_genomics.validation.gene_lists import GeneLists
 from sae_genomics.validation.gene_sets import Membership
 
 SHUFFLED, MATCHED = "shuffled_genes", "matched_genes"
+ALL = "all"  # the rows of every collection at once
 _SEED_WORDS = {SHUFFLED: b"shuffled genes", MATCHED: b"matched genes"}
 
 
@@ -67,6 +68,7 @@ def null_row(
     return {
         "source": source,
         "units": units,
+        "collection": ALL,
         "repeat": repeat,
         "n_units": n_units,
         "n_annotated": n_annotated,
@@ -80,4 +82,11 @@ def null_row(
 def untested_row(units: str) -> dict[str, object]:
     """The row of units that no gene set could be tested with."""
     counts = dict.fromkeys(("repeat", "n_units", "n_annotated", "n_tests", "n_terms"), 0)
-    return {"source": units, "units": units, **counts, "share": np.nan, "terms_per_100_units": np.nan}
+    return {
+        "source": units,
+        "units": units,
+        "collection": ALL,
+        **counts,
+        "share": np.nan,
+        "terms_per_100_units": np.nan,
+    }

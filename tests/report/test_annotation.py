@@ -19,7 +19,7 @@ def rows(
     def row(source: str, repeat: int, n: int, terms: int) -> dict:
         share, per_100 = n / n_units, 100 * terms / n_units
         return {
-            "source": source, "units": units, "repeat": repeat, "n_units": n_units, "n_annotated": n, "share": share,
+            "source": source, "units": units, "collection": "all", "repeat": repeat, "n_units": n_units, "n_annotated": n, "share": share,
             "n_tests": n_units, "n_terms": terms, "terms_per_100_units": per_100,
         }  # fmt: skip
 
