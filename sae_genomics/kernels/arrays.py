@@ -152,3 +152,27 @@ class ObservedItems(NamedTuple):
     stop: Ints
     concept: Ints
     ptr: Ints
+
+
+class Populations(NamedTuple):
+    """Scores that samples are drawn from, in strata. Those of list l and stratum b are ptr[l * strata + b] to the next entry of ptr.
+
+    ptr: int64 [lists * strata + 1]. score: float64 [n], from the highest within a stratum. count: float64 [n], genes with that score.
+    """
+
+    ptr: Ints
+    score: Floats
+    count: Floats
+
+
+class Samples(NamedTuple):
+    """Samples whose sums of scores are judged.
+
+    population: int64 [samples], the list. drawn: int64 [samples], a row of `sizes`. total: float64 [samples], the sum of scores.
+    sizes: int64 [kinds, strata], genes drawn from each stratum.
+    """
+
+    population: Ints
+    drawn: Ints
+    total: Floats
+    sizes: Ints
