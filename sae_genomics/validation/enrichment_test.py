@@ -33,5 +33,5 @@ class EnrichmentTest:
     """
 
     reads: Literal["lists", "ranking"] = "lists"
-    """lists: each unit's top genes, cut at validation.top_genes. ranking: all genes of the background in their order, which no table
-    holds yet, so that the settings of such a test are refused."""
+    """lists: each unit's top genes, cut at validation.top_genes. ranking: the scores of all genes of the background as well
+    (`GeneLists.ranking`), for which the stage associate leaves a further table."""

@@ -21,11 +21,7 @@ def check_settings(config: RunConfig) -> list[Collection]:
 
     Raises UserError for gene-set files that cannot be used, for more genes to test than are kept, and for a test that there is not.
     """
-    if enrichment_test_named(config.validation.test).reads == "ranking":
-        raise UserError(
-            f"validation.test: {config.validation.test} reads the order of all genes, and the stage associate keeps the top genes of a "
-            "feature alone; set validation.test to fisher"
-        )
+    enrichment_test_named(config.validation.test)
     wanted, kept = config.validation.top_genes, config.associations.top_genes
     if wanted > kept:
         raise UserError(

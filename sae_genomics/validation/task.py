@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sae_genomics.artifacts import ANNOTATION_NULLS, BASELINE_GENES, FEATURE_GENES, FEATURE_TERMS, GENE_TOKENS, Table
+from sae_genomics.artifacts import ANNOTATION_NULLS, BASELINE_GENES, FEATURE_GENES, FEATURE_TERMS, GENE_TOKENS, RANKINGS
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
@@ -23,6 +23,7 @@ from sae_genomics.validation.enrichment_tests import enrichment_test_named
 from sae_genomics.validation.gene_lists import GeneLists, top_genes
 from sae_genomics.validation.gene_sets import COLLECTIONS, Membership, NoSetFits, described
 from sae_genomics.validation.nulls import MATCHED, SHUFFLED, null_row, null_tests, untested_row
+from sae_genomics.validation.rankings import whole_rankings
 from sae_genomics.validation.settings import check_settings
 
 FEATURES = "features"
@@ -52,7 +53,7 @@ def run_task(run: Run, task: int) -> None:
     n_passes = (1 + len(settings.baselines)) * (1 + 2 * settings.shuffles)
     heartbeat = run.heartbeat_file(stage_named("validate"), task)
     progress = Progress(f"validate layer {layer}", n_passes, "passes", heartbeat)
-    lists = _read_lists(run, folder, FEATURE_GENES, background.members)
+    lists = _read_lists(run, folder, FEATURES, background.members)
     tests = test.run(lists, background.members.matrix)
     terms = feature_terms(lists, tests, background.members)
     rows = []
@@ -68,7 +69,7 @@ def run_task(run: Run, task: int) -> None:
             say(f"validate layer {layer}: {name}: nothing to test: {nothing}")
             rows.append(untested_row(name))
             continue
-        others = _read_lists(run, folder, BASELINE_GENES[name], background.members)
+        others = _read_lists(run, folder, name, background.members)
         tests = test.run(others, background.members.matrix)
         for row in beside_nulls(run, test, layer, name, others, tests, background):
             rows.append(row)
@@ -79,8 +80,13 @@ def run_task(run: Run, task: int) -> None:
     progress.finish(f"{rows[0]['n_annotated']} of {rows[0]['n_units']} features annotated")
 
 
-def _read_lists(run: Run, folder: Path, table: Table, members: Membership) -> GeneLists:
+def _read_lists(run: Run, folder: Path, units: str, members: Membership) -> GeneLists:
     settings = run.config.validation
+    if enrichment_test_named(settings.test).reads == "ranking":
+        values = RANKINGS[units].read(folder / RANKINGS[units].file)
+        symbols = GENE_TOKENS.read(folder / GENE_TOKENS.file, ["gene_symbol"])["gene_symbol"].to_numpy(object)
+        return whole_rankings(values, symbols, members, settings.top_genes)
+    table = FEATURE_GENES if units == FEATURES else BASELINE_GENES[units]
     return top_genes(table.read(folder / table.file, _COLUMNS), members, settings.rank_by, settings.top_genes)
 
 

@@ -30,7 +30,7 @@ from sae_genomics.kernels.arrays import Populations, Samples
 NEAR = 0.2
 MAX_STEPS = 200
 MAX_CHANGE = 2.0  # of a gene's log odds in one step
-PRECISION = 1e-9  # of the numbers drawn and of the sum, to the scale of what is left to reach
+PRECISION = 1e-5  # of the log odds: Newton steps square what is left, so the next one would be below 1e-9
 
 
 def upper_tails(populations: Populations, samples: Samples) -> npt.NDArray[np.float64]:
