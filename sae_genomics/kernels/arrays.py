@@ -157,12 +157,12 @@ class ObservedItems(NamedTuple):
 class Populations(NamedTuple):
     """Scores that samples are drawn from, in strata. Those of list l and stratum b are ptr[l * strata + b] to the next entry of ptr.
 
-    ptr: int64 [lists * strata + 1]. score: float64 [n], from the highest within a stratum. count: float64 [n], genes with that score.
+    ptr: int64 [lists * strata + 1]. score: float64 [n], from the highest within a stratum. genes: float64 [n], how many have that score.
     """
 
     ptr: Ints
     score: Floats
-    count: Floats
+    genes: Floats
 
 
 class Samples(NamedTuple):
@@ -176,3 +176,16 @@ class Samples(NamedTuple):
     drawn: Ints
     total: Floats
     sizes: Ints
+
+
+class Strata(NamedTuple):
+    """Genes per bin, of lists and sets and of the background that each source of sets has.
+
+    source: int64 [terms], the term's source. named: int64 [sources, bins], genes of the background. members: int32 [terms, bins], of the set.
+    listed: int32 [lists, sources, bins], of the list within the source's background.
+    """
+
+    source: Ints
+    named: Ints
+    members: npt.NDArray[np.int32]
+    listed: npt.NDArray[np.int32]

@@ -30,7 +30,7 @@ def _log_choose(n, k):  # type: ignore[no-untyped-def]
 
 @exact_kernel
 def _tails(populations, samples, begin, end, result):  # type: ignore[no-untyped-def]
-    ptr, score, count = populations.ptr, populations.score, populations.count
+    ptr, score, count = populations.ptr, populations.score, populations.genes
     n_strata = samples.sizes.shape[1]
     first, last = np.empty(n_strata, np.int64), np.empty(n_strata, np.int64)
     work = np.empty((6, n_strata))  # genes drawn, genes; s, its step, second derivatives by s and by s and t

@@ -41,7 +41,7 @@ def upper_tails(populations: Populations, samples: Samples) -> npt.NDArray[np.fl
         strata = []
         for b, size in enumerate(samples.sizes[kind].tolist()):
             part = slice(populations.ptr[row * n_strata + b], populations.ptr[row * n_strata + b + 1])
-            strata.append((populations.score[part], populations.count[part], float(size)))
+            strata.append((populations.score[part], populations.genes[part], float(size)))
         result[i] = _tail(strata, float(samples.total[i]))
     return result
 

@@ -1,14 +1,16 @@
 """A test over the whole ranking: do a set's genes stand higher in a unit's ranking than a random draw of as many genes would?
 
-Every gene has the Savage score of its rank, see `rank_scores`. The statistic is the sum over the set,
+Every gene has the Savage score of its rank among the genes that the set's source could have named, see `rank_scores`. The statistic is the sum
+over the set,
 
     T = sum_{g in set} a_g
 
 and one product of scores and sets gives it for all units and sets. If the set were a random draw of K of the N genes, T would have the mean K and
-the variance K (N - K) / (N - 1) var(a). Tests whose T is LEAST_Z standard deviations above the mean, or more, get p by the double
-saddlepoint formula (`kernels.sample_sums`). All others have p above 0.05, and no row.
+the variance K (N - K) / (N - 1) var(a). Tests whose T is far enough above the mean get p by the double saddlepoint formula
+(`kernels.sample_sums`); for all others p is above what is kept.
 
-Against drawings within bins (`matched_p`) the same formula holds, with one stratum per bin.
+Among genes of similar expression the set's genes are drawn at random within each bin, as many as it has there. The same formula holds,
+with one stratum per bin.
 """
 
 from __future__ import annotations
@@ -16,106 +18,126 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
+from scipy.special import ndtri
 
 from sae_genomics.artifacts import Inference
-from sae_genomics.associations.multiple_testing import benjamini_hochberg
 from sae_genomics.kernels.arrays import Samples
 from sae_genomics.kernels.compiled import each_range
 from sae_genomics.kernels.sample_sums import upper_tails
-from sae_genomics.validation.enrichment import Enrichment
+from sae_genomics.validation.enrichment import Counts, Enrichment, Floats, Keep, Sets, false_discovery
 from sae_genomics.validation.enrichment_test import EnrichmentTest
 from sae_genomics.validation.gene_lists import GeneLists
+from sae_genomics.validation.overlaps import sizes_in_sources, worth_a_row
 from sae_genomics.validation.rank_scores import RankScores
 
-LEAST_Z = 1.5
+MARGIN = 0.15  # in z: a tail above a normal one; sums of more than half of all genes have a shorter one
 _UNITS_AT_ONCE, _SUMS_AT_ONCE = 256, 32
 
 
-def run(lists: GeneLists, sets: sparse.csr_matrix) -> Enrichment:
+def run(lists: GeneLists, sets: Sets, keep: Keep) -> Enrichment:
     """Every ranking against every set."""
-    n_genes, n_terms = sets.shape
-    scores, size = lists.ranking, np.bincount(sets.indices, minlength=n_terms).astype(np.int64)
-    by_term = sets.T.tocsr().astype(np.float64)
-    parts = []
-    for first in range(0, len(lists.unit), _UNITS_AT_ONCE):
-        block = np.arange(first, min(first + _UNITS_AT_ONCE, len(lists.unit)))
-        row, term, total = _worth_a_row(scores, by_term, size, block)
-        p = upper_tails(scores.nodes(block), Samples(row, term, total, size[:, None]))
-        parts.append((block[row], term, _shared(lists.matrix[block] @ sets, row, term), p))
-    row, term, shared, p = (np.concatenate(part) for part in zip(*parts, strict=True)) if parts else _nothing()
-    n_tests = len(lists.unit) * n_terms
+    n_lists, n_terms = len(lists.unit), len(sets.source)
+    empty = np.empty(0, dtype=np.int64)
+    parts: list[tuple[Counts, Counts, Floats]] = [(empty, empty, np.empty(0))]
+    by_term = sets.matrix.T.tocsr().astype(np.float64)
+    for first in range(0, n_lists, _UNITS_AT_ONCE):
+        block = np.arange(first, min(first + _UNITS_AT_ONCE, n_lists))
+        row, term, p = _block(lists.ranking.of(block), by_term, sets, keep)
+        parts.append((row + first, term, p))
+    row, term, p = (np.concatenate(part) for part in zip(*parts, strict=True))
+    source = sets.source[term]
+    q, q_source = false_discovery(p, source, sets.source, n_lists)
+    kept = worth_a_row(row, np.arange(len(row)), term, p, (n_lists, n_terms), keep)
+    row, term, source = row[kept], term[kept], source[kept]
     return Enrichment(
-        row, term, shared, size[term], lists.sizes[row], p, benjamini_hochberg(p, n_tests), n_genes, n_tests
-    )
+        row, term, _shared(lists, sets, row, term), sets.sizes[term], sizes_in_sources(lists, sets)[row, source],
+        sets.universe.sum(axis=0)[source], p[kept], q[kept], q_source[kept], n_lists * n_terms,
+    )  # fmt: skip
 
 
-def _nothing() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    none = np.empty(0, dtype=np.int64)
-    return none, none, none, np.empty(0)
+def _block(ranking: RankScores, by_term: sparse.csr_matrix, sets: Sets, keep: Keep) -> tuple[Counts, Counts, Floats]:
+    """List, set and p of the tests of some lists that may have a row."""
+    n_lists, size = len(ranking.tied), sets.sizes
+    total, z = (np.zeros((len(size), n_lists)) for _ in range(2))
+    sources = [(np.flatnonzero(sets.source == number), genes) for number, genes in enumerate(sets.universe.T)]
+    scores = [ranking.among(genes) for _, genes in sources]
+    for of_source, (terms, _) in zip(scores, sources, strict=True):
+        total[terms] = _sums(of_source, by_term[terms], size[terms])
+        z[terms] = _z(total[terms], of_source, size[terms])
+    term, row = np.nonzero(_may_have_a_row(z, keep))
+    p = np.empty(len(row))
+    for of_source, (terms, _) in zip(scores, sources, strict=True):
+        here = np.isin(term, terms)
+        samples = Samples(row[here], term[here], total[term[here], row[here]], size[:, None])
+        p[here] = upper_tails(of_source.nodes(), samples)
+    return row, term, p
 
 
-def _shared(
-    overlaps: sparse.csr_matrix, row: npt.NDArray[np.int64], term: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """How many genes of the top list are in the set: int64 [tests]. overlaps: csr [lists, terms]."""
-    sharing, n_terms = overlaps.tocoo(), overlaps.shape[1]
-    key = sharing.row.astype(np.int64) * n_terms + sharing.col
-    order = np.argsort(key)
-    wanted = row * n_terms + term
-    at = np.searchsorted(key[order], wanted)
-    there = np.append(key[order], -1)[at] == wanted
-    shared: npt.NDArray[np.int64] = np.where(there, np.append(sharing.data[order], 0)[at], 0).astype(np.int64)
+def _sums(scores: RankScores, by_term: sparse.csr_matrix, size: Counts) -> Floats:
+    """T of every set and list: float64 [terms, lists]."""
+    total = np.empty((len(size), len(scores.tied)))
+
+    def add_up(first: int, last: int) -> None:
+        dense = np.ascontiguousarray(scores.matrix[first:last].toarray().T)
+        total[:, first:last] = by_term @ dense
+
+    each_range(len(scores.tied), _SUMS_AT_ONCE, add_up)
+    total += np.outer(size, scores.tied)
+    return total
+
+
+def _z(total: Floats, scores: RankScores, size: Counts) -> Floats:
+    """Standard deviations above the mean; minus infinity where nothing varies."""
+    n = scores.n_genes
+    spread = np.outer(np.sqrt(size * np.maximum(n - size, 0) / max(n - 1, 1)), np.sqrt(scores.variance))
+    return np.divide(total - size[:, None], spread, out=np.full_like(total, -np.inf), where=spread > 0)
+
+
+def _may_have_a_row(z: Floats, keep: Keep) -> npt.NDArray[np.bool_]:
+    """Tests for which p is computed: all that may be below keep.p, and the best of each list. z: float64 [terms, lists]."""
+    tested = np.isfinite(z)
+    found = tested.copy() if keep.p >= 0.5 else z >= -ndtri(keep.p) - MARGIN
+    n_best = min(keep.best, len(z))
+    if n_best:
+        best = np.argpartition(-z, n_best - 1, axis=0)[:n_best]
+        np.put_along_axis(found, best, True, axis=0)
+    return found & tested
+
+
+def _shared(lists: GeneLists, sets: Sets, row: Counts, term: Counts) -> Counts:
+    """Genes of the top list that are in the set: int64 [tests]."""
+    n_terms, shared = len(sets.source), np.zeros(len(row), dtype=np.int64)
+    for first in range(0, len(lists.unit), _UNITS_AT_ONCE):
+        here = np.flatnonzero((row >= first) & (row < first + _UNITS_AT_ONCE))
+        overlap = (lists.matrix[first : first + _UNITS_AT_ONCE] @ sets.matrix).tocoo()
+        key = (first + overlap.row.astype(np.int64)) * n_terms + overlap.col
+        order = np.argsort(key)
+        key, count = np.append(key[order], -1), np.append(overlap.data[order], 0)
+        wanted = row[here] * n_terms + term[here]
+        at = np.searchsorted(key[:-1], wanted)
+        shared[here] = np.where(key[at] == wanted, count[at], 0)
     return shared
 
 
-def _worth_a_row(
-    scores: RankScores, by_term: sparse.csr_matrix, size: npt.NDArray[np.int64], block: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Place in the block, set and sum of scores of the tests that get a p."""
-    n_terms, n_genes = by_term.shape
-    spread = np.sqrt(size * (n_genes - size) / max(n_genes - 1, 1))
-    total = np.empty((n_terms, len(block)))
-
-    def add_up(first: int, last: int) -> None:
-        dense = np.ascontiguousarray(scores.matrix[block[first:last]].toarray().T)
-        total[:, first:last] = by_term @ dense
-
-    each_range(len(block), _SUMS_AT_ONCE, add_up)
-    total += np.outer(size, scores.tied[block])
-    least = size[:, None] + LEAST_Z * np.outer(spread, np.sqrt(scores.variance[block]))
-    found = total >= least
-    found &= (spread > 0)[:, None] & (scores.variance[block] > 0)
-    term, place = np.nonzero(found)
-    return place, term, total[term, place]
-
-
-def matched_p(
-    lists: GeneLists, sets: sparse.csr_matrix, bins: npt.NDArray[np.int64],
-    row: npt.NDArray[np.int64], term: npt.NDArray[np.int64],
-) -> npt.NDArray[np.float64]:  # fmt: skip
-    """p of some tests where a set's genes are drawn at random within each bin, as many as it has there: float64 [tests].
-
-    bins: int64 [background]. row, term: int64 [tests], list and set.
-    """
-    n_genes = sets.shape[0]
-    n_bins = int(bins.max(initial=-1)) + 1
-    in_bin = sparse.csr_matrix((np.ones(n_genes), (bins, np.arange(n_genes))), shape=(n_bins, n_genes))
-    drawn = (in_bin @ sets).T.toarray().astype(np.int64)
-    by_term, scores = sets.T.tocsr().astype(np.float64), lists.ranking
-    p = np.empty(len(row))
-    order = np.argsort(row, kind="stable")
-    for first in range(0, len(lists.unit), _UNITS_AT_ONCE):
-        start, stop = np.searchsorted(row[order], [first, first + _UNITS_AT_ONCE])
-        if start == stop:
-            continue
-        tests = order[start:stop]
-        units, place = np.unique(row[tests], return_inverse=True)
-        wanted, of_wanted = np.unique(term[tests], return_inverse=True)
-        total = (by_term[wanted] @ np.ascontiguousarray(scores.matrix[units].toarray().T))[of_wanted, place]
-        total += drawn[term[tests]].sum(axis=1) * scores.tied[row[tests]]
-        p[tests] = upper_tails(
-            scores.nodes_by_bin(units, bins), Samples(place.astype(np.int64), term[tests], total, drawn)
-        )
+def matched(lists: GeneLists, sets: Sets, tests: Enrichment) -> Floats:
+    """p of some tests where a set's genes are drawn within each bin."""
+    n_bins = int(sets.bins.max(initial=-1)) + 1
+    n_genes = len(sets.bins)
+    in_bin = sparse.csr_matrix((np.ones(n_genes), (sets.bins, np.arange(n_genes))), shape=(n_bins, n_genes))
+    by_term, sizes = sets.matrix.T.tocsr().astype(np.float64), in_bin @ sets.universe
+    p, source = np.empty(len(tests.row)), sets.source[tests.term]
+    for number in np.unique(source).tolist():
+        for first in range(0, len(lists.unit), _UNITS_AT_ONCE):
+            here = np.flatnonzero((source == number) & (tests.row >= first) & (tests.row < first + _UNITS_AT_ONCE))
+            if not len(here):
+                continue
+            units, row = np.unique(tests.row[here], return_inverse=True)
+            terms, term = np.unique(tests.term[here], return_inverse=True)
+            scores = lists.ranking.of(units).among(sets.universe[:, number])
+            drawn = (by_term[terms] @ in_bin.T).toarray().astype(np.int64)
+            total = _sums(scores, by_term[terms], drawn.sum(axis=1))[term, row]
+            populations = scores.nodes_by_bin(sizes[:, number].astype(np.int64), sets.bins)
+            p[here] = upper_tails(populations, Samples(row.astype(np.int64), term.astype(np.int64), total, drawn))
     return p
 
 
@@ -125,8 +147,9 @@ SAVAGE = EnrichmentTest(
     inference=Inference(
         "one gene of the background",
         "the genes of the set (n_term) among all genes of the background (n_background), by their rank in the feature",
-        "the set's genes are drawn at random from the background; p by the double saddlepoint formula",
+        "the set's genes are drawn at random from the background (double saddlepoint formula)",
     ),
     run=run,
     reads="ranking",
+    matched=matched,
 )
