@@ -27,7 +27,7 @@ from sae_genomics.kernels.sample_sums import upper_tails
 from sae_genomics.validation.enrichment import Counts, Enrichment, Floats, Keep, Sets, false_discovery
 from sae_genomics.validation.enrichment_test import EnrichmentTest
 from sae_genomics.validation.gene_lists import GeneLists
-from sae_genomics.validation.overlaps import sizes_in_sources, worth_a_row
+from sae_genomics.validation.overlaps import sizes_in_sources
 from sae_genomics.validation.rank_scores import RankScores
 
 MARGIN = 0.15  # in z: a tail above a normal one; sums of more than half of all genes have a shorter one
@@ -47,7 +47,7 @@ def run(lists: GeneLists, sets: Sets, keep: Keep) -> Enrichment:
     row, term, p = (np.concatenate(part) for part in zip(*parts, strict=True))
     source = sets.source[term]
     q, q_source = false_discovery(p, source, sets.source, n_lists)
-    kept = worth_a_row(row, np.arange(len(row)), term, p, (n_lists, n_terms), keep)
+    kept = _has_a_row(row, term, p, keep)
     row, term, source = row[kept], term[kept], source[kept]
     return Enrichment(
         row, term, _shared(lists, sets, row, term), sets.sizes[term], sizes_in_sources(lists, sets)[row, source],
@@ -102,6 +102,15 @@ def _may_have_a_row(z: Floats, keep: Keep) -> npt.NDArray[np.bool_]:
         best = np.argpartition(-z, n_best - 1, axis=0)[:n_best]
         np.put_along_axis(found, best, True, axis=0)
     return found & tested
+
+
+def _has_a_row(row: Counts, term: Counts, p: Floats, keep: Keep) -> npt.NDArray[np.bool_]:
+    """Which tests `keep` asks for, of those with a p: bool [tests]; of equal p the set that comes first."""
+    order = np.lexsort((term, p, row))
+    of_list = row[order]
+    place = np.empty(len(row), dtype=np.int64)
+    place[order] = np.arange(len(row)) - np.searchsorted(of_list, of_list)
+    return (p <= keep.p) | (place < keep.best)
 
 
 def _shared(lists: GeneLists, sets: Sets, row: Counts, term: Counts) -> Counts:
