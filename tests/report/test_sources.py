@@ -16,14 +16,14 @@ from sae_genomics.report.comparison import PER_100, SETS, SHARE, by_source, para
 from sae_genomics.report.sources_left_out import HEADER, left_out
 from sae_genomics.report.summary import LayerSummary
 from sae_genomics.validation.normal_form.catalogue import read_catalogue
-from sae_genomics.validation.nulls import untested_row
+from sae_genomics.validation.null_rows import untested_rows
 
 
 def found(
     n_features: int, annotated: int, terms: int, neurons: tuple[int, int], pca: tuple[int, int] = (0, 0)
 ) -> Annotation:
     parts = [*rows("features", n_features, annotated, terms, [0, 2], [0, 0]), *rows("neurons", 100, *neurons, [0], [0])]
-    made = annotation(pd.DataFrame([*parts, *rows("pca", 100, *pca, [0], [0]), untested_row("ica")]))
+    made = annotation(pd.DataFrame([*parts, *rows("pca", 100, *pca, [0], [0]), *untested_rows("ica", [])]))
     assert made is not None
     return made
 
@@ -73,7 +73,7 @@ def test_many_more_features_than_units_are_compared_per_100_units_too() -> None:
 
 
 def test_without_a_baseline_there_is_no_comparison() -> None:
-    alone = annotation(pd.DataFrame([*rows("features", 10, 3, 2, [0], [0]), untested_row("neurons")]))
+    alone = annotation(pd.DataFrame([*rows("features", 10, 3, 2, [0], [0]), *untested_rows("neurons", [])]))
     assert alone is not None
     assert paragraph([(0, alone)]) == ""
 
