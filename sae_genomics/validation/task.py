@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sae_genomics.artifacts import ANNOTATION_NULLS, BASELINE_GENES, FEATURE_GENES, FEATURE_TERMS, GENE_TOKENS, RANKINGS
+from sae_genomics.artifacts import (
+    ANNOTATION_NULLS,
+    BASELINE_GENES,
+    FEATURE_GENES,
+    FEATURE_NAMES,
+    FEATURE_TERMS,
+    GENE_TOKENS,
+    RANKINGS,
+)
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
@@ -20,6 +28,7 @@ from sae_genomics.validation.enrichment_tests import enrichment_test_named
 from sae_genomics.validation.feature_terms import KEPT_BEST, KEPT_P, feature_terms
 from sae_genomics.validation.gene_lists import GeneLists, top_genes
 from sae_genomics.validation.gene_sets import COLLECTIONS, Membership, NoSetFits, described
+from sae_genomics.validation.names import write_names
 from sae_genomics.validation.null_rows import Tested, null_rows, untested_rows
 from sae_genomics.validation.nulls import MATCHED, SHUFFLED, annotated, null_tests
 from sae_genomics.validation.rankings import whole_rankings
@@ -29,9 +38,9 @@ _COLUMNS = ["feature", "gene_symbol", "score", "specificity", "rank_score", "ran
 
 
 def run_task(run: Run, task: int) -> None:
-    """Leave feature_terms.parquet and annotation_nulls.parquet of the layer.
+    """Leave feature_terms.parquet, annotation_nulls.parquet and feature_names.parquet of the layer.
 
-    Where no gene set fits the data there is nothing to test, which is no failure: both tables are then without rows, with
+    Where no gene set fits the data there is nothing to test, which is no failure: all tables are then without rows, with
     the reason as their note.
 
     Raises UserError for gene-set files that cannot be used, DamagedArtifact when a table cannot be read.
@@ -45,7 +54,7 @@ def run_task(run: Run, task: int) -> None:
         background = background_of(FEATURES, genes, collections, run.config)
     except NoSetFits as nothing:
         say(f"validate layer {layer}: nothing to test: {nothing}")
-        for table in (FEATURE_TERMS, ANNOTATION_NULLS):
+        for table in (FEATURE_TERMS, ANNOTATION_NULLS, FEATURE_NAMES):
             table.write(folder / table.file, table.schema.empty_table().to_pandas(), note=str(nothing), weights=weights)
         return
     n_passes = (1 + len(settings.baselines)) * (1 + 2 * settings.shuffles)
@@ -71,6 +80,7 @@ def run_task(run: Run, task: int) -> None:
             progress.advance(1)
     terms = _terms(test, lists, background, settings.fdr)
     FEATURE_TERMS.write(folder / FEATURE_TERMS.file, terms, weights=weights, inference=test.inference)
+    write_names(folder, terms, lists.unit, collections, settings.fdr, weights)
     facts = {COLLECTIONS: json.dumps(described(collections, background.members))}
     ANNOTATION_NULLS.write(folder / ANNOTATION_NULLS.file, pd.DataFrame(rows), weights=weights, facts=facts)
     progress.finish(f"{rows[0]['n_annotated']} of {rows[0]['n_units']} features annotated")
