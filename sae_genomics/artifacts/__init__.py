@@ -26,7 +26,9 @@ from sae_genomics.artifacts.items import (
     LABEL_BASELINES,
     LayerTables,
 )
+from sae_genomics.artifacts.network import FEATURE_NETWORK, NETWORK_EDGES, NETWORK_NULLS
 from sae_genomics.artifacts.prepare import CELLS, GENE_INDEX, GENES, UNITS
+from sae_genomics.artifacts.regulons import FEATURE_REGULONS, REGULON_EDGES, REGULON_NULLS
 from sae_genomics.artifacts.spans import (
     CONCEPT_BASELINES,
     CONCEPT_COUNTS,
@@ -41,7 +43,7 @@ from sae_genomics.artifacts.validate import ANNOTATION_NULLS, FEATURE_TERMS
 # of cells
 LAYER_TABLES = (
     FEATURES, FEATURE_GENES, FEATURE_CELL_TYPES, *BASELINE_GENES.values(), GENE_TOKENS, CELL_TYPE_BASELINES, FEATURE_TERMS,
-    ANNOTATION_NULLS,
+    ANNOTATION_NULLS, FEATURE_NETWORK, NETWORK_EDGES, NETWORK_NULLS, FEATURE_REGULONS, REGULON_NULLS, REGULON_EDGES,
 )  # fmt: skip
 
 __all__ = [
@@ -58,6 +60,8 @@ __all__ = [
     "FEATURE_EXAMPLES",
     "FEATURE_GENES",
     "FEATURE_LABELS",
+    "FEATURE_NETWORK",
+    "FEATURE_REGULONS",
     "FEATURE_TERMS",
     "FEATURE_UNITS",
     "FORMAT_VERSION",
@@ -70,11 +74,15 @@ __all__ = [
     "ITEM_NAMES",
     "LABEL_BASELINES",
     "LAYER_TABLES",
+    "NETWORK_EDGES",
+    "NETWORK_NULLS",
     "NEURON_GENES",
     "OVER_CELLS",
     "OVER_SPANS",
     "PCA_GENES",
     "RECONSTRUCTION",
+    "REGULON_EDGES",
+    "REGULON_NULLS",
     "UNITS",
     "UNTRAINED_GENES",
     "Column",
