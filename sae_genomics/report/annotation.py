@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sae_genomics.report.markdown import is_number
-from sae_genomics.validation.nulls import MATCHED, SHUFFLED
+from sae_genomics.validation.nulls import ALL, MATCHED, SHUFFLED
 
 FEATURES = "features"
 LABELS = {
@@ -98,7 +98,9 @@ class Annotation:
 
 def annotation(nulls: pd.DataFrame) -> Annotation | None:
     """From annotation_nulls.parquet; None when the features' own row is not there."""
-    found = [_source(str(units), rows) for units, rows in nulls.groupby("units", sort=False)]
+    found = [
+        _source(str(units), rows) for units, rows in nulls[nulls["collection"] == ALL].groupby("units", sort=False)
+    ]
     sources = {source.units: source for source in found if source is not None}
     features = sources.pop(FEATURES, None)
     return Annotation(features, tuple(sources.values())) if features is not None else None

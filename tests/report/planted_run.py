@@ -352,9 +352,13 @@ def _validate(
         if plan.odd_names and kind[feature] == 0:
             term = MARKUP[0]
         rows.append({"feature": feature, "collection": "builtin", "term": term, "n_overlap": len(shared), "n_term": 8, "n_top": 12,
-                     "n_background": len(genes), "odds_ratio": 85.0, "p_value": 1e-9 / (1 + feature), "q_value": 1e-6 / (1 + feature),
-                     "genes": ",".join(shared)})  # fmt: skip
-        rows.append({**rows[-1], "term": "something by chance", "n_overlap": 1, "odds_ratio": 1.4, "p_value": 0.3, "q_value": 0.8,
+                     "n_background": len(genes), "odds_ratio": 85.0, "odds_ratio_low": 20.0, "odds_ratio_high": 350.0,
+                     "p_value": 1e-9 / (1 + feature), **dict.fromkeys(("q_value", "q_source"), 1e-6 / (1 + feature)),
+                     "p_matched": 1e-8 / (1 + feature), **dict.fromkeys(("q_matched", "q_source_matched"), 1e-5 / (1 + feature)),
+                     "term_id": term, "explained_by": "", "genes": ",".join(shared)})  # fmt: skip
+        rows.append({**rows[-1], "term": "something by chance", "term_id": "something by chance", "n_overlap": 1,
+                     "odds_ratio": 1.4, "odds_ratio_low": 0.3, "odds_ratio_high": 6.0, "p_value": 0.3, "p_matched": np.nan,
+                     **dict.fromkeys(("q_value", "q_source"), 0.8), **dict.fromkeys(("q_matched", "q_source_matched"), 1.0),
                      "genes": shared[0]})  # fmt: skip
     columns = [column.name for column in FEATURE_TERMS.columns]
     FEATURE_TERMS.write(folder / FEATURE_TERMS.file, pd.DataFrame(rows, columns=columns))
@@ -372,7 +376,7 @@ def _validate(
     ANNOTATION_NULLS.write(
         folder / ANNOTATION_NULLS.file,
         pd.DataFrame([
-            {"source": source, "units": units, "repeat": repeat, "n_units": n_units, "n_annotated": n, "share": n / n_units,
+            {"source": source, "units": units, "collection": "all", "repeat": repeat, "n_units": n_units, "n_annotated": n, "share": n / n_units,
              "n_tests": 10 * n_units, "n_terms": min(n, len(names)), "terms_per_100_units": 100 * min(n, len(names)) / n_units}
             for source, units, repeat, n in nulls
         ]),
