@@ -203,6 +203,7 @@ class ValidationConfig(Section):
         200,
         ge=200,
         description="number of networks with swapped targets that the recovery of regulons is compared with",
+    )
     background: Literal["source", "listable"] = Field(
         "source", description="genes that a set's source could have named, or all genes that can be listed"
     )

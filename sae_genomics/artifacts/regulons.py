@@ -25,7 +25,13 @@ FEATURE_REGULONS = Table(
         Column("n_background", I32, "genes that could enter a list and that the database could have named"),
         Column("odds_ratio", F64, "sample odds ratio, 0.5 added to every cell (Haldane-Anscombe)"),
         Column("p_value", F64, "one-sided Fisher's exact test"),
-        Column("q_value", F64, "Benjamini-Hochberg over every feature and factor of the layer"),
+        Column("q_value", F64, "Benjamini-Hochberg over every feature and factor of the database in the layer"),
+        Column(
+            "p_matched",
+            F64,
+            "p when list and targets are independent within each bin of genes of similar detection and expression",
+        ),
+        Column("q_matched", F64, "as q_value, of the larger of p_value and p_matched"),
         Column("n_activated", I32, "of n_overlap, targets that the factor is known to activate"),
         Column("n_repressed", I32, "of n_overlap, targets that the factor is known to repress"),
         Column(
@@ -62,7 +68,7 @@ REGULON_NULLS = Table(
         _DATABASE,
         Column("repeat", I32, "number of the shuffle; 0 elsewhere"),
         Column("n_units", I64, "units with at least one gene to test"),
-        Column("n_found", I64, "units with a factor at q < validation.fdr"),
+        Column("n_found", I64, "units with a factor at q_matched < validation.fdr"),
         Column("share", F64, "n_found / n_units; null without units"),
         Column("n_tests", I64, "tests made"),
         Column("n_pairs", I64, "pairs of a unit and a factor found"),

@@ -98,6 +98,7 @@ def _read(path: Path, min_score: float | None) -> Interactions:
     channels = {
         name: Pairs(*(pd.concat(some)[column].to_numpy() for column in ("first", "second", "score", "sign")))
         for name, some in parts.items()
+        if any(map(len, some))
     }
     return Interactions(path.parent.name, np.array(list(numbers), dtype=object), channels)
 
