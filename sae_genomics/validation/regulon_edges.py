@@ -13,7 +13,6 @@ depend on the factors' symbols alone, so all runs have the same.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 from scipy.stats import rankdata
+
+from sae_genomics.hashes import hash_values
 
 Numbers = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
@@ -60,7 +61,8 @@ def candidates(factor: Positions, target: Positions) -> Candidates:
 
 def half_of(symbols: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
     """TUNING or HELD_OUT for each factor, by its symbol alone."""
-    odd = np.array([zlib.crc32(str(symbol).upper().encode()) & 1 for symbol in symbols], dtype=np.bool_)
+    distinct, back = np.unique([str(symbol).upper() for symbol in symbols], return_inverse=True)
+    odd = np.array([hash_values(str(symbol))[-1] in "13579bdf" for symbol in distinct], dtype=np.bool_)[back]
     return np.where(odd, HELD_OUT, TUNING).astype(object)
 
 
