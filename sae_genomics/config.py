@@ -188,6 +188,24 @@ class ValidationConfig(Section):
         ge=1,
         description="number of items (cells, proteins) that the untrained model reads, evenly spread over the file",
     )
+    network: Annotated[Literal["all"] | list[str], BeforeValidator(read_databases)] = Field(
+        "all", description="downloaded networks that top genes are compared with, by name, or all in paths.databases"
+    )
+    network_score: float = Field(0.7, ge=0, le=1, description="a pair of a network counts from this score on")
+    network_draws: int = Field(
+        20_000,
+        ge=200,
+        description="most draws of matched genes per feature: a small p-value needs many",
+    )
+    regulons: Annotated[Literal["all"] | list[str], BeforeValidator(read_databases)] = Field(
+        "all",
+        description="downloaded regulons of transcription factors that are tested, by name, or all in paths.databases",
+    )
+    rewirings: int = Field(
+        200,
+        ge=200,
+        description="number of networks with swapped targets that the recovery of regulons is compared with",
+    )
     background: Literal["source", "listable"] = Field(
         "source", description="genes that a set's source could have named, or all genes that can be listed"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,11 @@ from typing import Any
 from sae_genomics.hashes import hash_file
 
 BUILTIN_GENE_SETS = Path(__file__).parent / "assets" / "gene_sets"
-DATABASE_TERMS, DATABASE_FACTS = "terms.parquet", "source.json"  # in the folder of a database
+DATABASE_TERMS, DATABASE_EDGES, DATABASE_FACTS = (
+    "terms.parquet",
+    "edges.parquet",
+    "source.json",
+)  # in the folder of a database
 Files = list[tuple[str, Path]]  # a name for messages, and where the file is
 
 
@@ -47,6 +52,34 @@ def database_terms(wanted: Sequence[str] | str, folder: Path) -> list[Path]:
     return [folder / name / DATABASE_TERMS for name in wanted]
 
 
+def _networks(wanted: Any, paths: Mapping[str, Any]) -> Files:
+    return [(path.parent.name, path) for path in database_edges(wanted, expanded(paths["databases"]), directed=False)]
+
+
+def _regulons(wanted: Any, paths: Mapping[str, Any]) -> Files:
+    return [(path.parent.name, path) for path in database_edges(wanted, expanded(paths["databases"]), directed=True)]
+
+
+def database_edges(wanted: Sequence[str] | str, folder: Path, directed: bool) -> list[Path]:
+    """The pairs of each database that a run uses: those named, or `all` in the folder that are directed, or are not. A named one may be absent."""
+    if wanted != "all":
+        return [folder / name / DATABASE_EDGES for name in wanted]
+    return [
+        path
+        for path in sorted(folder.glob(f"*/{DATABASE_EDGES}"))
+        if _is_directed(path.parent / DATABASE_FACTS) is directed
+    ]
+
+
+def _is_directed(facts: Path) -> bool | None:
+    """Whether the pairs of a database have a direction; None where it is not whole."""
+    try:
+        said = json.loads(facts.read_text())
+    except (OSError, ValueError):
+        return None
+    return bool(said.get("directed")) if isinstance(said, dict) else None
+
+
 def _has_rows(path: Path) -> bool:
     """Whether a table has rows, also where that cannot be told: the stage that reads it says what is wrong."""
     import pyarrow as pa  # here, because most commands find no database
@@ -63,6 +96,8 @@ FILE_KEYS: Mapping[str, Callable[[Any, Mapping[str, Any]], Files]] = {
     "validation.gmt": _named_files,
     "validation.builtin": _builtin_gene_sets,
     "validation.databases": _databases,
+    "validation.network": _networks,
+    "validation.regulons": _regulons,
 }
 
 

@@ -127,6 +127,11 @@ LATER_KEYS: dict[str, Any] = {
     "validation.test": "fisher",
     "validation.sources": [],
     "validation.databases": "all",
+    "validation.network": "all",
+    "validation.network_score": 0.7,
+    "validation.network_draws": 20_000,
+    "validation.regulons": "all",
+    "validation.rewirings": 200,
 }
 
 

@@ -27,8 +27,10 @@ from sae_genomics.artifacts.items import (
     LayerTables,
 )
 from sae_genomics.artifacts.names import ANNOTATIONS, FEATURE_NAMES
+from sae_genomics.artifacts.network import FEATURE_NETWORK, NETWORK_EDGES, NETWORK_NULLS
 from sae_genomics.artifacts.prepare import CELLS, GENE_INDEX, GENES, UNITS
 from sae_genomics.artifacts.rankings import RANKINGS
+from sae_genomics.artifacts.regulons import FEATURE_REGULONS, REGULON_EDGES, REGULON_NULLS
 from sae_genomics.artifacts.spans import (
     CONCEPT_BASELINES,
     CONCEPT_COUNTS,
@@ -43,7 +45,7 @@ from sae_genomics.artifacts.validate import ANNOTATION_NULLS, FEATURE_TERMS
 # of cells
 LAYER_TABLES = (
     FEATURES, FEATURE_GENES, FEATURE_CELL_TYPES, *BASELINE_GENES.values(), GENE_TOKENS, CELL_TYPE_BASELINES, FEATURE_TERMS,
-    ANNOTATION_NULLS, FEATURE_NAMES,
+    ANNOTATION_NULLS, FEATURE_NAMES, FEATURE_NETWORK, NETWORK_EDGES, NETWORK_NULLS, FEATURE_REGULONS, REGULON_NULLS, REGULON_EDGES,
 )  # fmt: skip
 
 __all__ = [
@@ -62,6 +64,8 @@ __all__ = [
     "FEATURE_GENES",
     "FEATURE_LABELS",
     "FEATURE_NAMES",
+    "FEATURE_NETWORK",
+    "FEATURE_REGULONS",
     "FEATURE_TERMS",
     "FEATURE_UNITS",
     "FORMAT_VERSION",
@@ -74,12 +78,16 @@ __all__ = [
     "ITEM_NAMES",
     "LABEL_BASELINES",
     "LAYER_TABLES",
+    "NETWORK_EDGES",
+    "NETWORK_NULLS",
     "NEURON_GENES",
     "OVER_CELLS",
     "OVER_SPANS",
     "PCA_GENES",
     "RANKINGS",
     "RECONSTRUCTION",
+    "REGULON_EDGES",
+    "REGULON_NULLS",
     "UNITS",
     "UNTRAINED_GENES",
     "Column",

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from sae_genomics.validation.gene_sets import Membership
 from sae_genomics.validation.rank_scores import RankScores
+
+
+class Background(Protocol):
+    """Genes that can enter a list, and where each symbol stands among them; -1 for one that does not."""
+
+    @property
+    def background(self) -> npt.NDArray[np.object_]: ...
+
+    def positions(self, symbols: npt.NDArray[np.object_], /) -> npt.NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class GeneLists:
         return self.scores
 
 
-def top_genes(genes: pd.DataFrame, members: Membership, rank_by: str, n_top: int) -> GeneLists:
+def top_genes(genes: pd.DataFrame, members: Background, rank_by: str, n_top: int) -> GeneLists:
     """Each unit's first `n_top` genes.
 
     genes: feature_genes.parquet or a baseline's table of the same columns. rank_by: specificity | score.

@@ -9,6 +9,7 @@ from sae_genomics.run import Run
 from sae_genomics.validation.databases import check_collections, load_collections
 from sae_genomics.validation.enrichment_tests import enrichment_test_named
 from sae_genomics.validation.gene_sets import Collection
+from sae_genomics.validation.interactions import check_named
 
 
 def check(run: Run) -> None:
@@ -39,3 +40,5 @@ def _check_values(config: RunConfig) -> None:
             f"validation.min_set_size = {config.validation.min_set_size} is more than validation.max_set_size = "
             f"{config.validation.max_set_size}; set it to {config.validation.max_set_size} or less"
         )
+    for key, directed in (("network", False), ("regulons", True)):
+        check_named(key, getattr(config.validation, key), expanded(config.paths.databases), directed)

@@ -29,27 +29,31 @@ from sae_genomics.validation.feature_terms import KEPT_BEST, KEPT_P, feature_ter
 from sae_genomics.validation.gene_lists import GeneLists, top_genes
 from sae_genomics.validation.gene_sets import COLLECTIONS, Membership, NoSetFits, described
 from sae_genomics.validation.names import write_names
+from sae_genomics.validation.network_tables import write_network
 from sae_genomics.validation.null_rows import Tested, null_rows, untested_rows
 from sae_genomics.validation.nulls import MATCHED, SHUFFLED, annotated, null_tests
 from sae_genomics.validation.rankings import whole_rankings
+from sae_genomics.validation.regulon_tables import write_regulons
 from sae_genomics.validation.settings import check_settings
 
 _COLUMNS = ["feature", "gene_symbol", "score", "specificity", "rank_score", "rank_specificity"]
 
 
 def run_task(run: Run, task: int) -> None:
-    """Leave feature_terms.parquet, annotation_nulls.parquet and feature_names.parquet of the layer.
+    """Leave the layer's tables on gene sets, names, networks and regulons.
 
-    Where no gene set fits the data there is nothing to test, which is no failure: all tables are then without rows, with
+    Where no gene set fits the data there is nothing to test, which is no failure: its three tables are then without rows, with
     the reason as their note.
 
-    Raises UserError for gene-set files that cannot be used, DamagedArtifact when a table cannot be read.
+    Raises UserError for gene-set files and networks that cannot be used, DamagedArtifact when a table cannot be read.
     """
     layer, settings = run.layers[task], run.config.validation
     collections, test = check_settings(run.config), enrichment_test_named(settings.test)
     folder = run.layer_results(layer)
     weights = FEATURE_GENES.weights(folder / FEATURE_GENES.file)
     genes = GENE_TOKENS.read(folder / GENE_TOKENS.file)
+    write_network(run, layer)
+    write_regulons(run, layer)
     try:
         background = background_of(FEATURES, genes, collections, run.config)
     except NoSetFits as nothing:
