@@ -34,21 +34,36 @@ def load_collections(settings: ValidationConfig, databases: Path | None = None) 
 
     Raises UserError for a source that is not known, a file that cannot be read, two collections of one name, or none at all.
     """
-    sources = (*map(_source, ASKED_BY_OWN_KEY), *map(_further, settings.sources))
-    found = [collection for source in sources for collection in source.load(settings)]
+    collections = _without_databases(settings)
     if databases is not None:
-        found += downloaded.load(settings.databases, databases)
-    collections: list[Collection] = []
-    for collection in found:
-        if any(collection.name == other.name for other in collections):
-            raise UserError(
-                f"two gene-set collections are called {collection.name!r}; rename a file in validation.gmt, or leave out a source "
-                "or a database"
-            )
-        collections.append(collection)
-    if not collections:
-        raise UserError("no gene sets to test: set validation.builtin to true or name files in validation.gmt")
+        collections += downloaded.load(settings, databases)
+    _refuse([collection.name for collection in collections])
     return collections
+
+
+def check_collections(settings: ValidationConfig, databases: Path | None = None) -> None:
+    """What `load_collections` refuses, as far as it can be told without reading a database: every command asks.
+
+    Raises UserError.
+    """
+    names = [collection.name for collection in _without_databases(settings)]
+    _refuse(names + (downloaded.check_presence(settings.databases, databases) if databases is not None else []))
+
+
+def _without_databases(settings: ValidationConfig) -> list[Collection]:
+    sources = (*map(_source, ASKED_BY_OWN_KEY), *map(_further, settings.sources))
+    return [collection for source in sources for collection in source.load(settings)]
+
+
+def _refuse(names: list[str]) -> None:
+    """Two collections of one name, or none at all."""
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise UserError(
+            f"two gene-set collections are called {twice[0]!r}; rename a file in validation.gmt, or leave out a source or a database"
+        )
+    if not names:
+        raise UserError("no gene sets to test: set validation.builtin to true or name files in validation.gmt")
 
 
 def _further(name: str) -> Source:

@@ -19,7 +19,7 @@ from sae_genomics.validation.normal_form.fetch import Wanted, fetch_file
 from sae_genomics.validation.normal_form.hgnc import Genes, find_table, make_genes, no_genes, read_hgnc
 from sae_genomics.validation.normal_form.listing import parts_of
 from sae_genomics.validation.normal_form.pages import fetch_pages
-from sae_genomics.validation.normal_form.schema import SCHEMAS, SOURCE_FILE
+from sae_genomics.validation.normal_form.schema import FORM, SCHEMAS, SOURCE_FILE
 from sae_genomics.validation.normal_form.service import Service
 from sae_genomics.web import Patience
 
@@ -130,7 +130,7 @@ def _from_network(service: Service, task: Task, genes: Genes | None) -> Outcome:
 def _is_current(facts: dict[str, Any], entry: Entry, genes: Genes | None) -> bool:
     same_genes = genes is None or facts.get("gene_table", {}).get("sha256") == genes.sha256
     fetched = any(file["url"] for file in facts.get("files", []))
-    return fetched and same_genes and facts.get("catalogue_version") == entry.version
+    return fetched and same_genes and facts.get("form") == FORM and facts.get("catalogue_version") == entry.version
 
 
 def _fetch(service: Service, folder: Path, again: bool, entrez_ids: Callable[[], list[str]]) -> list[SourceFile]:
