@@ -152,3 +152,16 @@ class ObservedItems(NamedTuple):
     stop: Ints
     concept: Ints
     ptr: Ints
+
+
+class Strata(NamedTuple):
+    """Genes per bin, of lists and sets and of the background that each source of sets has.
+
+    source: int64 [terms], the term's source. named: int64 [sources, bins], genes of the background. members: int32 [terms, bins], of the set.
+    listed: int32 [lists, sources, bins], of the list within the source's background.
+    """
+
+    source: Ints
+    named: Ints
+    members: npt.NDArray[np.int32]
+    listed: npt.NDArray[np.int32]
