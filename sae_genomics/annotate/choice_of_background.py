@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 
 from sae_genomics.annotate.gene_files import read_genes
 from sae_genomics.annotate.symbols import Symbols
 from sae_genomics.artifacts import GENE_TOKENS
 from sae_genomics.config import RunConfig, ValidationConfig
-from sae_genomics.errors import UserError
+from sae_genomics.errors import DamagedArtifact, UserError
 from sae_genomics.validation.background import FEATURES, listable, matched_bins
 from sae_genomics.validation.gene_sets import Collection
 
@@ -65,7 +64,7 @@ def _of_run(file: Path, symbols: Symbols, settings: ValidationConfig, config: Ru
         table = GENE_TOKENS.read(file)
         least = config.associations.min_gene_tokens if config is not None else _LEAST_TOKENS
         known = listable(table, FEATURES, settings.rank_by, least)
-    except (FileNotFoundError, KeyError, pa.ArrowException):
+    except (DamagedArtifact, OSError, KeyError):
         raise UserError(
             f"--background: {file} is not there or is no gene_tokens.parquet; name results/RUN/layer_LL/gene_tokens.parquet, or a "
             "text file with one gene per line"
