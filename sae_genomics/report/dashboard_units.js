@@ -31,7 +31,7 @@ function drawUnits(part, row) {
     const fill = element("div", { class: "fill" + (ranking === "score" ? " second" : "") });
     fill.style.width = Math.max(0, Math.min(1, values[entry] / largest)) * 100 + "%";
     const id = meta.unit_ids[unit[entry]], name = unitName(unit[entry]);
-    const about = (id === name ? name : name + " (" + id + ")") + ": active in " + percent(rate[entry] / 65535) + " of its tokens";
+    const about = (id === name ? name : name + " (" + id + ")") + ": active in " + percent(rate[entry]) + " of its tokens";
     return [
       element("div", { class: "name", title: about }, finder("units", name, view.found?.units?.[unit[entry]])),
       element("div", { class: "track", title: about }, fill),
@@ -60,7 +60,7 @@ addPanel({
   order: 10,
   columns: ["top_unit"],
   lists: { units: ["length", "unit", "score", "specificity", "rate", "rank_score", "rank_specificity"] },
-  listColumns: [{ order: 10, title: "Most specific " + nouns.units, hint: "most specific " + nouns.units + " first", width: nouns.kind === "cells" ? [15, 3] : [8, 1.5], narrow: nouns.kind === "cells" ? [9, 3] : [6, 1.5],
+  listColumns: [{ order: 10, needs: "units", title: "Most specific " + nouns.units, hint: "most specific " + nouns.units + " first", width: nouns.kind === "cells" ? [15, 3] : [8, 1.5], narrow: nouns.kind === "cells" ? [9, 3] : [6, 1.5],
     show: (row) => unitCell(row) }],
   scope: ["units", nouns.units], finds: nouns.unit, find: findUnits,
   section(row) {
