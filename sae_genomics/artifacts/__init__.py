@@ -26,6 +26,7 @@ from sae_genomics.artifacts.items import (
     LABEL_BASELINES,
     LayerTables,
 )
+from sae_genomics.artifacts.names import ANNOTATIONS, FEATURE_NAMES
 from sae_genomics.artifacts.prepare import CELLS, GENE_INDEX, GENES, UNITS
 from sae_genomics.artifacts.spans import (
     CONCEPT_BASELINES,
@@ -41,10 +42,11 @@ from sae_genomics.artifacts.validate import ANNOTATION_NULLS, FEATURE_TERMS
 # of cells
 LAYER_TABLES = (
     FEATURES, FEATURE_GENES, FEATURE_CELL_TYPES, *BASELINE_GENES.values(), GENE_TOKENS, CELL_TYPE_BASELINES, FEATURE_TERMS,
-    ANNOTATION_NULLS,
+    ANNOTATION_NULLS, FEATURE_NAMES,
 )  # fmt: skip
 
 __all__ = [
+    "ANNOTATIONS",
     "ANNOTATION_NULLS",
     "BASELINE_GENES",
     "CELLS",
@@ -58,6 +60,7 @@ __all__ = [
     "FEATURE_EXAMPLES",
     "FEATURE_GENES",
     "FEATURE_LABELS",
+    "FEATURE_NAMES",
     "FEATURE_TERMS",
     "FEATURE_UNITS",
     "FORMAT_VERSION",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_TERMS
+from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_NAMES, FEATURE_TERMS
 from sae_genomics.stage import Files
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run
 
-VALIDATE_FILES = (FEATURE_TERMS.file, ANNOTATION_NULLS.file)
+VALIDATE_FILES = (FEATURE_TERMS.file, ANNOTATION_NULLS.file, FEATURE_NAMES.file)
 
 
 def has_gene_sets(run: Run) -> bool:
@@ -19,6 +19,6 @@ def has_gene_sets(run: Run) -> bool:
 
 
 def validate_files(run: Run, task: int) -> Files:
-    """Both tables."""
+    """All tables."""
     layer = run.layers[task]
     return {run.layer_results(layer) / name: {"layer": layer} for name in VALIDATE_FILES}

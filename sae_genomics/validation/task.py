@@ -12,7 +12,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sae_genomics.artifacts import ANNOTATION_NULLS, BASELINE_GENES, FEATURE_GENES, FEATURE_TERMS, GENE_TOKENS, Table
+from sae_genomics.artifacts import (
+    ANNOTATION_NULLS,
+    BASELINE_GENES,
+    FEATURE_GENES,
+    FEATURE_NAMES,
+    FEATURE_TERMS,
+    GENE_TOKENS,
+    Table,
+)
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
@@ -22,6 +30,7 @@ from sae_genomics.validation.enrichment_test import EnrichmentTest
 from sae_genomics.validation.enrichment_tests import enrichment_test_named
 from sae_genomics.validation.gene_lists import GeneLists, top_genes
 from sae_genomics.validation.gene_sets import COLLECTIONS, Membership, NoSetFits, described
+from sae_genomics.validation.names import write_names
 from sae_genomics.validation.nulls import MATCHED, SHUFFLED, null_row, null_tests, untested_row
 from sae_genomics.validation.settings import check_settings
 
@@ -30,9 +39,9 @@ _COLUMNS = ["feature", "gene_symbol", "score", "specificity", "rank_score", "ran
 
 
 def run_task(run: Run, task: int) -> None:
-    """Leave feature_terms.parquet and annotation_nulls.parquet of the layer.
+    """Leave feature_terms.parquet, annotation_nulls.parquet and feature_names.parquet of the layer.
 
-    Where no gene set fits the data there is nothing to test, which is no failure: both tables are then without rows, with
+    Where no gene set fits the data there is nothing to test, which is no failure: all tables are then without rows, with
     the reason as their note.
 
     Raises UserError for gene-set files that cannot be used, DamagedArtifact when a table cannot be read.
@@ -46,7 +55,7 @@ def run_task(run: Run, task: int) -> None:
         background = background_of(FEATURES, genes, collections, run.config)
     except NoSetFits as nothing:
         say(f"validate layer {layer}: nothing to test: {nothing}")
-        for table in (FEATURE_TERMS, ANNOTATION_NULLS):
+        for table in (FEATURE_TERMS, ANNOTATION_NULLS, FEATURE_NAMES):
             table.write(folder / table.file, table.schema.empty_table().to_pandas(), note=str(nothing), weights=weights)
         return
     n_passes = (1 + len(settings.baselines)) * (1 + 2 * settings.shuffles)
@@ -74,6 +83,7 @@ def run_task(run: Run, task: int) -> None:
             rows.append(row)
             progress.advance(1)
     FEATURE_TERMS.write(folder / "feature_terms.parquet", terms, weights=weights, inference=test.inference)
+    write_names(folder, terms, lists.unit, collections, settings.fdr, weights)
     facts = {COLLECTIONS: json.dumps(described(collections, known[token_column(FEATURES, genes)].members))}
     ANNOTATION_NULLS.write(folder / "annotation_nulls.parquet", pd.DataFrame(rows), weights=weights, facts=facts)
     progress.finish(f"{rows[0]['n_annotated']} of {rows[0]['n_units']} features annotated")

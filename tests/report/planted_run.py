@@ -33,6 +33,7 @@ from sae_genomics.models.base import ModelInfo
 from sae_genomics.run import Run
 from sae_genomics.sae.files import SAE_FILES
 from sae_genomics.stages import stage_named
+from sae_genomics.validation.names import write_names
 
 MARKERS = {
     "CD4+ T Helper2": ["IL7R", "CD4", "LTB", "CCR7", "TCF7"],
@@ -361,7 +362,9 @@ def _validate(
                      **dict.fromkeys(("q_value", "q_source"), 0.8), **dict.fromkeys(("q_matched", "q_source_matched"), 1.0),
                      "genes": shared[0]})  # fmt: skip
     columns = [column.name for column in FEATURE_TERMS.columns]
-    FEATURE_TERMS.write(folder / FEATURE_TERMS.file, pd.DataFrame(rows, columns=columns))
+    terms = pd.DataFrame(rows, columns=columns)
+    FEATURE_TERMS.write(folder / FEATURE_TERMS.file, terms)
+    write_names(folder, terms, np.flatnonzero(~dead), [], 0.05, None)
     n_units, n_known = int((~dead).sum()), len(owned) if plan.terms else 0
     known = {"features": n_known, "neurons": n_known // 3}
     nulls = [

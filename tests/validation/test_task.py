@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_GENES, FEATURE_TERMS, GENE_TOKENS, NEURON_GENES
+from sae_genomics.artifacts import (
+    ANNOTATION_NULLS,
+    FEATURE_GENES,
+    FEATURE_NAMES,
+    FEATURE_TERMS,
+    GENE_TOKENS,
+    NEURON_GENES,
+)
 from sae_genomics.config import parse_config
 from sae_genomics.errors import UserError
 from sae_genomics.run import Run
@@ -117,6 +124,16 @@ def test_planted_programs_are_found_and_nulls_stay_low(make_run):
     own = nulls.iloc[0]
     assert own["n_terms"] == found["term"].nunique()  # different terms, however many features have one
     np.testing.assert_allclose(nulls["terms_per_100_units"], 100 * nulls["n_terms"] / nulls["n_units"])
+
+
+def test_features_that_read_a_planted_program_are_named_after_it(make_run):
+    run = make_run()
+    run_task(run, 0)
+    names = FEATURE_NAMES.read(run.layer_results(2) / "feature_names.parquet").set_index("feature")
+    assert list(names.index) == list(range(N_FEATURES))
+    assert [names.loc[feature, "name"] for feature in range(10)] == [f"set {feature}" for feature in range(10)]
+    assert set(names.loc[:9, "sources"]) == {"planted"}
+    assert (names["name"] == "unnamed").sum() >= N_FEATURES - 12
 
 
 def test_baselines_are_those_that_the_settings_name(make_run):
