@@ -95,6 +95,10 @@ class Dashboard:
             blocks |= panel.blocks()
             meta |= panel.meta()
             notes += panel.notes()
-        page = assemble({**about, **meta, "notes": notes}, blocks, [panel.script for panel in self.panels])
+        page = assemble(
+            {**about, **meta, "notes": notes},
+            blocks,
+            [name for panel in self.panels for name in (*panel.more_scripts, panel.script)],
+        )
         with atomic_path(path) as temporary:
             temporary.write_text(page, encoding="utf-8", newline="\n")

@@ -72,11 +72,11 @@ const data = {};
 // What one kind of result adds to the page; each script of a panel calls this once.
 //   columns: names of arrays with one value per feature. lists: name of a list -> names of its arrays.
 //   listColumns: columns of the list, see COLUMNS in dashboard_list.js, each with an `order`.
-//   scope: [value, text] in the choice of what to search; finds: what the search box names; find(query, found, raise): the search.
+//   scope: [value, text] in the choice of what to search; within: whether another panel's search finds the same; finds: what the search box names; find(query, found, raise): the search.
 //   known(row): whether the feature matches something known; knownText: what that means. sort: {sort, descending} of the list at first.
 //   byChance(layers): how many of them chance gives. overview(layers): elements above the list; overviewTitle: of that box.
 //   inference: [order, table, what it is about] of the lines above the list.
-//   order, section(row): its part of what is shown of one feature.
+//   order, section(row): its part of what is shown of one feature; heading(row): elements right below that feature's number.
 //   applies(): whether there is anything of it in this page, asked once the arrays are there.
 const panels = [];
 function addPanel(panel) { panels.push(panel); }

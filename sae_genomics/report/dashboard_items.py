@@ -123,6 +123,6 @@ def _interest(layer: PanelLayer) -> npt.NDArray[np.float64]:
     found = 2 * typed + specific / max(float(specific.max(initial=0)), 1e-9)
     terms = layer.results.table("terms")
     if terms is not None and len(terms):
-        q_value = terms.groupby("feature")["q_value"].min()
+        q_value = terms.groupby("feature")["q_matched"].min()
         found += np.clip(-log10(layer.features["feature"].map(q_value)).astype(float), 0, 10) / 10
     return np.nan_to_num(found)

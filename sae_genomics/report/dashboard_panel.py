@@ -65,6 +65,8 @@ class Panel:
 
     script: ClassVar[str]
     """its file in this folder"""
+    more_scripts: ClassVar[tuple[str, ...]] = ()
+    """files that its script needs, before it"""
     lists_of: ClassVar[tuple[str, ...]] = ()
     """prefixes of its lists' arrays"""
 

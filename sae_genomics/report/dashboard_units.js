@@ -18,6 +18,12 @@ function unitCell(row) {
   return parts.length ? parts : nameOf("unit_names", data.columns.top_unit[row]);
 }
 
+// Pages about a gene, of its id and of its symbol.
+const geneLinks = (id, name) => (meta.gene_links || []).flatMap((link) => {
+  const text = link.title === "Ensembl" ? id : name;
+  return linkOut(pageOf([link], text), link.title[0], name + " at " + link.title);
+});
+
 // Fills its part: again when the ranking is changed.
 function drawUnits(part, row) {
   const { pointer, unit, score, specificity, rate } = data.units;
@@ -33,7 +39,7 @@ function drawUnits(part, row) {
     const id = meta.unit_ids[unit[entry]], name = unitName(unit[entry]);
     const about = (id === name ? name : name + " (" + id + ")") + ": active in " + percent(rate[entry]) + " of its tokens";
     return [
-      element("div", { class: "name", title: about }, finder("units", name, view.found?.units?.[unit[entry]])),
+      element("div", { class: "name", title: about }, finder("units", name, view.found?.units?.[unit[entry]]), ...geneLinks(id, name)),
       element("div", { class: "track", title: about }, fill),
       element("div", { class: "value" }, ranking === "score" ? short(score[entry]) : decimal(specificity[entry], 2) + " bits"),
     ];

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from sae_genomics.report import term_links
 from sae_genomics.report.dashboard_arrays import Names, empty, in_rows
 from sae_genomics.report.dashboard_packing import Logs, Steps
 from sae_genomics.report.dashboard_panel import Panel, PanelLayer, PanelSettings
@@ -50,6 +51,7 @@ class UnitsPanel(Panel):
 
     def meta(self) -> dict[str, Any]:
         return {
+            "gene_links": term_links.of_genes() if self.settings.config.data.kind == "cells" else [],
             "units_listed": self.n_listed,
             "unit_ids": self._ids.texts,
             "unit_names": self._names.texts,

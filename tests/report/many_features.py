@@ -24,7 +24,7 @@ SOURCES = {
     "gencc": ("MONDO:{:07d}", 2000), "reactome": ("R-HSA-{}", 2000), "go": ("GO:{:07d}", 8000), "kegg": ("hsa{:05d}", 350),
 }  # fmt: skip
 N_GENES, N_CELLS, N_LABELS = 15_000, 3_000, 25
-_WORDS = "familial severe juvenile muscular renal cardiac syndrome deficiency abnormal signalling regulation response of to with type".split()
+_WORDS = ["familial", "severe", "juvenile", "muscular", "renal", "cardiac", "syndrome", "deficiency", "abnormal", "signalling", "regulation", "response", "of", "to", "with", "type"]
 
 
 def write_page(path: Path, n_layers: int, d_sae: int) -> None:

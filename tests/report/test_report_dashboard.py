@@ -68,7 +68,10 @@ def test_page_loads_nothing_and_trusts_only_its_own_code(finished: PlantedRun) -
     text = finished.dashboard_file.read_text()
     page = _Page(text)
     assert page.loads == ["data:,"]
-    assert not re.search(r"https?://", text)
+    links = [each["page"] for name in ("term_links", "gene_links") for each in json.loads(page.scripts["meta"])[name]]
+    assert links
+    assert all(link.startswith("https://") for link in links)
+    assert len(re.findall(r"https?:", text)) == len(links)  # addresses are data, for links that a reader follows
     assert set(page.tags).isdisjoint({"iframe", "object", "embed", "img", "base", "audio", "video"})
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
     assert policy.startswith("default-src 'none'; ")
@@ -144,13 +147,26 @@ def test_lists_are_the_tables(finished: PlantedRun) -> None:
         assert [meta["labels"][code] for code in blocks["labels.label"][here]] == own["cell_type"].tolist()
         assert np.allclose(blocks["labels.auroc"][here], own["auroc"], rtol=0, atol=0.0006)
         start = term_end[row] - int(blocks["terms.length"][row])
-        own = terms[terms["feature"] == feature].sort_values("p_value", kind="stable")
+        own = terms[terms["feature"] == feature].sort_values(["q_matched", "p_value"], kind="stable")
         assert [meta["terms"][code] for code in blocks["terms.term"][start : term_end[row]]] == own["term"].tolist()
+        for name, column in (("overlap", "n_overlap"), ("size", "n_term")):
+            assert blocks[f"terms.{name}"][start : term_end[row]].tolist() == own[column].tolist()
+        for name, column in (("odds", "odds_ratio"), ("odds_low", "odds_ratio_low"), ("odds_high", "odds_ratio_high")):
+            assert np.allclose(blocks[f"terms.{name}"][start : term_end[row]], own[column], rtol=0.012)
+        expected = own["n_top"] * own["n_term"] / own["n_background"]
+        assert np.allclose(blocks["terms.expected"][start : term_end[row]], expected, rtol=0.012)
+        for name, column in (
+            ("log10q", "q_value"),
+            ("log10q_matched", "q_matched"),
+            ("log10q_source", "q_source_matched"),
+        ):
+            assert np.allclose(blocks[f"terms.{name}"][start : term_end[row]], np.log10(own[column]), atol=0.0101)
+        first = int(np.cumsum(blocks["shared.length"].astype(int))[row] - blocks["shared.length"][row])
         for entry, text in enumerate(own["genes"], start):
-            shared = blocks["overlaps.gene"][
+            positions = blocks["overlaps.position"][
                 overlap_end[entry] - int(blocks["overlaps.length"][entry]) : overlap_end[entry]
             ]
-            assert ",".join(meta["term_genes"][code] for code in shared) == text
+            assert ",".join(meta["term_genes"][blocks["shared.gene"][first + place]] for place in positions) == text
 
 
 def test_cells_are_those_of_features_h5ad(finished: PlantedRun) -> None:

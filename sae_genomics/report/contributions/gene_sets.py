@@ -7,28 +7,20 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
-
-from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_TERMS
-from sae_genomics.config import RunConfig
+from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_NAMES, FEATURE_TERMS
 from sae_genomics.report import annotation_wording, figures_annotation
 from sae_genomics.report.annotation import annotation
 from sae_genomics.report.collect import LayerResults
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.contribution import Contribution, Draw, Said
 from sae_genomics.report.dashboard_terms import TermsPanel
+from sae_genomics.report.evidence import read_terms
 from sae_genomics.report.markdown import code, listing
-from sae_genomics.report.reading import Reading, smallest
+from sae_genomics.report.reading import Reading
 from sae_genomics.report.section_annotation import FIGURES, figure_name
 from sae_genomics.report.section_annotation import annotation as section
 from sae_genomics.report.summary import LayerSummary
 from sae_genomics.validation.gene_sets import COLLECTIONS
-
-TERMS_KEPT = 12  # per feature
-
-
-def _likeliest(path: Path, config: RunConfig) -> pd.DataFrame:
-    return smallest(path, ("p_value",), TERMS_KEPT)
 
 
 def _take(contents: Contents, results: LayerResults, summary: LayerSummary) -> None:
@@ -78,15 +70,16 @@ def _layer_facts(summary: LayerSummary) -> dict[str, object]:
     if note is None:
         return {"sources": []}
     said = f"{annotation_wording.headline(summary.layer, note)} {annotation_wording.beside(note)}".rstrip()
-    return {"headline": said, "sources": note.facts}
+    return {"headline": said, "sources": note.facts, "collections": summary.parts["collections"]}
 
 
 GENE_SETS = Contribution(
     name="gene sets",
     order=40,
     tables=(
-        Reading("terms", (FEATURE_TERMS,), _likeliest),
+        Reading("terms", (FEATURE_TERMS,), read_terms),
         Reading("annotation_nulls", (ANNOTATION_NULLS,)),
+        Reading("names", (FEATURE_NAMES,)),
     ),
     take_layer=_take,
     section=section,
