@@ -15,7 +15,14 @@ function evidenceSection(row) {
     made.append(element("p", { class: "note" }, "Its top genes share no gene with any set, or it was not tested."));
     return made;
   }
-  for (const [source, entries] of bySource) made.append(...sourcePart(row, source, entries));
+  const parts = [...bySource].map(([source, entries]) => ({ source, found: entries.some(passes), made: sourcePart(row, source, entries) }));
+  for (const part of parts.filter((each) => each.found)) made.append(...part.made);
+  const without = parts.filter((each) => !each.found);
+  if (without.length === parts.length) made.append(element("p", { class: "note" }, "No term passes in any source."));
+  if (without.length) {
+    const names = without.map((each) => each.source).join(", ");
+    made.append(element("details", { class: "more without" }, element("summary", {}, "No term passes, but these come closest: " + names), ...without.flatMap((each) => each.made)));
+  }
   made.append(
     element("p", { class: "note" }, "By chance: shared genes expected of a list of the same length. q, any gene: against lists drawn among all genes that the source " +
       "could have named. q, same expr.: the same among genes of the same detection and expression; this one decides. Grey: q ≥ " + meta.fdr + ", what chance gives too."),

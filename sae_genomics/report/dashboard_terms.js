@@ -35,7 +35,7 @@ function findTerms(query, found, raise, kind) {
 }
 
 addPanel({
-  order: 40,
+  order: 12,
   columns: ["term", "term_log10q", "name", "name_term", "name_sources", "name_log10q"],
   lists: {
     sets: ["source", "kind"],
@@ -68,7 +68,7 @@ addPanel({
 // The same search over one kind of terms.
 for (const [kind, text, noun] of [["disease", "diseases and traits", "disease"], ["phenotype", "phenotypes", "phenotype"]]) {
   addPanel({
-    order: 41, within: true, applies: () => meta.kinds.includes(kind), scope: [kind, text], finds: noun,
+    order: 13, within: true, applies: () => meta.kinds.includes(kind), scope: [kind, text], finds: noun,
     find: (query, found, raise) => findTerms(query, found, raise, kind),
   });
 }

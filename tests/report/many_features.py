@@ -16,6 +16,7 @@ from sae_genomics.report.contributions import contributions
 from sae_genomics.report.dashboard import Dashboard
 from sae_genomics.report.dashboard_panel import PanelSettings
 from sae_genomics.run import Run
+from sae_genomics.validation.names import feature_names
 
 # Database -> (how its ids are written, its number of terms).
 SOURCES = {
@@ -24,7 +25,24 @@ SOURCES = {
     "gencc": ("MONDO:{:07d}", 2000), "reactome": ("R-HSA-{}", 2000), "go": ("GO:{:07d}", 8000), "kegg": ("hsa{:05d}", 350),
 }  # fmt: skip
 N_GENES, N_CELLS, N_LABELS = 15_000, 3_000, 25
-_WORDS = ["familial", "severe", "juvenile", "muscular", "renal", "cardiac", "syndrome", "deficiency", "abnormal", "signalling", "regulation", "response", "of", "to", "with", "type"]
+_WORDS = [
+    "familial",
+    "severe",
+    "juvenile",
+    "muscular",
+    "renal",
+    "cardiac",
+    "syndrome",
+    "deficiency",
+    "abnormal",
+    "signalling",
+    "regulation",
+    "response",
+    "of",
+    "to",
+    "with",
+    "type",
+]
 
 
 def write_page(path: Path, n_layers: int, d_sae: int) -> None:
@@ -65,6 +83,8 @@ def _layer(number: int, d_sae: int, rng: np.random.Generator) -> LayerResults:
     tables = {"features": _features(d_sae, symbols[popular[:, 0]], rng), "units": _units(popular, symbols, rng)}
     tables["labels"] = _labels(d_sae, rng)
     tables["terms"] = _terms(popular, symbols, rng)
+    tables["names"] = feature_names(tables["terms"], np.arange(d_sae), {name: () for name in SOURCES}, 0.05)
+    tables["annotation_nulls"] = _nulls(d_sae)
     n_firing = rng.integers(0, 60, d_sae)
     indptr = np.concatenate([[0], np.cumsum(n_firing)])
     cells = rng.integers(0, N_CELLS, indptr[-1])
@@ -129,3 +149,14 @@ def _terms(top: np.ndarray, symbols: np.ndarray, rng: np.random.Generator) -> pd
             "explained_by": np.where(rng.random(n) < 0.1, ids[term], ""), "genes": genes,
         }))  # fmt: skip
     return pd.concat(parts, ignore_index=True).sort_values(["feature", "p_value"], kind="stable", ignore_index=True)
+
+
+def _nulls(d_sae: int) -> pd.DataFrame:
+    """Every source matches a third of the features, and a twentieth by chance."""
+    rows = []
+    for collection in ("all", *SOURCES):
+        for source, repeats, part in (("features", 1, 3), ("matched_genes", 20, 20), ("shuffled_genes", 20, 50)):
+            for repeat in range(repeats):
+                rows.append({"source": source, "units": "features", "collection": collection, "repeat": repeat, "n_units": d_sae,
+                             "n_annotated": d_sae // part, "n_terms": 40 // part, "n_tests": 1, "share": 1 / part, "terms_per_100_units": 1.0})  # fmt: skip
+    return pd.DataFrame(rows)
