@@ -77,7 +77,7 @@ const data = {};
 //   byChance(layers): how many of them chance gives. overview(layers): elements above the list; overviewTitle: of that box.
 //   inference: [order, table, what it is about] of the lines above the list.
 //   order, section(row): its part of what is shown of one feature; heading(row): elements right below that feature's number.
-//   applies(): whether there is anything of it in this page, asked once the arrays are there.
+//   applies(): whether there is anything of it in this page, asked once columns and texts are there, before the lists are.
 const panels = [];
 function addPanel(panel) { panels.push(panel); }
 const inOrder = (items) => [...items].sort((one, other) => one.order - other.order);
