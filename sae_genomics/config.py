@@ -186,6 +186,9 @@ class ValidationConfig(Section):
         ge=1,
         description="number of items (cells, proteins) that the untrained model reads, evenly spread over the file",
     )
+    background: Literal["source", "listable"] = Field(
+        "source", description="genes that a set's source could have named, or all genes that can be listed"
+    )
 
 
 class EmptySection(Section):

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sae_genomics.config import RunConfig
-from sae_genomics.report.annotation import Annotation, annotation
-from sae_genomics.report.reading import smallest
-from sae_genomics.validation.nulls import ALL
+from sae_genomics.report.annotation import by_collection, known, mean
 
-OF_A_SOURCE = 8  # terms read of each feature and source
 NOT_PASSING = 2  # terms of each feature and source that do not pass: what chance gives, for comparison
-
-
-def read_terms(path: Path, config: RunConfig) -> pd.DataFrame:
-    """The likeliest terms of every feature and source, by feature and p."""
-    return smallest(path, ("p_value",), OF_A_SOURCE, within=("collection",))
 
 
 def passing(terms: pd.DataFrame, fdr: float) -> pd.Series:
@@ -40,14 +30,19 @@ def by_source(nulls: pd.DataFrame | None) -> list[dict[str, Any]]:
     """How many features each source matches, beside the shuffles among genes of the same expression; as JSON."""
     if nulls is None:
         return []
-    found: list[dict[str, Any]] = []
-    for name, rows in nulls[nulls["collection"] != ALL].groupby("collection", sort=False):
-        one: Annotation | None = annotation(rows.assign(collection=ALL))
-        if one is not None:
-            facts = one.facts[0]
-            matched = facts["matched"]
-            found.append(
-                {"source": str(name), "n_units": facts["n_units"], "n_annotated": facts["n_annotated"], "share": facts["share"],
-                 "chance": matched["n_annotated"], "chance_max": matched["n_annotated_max"], "chance_share": matched["share"]}
-            )  # fmt: skip
+    found = []
+    for name, one in by_collection(nulls).items():
+        features = one.features
+        chance = features.matched.n_annotated
+        found.append(
+            {
+                "source": name,
+                "n_units": features.n_units,
+                "n_annotated": features.n_annotated,
+                "share": known(features.share),
+                "chance": known(mean(chance)),
+                "chance_max": max(chance, default=None),
+                "chance_share": known(mean(features.matched.share)),
+            }
+        )
     return found

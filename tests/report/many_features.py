@@ -83,7 +83,7 @@ def _layer(number: int, d_sae: int, rng: np.random.Generator) -> LayerResults:
     tables = {"features": _features(d_sae, symbols[popular[:, 0]], rng), "units": _units(popular, symbols, rng)}
     tables["labels"] = _labels(d_sae, rng)
     tables["terms"] = _terms(popular, symbols, rng)
-    tables["names"] = feature_names(tables["terms"], np.arange(d_sae), {name: () for name in SOURCES}, 0.05)
+    tables["names"] = feature_names(tables["terms"], np.arange(d_sae), dict.fromkeys(SOURCES, ()), 0.05)
     tables["annotation_nulls"] = _nulls(d_sae)
     n_firing = rng.integers(0, 60, d_sae)
     indptr = np.concatenate([[0], np.cumsum(n_firing)])

@@ -379,8 +379,9 @@ def _validate(
     ANNOTATION_NULLS.write(
         folder / ANNOTATION_NULLS.file,
         pd.DataFrame([
-            {"source": source, "units": units, "collection": "all", "repeat": repeat, "n_units": n_units, "n_annotated": n, "share": n / n_units,
+            {"source": source, "units": units, "collection": collection, "repeat": repeat, "n_units": n_units, "n_annotated": n, "share": n / n_units,
              "n_tests": 10 * n_units, "n_terms": min(n, len(names)), "terms_per_100_units": 100 * min(n, len(names)) / n_units}
+            for collection in ("all", "builtin")
             for source, units, repeat, n in nulls
         ]),
     )  # fmt: skip
