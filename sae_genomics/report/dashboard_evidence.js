@@ -69,7 +69,7 @@ function termRows(entry) {
     ...explanation(entry));
 }
 
-const twoDigits = (value) => (Number.isFinite(value) ? (value >= 100 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(2)))) : NONE);
+const twoDigits = (value) => (Number.isFinite(value) ? Number(value.toPrecision(2)).toLocaleString("en", { maximumSignificantDigits: 2 }) : NONE);
 
 function sharedGenes(entry) {
   const parts = [], { pointer, position } = data.overlaps, start = data.shared.pointer[rowOfEntry(entry)];

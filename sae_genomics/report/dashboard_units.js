@@ -33,13 +33,14 @@ function drawUnits(part, row) {
   for (let entry = pointer[row]; entry < pointer[row + 1]; entry++) if (rank[entry] <= meta.units_listed) entries.push(entry);
   entries.sort((one, other) => rank[one] - rank[other]);
   const largest = Math.max(...entries.map((entry) => values[entry]), 1e-12);
-  const bars = element("div", { class: "bars" }, ...entries.flatMap((entry) => {
+  const bars = element("div", { class: "bars" + (meta.gene_links?.length ? " linked" : "") }, ...entries.flatMap((entry) => {
     const fill = element("div", { class: "fill" + (ranking === "score" ? " second" : "") });
     fill.style.width = Math.max(0, Math.min(1, values[entry] / largest)) * 100 + "%";
     const id = meta.unit_ids[unit[entry]], name = unitName(unit[entry]);
     const about = (id === name ? name : name + " (" + id + ")") + ": active in " + percent(rate[entry]) + " of its tokens";
     return [
-      element("div", { class: "name", title: about }, finder("units", name, view.found?.units?.[unit[entry]]), ...geneLinks(id, name)),
+      element("div", { class: "name", title: about }, finder("units", name, view.found?.units?.[unit[entry]])),
+      ...(meta.gene_links?.length ? [element("div", { class: "links" }, ...geneLinks(id, name))] : []),
       element("div", { class: "track", title: about }, fill),
       element("div", { class: "value" }, ranking === "score" ? short(score[entry]) : decimal(specificity[entry], 2) + " bits"),
     ];

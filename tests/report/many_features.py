@@ -1,4 +1,4 @@
-"""A dashboard of as many features as a large run has, as dense with evidence as ten databases make it."""
+"""A dashboard from tables alone; and tables of as many features as a large run has, as dense with evidence as ten databases make them."""
 
 from __future__ import annotations
 
@@ -45,34 +45,32 @@ _WORDS = [
 ]
 
 
-def write_page(path: Path, n_layers: int, d_sae: int) -> None:
-    """dashboard.html of n_layers x d_sae features."""
+def write_page(path: Path, layers: list[LayerResults], sample: CellSample | None = None) -> None:
+    """dashboard.html of these layers' results."""
     config = parse_config({"data": {"path": "cells.h5ad"}}, "test")
+    sizes = [len(layer.tables["features"]) for layer in layers]
+    settings = PanelSettings(config, sum(sizes), len(layers), sample)
+    made = Dashboard([each.panel(settings) for each in contributions(Run(config)) if each.panel is not None])
+    for layer in layers:
+        made.add(layer)
+    nouns = {"kind": "cells", "unit": "gene", "units": "genes", "item": "cell", "items": "cells", "token": "gene token", "tokens": "gene tokens",
+             "label": "cell type", "labels": "cell types", "type": "type", "types": "types", "weighed": "activation", "find_example": "CD3E"}  # fmt: skip
+    facts = [
+        {"layer": layer.layer, "fvu": 0.1, "l0": 32.0, "n_features": size, "sources": []}
+        for layer, size in zip(layers, sizes, strict=True)
+    ]
+    texts: dict[str, object] = {"title": "features", "facts": [], "headline": "", "notes": []}
+    made.write(path, {**texts, "nouns": nouns, "fdr": 0.05, "layers": facts})
+
+
+def dense_layers(n_layers: int, d_sae: int) -> tuple[list[LayerResults], CellSample]:
+    """Layers of a large run, and its sample of cells."""
     rng = np.random.default_rng(0)
     sample = CellSample(
         np.arange(N_CELLS), [f"cell_{n}" for n in range(N_CELLS)], rng.integers(0, N_LABELS, N_CELLS).astype(np.int32),
         rng.random(N_CELLS) < 0.2, [f"type {n}" for n in range(N_LABELS)], N_CELLS, xy=rng.normal(size=(N_CELLS, 2)).astype(np.float32), basis="umap",
     )  # fmt: skip
-    applying = contributions(Run(config))
-    settings = PanelSettings(config, n_layers * d_sae, n_layers, sample)
-    made = Dashboard([each.panel(settings) for each in applying if each.panel is not None])
-    for layer in range(n_layers):
-        made.add(_layer(layer, d_sae, rng))
-    nouns = {"kind": "cells", "unit": "gene", "units": "genes", "item": "cell", "items": "cells", "token": "gene token", "tokens": "gene tokens",
-             "label": "cell type", "labels": "cell types", "type": "type", "types": "types", "weighed": "activation", "find_example": "CD3E"}  # fmt: skip
-    layers = [{"layer": n, "fvu": 0.1, "l0": 32.0, "n_features": d_sae, "sources": []} for n in range(n_layers)]
-    made.write(
-        path,
-        {
-            "title": "many features",
-            "nouns": nouns,
-            "fdr": 0.05,
-            "layers": layers,
-            "facts": [],
-            "headline": "",
-            "notes": [],
-        },
-    )
+    return [_layer(layer, d_sae, rng) for layer in range(n_layers)], sample
 
 
 def _layer(number: int, d_sae: int, rng: np.random.Generator) -> LayerResults:
@@ -80,7 +78,7 @@ def _layer(number: int, d_sae: int, rng: np.random.Generator) -> LayerResults:
     popular = np.minimum(
         (rng.exponential(N_GENES / 4, size=(d_sae, 100))).astype(int), N_GENES - 1
     )  # each feature's top genes
-    tables = {"features": _features(d_sae, symbols[popular[:, 0]], rng), "units": _units(popular, symbols, rng)}
+    tables = {"features": features_table(d_sae, symbols[popular[:, 0]], rng), "units": _units(popular, symbols, rng)}
     tables["labels"] = _labels(d_sae, rng)
     tables["terms"] = _terms(popular, symbols, rng)
     tables["names"] = feature_names(tables["terms"], np.arange(d_sae), dict.fromkeys(SOURCES, ()), 0.05)
@@ -95,7 +93,8 @@ def _layer(number: int, d_sae: int, rng: np.random.Generator) -> LayerResults:
     return LayerResults(number, {}, tables, activations=activations)
 
 
-def _features(d_sae: int, top: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
+def features_table(d_sae: int, top: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
+    """features.parquet with numbers at random."""
     frame = pd.DataFrame({ITEM_NAMES.get(column.name, column.name): rng.random(d_sae) for column in FEATURES.columns})
     label = np.array([f"type {n}" for n in range(N_LABELS)], dtype=object)[rng.integers(0, N_LABELS, d_sae)]
     return frame.assign(feature=np.arange(d_sae), top_unit=top, best_label=label, n_items=rng.integers(0, 10**6, d_sae))
@@ -125,8 +124,16 @@ def _terms(top: np.ndarray, symbols: np.ndarray, rng: np.random.Generator) -> pd
     d_sae, parts = len(top), []
     found = rng.random(d_sae) < 0.67
     for name, (pattern, n_terms) in SOURCES.items():
-        titles = np.array(
-            [" ".join(np.random.default_rng(n).choice(_WORDS, 4)) + f" {n}" for n in range(n_terms)], dtype=object
+        words = np.array(_WORDS, dtype=object)[np.random.default_rng(n_terms).integers(0, len(_WORDS), (4, n_terms))]
+        titles = (
+            words[0]
+            + " "
+            + words[1]
+            + " "
+            + words[2]
+            + " "
+            + words[3]
+            + np.array([f" {n}" for n in range(n_terms)], dtype=object)
         )
         ids = np.array([pattern.format(n) for n in range(n_terms)], dtype=object)
         sizes = rng.integers(5, 500, n_terms)
