@@ -12,7 +12,15 @@ function debounce(wait, act) {
   return () => { clearTimeout(timer); timer = setTimeout(act, wait); };
 }
 
+// Does it again when the lists are there, and tells whether that is needed.
+let listsThere = null;
+function waits(act) {
+  if (!data.complete) listsThere.then(act);
+  return !data.complete;
+}
+
 function open(row, focus = false) {
+  if (waits(() => open(row, focus))) return;
   view.selected = row;
   setHash("layer=" + data.columns.layer[row] + "&feature=" + data.columns.feature[row]);
   draw();
@@ -27,7 +35,7 @@ function setHash(text) {
 function followHash() {
   const wanted = new URLSearchParams(location.hash.slice(1));
   if (!wanted.has("feature")) return;
-  const row = data.rowOf?.get(key(Number(wanted.get("layer")), Number(wanted.get("feature"))));
+  const row = rowOf(Number(wanted.get("layer")), Number(wanted.get("feature")));
   if (row === undefined) {
     at("status").textContent = "There is no feature " + wanted.get("feature") + " of layer " + wanted.get("layer") + " in this page.";
     return;
@@ -39,6 +47,7 @@ function followHash() {
 }
 
 function search() {
+  if (waits(search)) return;
   const { choice } = view;
   choice.query = at("search").value;
   choice.scope = at("scope").value;
@@ -136,10 +145,20 @@ async function start() {
   buildTools();
   Object.assign(view.choice, firstSort());
   at("status").textContent = data.n ? "" : "No layer's features are done yet.";
+  listsThere = painted().then(loadLists);
   update();
-  followHash();
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
+  await listsThere;
+  draw();
+  followHash();
+  document.documentElement.dataset.complete = String(Math.round(performance.now()));
 }
+
+// When the browser has drawn what there is; a hidden page is not drawn, and does not wait.
+const painted = () => new Promise((done) => {
+  setTimeout(done, 100);
+  requestAnimationFrame(() => setTimeout(done));
+});
 
 start().catch((error) => {
   at("status").textContent = "This page could not be opened: " + error.message;

@@ -15,7 +15,7 @@ import pandas as pd
 from sae_genomics.artifacts import Inference
 from sae_genomics.atomic import atomic_path
 from sae_genomics.report.collect import LayerResults
-from sae_genomics.report.dashboard_arrays import Array
+from sae_genomics.report.dashboard_packing import Array, Coded
 from sae_genomics.report.dashboard_page import assemble
 from sae_genomics.report.dashboard_panel import Panel, PanelLayer
 
@@ -82,7 +82,9 @@ class Dashboard:
         about: what the page says of the run: `title`, `facts` (list of texts), `nouns` (name -> noun), `layers` (list of objects with
         layer, fvu, l0, n_features, and what the panels' scripts read), `headline` (one sentence), `notes` (list of sentences), `fdr`.
         """
-        blocks: dict[str, Array] = {f"columns.{name}": np.concatenate(parts) for name, parts in self._columns.items()}
+        blocks: dict[str, Array | Coded] = {
+            f"columns.{name}": np.concatenate(parts) for name, parts in self._columns.items()
+        }
         meta: dict[str, Any] = {
             "n_features": self.n_features,
             "layer_numbers": self._layers,
@@ -93,6 +95,10 @@ class Dashboard:
             blocks |= panel.blocks()
             meta |= panel.meta()
             notes += panel.notes()
-        page = assemble({**about, **meta, "notes": notes}, blocks, [panel.script for panel in self.panels])
+        page = assemble(
+            {**about, **meta, "notes": notes},
+            blocks,
+            [name for panel in self.panels for name in (*panel.more_scripts, panel.script)],
+        )
         with atomic_path(path) as temporary:
             temporary.write_text(page, encoding="utf-8", newline="\n")

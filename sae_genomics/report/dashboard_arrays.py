@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sae_genomics.report.dashboard_packing import Array, Coded, Logs, Steps
+
 LOWEST_LOG = -320.0
-Array = npt.NDArray[Any]
 
 
 class Names:
@@ -38,6 +38,8 @@ class Names:
 class Lists:
     """Entries of every feature, one list after the other: columns of equal length, and how many each feature has; by layer."""
 
+    encodings: dict[str, Logs | Steps] = field(default_factory=dict)
+    """name of a column -> what its numbers are rounded to"""
     lengths: list[npt.NDArray[np.int64]] = field(default_factory=list)
     columns: dict[str, list[Array]] = field(default_factory=dict)
 
@@ -56,12 +58,13 @@ class Lists:
     def n_bytes(self) -> int:
         return sum(part.nbytes for parts in self.columns.values() for part in parts)
 
-    def blocks(self, prefix: str) -> dict[str, Array]:
+    def blocks(self, prefix: str) -> dict[str, Array | Coded]:
         """The arrays as the page has them."""
         lengths = np.concatenate(self.lengths) if self.lengths else np.zeros(0, np.int64)
-        found: dict[str, Array] = {f"{prefix}.length": lengths.astype(np.uint16)}
+        found: dict[str, Array | Coded] = {f"{prefix}.length": lengths.astype(np.uint16)}
         for name, parts in self.columns.items():
-            found[f"{prefix}.{name}"] = np.concatenate(parts)
+            values, encoding = np.concatenate(parts), self.encodings.get(name)
+            found[f"{prefix}.{name}"] = values if encoding is None else Coded(values, encoding)
         return found
 
 

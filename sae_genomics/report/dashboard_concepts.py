@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from sae_genomics.report.best_features import least_f1
-from sae_genomics.report.dashboard_arrays import Array, Names, empty, in_rows, log10, shortened
+from sae_genomics.report.dashboard_arrays import Names, empty, in_rows, log10, shortened
+from sae_genomics.report.dashboard_packing import Array
 from sae_genomics.report.dashboard_panel import Panel, PanelLayer, PanelSettings
 
 _SCORES = ("precision_residue", "recall_residue", "f1_residue", "precision_span", "recall_span", "f1_span")

@@ -3,7 +3,7 @@
 const meta = JSON.parse(document.getElementById("meta").textContent);
 const nouns = meta.nouns;
 const ARRAYS = {
-  uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, int32: Int32Array, float32: Float32Array,
+  uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, int16: Int16Array, int32: Int32Array, float32: Float32Array,
 };
 
 function bytes(text) {
@@ -13,13 +13,45 @@ function bytes(text) {
   return found;
 }
 
+const unzipped = (data) => new Response(new Blob([bytes(data)]).stream().pipeThrough(new DecompressionStream("gzip")));
+
+// The counterpart of dashboard_packing.py.
 async function block(name) {
   const tag = document.getElementById("block:" + name);
   if (!tag) return null;
-  const { dtype, data } = JSON.parse(tag.textContent);
-  const stream = new Blob([bytes(data)]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new ARRAYS[dtype](await new Response(stream).arrayBuffer());
+  const { dtype, data, logs, step } = JSON.parse(tag.textContent);
+  tag.textContent = ""; // it is read once
+  const array = joined(await unzipped(data).arrayBuffer(), ARRAYS[dtype]);
+  if (logs) return decoded(array, (code) => (code > 1 ? 10 ** ((code - 32768) / logs) : code ? 0 : NaN));
+  if (step) return decoded(array, (code) => (code === 32768 ? NaN : (code > 32768 ? code - 65536 : code) * step));
+  return array;
 }
+
+// Of 16-bit codes, by a table of all there are.
+function decoded(array, number) {
+  const codes = new Uint16Array(array.buffer), table = new Float32Array(65536), found = new Float32Array(codes.length);
+  for (let code = 0; code < 65536; code++) table[code] = number(code);
+  for (let index = 0; index < codes.length; index++) found[index] = table[codes[index]];
+  return found;
+}
+
+// Numbers from their first bytes, then their second bytes, and so on.
+function joined(buffer, kind) {
+  const size = kind.BYTES_PER_ELEMENT;
+  if (size === 1) return new kind(buffer);
+  const planes = new Uint8Array(buffer), n = planes.length / size, found = new Uint8Array(planes.length);
+  for (let plane = 0; plane < size; plane++) {
+    for (let index = 0, to = plane, from = plane * n; index < n; index++, to += size) found[to] = planes[from + index];
+  }
+  return new kind(found.buffer);
+}
+
+// Long lists of texts, into meta.
+const unpackTexts = () => Promise.all((meta.packed_texts || []).map(async (name) => {
+  const tag = document.getElementById("texts:" + name);
+  meta[name] = await unzipped(JSON.parse(tag.textContent).data).json();
+  tag.textContent = "";
+}));
 
 async function blocks(prefix, names) {
   const found = await Promise.all(names.map((name) => block(prefix + "." + name)));
@@ -40,34 +72,45 @@ const data = {};
 // What one kind of result adds to the page; each script of a panel calls this once.
 //   columns: names of arrays with one value per feature. lists: name of a list -> names of its arrays.
 //   listColumns: columns of the list, see COLUMNS in dashboard_list.js, each with an `order`.
-//   scope: [value, text] in the choice of what to search; finds: what the search box names; find(query, found, raise): the search.
+//   scope: [value, text] in the choice of what to search; within: whether another panel's search finds the same; finds: what the search box names; find(query, found, raise): the search.
 //   known(row): whether the feature matches something known; knownText: what that means. sort: {sort, descending} of the list at first.
 //   byChance(layers): how many of them chance gives. overview(layers): elements above the list; overviewTitle: of that box.
 //   inference: [order, table, what it is about] of the lines above the list.
-//   order, section(row): its part of what is shown of one feature.
-//   applies(): whether there is anything of it in this page, asked once the arrays are there.
+//   order, section(row): its part of what is shown of one feature; heading(row): elements right below that feature's number.
+//   applies(): whether there is anything of it in this page, asked once columns and texts are there, before the lists are.
 const panels = [];
 function addPanel(panel) { panels.push(panel); }
 const inOrder = (items) => [...items].sort((one, other) => one.order - other.order);
 
 async function load() {
   const own = ["layer", "feature", "n_items", "firing_rate", "heldout_firing_rate", "mean_activation", "max_activation", "specificity"];
+  await unpackTexts();
   data.columns = await blocks("columns", [...own, ...panels.flatMap((panel) => panel.columns || [])]);
   data.n = meta.n_features;
   if (!data.n) return;
-  const lists = Object.assign({}, ...panels.map((panel) => panel.lists || {}));
-  await Promise.all(Object.entries(lists).map(async ([name, columns]) => {
-    data[name] = await blocks(name, columns);
-    if (data[name].length) data[name].pointer = pointers(data[name].length);
-  }));
-  data.rowOf = new Map();
-  data.first = {};
-  for (let row = 0; row < data.n; row++) data.rowOf.set(key(data.columns.layer[row], data.columns.feature[row]), row);
-  for (const number of meta.layer_numbers) data.first[number] = data.columns.layer.indexOf(number);
+  for (const number of meta.layer_numbers) firstRow[number] = data.columns.layer.indexOf(number);
   panels.splice(0, panels.length, ...panels.filter((panel) => !panel.applies || panel.applies()));
 }
 
-const key = (layer, feature) => layer * 2 ** 32 + feature;
+// The lists follow when the first rows are on the screen: they are most of the page.
+async function loadLists() {
+  const lists = Object.assign({}, ...panels.map((panel) => panel.lists || {}));
+  for (const [name, columns] of Object.entries(lists)) {
+    const found = await blocks(name, columns);
+    if (found.length) found.pointer = pointers(found.length);
+    data[name] = found;
+  }
+  data.complete = true;
+}
+
+const firstRow = {}; // layer -> its first row
+
+// The row of a feature; undefined where it is not in the page. Rows of a layer stand by feature.
+function rowOf(layer, feature) {
+  const { columns } = data;
+  for (let row = firstRow[layer]; row < data.n && columns.layer[row] === layer; row++) if (columns.feature[row] === feature) return row;
+  return undefined;
+}
 
 // --- numbers as text ---
 

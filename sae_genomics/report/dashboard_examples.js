@@ -31,7 +31,7 @@ function examplesSection(row) {
 
 addPanel({
   order: 7,
-  applies: () => data.examples.item?.length > 0,
+  applies: () => meta.items.length > 0,
   lists: { examples: ["length", "item", "name", "concepts", "largest", "position", "start"], windows: ["length", "letter", "level"] },
   section: examplesSection,
 });

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sae_genomics.report.dashboard_arrays import Array, Names, empty, in_rows, shortened
+from sae_genomics.report.dashboard_arrays import Names, empty, in_rows, shortened
+from sae_genomics.report.dashboard_packing import Array
 from sae_genomics.report.dashboard_panel import Panel, PanelLayer, PanelSettings
 
 TARGET_BYTES = 10_000_000  # of all examples of the page

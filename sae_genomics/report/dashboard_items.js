@@ -23,7 +23,7 @@ function layerCells(number) {
 function cellsSection(row, found) {
   const layer = data.columns.layer[row], made = [element("h3", {}, "Cells")];
   if (!found) return [...made, element("p", { class: "note" }, "No activations per cell are stored in this page for this layer.")];
-  const index = row - data.first[layer];
+  const index = row - firstRow[layer];
   const start = found.pointer[index], stop = found.pointer[index + 1], firing = found.firing[index];
   const active = [];
   for (let entry = start; entry < stop; entry++) {

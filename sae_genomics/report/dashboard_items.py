@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.report.cells import top_cells
-from sae_genomics.report.dashboard_arrays import Array, log10, quantise
+from sae_genomics.report.dashboard_arrays import log10, quantise
+from sae_genomics.report.dashboard_packing import Array, Coded
 from sae_genomics.report.dashboard_panel import Panel, PanelLayer, PanelSettings
 
 TARGET_BYTES = 25_000_000  # the page's size aimed at; tables come first, cells take what is left
@@ -80,8 +81,8 @@ class ItemsPanel(Panel):
         kept[order[np.cumsum(kept[order]) > budget]] = 0
         return kept
 
-    def blocks(self) -> dict[str, Array]:
-        found: dict[str, Array] = {name: values for each in self._of_layer for name, values in each.items()}
+    def blocks(self) -> dict[str, Array | Coded]:
+        found: dict[str, Array | Coded] = {name: values for each in self._of_layer for name, values in each.items()}
         if self.sample is None:
             return found
         found |= {"sample.label": self.sample.cell_type, "sample.heldout": self.sample.heldout.astype(np.uint8)}
@@ -122,6 +123,6 @@ def _interest(layer: PanelLayer) -> npt.NDArray[np.float64]:
     found = 2 * typed + specific / max(float(specific.max(initial=0)), 1e-9)
     terms = layer.results.table("terms")
     if terms is not None and len(terms):
-        q_value = terms.groupby("feature")["q_value"].min()
+        q_value = terms.groupby("feature")["q_matched"].min()
         found += np.clip(-log10(layer.features["feature"].map(q_value)).astype(float), 0, 10) / 10
     return np.nan_to_num(found)

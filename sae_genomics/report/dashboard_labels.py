@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sae_genomics.report.dashboard_arrays import Names, empty, in_rows, log10, shortened
+from sae_genomics.report.dashboard_arrays import Names, empty, in_rows, log10
+from sae_genomics.report.dashboard_packing import Steps
 from sae_genomics.report.dashboard_panel import Panel, PanelLayer, PanelSettings
 from sae_genomics.report.groups import groups_of_labels
 
@@ -24,6 +25,9 @@ class LabelsPanel(Panel):
         super().__init__(settings)
         self._labels = Names()
         self._groups: dict[str, int] = {}
+        self.lists["labels"].encodings = {
+            "auroc": Steps(0.0005, border=MATCHING_AUROC), "effect": Steps(0.01), "log10q": settings.of_log10q,
+        }  # fmt: skip
 
     def add(self, layer: PanelLayer) -> None:
         tests = layer.results.table("labels")
@@ -44,8 +48,8 @@ class LabelsPanel(Panel):
             {
                 "label": self._labels.codes(entries["label"]),
                 "auroc": entries["auroc"].to_numpy(np.float32),
-                "effect": shortened(entries["effect_size"]),
-                "log10q": shortened(log10(entries["q_value"])),
+                "effect": entries["effect_size"].to_numpy(np.float32),
+                "log10q": log10(entries["q_value"]),
                 "n_items": entries["n_items"].to_numpy(np.uint32),
             },
         )

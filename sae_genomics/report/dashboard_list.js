@@ -15,7 +15,7 @@ function element(name, attributes = {}, ...children) {
 }
 const at = (id) => document.getElementById(id);
 
-// width: [least width in em, share of what is left] of a column; narrow: the same beside an open panel. shown: whether it has any number.
+// width: [least width in em, share of what is left] of a column; narrow: the same beside an open panel. needs: the list that `show` reads. shown: whether it has any number.
 const OWN_COLUMNS = [
   { order: 0, key: "layer", title: "Layer", number: true, width: [3.6], narrow: [3.4], show: (row) => String(data.columns.layer[row]) },
   { order: 1, key: "feature", title: "Feature", number: true, width: [4.6], narrow: [4.4], show: (row) => String(data.columns.feature[row]) },
@@ -123,7 +123,7 @@ function rowElement(index) {
     "aria-selected": row === view.selected ? "true" : "false", onclick: () => { view.active = index; open(row); },
   });
   for (const column of COLUMNS) {
-    const shown = column.show(row);
+    const shown = column.needs && !data[column.needs] ? "…" : column.show(row);
     made.append(element("div", { role: "gridcell", class: column.number ? "number" : "" }, ...(Array.isArray(shown) ? shown : [shown])));
   }
   return made;

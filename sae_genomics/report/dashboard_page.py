@@ -1,22 +1,20 @@
 """The dashboard's one file: template, style, script and data of this folder put together.
 
-Data stand in the page as JSON, each array as gzip of its little-endian bytes in base64. Text enters the page only through
+Data stand in the page as JSON, each array packed (dashboard_packing.py). Text enters the page only through
 `textContent`, and a content security policy allows nothing but the page's own script and style, by hash.
 """
 
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from sae_genomics.report.dashboard_packing import Array, Coded, is_long, packed_array, packed_texts
 
 BEFORE = (
     "dashboard_data.js",
@@ -27,24 +25,21 @@ BEFORE = (
 AFTER = ("dashboard.js",)
 
 
-def _block(values: npt.NDArray[Any]) -> dict[str, str]:
-    """An array as the script reads it back: its dtype, and gzip of its little-endian bytes in base64."""
-    little = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
-    packed = gzip.compress(little.tobytes(), compresslevel=6, mtime=0)
-    return {"dtype": values.dtype.name, "data": base64.b64encode(packed).decode("ascii")}
-
-
-def assemble(meta: dict[str, Any], blocks: dict[str, npt.NDArray[Any]], scripts: Sequence[str] = ()) -> str:
+def assemble(meta: dict[str, Any], blocks: Mapping[str, Array | Coded], scripts: Sequence[str] = ()) -> str:
     """The page's text.
 
-    meta: `title` and whatever else the script reads by name. blocks: name -> array. scripts: files of the panels, in their order.
+    meta: `title` and whatever else the script reads by name; long lists of texts are packed. blocks: name -> array. scripts: files of the panels, in their order.
     """
     folder = files("sae_genomics.report")
     template = folder.joinpath("dashboard.html").read_text(encoding="utf-8")
     style = folder.joinpath("dashboard.css").read_text(encoding="utf-8")
     parts_of_script = [folder.joinpath(name).read_text(encoding="utf-8") for name in (*BEFORE, *scripts, *AFTER)]
     script = '\n(() => {\n"use strict";\n' + "\n".join(parts_of_script) + "})();\n"
-    data = [_data_tag("meta", meta)] + [_data_tag(f"block:{name}", _block(values)) for name, values in blocks.items()]
+    texts = {name: value for name, value in meta.items() if is_long(value)}
+    short = {name: value for name, value in meta.items() if name not in texts} | {"packed_texts": list(texts)}
+    data = [_data_tag("meta", short)]
+    data += [_data_tag(f"texts:{name}", packed_texts(value)) for name, value in texts.items()]
+    data += [_data_tag(f"block:{name}", packed_array(values)) for name, values in blocks.items()]
     parts = {
         "CSP": (
             f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "

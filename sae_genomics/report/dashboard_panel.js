@@ -30,6 +30,20 @@ function finder(scope, name, match) {
   return element("button", { type: "button", class: "find", title: "Find the features of " + name, onclick: () => searchFor(scope, name) }, marked(name, match));
 }
 
+// --- pages elsewhere, followed by the reader alone ---
+
+// The page about an id; empty without one. As term_links.py does.
+function pageOf(addresses, id, source) {
+  for (const { pattern, page, source: only } of addresses || []) {
+    const match = (!only || only === source) && new RegExp("^(?:" + pattern + ")$").exec(id);
+    if (match) return page.replace(/\{(id|\d)\}/g, (_, part) => (part === "id" ? match[0] : match[Number(part)]));
+  }
+  return "";
+}
+
+// A link out, or nothing; the other site is not told where the reader comes from.
+const linkOut = (page, text, title) => (page ? [element("a", { class: "out", href: page, target: "_blank", rel: "noopener noreferrer", title }, text)] : []);
+
 function showPanel(row, focus) {
   const { columns } = data, layer = columns.layer[row], feature = columns.feature[row];
   const panel = at("panel");
@@ -47,6 +61,7 @@ function showPanel(row, focus) {
       element("button", { type: "button", "aria-label": "previous feature in the list", onclick: () => step(-1) }, "‹"),
       element("button", { type: "button", "aria-label": "next feature in the list", onclick: () => step(1) }, "›"),
       element("button", { type: "button", id: "panel-close", "aria-label": "close", onclick: () => closePanel() }, "×")),
+    ...inOrder(panels.filter((each) => each.heading)).flatMap((each) => each.heading(row)),
     list([
       ["fires in", percent(columns.firing_rate[row]) + " of " + nouns.tokens + " (held-out " + nouns.items + ": " + percent(columns.heldout_firing_rate[row]) + ")"],
       [nouns.items, columns.n_items[row].toLocaleString("en") + " with at least one such " + (nouns.kind === "cells" ? "token" : nouns.token)],

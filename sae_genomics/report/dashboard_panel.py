@@ -6,6 +6,7 @@ A panel is a Python file that fills arrays and a script of the same name (`scrip
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,9 +16,10 @@ import pandas as pd
 from sae_genomics.config import RunConfig
 from sae_genomics.report.cells import CellSample
 from sae_genomics.report.collect import LayerResults
-from sae_genomics.report.dashboard_arrays import Array, Lists
+from sae_genomics.report.dashboard_arrays import Lists
+from sae_genomics.report.dashboard_packing import Array, Coded, Steps
 
-MOST_FEATURES = (150_000, 300_000)  # beyond these numbers of features fewer entries are kept of each
+MOST_FEATURES = (60_000, 200_000)  # beyond these numbers of features fewer entries are kept of each
 
 
 @dataclass
@@ -29,6 +31,11 @@ class PanelSettings:
     """of all layers together, as far as known; decides how much is kept of each"""
     n_layers: int
     sample: CellSample | None = None
+
+    @property
+    def of_log10q(self) -> Steps:
+        """How log10 of a q-value is rounded: below validation.fdr it stays below it."""
+        return Steps(0.01, border=math.log10(self.config.validation.fdr))
 
     def entries(self, most: int, *fewer: int) -> int:
         """How many entries per feature: fewer the more features there are, so that a browser opens the page at once."""
@@ -58,6 +65,8 @@ class Panel:
 
     script: ClassVar[str]
     """its file in this folder"""
+    more_scripts: ClassVar[tuple[str, ...]] = ()
+    """files that its script needs, before it"""
     lists_of: ClassVar[tuple[str, ...]] = ()
     """prefixes of its lists' arrays"""
 
@@ -87,9 +96,11 @@ class Panel:
         columns = sum(part.nbytes for parts in self.columns.values() for part in parts)
         return columns + sum(each.n_bytes for each in self.lists.values())
 
-    def blocks(self) -> dict[str, Array]:
+    def blocks(self) -> dict[str, Array | Coded]:
         """Every array of the page, by name."""
-        found: dict[str, Array] = {f"columns.{name}": np.concatenate(parts) for name, parts in self.columns.items()}
+        found: dict[str, Array | Coded] = {
+            f"columns.{name}": np.concatenate(parts) for name, parts in self.columns.items()
+        }
         for name, each in self.lists.items():
             found |= each.blocks(name)
         return found

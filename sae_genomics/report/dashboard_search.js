@@ -23,7 +23,7 @@ function find(query, scope) {
   if (!query) return null;
   const score = new Float32Array(data.n), found = { score };
   const raise = (row, value) => { if (value > score[row]) score[row] = value; };
-  for (const panel of panels) if (panel.find && (scope === "all" || scope === panel.scope[0])) panel.find(query, found, raise);
+  for (const panel of panels) if (panel.find && (scope === "all" ? !panel.within : scope === panel.scope[0])) panel.find(query, found, raise);
   return found;
 }
 

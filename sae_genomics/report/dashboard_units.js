@@ -18,6 +18,12 @@ function unitCell(row) {
   return parts.length ? parts : nameOf("unit_names", data.columns.top_unit[row]);
 }
 
+// Pages about a gene, of its id and of its symbol.
+const geneLinks = (id, name) => (meta.gene_links || []).flatMap((link) => {
+  const text = link.title === "Ensembl" ? id : name;
+  return linkOut(pageOf([link], text), link.title[0], name + " at " + link.title);
+});
+
 // Fills its part: again when the ranking is changed.
 function drawUnits(part, row) {
   const { pointer, unit, score, specificity, rate } = data.units;
@@ -27,13 +33,14 @@ function drawUnits(part, row) {
   for (let entry = pointer[row]; entry < pointer[row + 1]; entry++) if (rank[entry] <= meta.units_listed) entries.push(entry);
   entries.sort((one, other) => rank[one] - rank[other]);
   const largest = Math.max(...entries.map((entry) => values[entry]), 1e-12);
-  const bars = element("div", { class: "bars" }, ...entries.flatMap((entry) => {
+  const bars = element("div", { class: "bars" + (meta.gene_links?.length ? " linked" : "") }, ...entries.flatMap((entry) => {
     const fill = element("div", { class: "fill" + (ranking === "score" ? " second" : "") });
     fill.style.width = Math.max(0, Math.min(1, values[entry] / largest)) * 100 + "%";
     const id = meta.unit_ids[unit[entry]], name = unitName(unit[entry]);
-    const about = (id === name ? name : name + " (" + id + ")") + ": active in " + percent(rate[entry] / 65535) + " of its tokens";
+    const about = (id === name ? name : name + " (" + id + ")") + ": active in " + percent(rate[entry]) + " of its tokens";
     return [
       element("div", { class: "name", title: about }, finder("units", name, view.found?.units?.[unit[entry]])),
+      ...(meta.gene_links?.length ? [element("div", { class: "links" }, ...geneLinks(id, name))] : []),
       element("div", { class: "track", title: about }, fill),
       element("div", { class: "value" }, ranking === "score" ? short(score[entry]) : decimal(specificity[entry], 2) + " bits"),
     ];
@@ -60,7 +67,7 @@ addPanel({
   order: 10,
   columns: ["top_unit"],
   lists: { units: ["length", "unit", "score", "specificity", "rate", "rank_score", "rank_specificity"] },
-  listColumns: [{ order: 10, title: "Most specific " + nouns.units, hint: "most specific " + nouns.units + " first", width: nouns.kind === "cells" ? [15, 3] : [8, 1.5], narrow: nouns.kind === "cells" ? [9, 3] : [6, 1.5],
+  listColumns: [{ order: 10, needs: "units", title: "Most specific " + nouns.units, hint: "most specific " + nouns.units + " first", width: nouns.kind === "cells" ? [15, 3] : [8, 1.5], narrow: nouns.kind === "cells" ? [9, 3] : [6, 1.5],
     show: (row) => unitCell(row) }],
   scope: ["units", nouns.units], finds: nouns.unit, find: findUnits,
   section(row) {

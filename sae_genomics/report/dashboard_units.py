@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from sae_genomics.report.dashboard_arrays import Names, empty, in_rows, quantise, shortened
+from sae_genomics.report import term_links
+from sae_genomics.report.dashboard_arrays import Names, empty, in_rows
+from sae_genomics.report.dashboard_packing import Logs, Steps
 from sae_genomics.report.dashboard_panel import Panel, PanelLayer, PanelSettings
 
 _EMPTY = empty(("score", "specificity", "firing_rate", "rank_score", "rank_specificity"), ("unit_id", "unit_name"))
@@ -23,6 +25,7 @@ class UnitsPanel(Panel):
         self.n_listed = settings.entries(settings.config.report.dashboard_genes, 6, 4)
         self._ids, self._names = Names(), Names()
         self._name_of: dict[int, int] = {}
+        self.lists["units"].encodings = {"score": Logs(500), "specificity": Steps(0.01), "rate": Logs(100)}
 
     def add(self, layer: PanelLayer) -> None:
         units = layer.results.table("units")
@@ -37,9 +40,9 @@ class UnitsPanel(Panel):
             row,
             {
                 "unit": code,
-                "score": shortened(entries["score"]),
-                "specificity": shortened(entries["specificity"]),
-                "rate": quantise(entries["firing_rate"]),
+                "score": entries["score"].to_numpy(np.float32),
+                "specificity": entries["specificity"].to_numpy(np.float32),
+                "rate": entries["firing_rate"].to_numpy(np.float32),
                 "rank_score": np.minimum(entries["rank_score"].to_numpy(), 255).astype(np.uint8),
                 # A unit seen in too few tokens has no specificity, and comes last.
                 "rank_specificity": entries["rank_specificity"].fillna(255).clip(upper=255).astype(np.uint8).to_numpy(),
@@ -48,6 +51,7 @@ class UnitsPanel(Panel):
 
     def meta(self) -> dict[str, Any]:
         return {
+            "gene_links": term_links.of_genes() if self.settings.config.data.kind == "cells" else [],
             "units_listed": self.n_listed,
             "unit_ids": self._ids.texts,
             "unit_names": self._names.texts,

@@ -62,12 +62,15 @@ def batches(path: Path, repeated: Sequence[str]) -> Iterator[pd.DataFrame]:
         yield file.schema_arrow.empty_table().to_pandas().astype(dict.fromkeys(repeated, object))
 
 
-def smallest(path: Path, by: Sequence[str], n_kept: int) -> pd.DataFrame:
-    """The n_kept rows of each feature with the smallest values of `by`, in that order; read in batches."""
+def smallest(path: Path, by: Sequence[str], n_kept: int, within: Sequence[str] = ()) -> pd.DataFrame:
+    """The n_kept rows of each feature with the smallest values of `by`, in that order; read in batches.
+
+    within: columns; of each of their values n_kept rows of a feature are kept.
+    """
     kept: pd.DataFrame | None = None
     for frame in batches(path, ()):
         kept = frame if kept is None else pd.concat([kept, frame])
         kept = kept.sort_values(["feature", *by], kind="stable")
-        kept = kept[kept.groupby("feature").cumcount() < n_kept]
+        kept = kept[kept.groupby(["feature", *within], sort=False).cumcount() < n_kept]
     assert kept is not None
     return kept.reset_index(drop=True)

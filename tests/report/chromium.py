@@ -44,7 +44,12 @@ class Browser:
         for kind in ("browser", "performance"):
             self.driver.get_log(kind)
         self.driver.get(page.absolute().as_uri() + fragment)
-        self.until(lambda: self.js("return document.documentElement.dataset.ready"))
+        self.until(lambda: self.js("return document.documentElement.dataset.complete"))
+
+    def opening(self) -> dict[str, float]:
+        """Seconds until the first rows could be read (`ready`) and until everything could be used (`complete`)."""
+        said = self.js("return {...document.documentElement.dataset}")
+        return {name: float(said[name]) / 1000 for name in ("ready", "complete")}
 
     def js(self, code: str, *arguments: Any) -> Any:
         return self.driver.execute_script(code, *arguments)

@@ -39,7 +39,7 @@ def test_opens_with_every_feature(page: Browser) -> None:
 
 @pytest.mark.parametrize(
     ("title", "index", "descending"),
-    [("Specificity", 9, True), ("Fires in", 8, True), ("AUROC", 4, True), ("Layer", 0, False), ("Feature", 1, False)],
+    [("Specificity", 9, True), ("Fires in", 8, True), ("AUROC", 5, True), ("Layer", 0, False), ("Feature", 1, False)],
 )
 def test_sorting(page: Browser, title: str, index: int, descending: bool) -> None:
     def shown() -> np.ndarray:
@@ -61,9 +61,9 @@ def test_sorting(page: Browser, title: str, index: int, descending: bool) -> Non
 def test_finds_by_gene(page: Browser) -> None:
     page.type('"ms4a1"')
     assert "best match first" in page.count()
-    assert all("MS4A1" in row[2] for row in page.rows())
-    assert "CD19+ B genes" in page.column(6)
-    ranks = [row[2].split(", ").index("MS4A1") for row in page.rows() if "MS4A1" in row[2].split(", ")]
+    assert all("MS4A1" in row[3] for row in page.rows())
+    assert "CD19+ B genes" in page.column(2)
+    ranks = [row[3].split(", ").index("MS4A1") for row in page.rows() if "MS4A1" in row[3].split(", ")]
     assert ranks == sorted(ranks)  # where the gene stands higher, the feature stands higher
     assert page.one(".row mark").text == "MS4A1"
     page.type("")
@@ -73,10 +73,10 @@ def test_finds_by_gene(page: Browser) -> None:
 def test_finds_by_cell_type_and_by_term(page: Browser) -> None:
     page.js("document.getElementById('scope').value = 'labels'")
     page.type("monocyte")
-    assert page.column(3)[:3] == ["CD14+ Monocyte"] * 3
+    assert page.column(4)[:3] == ["CD14+ Monocyte"] * 3
     page.js("document.getElementById('scope').value = 'terms'")
     page.type("g2/m cycle")  # words in any order
-    assert set(page.column(6)) == {"cell cycle: G2/M genes"}
+    assert set(page.column(2)) == {"cell cycle: G2/M genes"}
     assert page.count().startswith("12 of 600") or int(page.count().split()[0]) > 5
     page.type("something by chance")  # q = 0.8: no match
     assert page.count().startswith("0 of 600")
@@ -188,13 +188,13 @@ def test_names_with_markup_are_text(page: Browser) -> None:
         page.js("document.getElementById('scope').value = 'units'")
         page.type(f'"{name}"')
         assert int(page.count().split()[0]) > 0
-        assert name in " ".join(page.column(2))
+        assert name in " ".join(page.column(3))
         page.click_row()
         page.until(lambda: page.all("#panel-units .name"))
         assert name in [each.text for each in page.all("#panel-units .name")]
     page.js("document.getElementById('scope').value = 'terms'")
     page.type(MARKUP[0])
-    assert MARKUP[0] in page.column(6)[0]
+    assert MARKUP[0] in page.column(2)[0]
     assert page.js("return document.querySelectorAll('img, main script, header script').length") == 0
 
 
@@ -238,7 +238,7 @@ def test_pressing_a_gene_searches_for_it(page: Browser) -> None:
     gene = page.one("#panel-units .find").text
     page.one("#panel-units .find").click()
     assert page.js("return document.getElementById('search').value") == f'"{gene}"'
-    assert all(gene in row[2] for row in page.rows())
+    assert all(gene in row[3] for row in page.rows())
 
 
 def test_dark_and_light(page: Browser) -> None:

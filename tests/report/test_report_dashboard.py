@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import json
 import re
@@ -23,6 +22,7 @@ from sae_genomics.report import dashboard, dashboard_arrays, dashboard_items, da
 from sae_genomics.report.cells import CellSample, read_activations, sample_cells
 from sae_genomics.report.collect import LayerResults
 from sae_genomics.report.contributions import contributions
+from sae_genomics.report.dashboard_packing import unpacked_array, unpacked_texts
 from sae_genomics.report.dashboard_panel import PanelSettings
 from sae_genomics.run import Run
 
@@ -54,21 +54,24 @@ class _Page(HTMLParser):
 
 
 def unpack(page: _Page) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    blocks = {}
+    blocks, meta = {}, json.loads(page.scripts["meta"])
     for name, text in page.scripts.items():
-        if name.startswith("block:"):
-            value = json.loads(text)
-            blocks[name.removeprefix("block:")] = np.frombuffer(
-                gzip.decompress(base64.b64decode(value["data"])), value["dtype"]
-            )
-    return json.loads(page.scripts["meta"]), blocks
+        kind, _, rest = name.partition(":")
+        if kind == "block":
+            blocks[rest] = unpacked_array(json.loads(text))
+        elif kind == "texts":
+            meta[rest] = unpacked_texts(json.loads(text))
+    return meta, blocks
 
 
 def test_page_loads_nothing_and_trusts_only_its_own_code(finished: PlantedRun) -> None:
     text = finished.dashboard_file.read_text()
     page = _Page(text)
     assert page.loads == ["data:,"]
-    assert not re.search(r"https?://", text)
+    links = [each["page"] for name in ("term_links", "gene_links") for each in json.loads(page.scripts["meta"])[name]]
+    assert links
+    assert all(link.startswith("https://") for link in links)
+    assert len(re.findall(r"https?:", text)) == len(links)  # addresses are data, for links that a reader follows
     assert set(page.tags).isdisjoint({"iframe", "object", "embed", "img", "base", "audio", "video"})
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
     assert policy.startswith("default-src 'none'; ")
@@ -137,20 +140,33 @@ def test_lists_are_the_tables(finished: PlantedRun) -> None:
         assert [meta["unit_names"][meta["unit_name"][code]] for code in blocks["units.unit"][here]] == own[
             "gene_symbol"
         ].tolist()
-        assert np.allclose(blocks["units.score"][here], own["score"], rtol=3e-4)
-        assert np.allclose(blocks["units.specificity"][here], own["specificity"], rtol=3e-4)
+        assert np.allclose(blocks["units.score"][here], own["score"], rtol=3e-3)
+        assert np.allclose(blocks["units.specificity"][here], own["specificity"], rtol=0, atol=0.0051)
         here = slice(type_end[row] - int(blocks["labels.length"][row]), type_end[row])
         own = types[types["feature"] == feature].sort_values("auroc", ascending=False, kind="stable").head(8)
         assert [meta["labels"][code] for code in blocks["labels.label"][here]] == own["cell_type"].tolist()
-        assert np.allclose(blocks["labels.auroc"][here], own["auroc"], rtol=1e-6)
+        assert np.allclose(blocks["labels.auroc"][here], own["auroc"], rtol=0, atol=0.0006)
         start = term_end[row] - int(blocks["terms.length"][row])
-        own = terms[terms["feature"] == feature].sort_values("p_value", kind="stable")
+        own = terms[terms["feature"] == feature].sort_values(["q_matched", "p_value"], kind="stable")
         assert [meta["terms"][code] for code in blocks["terms.term"][start : term_end[row]]] == own["term"].tolist()
+        for name, column in (("overlap", "n_overlap"), ("size", "n_term")):
+            assert blocks[f"terms.{name}"][start : term_end[row]].tolist() == own[column].tolist()
+        for name, column in (("odds", "odds_ratio"), ("odds_low", "odds_ratio_low"), ("odds_high", "odds_ratio_high")):
+            assert np.allclose(blocks[f"terms.{name}"][start : term_end[row]], own[column], rtol=0.012)
+        expected = own["n_top"] * own["n_term"] / own["n_background"]
+        assert np.allclose(blocks["terms.expected"][start : term_end[row]], expected, rtol=0.012)
+        for name, column in (
+            ("log10q", "q_value"),
+            ("log10q_matched", "q_matched"),
+            ("log10q_source", "q_source_matched"),
+        ):
+            assert np.allclose(blocks[f"terms.{name}"][start : term_end[row]], np.log10(own[column]), atol=0.0101)
+        first = int(np.cumsum(blocks["shared.length"].astype(int))[row] - blocks["shared.length"][row])
         for entry, text in enumerate(own["genes"], start):
-            shared = blocks["overlaps.gene"][
+            positions = blocks["overlaps.position"][
                 overlap_end[entry] - int(blocks["overlaps.length"][entry]) : overlap_end[entry]
             ]
-            assert ",".join(meta["term_genes"][code] for code in shared) == text
+            assert ",".join(meta["term_genes"][blocks["shared.gene"][first + place]] for place in positions) == text
 
 
 def test_cells_are_those_of_features_h5ad(finished: PlantedRun) -> None:

@@ -26,13 +26,13 @@ from sae_genomics.report.section_annotation import annotation as section
 from sae_genomics.report.summary import LayerSummary
 from sae_genomics.validation.gene_sets import COLLECTIONS
 
-TERMS_KEPT = 12  # per feature
+TERMS_KEPT = 8  # per feature and source
 _NAMED = ["feature", "collection", "term"]
 
 
 def _likeliest(path: Path, config: RunConfig) -> pd.DataFrame:
-    """Of each feature the terms of the smallest p, and before them the one that gives its name."""
-    terms = smallest(path, ("p_value",), TERMS_KEPT)
+    """Of each feature and source the terms of the smallest p, and before them the one that gives its name."""
+    terms = smallest(path, ("p_value",), TERMS_KEPT, within=("collection",))
     names_file = path.parent / FEATURE_NAMES.file
     if terms.empty or not names_file.exists():
         return terms
@@ -98,7 +98,7 @@ def _layer_facts(summary: LayerSummary) -> dict[str, object]:
     if note is None:
         return {"sources": []}
     said = f"{annotation_wording.headline(summary.layer, note)} {annotation_wording.beside(note)}".rstrip()
-    return {"headline": said, "sources": note.facts}
+    return {"headline": said, "sources": note.facts, "collections": summary.parts["collections"]}
 
 
 GENE_SETS = Contribution(
