@@ -198,6 +198,9 @@ class ValidationConfig(Section):
     expression_evidence: bool = Field(
         False, description="also count statements of downloaded databases that rest on expression data"
     )
+    background: Literal["source", "listable"] = Field(
+        "source", description="genes that a set's source could have named, or all genes that can be listed"
+    )
 
 
 class EmptySection(Section):

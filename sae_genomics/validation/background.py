@@ -1,7 +1,8 @@
 """Which genes could have entered a list: the background of every test, and the bins that the second null shuffles within.
 
 A gene enters a list only if the ranking can rank it. By specificity it needs associations.min_gene_tokens stored tokens; by score
-one. A gene that no list can hold would make every shared gene look rarer than it is, so it is no part of the background.
+one. A gene that no list can hold would make every shared gene look rarer than it is, so it is no part of the background. Neither is a gene
+that the source of a set could not have named: `Membership.universe` leaves it out of that source's tests, from list and background alike.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from sae_genomics.config import RunConfig
+from sae_genomics.validation.enrichment import Sets
 from sae_genomics.validation.gene_sets import Collection, Membership, NoSetFits, membership
 
+FEATURES = "features"
 DECILES = 10
 LEAST_IN_BIN = 20
 
@@ -29,6 +32,12 @@ class Background:
 
     members: Membership
     bins: npt.NDArray[np.int64]
+
+    @property
+    def sets(self) -> Sets:
+        """What a test is given."""
+        members = self.members
+        return Sets(members.matrix, members.source, members.universe, self.bins)
 
 
 def background_of(units: str, genes: pd.DataFrame, collections: Sequence[Collection], config: RunConfig) -> Background:
@@ -46,10 +55,12 @@ def background_of(units: str, genes: pd.DataFrame, collections: Sequence[Collect
             "tokens; set associations.min_gene_tokens lower, or validation.rank_by to score"
         )
     symbols = known["gene_symbol"].to_numpy(object)
-    members = membership(collections, symbols, settings.min_set_size, settings.max_set_size)
-    place, n_genes = members.positions(symbols), len(members.background)
-    tokens = np.bincount(place, known["tokens"], n_genes)  # several genes of one symbol are one
-    expression = np.bincount(place, known["tokens"] * known["mean_expression"], n_genes) / tokens
+    members = membership(
+        collections, symbols, settings.min_set_size, settings.max_set_size, settings.background == "source"
+    )
+    position, n_symbols = members.positions(symbols), len(members.background)
+    tokens = np.bincount(position, known["tokens"], n_symbols)  # several genes of one symbol are one
+    expression = np.bincount(position, known["tokens"] * known["mean_expression"], n_symbols) / tokens
     return Background(members, matched_bins(tokens, expression))
 
 

@@ -6,16 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy import sparse
+import numpy as np
+import numpy.typing as npt
 
 from sae_genomics.artifacts import Inference
-from sae_genomics.validation.enrichment import Enrichment
+from sae_genomics.validation.enrichment import Enrichment, Floats, Keep, Matched, Sets, matched_q
 from sae_genomics.validation.gene_lists import GeneLists
+from sae_genomics.validation.matched import matched_overlaps
 
 
 @dataclass(frozen=True)
 class EnrichmentTest:
-    """One way to tell whether a unit's genes and a gene set have more in common than chance gives."""
+    """One way to tell whether a unit's genes and a gene set have more in common than chance gives.
+
+    The nulls call it too, with the names of the genes exchanged. So it must depend on nothing but its arguments.
+    """
 
     name: str
     """as in `validation.test`"""
@@ -26,12 +31,21 @@ class EnrichmentTest:
     inference: Inference
     """what its statistics are about: written into feature_terms.parquet, shown under the tables of report and dashboard"""
 
-    run: Callable[[GeneLists, sparse.csr_matrix], Enrichment]
-    """(lists, sets) -> every list against every set. sets: csr int32 [background, terms], 1 for a member.
-
-    The nulls call it too, with the rows of `sets` shuffled. So it must depend on nothing but its arguments.
-    """
+    run: Callable[[GeneLists, Sets, Keep], Enrichment]
+    """(lists, sets, keep) -> every list against every set, with rows as `keep` says"""
 
     reads: Literal["lists", "ranking"] = "lists"
     """lists: each unit's top genes, cut at validation.top_genes. ranking: all genes of the background in their order, which no table
     holds yet, so that the settings of such a test are refused."""
+
+    matched: Callable[[GeneLists, Sets, Enrichment], Floats] = matched_overlaps
+    """(lists, sets, tests) -> p of these tests when list and set are independent within each bin: float64 [rows]. The default is right
+    for every test that looks at shared genes alone."""
+
+    def beside_expression(
+        self, lists: GeneLists, sets: Sets, tests: Enrichment, wanted: npt.NDArray[np.bool_]
+    ) -> Matched:
+        """What is left of the tests among genes of similar expression. wanted: bool [rows], for which p is computed."""
+        p = np.full(len(tests.row), np.nan)
+        p[wanted] = self.matched(lists, sets, tests.only(wanted))
+        return matched_q(tests, p, sets, len(lists.unit))

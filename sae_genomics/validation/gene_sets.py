@@ -95,6 +95,8 @@ class Membership:
 
     background: distinct symbols, upper case, sorted. symbols: the same as the data spells them.
     collection, term, term_id: text [terms]. matrix: csr int32 [background, terms].
+    sources: names of all collections. source: int64 [terms], number of the term's collection in it.
+    universe: bool [background, sources], whether the source could have named the gene.
     """
 
     background: npt.NDArray[np.object_]
@@ -103,6 +105,9 @@ class Membership:
     term: npt.NDArray[np.object_]
     term_id: npt.NDArray[np.object_]
     matrix: sparse.csr_matrix
+    sources: tuple[str, ...]
+    source: npt.NDArray[np.int64]
+    universe: npt.NDArray[np.bool_]
 
     @property
     def set_sizes(self) -> npt.NDArray[np.int64]:
@@ -117,7 +122,9 @@ class Membership:
 
 
 def read_gmt(path: Path) -> Collection:
-    """Read a GMT file: a set a line, `name TAB description TAB gene TAB gene …`, optionally gzipped.
+    """Read a GMT file: one set per line, `name TAB description TAB gene TAB gene …`, optionally gzipped.
+
+    The genes that it could have named are those in any of its sets.
 
     Empty lines and lines that begin with # are passed over, and so are weights as in Enrichr's `GENE,1.0`.
     Raises UserError naming file and line for anything else, and for a file without sets.
@@ -156,7 +163,8 @@ def read_gmt(path: Path) -> Collection:
         sets.append(GeneSet(fields[0], fields[1], genes))
     if not sets:
         raise UserError(f"{path} holds no gene sets; a GMT line is name TAB description TAB gene TAB gene ...")
-    return Collection(_stem(path), tuple(sets))
+    universe = frozenset(gene.upper() for each in sets for gene in each.genes)
+    return Collection(_stem(path), tuple(sets), universe=universe)
 
 
 def _stem(path: Path) -> str:
@@ -164,11 +172,17 @@ def _stem(path: Path) -> str:
 
 
 def membership(
-    collections: Sequence[Collection], symbols: npt.NDArray[np.object_], min_size: int, max_size: int
+    collections: Sequence[Collection],
+    symbols: npt.NDArray[np.object_],
+    min_size: int,
+    max_size: int,
+    of_source: bool = True,
 ) -> Membership:
     """Sets with min_size to max_size genes of the background, as a matrix.
 
     symbols: genes that can enter a list; upper and lower case are one, and so are several genes of one symbol.
+    of_source: the background of a set has only genes that its source could have named. Else it has all that can be listed.
+
     Raises NoSetFits, which says what to set, when no set is left.
     """
     upper = np.array([str(symbol).upper() for symbol in symbols], dtype=object)
@@ -176,16 +190,16 @@ def membership(
     place = {symbol: position for position, symbol in enumerate(background.tolist())}
     rows: list[int] = []
     columns: list[int] = []
-    names: list[tuple[str, str, str]] = []
+    names: list[tuple[int, str, str]] = []
     largest = 0
-    for collection in collections:
+    for number, collection in enumerate(collections):
         for gene_set in collection.sets:
             genes = {place[gene.upper()] for gene in gene_set.genes if gene.upper() in place}
             largest = max(largest, len(genes))
             if min_size <= len(genes) <= max_size:
                 rows += sorted(genes)
                 columns += [len(names)] * len(genes)
-                names.append((collection.name, gene_set.term, gene_set.term_id))
+                names.append((number, gene_set.term, gene_set.term_id))
     if not names:
         example = ", ".join(collections[0].sets[0].genes[:3]) if collections else "none"
         seen = ", ".join(str(symbol) for symbol in symbols[:3]) or "none"
@@ -198,7 +212,32 @@ def membership(
     matrix = sparse.csr_matrix(
         (np.ones(len(rows), dtype=np.int32), (rows, columns)), shape=(len(background), len(names))
     )
-    collection_names, terms, ids = (np.array(part, dtype=object) for part in zip(*names, strict=True))
+    numbers, terms, ids = (np.array(part, dtype=object) for part in zip(*names, strict=True))
+    source, sources = numbers.astype(np.int64), tuple(collection.name for collection in collections)
     return Membership(
-        background.astype(object), np.asarray(symbols, dtype=object)[first], collection_names, terms, ids, matrix
+        background=background.astype(object),
+        symbols=np.asarray(symbols, dtype=object)[first],
+        collection=np.array(sources, dtype=object)[source],
+        term=terms,
+        term_id=ids,
+        matrix=matrix,
+        sources=sources,
+        source=source,
+        universe=_universes(collections if of_source else (), len(sources), background, matrix, source),
     )
+
+
+def _universes(
+    collections: Sequence[Collection],
+    n_sources: int,
+    background: npt.NDArray[np.str_],
+    matrix: sparse.csr_matrix,
+    source: npt.NDArray[np.int64],
+) -> npt.NDArray[np.bool_]:
+    """Which genes each source could have named: bool [background, sources]; every gene where a source does not say."""
+    universe = np.ones((len(background), n_sources), dtype=bool)
+    for number, collection in enumerate(collections):
+        if collection.universe is not None:
+            members = matrix[:, np.flatnonzero(source == number)].getnnz(axis=1) > 0
+            universe[:, number] = members | [symbol in collection.universe for symbol in background.tolist()]
+    return universe

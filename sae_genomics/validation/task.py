@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from sae_genomics.artifacts import ANNOTATION_NULLS, BASELINE_GENES, FEATURE_GENES, FEATURE_TERMS, GENE_TOKENS, Table
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
-from sae_genomics.validation.background import Background, background_of, token_column
-from sae_genomics.validation.enrichment import Enrichment
+from sae_genomics.validation.background import FEATURES, Background, background_of, token_column
+from sae_genomics.validation.enrichment import Keep
 from sae_genomics.validation.enrichment_test import EnrichmentTest
 from sae_genomics.validation.enrichment_tests import enrichment_test_named
+from sae_genomics.validation.feature_terms import KEPT_BEST, KEPT_P, feature_terms
 from sae_genomics.validation.gene_lists import GeneLists, top_genes
-from sae_genomics.validation.gene_sets import COLLECTIONS, Membership, NoSetFits, described
-from sae_genomics.validation.nulls import MATCHED, SHUFFLED, null_row, null_tests, untested_row
+from sae_genomics.validation.gene_sets import COLLECTIONS, Collection, Membership, NoSetFits, described
+from sae_genomics.validation.hierarchy import explained_rows
+from sae_genomics.validation.null_rows import Tested, null_rows, untested_rows
+from sae_genomics.validation.nulls import MATCHED, SHUFFLED, annotated, null_tests
 from sae_genomics.validation.settings import check_settings
 
-FEATURES = "features"
 _COLUMNS = ["feature", "gene_symbol", "score", "specificity", "rank_score", "rank_specificity"]
 
 
@@ -52,30 +51,28 @@ def run_task(run: Run, task: int) -> None:
     n_passes = (1 + len(settings.baselines)) * (1 + 2 * settings.shuffles)
     heartbeat = run.heartbeat_file(stage_named("validate"), task)
     progress = Progress(f"validate layer {layer}", n_passes, "passes", heartbeat)
+    rows: list[dict[str, object]] = []
     lists = _read_lists(run, folder, FEATURE_GENES, background.members)
-    tests = test.run(lists, background.members.matrix)
-    terms = feature_terms(lists, tests, background.members)
-    rows = []
-    for row in beside_nulls(run, test, layer, FEATURES, lists, tests, background):
-        rows.append(row)
+    for found in beside_nulls(run, test, layer, FEATURES, lists, background):
+        rows += found
         progress.advance(1)
     known = {token_column(FEATURES, genes): background}
     for name in settings.baselines:
         column = token_column(name, genes)
         try:
-            background = known[column] if column in known else background_of(name, genes, collections, run.config)
+            other = known[column] if column in known else background_of(name, genes, collections, run.config)
         except NoSetFits as nothing:
             say(f"validate layer {layer}: {name}: nothing to test: {nothing}")
-            rows.append(untested_row(name))
+            rows += untested_rows(name, background.members.sources)
             continue
-        others = _read_lists(run, folder, BASELINE_GENES[name], background.members)
-        tests = test.run(others, background.members.matrix)
-        for row in beside_nulls(run, test, layer, name, others, tests, background):
-            rows.append(row)
+        others = _read_lists(run, folder, BASELINE_GENES[name], other.members)
+        for found in beside_nulls(run, test, layer, name, others, other):
+            rows += found
             progress.advance(1)
-    FEATURE_TERMS.write(folder / "feature_terms.parquet", terms, weights=weights, inference=test.inference)
-    facts = {COLLECTIONS: json.dumps(described(collections, known[token_column(FEATURES, genes)].members))}
-    ANNOTATION_NULLS.write(folder / "annotation_nulls.parquet", pd.DataFrame(rows), weights=weights, facts=facts)
+    terms = _terms(test, lists, background, collections, settings.fdr)
+    FEATURE_TERMS.write(folder / FEATURE_TERMS.file, terms, weights=weights, inference=test.inference)
+    facts = {COLLECTIONS: json.dumps(described(collections, background.members))}
+    ANNOTATION_NULLS.write(folder / ANNOTATION_NULLS.file, pd.DataFrame(rows), weights=weights, facts=facts)
     progress.finish(f"{rows[0]['n_annotated']} of {rows[0]['n_units']} features annotated")
 
 
@@ -84,73 +81,29 @@ def _read_lists(run: Run, folder: Path, table: Table, members: Membership) -> Ge
     return top_genes(table.read(folder / table.file, _COLUMNS), members, settings.rank_by, settings.top_genes)
 
 
+def _terms(
+    test: EnrichmentTest, lists: GeneLists, background: Background, collections: Sequence[Collection], fdr: float
+) -> pd.DataFrame:
+    """The rows of feature_terms.parquet."""
+    small = max(KEPT_P, fdr)  # above fdr no p of the matched test can matter
+    tests = test.run(lists, background.sets, Keep(small, KEPT_BEST))
+    matched = test.beside_expression(lists, background.sets, tests, np.asarray(tests.p_value <= small))
+    is_found = (matched.q < fdr) | (matched.q_source < fdr)
+    explained = explained_rows(tests, is_found, lists.matrix, background.members, collections)
+    return feature_terms(lists, tests, matched, background.members, explained)
+
+
 def beside_nulls(
-    run: Run,
-    test: EnrichmentTest,
-    layer: int,
-    units: str,
-    lists: GeneLists,
-    tests: Enrichment,
-    background: Background,
-) -> Iterator[dict[str, object]]:
+    run: Run, test: EnrichmentTest, layer: int, units: str, lists: GeneLists, background: Background
+) -> Iterator[list[dict[str, object]]]:
     """The rows of annotation_nulls.parquet for one kind of units: the lists as they are, then each repeat of both nulls."""
-    settings, seed = run.config.validation, run.config.run.seed
-    yield null_row(units, units, 0, lists, tests, settings.fdr)
-    for null in (SHUFFLED, MATCHED):
-        repeats = null_tests(test, null, lists, background.members, background.bins, seed, layer, settings.shuffles)
-        for repeat, shuffled in enumerate(repeats):
-            stop_point()
-            yield null_row(null, units, repeat, lists, shuffled, settings.fdr)
-
-
-def feature_terms(lists: GeneLists, tests: Enrichment, members: Membership) -> pd.DataFrame:
-    """The rows of feature_terms.parquet, by feature, then p."""
-    order = np.lexsort((tests.p_value, tests.row))
-    row, term = tests.row[order], tests.term[order]
-    return pd.DataFrame(
-        {
-            "feature": lists.unit[row].astype(np.int32),
-            "collection": members.collection[term],
-            "term": members.term[term],
-            "term_id": members.term_id[term],
-            "n_overlap": tests.n_overlap[order],
-            "n_term": tests.n_term[order],
-            "n_top": tests.n_top[order],
-            "n_background": len(members.background),
-            "odds_ratio": tests.odds_ratio[order],
-            "odds_ratio_low": np.nan,
-            "odds_ratio_high": np.nan,
-            "p_value": tests.p_value[order],
-            "q_value": tests.q_value[order],
-            "q_source": np.nan,
-            "p_matched": np.nan,
-            "q_matched": tests.q_value[order],
-            "q_source_matched": np.nan,
-            "explained_by": "",
-            "genes": _shared(lists, tests, members)[order],
-        }
+    settings, sets, names = run.config.validation, background.sets, background.members.sources
+    seeds = (run.config.run.seed, layer)
+    yield null_rows(
+        Tested(units, units, 0), lists, sets, names, annotated(test, lists, sets, settings.fdr), settings.fdr
     )
-
-
-def _shared(lists: GeneLists, tests: Enrichment, members: Membership) -> npt.NDArray[np.object_]:
-    """Shared symbols of each test, comma-separated; empty where list and set share none.
-
-    Every listed gene brings the sets it is in, which gives (list, set, gene) once per shared gene.
-    """
-    sets, n_terms = members.matrix, len(members.term)
-    row = np.repeat(np.arange(len(lists.unit)), lists.sizes)
-    gene = lists.matrix.indices.astype(np.int64)
-    n_sets = np.diff(sets.indptr)[gene].astype(np.int64)
-    first = np.cumsum(n_sets) - n_sets
-    entry = np.repeat(sets.indptr[gene] - first, n_sets) + np.arange(int(n_sets.sum()))
-    pair = np.repeat(row, n_sets) * n_terms + sets.indices[entry]
-    order = np.argsort(pair, kind="stable")
-    names = pa.array(members.symbols).take(pa.array(np.repeat(gene, n_sets)[order]))
-    starts = np.flatnonzero(np.diff(pair[order], prepend=-1))
-    offsets = pa.array(np.append(starts, len(pair)).astype(np.int64))
-    text = pc.binary_join(pa.LargeListArray.from_arrays(offsets, names), ",").to_numpy(zero_copy_only=False)
-    sharing, tested = pair[order][starts], tests.row * n_terms + tests.term
-    at = np.searchsorted(sharing, tested)
-    result = np.append(text, "")[at]
-    result[np.append(sharing, -1)[at] != tested] = ""
-    return result
+    for null in (SHUFFLED, MATCHED):
+        shuffled = null_tests(test, null, lists, sets, seeds, settings.shuffles, settings.fdr)
+        for repeat, found in enumerate(shuffled):
+            stop_point()
+            yield null_rows(Tested(null, units, repeat), lists, sets, names, found, settings.fdr)

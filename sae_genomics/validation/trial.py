@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from sae_genomics.associations.gene_ranking import rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
+from sae_genomics.associations.gene_tokens import GeneTokens
 from sae_genomics.associations.layer_pass import encode_block
 from sae_genomics.associations.stream import layer_blocks, tokens_of, unit_token_counts
 from sae_genomics.models import pick_device
 from sae_genomics.progress import stop_point
 from sae_genomics.run import Run
 from sae_genomics.sae.load import load_encoder
-from sae_genomics.validation.background import listable
+from sae_genomics.validation.background import FEATURES, background_of
 from sae_genomics.validation.enrichment_tests import enrichment_test_named
 from sae_genomics.validation.gene_lists import top_genes
-from sae_genomics.validation.gene_sets import NoSetFits, membership
+from sae_genomics.validation.gene_sets import NoSetFits
+from sae_genomics.validation.null_rows import Tested, null_rows
+from sae_genomics.validation.nulls import annotated
 from sae_genomics.validation.settings import check_settings
 
 
@@ -39,30 +41,24 @@ def count_terms(run: Run, layer: int, folder: Path) -> dict[str, Any]:
     units = run.kind.read_units(run)
     heldout = run.kind.read_items(run)["heldout"].to_numpy(bool)
     encoder = load_encoder(folder, pick_device(run.config.sae.device))
-    sums = GeneSums(encoder.d_sae, len(units), unit_token_counts(run, units))
+    sums, counted = GeneSums(encoder.d_sae, len(units), unit_token_counts(run, units)), GeneTokens(len(units))
     for block, x in layer_blocks(run, layer, units, heldout, associations.batch_tokens):
         stop_point()
         of_heldout = np.repeat(block.heldout, np.diff(block.item_ptr))
         training = replace(block, unit=np.where(of_heldout, -1, block.unit).astype(np.int32))
+        counted.add(training)
         sums.add(training, encode_block(encoder, encoder.input(x, tokens_of(units, block.unit))))
     ranked = rank_genes(
         sums.by_feature(), sums.tokens, units.unit_id, units.unit_name,
         associations.top_genes, associations.min_gene_tokens,
     )  # fmt: skip
-    counts = pd.DataFrame({"gene_symbol": units.unit_name, "n_tokens_stored": sums.tokens, "mean_expression": np.nan})
-    could_be_listed = listable(counts, "features", settings.rank_by, associations.min_gene_tokens)["gene_symbol"]
     try:
-        members = membership(
-            check_settings(run.config), could_be_listed.to_numpy(object), settings.min_set_size, settings.max_set_size
-        )
+        background = background_of(FEATURES, counted.table(units, None), check_settings(run.config), run.config)
     except NoSetFits:
         return {"n_units": None, "n_annotated": None, "n_terms": None, "weights": encoder.weights}
-    lists = top_genes(ranked.table, members, settings.rank_by, settings.top_genes)
-    tests = enrichment_test_named(settings.test).run(lists, members.matrix)
-    found = tests.q_value < settings.fdr
-    return {
-        "n_units": len(lists.unit),
-        "n_annotated": len(np.unique(tests.row[found])),
-        "n_terms": len(np.unique(tests.term[found])),
-        "weights": encoder.weights,
-    }
+    lists = top_genes(ranked.table, background.members, settings.rank_by, settings.top_genes)
+    found = annotated(enrichment_test_named(settings.test), lists, background.sets, settings.fdr)
+    row = null_rows(
+        Tested(FEATURES, FEATURES, 0), lists, background.sets, background.members.sources, found, settings.fdr
+    )[0]
+    return {**{name: row[name] for name in ("n_units", "n_annotated", "n_terms")}, "weights": encoder.weights}

@@ -10,7 +10,7 @@ from sae_genomics.report.annotation import annotation
 from sae_genomics.report.annotation_wording import beside, headline, opening, verdict
 from sae_genomics.report.section_annotation import HEADER, layer_table
 from sae_genomics.report.summary import LayerSummary
-from sae_genomics.validation.nulls import untested_row
+from sae_genomics.validation.null_rows import untested_rows
 
 
 def rows(
@@ -76,7 +76,7 @@ def test_many_layers_are_told_in_ranges() -> None:
 
 
 def test_the_table_has_every_source_and_no_ratio() -> None:
-    nothing = [untested_row("untrained")]
+    nothing = untested_rows("untrained", [])
     found = layer(2, FEATURES, NEURONS, PCA, nothing).annotation
     assert found is not None
     lines = layer_table(found).split("\n")[2:]
@@ -93,7 +93,7 @@ def test_the_table_has_every_source_and_no_ratio() -> None:
 
 
 def test_a_figure_shows_every_source_with_both_nulls() -> None:
-    each = layer(2, FEATURES, NEURONS, PCA, [untested_row("untrained")])
+    each = layer(2, FEATURES, NEURONS, PCA, untested_rows("untrained", []))
     assert each.annotation is not None
     figure = figures_annotation.layer_annotation(2, each.annotation, 0.05)
     assert figure is not None
@@ -112,7 +112,7 @@ def test_a_figure_shows_every_source_with_both_nulls() -> None:
 
 
 def test_the_dashboard_gets_the_same_numbers() -> None:
-    found = layer(2, FEATURES, [untested_row("neurons")]).annotation
+    found = layer(2, FEATURES, untested_rows("neurons", [])).annotation
     assert found is not None
     features, neurons = found.facts
     assert (features["n_annotated"], features["n_terms"], features["terms_per_100"]) == (22, 9, 7.5)
@@ -127,7 +127,7 @@ def test_the_dashboard_gets_the_same_numbers() -> None:
 
 def test_without_the_features_own_row_there_is_nothing_to_say() -> None:
     assert annotation(pd.DataFrame(NEURONS)) is None
-    nothing = layer(0, [untested_row("features")]).annotation
+    nothing = layer(0, untested_rows("features", [])).annotation
     assert nothing is not None
     assert headline(0, nothing) == "Layer 0: no feature has a gene that could be tested."
     assert figures_annotation.layer_annotation(0, nothing, 0.05) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sae_genomics.config import ValidationConfig
 from sae_genomics.file_keys import BUILTIN_GENE_SETS
 from sae_genomics.validation.gene_sets import Collection, Source, read_gmt
@@ -10,8 +12,12 @@ FOLDER = BUILTIN_GENE_SETS
 
 
 def load(settings: ValidationConfig) -> list[Collection]:
-    """Every GMT file of the folder, by name, when validation.builtin is true."""
-    return [read_gmt(path) for path in sorted(FOLDER.glob("*.gmt"))] if settings.builtin else []
+    """Every GMT file of the folder, by name, when validation.builtin is true.
+
+    The sets were written by hand, and any gene could have been named.
+    """
+    files = sorted(FOLDER.glob("*.gmt")) if settings.builtin else []
+    return [replace(read_gmt(path), universe=None) for path in files]
 
 
 SOURCE = Source("built-in", load)
