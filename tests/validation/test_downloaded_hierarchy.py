@@ -140,7 +140,7 @@ def test_terms_that_say_little_are_out_and_can_be_brought_back(tmp_path: Path) -
     assert found.sets[2].genes  # genes of a marked term count for the terms above it
     assert sets(tmp_path)["T:1"] == {"THREE", "FOUR"}
     assert found.universe == {"FOUR", "THREE", "TWO", "FIVE"}
-    assert set(found.facts[LEFT_OUT].split("; ")) == {"1 terms: too general", "1 terms: protein binding"}
+    assert set(found.facts[LEFT_OUT].split("; ")) == {"1 term (too general)", "1 term (protein binding)"}
     assert LEFT_OUT not in collection(tmp_path, all_terms=True).facts
 
 
@@ -155,7 +155,7 @@ def test_scores_below_the_least_one_do_not_count(tmp_path: Path) -> None:
     assert sets(tmp_path) == {"T:1": {"LOW", "EVEN", "HIGH", "UNTOLD"}}
     assert sets(tmp_path, min_score={"base": 0.5}) == {"T:1": {"EVEN", "HIGH", "UNTOLD"}}
     found = collection(tmp_path, min_score={"base": 0.5})
-    assert found.facts[LEFT_OUT] == "1 statements have a score below 0.5"
+    assert found.facts[LEFT_OUT] == "1 statement with a score below 0.5"
     assert found.universe == {"LOW", "EVEN", "HIGH", "UNTOLD"}
     write(tmp_path / "open_targets", rows)
     assert sets(tmp_path, databases=["open_targets"]) == {"T:1": {"EVEN", "HIGH", "UNTOLD"}}
@@ -175,7 +175,7 @@ def test_evidence_from_expression_is_out_by_default(tmp_path: Path) -> None:
     assert sets(tmp_path) == {"T:1": {"GENETIC"}}
     assert sets(tmp_path, expression_evidence=True) == {"T:1": {"GENETIC", "MEASURED"}}
     said = collection(tmp_path).facts[LEFT_OUT]
-    assert said.startswith("1 statements rest on expression data; 2 statements sum up all kinds")
+    assert said.startswith("1 statement from expression data; 2 statements that sum up all kinds")
     # The sum alone counts, and that is said.
     write(tmp_path / "base", rows[2:])
     assert sets(tmp_path) == {"T:1": {"GENETIC", "MEASURED"}}
@@ -200,7 +200,7 @@ def test_every_command_looks_whether_databases_are_there_and_opens_none(tmp_path
     (tmp_path / "string").mkdir()
     schema.write_source(tmp_path / "string", {"name": "string"})
     (tmp_path / "string" / schema.EDGES_FILE).touch()
-    check_collections(ValidationConfig(builtin=False, databases=["base"]), tmp_path)
+    check_collections(ValidationConfig(builtin=False, databases=["base"], min_score={"base": 1, "hpo": 0.1}), tmp_path)
     with pytest.raises(UserError, match="cannot read"):
         load_collections(ValidationConfig(builtin=False, databases=["base"]), tmp_path)
     gmt = tmp_path / "base.gmt"
@@ -211,6 +211,10 @@ def test_every_command_looks_whether_databases_are_there_and_opens_none(tmp_path
         ({"gmt": [gmt]}, "two gene-set collections are called 'base'"),
         ({"gmt": [tmp_path / "none.gmt"]}, "no such gene-set file"),
         ({"databases": []}, "no gene sets to test"),
+        (
+            {"databases": ["base"], "min_score": {"gwas_catalogue": 1}},
+            "'gwas_catalogue' is no database .* did you mean gwas_catalog?",
+        ),
     ):
         with pytest.raises(UserError, match=says):
             check_collections(ValidationConfig(**{"builtin": False, **settings}), tmp_path)
