@@ -124,7 +124,7 @@ def auroc(terms: pd.DataFrame, feature: int) -> float:
 def test_a_feature_is_named_after_its_own_programme(results, strength, test):
     terms, _ = results[strength, test]
     aurocs = [auroc(terms, feature) for feature in range(N_PLANTED)]
-    assert min(aurocs) >= 0.95
+    assert min(aurocs) >= 0.99
     first = terms.sort_values(["feature", "p_value"], kind="stable").groupby("feature").first()["term"]
     assert first.loc[: N_PLANTED - 1].tolist() == [f"planted {feature}" for feature in range(N_PLANTED)]
 
@@ -145,4 +145,4 @@ def test_planted_terms_are_found_and_hardly_a_decoy(results, strength, test, n_f
     assert own["n_annotated"] == found["feature"].nunique()
     shuffled = nulls[(nulls["source"] != "features") & (nulls["collection"] == "all")]
     assert len(shuffled) == 6
-    assert (shuffled["share"] <= FDR).all()
+    assert (shuffled["n_annotated"] == 0).all()
