@@ -51,7 +51,8 @@ def run_task(run: Run, task: int) -> None:
     layer, settings = run.layers[task], run.config.validation
     collections, test = check_settings(run.config), enrichment_test_named(settings.test)
     folder = run.layer_results(layer)
-    weights = FEATURE_GENES.weights(folder / FEATURE_GENES.file)
+    ranked = RANKINGS[FEATURES] if test.reads == "ranking" else FEATURE_GENES
+    weights = ranked.weights(folder / ranked.file)
     genes = GENE_TOKENS.read(folder / GENE_TOKENS.file)
     write_network(run, layer)
     write_regulons(run, layer)
