@@ -61,7 +61,7 @@ def layer_annotations(layer: int, terms_file: Path, names_file: Path, fdr: float
     """The rows of one layer, by feature, then by the larger p; only terms found over all sources, or within their own."""
     names = FEATURE_NAMES.read(names_file, ["feature", "name", "sources"])
     passing = [[("q_matched", "<", fdr)], [("q_source_matched", "<", fdr)]]
-    terms = pq.read_table(terms_file, columns=_TERM_COLUMNS, filters=passing).to_pandas()
+    terms = pq.read_table(terms_file, columns=_TERM_COLUMNS, filters=passing, partitioning=None).to_pandas()
     rows = names.merge(terms.rename(columns={"collection": "source"}), on="feature", how="left")
     rows = rows.assign(
         layer=layer,

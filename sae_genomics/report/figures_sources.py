@@ -35,7 +35,7 @@ def by_source(sources: dict[str, list[tuple[int, Annotation]]], titles: dict[str
             _panel(axis, sources[name], value, chance)
             axis.set_title(f"{titles.get(name, name)}: {title[0].lower()}{title[1:]}")
             if chance == "share":
-                axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if axis.get_ylim()[1] > 0.05 else 1))
+                axis.yaxis.set_major_formatter(PercentFormatter(1))
             else:
                 axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     handles = {label: each for axis in axes.flat for each, label in zip(*axis.get_legend_handles_labels(), strict=True)}

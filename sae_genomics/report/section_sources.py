@@ -34,11 +34,11 @@ def tested_of(layers: Sequence[LayerSummary]) -> Sources:
 
 
 def matched_of(sources: Sources) -> Sources:
-    """Those of which any unit matches a gene set, by itself or with names shuffled."""
+    """Those of which any unit matches a gene set."""
     return {
         name: found
         for name, found in sources.items()
-        if any(each.n_terms or sum(each.matched.n_terms) for _, said in found for each in said.sources)
+        if any(each.n_terms for _, said in found for each in said.sources)
     }
 
 

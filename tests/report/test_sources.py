@@ -155,9 +155,9 @@ def test_the_figure_has_a_row_for_each_source_that_anything_matches() -> None:
 
 def test_sources_that_do_not_fit_or_match_nothing_are_no_rows() -> None:
     nothing = annotation(pd.DataFrame([*rows("features", 9, 0, 0, [0], [0]), *rows("neurons", 9, 0, 0, [0], [0])]))
-    by_chance = annotation(pd.DataFrame(rows("features", 9, 0, 0, [1], [0])))
+    by_neurons = annotation(pd.DataFrame([*rows("features", 9, 0, 0, [0], [0]), *rows("neurons", 9, 1, 1, [0], [0])]))
     collections = [{"name": name, "n_fit": int(name != "kegg")} for name in ("go", "hpo", "kegg")]
-    found = {"go": by_chance, "hpo": nothing, "kegg": nothing}
+    found = {"go": by_neurons, "hpo": nothing, "kegg": nothing}
     sources = section_sources.tested_of([LayerSummary(0, parts={"by_source": found, "collections": collections})])
     assert list(sources) == ["go", "hpo"]
     assert list(section_sources.matched_of(sources)) == ["go"]

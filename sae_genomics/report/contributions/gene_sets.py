@@ -37,7 +37,7 @@ def _likeliest(path: Path, config: RunConfig) -> pd.DataFrame:
     if terms.empty or not names_file.exists():
         return terms
     named = FEATURE_NAMES.read(names_file, _NAMED)
-    passing = pq.read_table(path, filters=[("q_matched", "<", config.validation.fdr)]).to_pandas()
+    passing = pq.read_table(path, filters=[("q_matched", "<", config.validation.fdr)], partitioning=None).to_pandas()
     first = passing.merge(named, on=_NAMED)[terms.columns]
     both = pd.concat([first, terms], ignore_index=True).drop_duplicates(_NAMED)
     return both.sort_values("feature", kind="stable", ignore_index=True)
