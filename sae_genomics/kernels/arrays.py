@@ -165,3 +165,21 @@ class Strata(NamedTuple):
     named: Ints
     members: npt.NDArray[np.int32]
     listed: npt.NDArray[np.int32]
+
+
+class Drawing(NamedTuple):
+    """Lists of genes, the bins that their genes are drawn from, and a network.
+
+    list_ptr: int64 [lists + 1]. gene: int64, genes of the lists, different ones within a list. key: int64 [lists], tells lists' random
+    numbers apart. bins: int64 [genes], from 0. bin_ptr: int64 [bins + 1]. bin_gene: int64 [genes], by bin.
+    pair_ptr: int64 [genes + 1]. partner: int64 [pairs], each pair once, never a gene with itself.
+    """
+
+    list_ptr: Ints
+    gene: Ints
+    key: Ints
+    bins: Ints
+    bin_ptr: Ints
+    bin_gene: Ints
+    pair_ptr: Ints
+    partner: Ints
