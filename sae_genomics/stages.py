@@ -60,7 +60,10 @@ _VALIDATE = Stage(
     function="sae_genomics.validation.task:run_task", files=validate_files, applies=has_gene_sets,
     check="sae_genomics.validation.settings:check", cost="sae_genomics.validation.cost:cost",
     trial="sae_genomics.validation.trial:count_terms",
-    contributions=("sae_genomics.report.contributions.gene_sets:GENE_SETS",),
+    contributions=(
+        "sae_genomics.report.contributions.gene_sets:GENE_SETS", "sae_genomics.report.contributions.network:NETWORK",
+        "sae_genomics.report.contributions.regulons:REGULONS",
+    ),
 )  # fmt: skip
 _REPORT = Stage(
     name="report", number=9, unit="run", needs=(), reads=(), root="results", keys=("report",),

@@ -193,10 +193,10 @@ class Strata(NamedTuple):
 
 
 class Members(NamedTuple):
-    """CSR rows of which only the pattern counts: columns of row i are index[ptr[i] : ptr[i + 1]]. ptr: int64 [rows + 1]. index: int32 [n]."""
+    """CSR rows of which only the pattern counts: columns of row i are column[ptr[i] : ptr[i + 1]]. ptr: int64 [rows + 1]. column: int32 [n]."""
 
     ptr: Ints
-    index: npt.NDArray[np.int32]
+    column: npt.NDArray[np.int32]
 
     @staticmethod
     def of(matrix: sparse.csr_matrix) -> Members:
@@ -221,8 +221,26 @@ class PairCells(NamedTuple):
 class OverlapKinds(NamedTuple):
     """Pairs counted by cell and number of shared genes. Kind start[cell] + k - 1 has those of the cell with k shared genes.
 
-    start: int64 [cells + 1]. count: int64 [kinds], zero for a kind that no pair is of.
+    start: int64 [cells + 1]. n_pairs: int64 [kinds], zero for a kind that no pair is of.
     """
 
     start: Ints
-    count: Ints
+    n_pairs: Ints
+
+
+class Drawing(NamedTuple):
+    """Lists of genes, the bins that their genes are drawn from, and a network.
+
+    list_ptr: int64 [lists + 1]. gene: int64, genes of the lists, different ones within a list. key: int64 [lists], tells lists' random
+    numbers apart. bins: int64 [genes], from 0. bin_ptr: int64 [bins + 1]. bin_gene: int64 [genes], by bin.
+    pair_ptr: int64 [genes + 1]. partner: int64 [pairs], each pair once, never a gene with itself.
+    """
+
+    list_ptr: Ints
+    gene: Ints
+    key: Ints
+    bins: Ints
+    bin_ptr: Ints
+    bin_gene: Ints
+    pair_ptr: Ints
+    partner: Ints

@@ -26,14 +26,15 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from sae_genomics.kernels.pairs_within import pairs_within
+from sae_genomics.kernels.arrays import Drawing
+from sae_genomics.kernels.pairs_drawn import pairs_drawn
 from sae_genomics.progress import stop_point
 from sae_genomics.validation.interactions import Pairs
-from sae_genomics.validation.listed import nested_bins, permutations_within
+from sae_genomics.validation.listed import nested_bins
 
 FIRST_DRAWS, GROWTH, ENOUGH = 200, 10, 10
 _BIN_PARTS, LEAST_IN_BIN = [20, 5, 2], 20  # by degree, detection, expression
-_BLOCK = 200  # draws at a time
+_BLOCK = 2_000  # draws at a time
 LEAST_CLUSTER = 3
 
 
@@ -95,13 +96,13 @@ def beside_draws(
     reached, total = np.zeros(len(observed), dtype=np.int64), np.zeros(len(observed), dtype=np.int64)
     made = np.zeros(len(observed), dtype=np.int64)
     active, done, level = np.arange(len(observed)), 0, min(FIRST_DRAWS, n_draws)
-    generator = np.random.default_rng(np.random.SeedSequence(seed))
+    start = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) >> 1
     while len(active):
-        mine = lists[active]
+        mine = _drawing(lists[active], active, network)
         while done < level:
             stop_point()
             size = min(_BLOCK, level - done)
-            counts = pairs_within(mine, permutations_within(network.bins, size, generator), network.upper)
+            counts = pairs_drawn(mine, done, done + size, start)
             reached[active] += (counts >= observed[active]).sum(axis=0)
             total[active] += counts.sum(axis=0)
             done += size
@@ -111,6 +112,15 @@ def beside_draws(
         active = active[reached[active] < ENOUGH]
         level = min(level * GROWTH, n_draws)
     return Drawn(total / np.maximum(made, 1), made, (1 + reached) / (1 + made))
+
+
+def _drawing(lists: sparse.csr_matrix, key: npt.NDArray[np.int64], network: Network) -> Drawing:
+    order = np.argsort(network.bins, kind="stable")
+    bin_ptr = np.concatenate([[0], np.cumsum(np.bincount(network.bins))])
+    arrays = (
+        lists.indptr, lists.indices, key, network.bins, bin_ptr, order, network.upper.indptr, network.upper.indices,
+    )  # fmt: skip
+    return Drawing(*(each.astype(np.int64) for each in arrays))
 
 
 @dataclass(frozen=True)

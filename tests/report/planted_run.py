@@ -7,11 +7,13 @@ cells), a tenth to a gene program that no type owns, the rest is noise. So it is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import anndata
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from scipy.sparse import csr_matrix
 
 from sae_genomics.artifacts import (
@@ -34,6 +36,9 @@ from sae_genomics.run import Run
 from sae_genomics.sae.files import SAE_FILES
 from sae_genomics.stages import stage_named
 from sae_genomics.validation.names import write_names
+from sae_genomics.validation.network_tables import write_network
+from sae_genomics.validation.normal_form import schema
+from sae_genomics.validation.regulon_tables import write_regulons
 
 MARKERS = {
     "CD4+ T Helper2": ["IL7R", "CD4", "LTB", "CCR7", "TCF7"],
@@ -54,7 +59,8 @@ MARKUP = ("<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", 
 
 @dataclass
 class Plan:
-    """What to plant. odd_names: genes, a type and a term whose names hold markup. groups: donors of the cells, a fifth held out."""
+    """What to plant. odd_names: genes, a type and a term whose names hold markup.
+    networks: genes of a type or program touch each other, and its first gene regulates the others. groups: donors of the cells, a fifth held out."""
 
     name: str = "planted"
     layers: int = 3
@@ -64,6 +70,7 @@ class Plan:
     embedding: bool = True
     odd_names: bool = False
     terms: bool = True
+    networks: bool = False
     groups: int = 0
     seed: int = 5
 
@@ -105,6 +112,7 @@ def planted_run(root: Path, plan: Plan | None = None, **settings: dict) -> Plant
             "checkpoints": str(root / "checkpoints"),
             "results": str(root / "results"),
             "logs": str(root / "logs"),
+            "databases": str(root / "databases"),
         },
         "data": {"path": str(input_file)},
         "sae": {"d_sae": plan.d_sae, "k": min(plan.d_sae, 16)},
@@ -118,6 +126,8 @@ def planted_run(root: Path, plan: Plan | None = None, **settings: dict) -> Plant
     config_file = root / "planted.yaml"
     write_text(config_file, dump_config(config))
     run = PlantedRun(config, plan.layers, config_file)
+    if plan.networks:
+        _networks(root / "databases", genes)
     _prepare(run, plan, genes, label, heldout, types, rng)
     for shard in range(run.n_shards):
         _extract(run, shard)
@@ -385,4 +395,27 @@ def _validate(
             for source, units, repeat, n in nulls
         ]),
     )  # fmt: skip
+    write_network(run, run.layers[task])
+    write_regulons(run, run.layers[task])
     _finish(run, "validate", task)
+
+
+def _networks(folder: Path, genes: list[str]) -> None:
+    """A network of proteins that touch, and regulons."""
+    programs = [[gene for gene in group if gene in genes] for group in (*MARKERS.values(), *PROGRAMS.values())]
+    touching = [(a, b, 0.9, 0) for group in programs for a, b in combinations(group, 2)]
+    touching += [(a, b, 0.9, 0) for a, b in zip(genes, genes[7:], strict=False)]
+    regulated = [(group[0], gene, np.nan, 1) for group in programs for gene in group[1:]]
+    regulated += [("OTHER", gene, np.nan, 0) for gene in genes if gene.startswith("GENE")]
+    for name, rows, directed, category in (
+        ("string", touching, False, "physical"),
+        ("trrust", regulated, True, "regulon"),
+    ):
+        columns = ["source_gene_symbol", "target_gene_symbol", "score", "sign"]
+        frame = pd.DataFrame(rows, columns=columns).assign(category=category)
+        frame = frame.reindex(columns=schema.EDGES.names).fillna(
+            dict.fromkeys([*schema.EDGES.names[:7], "evidence"], "")
+        )
+        table = pa.Table.from_pandas(frame, schema=schema.EDGES, preserve_index=False)
+        schema.write_table(folder / name / schema.EDGES_FILE, table)
+        schema.write_source(folder / name, {"name": name, "directed": directed})
