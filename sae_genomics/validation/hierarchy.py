@@ -11,6 +11,9 @@ it is explained by the term below it that shares the most genes with the list. T
 that stand explain others: what is explained claims no genes of its own. (The idea is that of `elim`: Alexa et al. 2006,
 Bioinformatics 22:1600. There a p-value alone decides which genes are taken away; here the terms of the table do.)
 
+A test of whole rankings may find a term that the top genes alone do not: with p of the whole overlap above `cut`. It is explained where
+its top genes are, which is told by 0.05 in place of `cut`.
+
 The loops run over levels of the hierarchy and over blocks of tests, never over tests or features.
 """
 
@@ -24,9 +27,12 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse, stats
 
+from sae_genomics.validation.enrichment import Enrichment
 from sae_genomics.validation.gene_sets import Collection, Membership
 from sae_genomics.validation.normal_form.hierarchy import ancestors
 
+NOMINAL = 0.05
+_ROUNDING = 1 + 1e-6  # two ways to compute the same p
 _BLOCK_GENES = 1 << 23  # genes of all tests of a block, which bounds the memory
 Counts = npt.NDArray[np.int64]
 
@@ -44,6 +50,25 @@ class Found:
     n_term: Counts
     n_top: Counts
     n_background: Counts
+
+
+def explained_rows(
+    tests: Enrichment,
+    is_found: npt.NDArray[np.bool_],
+    lists: sparse.csr_matrix,
+    members: Membership,
+    collections: Sequence[Collection],
+) -> npt.NDArray[np.object_]:
+    """For every row of `tests` the term_id that explains it, empty text where none does and where nothing is found: [rows].
+
+    is_found: bool [rows]. lists: csr [lists, background], 1 for a gene of the list; the top genes for a test of whole rankings.
+    """
+    result = np.full(len(tests.row), "", dtype=object)
+    if is_found.any():
+        here = tests.only(is_found)
+        found = Found(here.row, here.term, here.n_overlap, here.n_term, here.n_top, here.n_background)
+        result[is_found] = explained_by(found, lists, members, collections, float(here.p_value.max()))
+    return result
 
 
 def explained_by(
@@ -141,6 +166,9 @@ def _explained(
     union = (inner @ genes).astype(bool)
     mine, own = lists[found.row[tests]], genes[found.term[tests]]
     shared = mine.multiply(own).tocsr()
+    whole = stats.hypergeom.sf(
+        found.n_overlap[tests] - 1, found.n_background[tests], found.n_term[tests], found.n_top[tests]
+    )
     p = stats.hypergeom.sf(
         found.n_overlap[tests] - _sizes(union.multiply(shared)) - 1,
         found.n_background[tests] - _sizes(union),
@@ -148,7 +176,8 @@ def _explained(
         found.n_top[tests] - _sizes(union.multiply(mine)),
     )
     agree = (shared.astype(np.int32) @ genes.T.astype(np.int32)).multiply(inner).tocoo()
-    explains = (p > cut)[agree.row] & (agree.data > 0)
+    least = np.where(whole <= cut * _ROUNDING, cut, NOMINAL)
+    explains = ((p > least) & (whole <= np.maximum(least, cut * _ROUNDING)))[agree.row] & (agree.data > 0)
     row, term, count = agree.row[explains], agree.col[explains], agree.data[explains]
     # The most shared genes first, then the smaller set, then the order of the sets.
     order = np.lexsort((term, _sizes(genes)[term], -count, row))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ from sae_genomics.validation.enrichment_test import EnrichmentTest
 from sae_genomics.validation.enrichment_tests import enrichment_test_named
 from sae_genomics.validation.feature_terms import KEPT_BEST, KEPT_P, feature_terms
 from sae_genomics.validation.gene_lists import GeneLists, top_genes
-from sae_genomics.validation.gene_sets import COLLECTIONS, Membership, NoSetFits, described
+from sae_genomics.validation.gene_sets import COLLECTIONS, Collection, Membership, NoSetFits, described
+from sae_genomics.validation.hierarchy import explained_rows
 from sae_genomics.validation.null_rows import Tested, null_rows, untested_rows
 from sae_genomics.validation.nulls import MATCHED, SHUFFLED, annotated, null_tests
 from sae_genomics.validation.settings import check_settings
@@ -68,7 +69,7 @@ def run_task(run: Run, task: int) -> None:
         for found in beside_nulls(run, test, layer, name, others, other):
             rows += found
             progress.advance(1)
-    terms = _terms(test, lists, background, settings.fdr)
+    terms = _terms(test, lists, background, collections, settings.fdr)
     FEATURE_TERMS.write(folder / FEATURE_TERMS.file, terms, weights=weights, inference=test.inference)
     facts = {COLLECTIONS: json.dumps(described(collections, background.members))}
     ANNOTATION_NULLS.write(folder / ANNOTATION_NULLS.file, pd.DataFrame(rows), weights=weights, facts=facts)
@@ -80,12 +81,16 @@ def _read_lists(run: Run, folder: Path, table: Table, members: Membership) -> Ge
     return top_genes(table.read(folder / table.file, _COLUMNS), members, settings.rank_by, settings.top_genes)
 
 
-def _terms(test: EnrichmentTest, lists: GeneLists, background: Background, fdr: float) -> pd.DataFrame:
+def _terms(
+    test: EnrichmentTest, lists: GeneLists, background: Background, collections: Sequence[Collection], fdr: float
+) -> pd.DataFrame:
     """The rows of feature_terms.parquet."""
     small = max(KEPT_P, fdr)  # above fdr no p of the matched test can matter
     tests = test.run(lists, background.sets, Keep(small, KEPT_BEST))
     matched = test.beside_expression(lists, background.sets, tests, np.asarray(tests.p_value <= small))
-    return feature_terms(lists, tests, matched, background.members)
+    is_found = (matched.q < fdr) | (matched.q_source < fdr)
+    explained = explained_rows(tests, is_found, lists.matrix, background.members, collections)
+    return feature_terms(lists, tests, matched, background.members, explained)
 
 
 def beside_nulls(

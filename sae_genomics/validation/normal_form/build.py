@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -128,7 +129,10 @@ def _kept(
 
 def _filled(table: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
     for name, value in values.items():
-        table[name] = table[name].fillna(value) if name in table else value
+        if name not in table:
+            table[name] = value
+        elif table[name].isna().any():
+            table[name] = table[name].astype(object).fillna(value)
     table["score"] = pd.to_numeric(table["score"]).astype(np.float64)
     return table
 
@@ -151,7 +155,9 @@ def _parents(parents: pd.DataFrame, terms: pd.DataFrame | None, statements: Stat
     parents = parents[~circular]
     name = parents["parent_name"] if "parent_name" in parents else pd.Series("", index=parents.index)
     if terms is not None:
-        known = terms.drop_duplicates("term_id").set_index("term_id")["term_name"]
+        known = (
+            terms[["term_id", "term_name"]].drop_duplicates("term_id").astype(object).set_index("term_id")["term_name"]
+        )
         name = name.where(name != "", parents["parent_id"].map(known))
     return parents[["term_id", "parent_id"]].assign(parent_name=name.fillna(""))
 
@@ -159,7 +165,7 @@ def _parents(parents: pd.DataFrame, terms: pd.DataFrame | None, statements: Stat
 def _left_out(statements: Statements, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The marked terms that could have genes: those of the statements, and those above any."""
     terms, parents = tables[schema.TERMS_FILE], tables.get(schema.PARENTS_FILE)
-    names = terms[["term_id", "term_name"]].drop_duplicates("term_id")
+    names = terms[["term_id", "term_name"]].drop_duplicates("term_id").astype(object)
     if parents is not None:
         above = parents[["parent_id", "parent_name"]].set_axis(["term_id", "term_name"], axis=1)
         names = pd.concat([names, above]).drop_duplicates("term_id")
@@ -192,9 +198,14 @@ def _edges(edges: pd.DataFrame, statements: Statements) -> pd.DataFrame:
 
 def _highest(table: pd.DataFrame, names: list[str], statements: Statements) -> pd.DataFrame:
     """Of rows that agree in all these columns the first with the highest score, in the order of the table."""
-    codes = pd.DataFrame({name: pd.factorize(table[name])[0] for name in names})
-    order = np.argsort(-table["score"].fillna(-np.inf).to_numpy(), kind="stable")
-    first = np.sort(order[~codes.iloc[order].duplicated().to_numpy()])
+    key = np.zeros(len(table), dtype=np.int64)
+    for name in names:
+        codes, distinct = pd.factorize(table[name])
+        key = key * (len(distinct) + 1) + codes + 1
+        if key.max(initial=0) > 1 << 40:  # far from what 64 bits hold, whatever the next column has
+            key = pd.factorize(key)[0]
+    order = np.lexsort((-table["score"].fillna(-np.inf).to_numpy(), key))
+    first = np.sort(order[np.diff(key[order], prepend=-1) != 0])
     statements.drop("duplicate", len(table) - len(first))
     return table.iloc[first]
 
@@ -212,7 +223,7 @@ def _counts(statements: Statements, tables: dict[str, pd.DataFrame], found: Iden
 
 
 def _arrow(name: str, file: str, table: pd.DataFrame, genes: pa.Table) -> pa.Table:
-    """A table with the columns of its file, genes by their names again."""
+    """A table with the columns of its file, genes by their names again. Where rows repeat a few texts, they hold numbers of them."""
     columns = {}
     for column in schema.SCHEMAS[file]:
         end = next(
@@ -220,15 +231,22 @@ def _arrow(name: str, file: str, table: pd.DataFrame, genes: pa.Table) -> pa.Tab
             None,
         )
         if column.name == "source":
-            columns[column.name] = pa.repeat(pa.scalar(name, column.type), len(table))
+            columns[column.name] = _repeated(np.zeros(len(table), dtype=np.int32), pa.array([name], pa.string()))
         elif end is not None:
-            columns[column.name] = genes[column.name.removeprefix(end)].take(pa.array(table[f"{end}gene"].to_numpy()))
+            values = genes[column.name.removeprefix(end)].combine_chunks()
+            columns[column.name] = _repeated(table[f"{end}gene"].to_numpy(np.int32), values)
+        elif isinstance(table[column.name].dtype, pd.CategoricalDtype):
+            columns[column.name] = pa.array(table[column.name])
         else:
             try:
                 columns[column.name] = pa.array(table[column.name], column.type, from_pandas=True)
             except pa.ArrowException as error:
                 raise ValueError(f"the reader of {name} gave {column.name} of another type: {error}") from None
-    return pa.table(columns, schema=schema.SCHEMAS[file])
+    return pa.table(columns)
+
+
+def _repeated(codes: npt.NDArray[np.int32], values: pa.Array) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(codes), values)
 
 
 def _write(

@@ -35,6 +35,7 @@ EDGES = pa.schema([
 ])  # fmt: skip
 SCHEMAS = {TERMS_FILE: TERMS, PARENTS_FILE: PARENTS, LEFT_OUT_FILE: LEFT_OUT, EDGES_FILE: EDGES}
 _BESIDE = b"beside"  # in the metadata of terms.parquet
+_GROUP_ROWS = 1 << 20
 
 
 def write_table(path: Path, table: pa.Table, beside: str = "") -> None:
@@ -43,11 +44,12 @@ def write_table(path: Path, table: pa.Table, beside: str = "") -> None:
     beside: of terms.parquet, what else decides which gene sets come out of it (`content_of`). Runs know a database by the content of this
     one file, so it has to change with the others.
     """
-    table = table.cast(SCHEMAS[path.name])
-    if beside:
-        table = table.replace_schema_metadata({_BESIDE: beside.encode()})
-    with atomic_path(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+    wanted = SCHEMAS[path.name].with_metadata({_BESIDE: beside.encode()} if beside else None)
+    # In parts, because a table may hold numbers in place of texts that millions of rows repeat.
+    parts = [table.slice(start, _GROUP_ROWS) for start in range(0, max(len(table), 1), _GROUP_ROWS)]
+    with atomic_path(path) as partial, pq.ParquetWriter(partial, wanted, compression="zstd") as writer:
+        for part in parts:
+            writer.write_table(part.cast(wanted))
 
 
 def content_of(*values: Any) -> str:

@@ -18,7 +18,7 @@ class Statements:
 
     terms: one row per statement that a gene belongs to a term: term_id, term_name, at least one column of GENE_IDS, and, where
     the database has them, score (float64, NaN where not given), evidence, category (text) and negative (bool: a statement that
-    the gene does not belong to it). A row may name several genes of one kind in one cell only if `gene_separator` is set.
+    the gene does not belong to it). Text may be categorical, which spares memory where millions of rows repeat a few. A row may name several genes of one kind in one cell only if `gene_separator` is set.
     parents: term_id, parent_id and, where the source tells it, parent_name; None where the terms have no hierarchy. propagated: whether a
     term's genes already hold those of the terms below it.
     says_little: term_id -> why its terms tell nothing of a feature, such as `mode of inheritance`. Statements on them are kept, and
