@@ -85,7 +85,15 @@ def collections_table(known: list[dict[str, Any]]) -> str:
         )
         for each in known
     ]  # fmt: skip
-    return table(COLLECTIONS_HEADER, rows, right=(1, 2)) if rows else ""
+    said = [
+        f"- {escape(each.get('title') or each['name'])}: {escape(each['left_out'])}"
+        for each in known
+        if each.get("left_out")
+    ]
+    left_out = "\n".join(["Left out of the tests:", "", *said]) if said else ""
+    return "\n\n".join(
+        part for part in (table(COLLECTIONS_HEADER, rows, right=(1, 2)) if rows else "", left_out) if part
+    )
 
 
 def layer_table(found: Annotation) -> str:

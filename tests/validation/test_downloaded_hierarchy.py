@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,19 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from sae_genomics.artifacts import FEATURE_TERMS
 from sae_genomics.config import ValidationConfig, apply_override, parse_config
 from sae_genomics.errors import UserError
+from sae_genomics.run import Run
 from sae_genomics.validation.databases import check_collections, load_collections
 from sae_genomics.validation.databases.downloaded import LEFT_OUT
 from sae_genomics.validation.gene_sets import Collection
 from sae_genomics.validation.normal_form import schema
+from sae_genomics.validation.task import run_task
+
+from . import test_task
+
+planted = test_task.make_run  # a run whose features read the planted sets off
 
 # T:0 is above T:1 and T:2; T:3 is below both, T:4 below T:3; T:5 stands alone. Nothing is stated on T:0 and T:1.
 PARENTS = [("T:1", "T:0"), ("T:2", "T:0"), ("T:3", "T:1"), ("T:3", "T:2"), ("T:4", "T:3")]
@@ -132,7 +140,7 @@ def test_terms_that_say_little_are_out_and_can_be_brought_back(tmp_path: Path) -
     assert found.sets[2].genes  # genes of a marked term count for the terms above it
     assert sets(tmp_path)["T:1"] == {"THREE", "FOUR"}
     assert found.universe == {"FOUR", "THREE", "TWO", "FIVE"}
-    assert set(found.facts[LEFT_OUT].split("; ")) == {"1 terms: too general", "1 terms: protein binding"}
+    assert set(found.facts[LEFT_OUT].split("; ")) == {"1 term (too general)", "1 term (protein binding)"}
     assert LEFT_OUT not in collection(tmp_path, all_terms=True).facts
 
 
@@ -147,7 +155,7 @@ def test_scores_below_the_least_one_do_not_count(tmp_path: Path) -> None:
     assert sets(tmp_path) == {"T:1": {"LOW", "EVEN", "HIGH", "UNTOLD"}}
     assert sets(tmp_path, min_score={"base": 0.5}) == {"T:1": {"EVEN", "HIGH", "UNTOLD"}}
     found = collection(tmp_path, min_score={"base": 0.5})
-    assert found.facts[LEFT_OUT] == "1 statements have a score below 0.5"
+    assert found.facts[LEFT_OUT] == "1 statement with a score below 0.5"
     assert found.universe == {"LOW", "EVEN", "HIGH", "UNTOLD"}
     write(tmp_path / "open_targets", rows)
     assert sets(tmp_path, databases=["open_targets"]) == {"T:1": {"EVEN", "HIGH", "UNTOLD"}}
@@ -167,7 +175,7 @@ def test_evidence_from_expression_is_out_by_default(tmp_path: Path) -> None:
     assert sets(tmp_path) == {"T:1": {"GENETIC"}}
     assert sets(tmp_path, expression_evidence=True) == {"T:1": {"GENETIC", "MEASURED"}}
     said = collection(tmp_path).facts[LEFT_OUT]
-    assert said.startswith("1 statements rest on expression data; 2 statements sum up all kinds")
+    assert said.startswith("1 statement from expression data; 2 statements that sum up all kinds")
     # The sum alone counts, and that is said.
     write(tmp_path / "base", rows[2:])
     assert sets(tmp_path) == {"T:1": {"GENETIC", "MEASURED"}}
@@ -192,7 +200,7 @@ def test_every_command_looks_whether_databases_are_there_and_opens_none(tmp_path
     (tmp_path / "string").mkdir()
     schema.write_source(tmp_path / "string", {"name": "string"})
     (tmp_path / "string" / schema.EDGES_FILE).touch()
-    check_collections(ValidationConfig(builtin=False, databases=["base"]), tmp_path)
+    check_collections(ValidationConfig(builtin=False, databases=["base"], min_score={"base": 1, "hpo": 0.1}), tmp_path)
     with pytest.raises(UserError, match="cannot read"):
         load_collections(ValidationConfig(builtin=False, databases=["base"]), tmp_path)
     gmt = tmp_path / "base.gmt"
@@ -203,6 +211,30 @@ def test_every_command_looks_whether_databases_are_there_and_opens_none(tmp_path
         ({"gmt": [gmt]}, "two gene-set collections are called 'base'"),
         ({"gmt": [tmp_path / "none.gmt"]}, "no such gene-set file"),
         ({"databases": []}, "no gene sets to test"),
+        (
+            {"databases": ["base"], "min_score": {"gwas_catalogue": 1}},
+            "'gwas_catalogue' is no database .* did you mean gwas_catalog?",
+        ),
     ):
         with pytest.raises(UserError, match=says):
             check_collections(ValidationConfig(**{"builtin": False, **settings}), tmp_path)
+
+
+def test_the_stage_tells_which_terms_explain_others(planted: Callable[..., Run], tmp_path: Path) -> None:
+    """Each planted programme is a pathway below `everything`, which is found for its genes and for no others."""
+    rows = [
+        {"term_id": f"T:{i}", "gene_symbol": f"SYM{gene}"} for i in range(10) for gene in range(20 * i, 20 * i + 20)
+    ]
+    rows += [{"term_id": f"T:9{i}", "gene_symbol": f"SYM{gene}"} for i in range(5) for gene in range(230 + i, 250)]
+    parents = [(f"T:{i}", f"T:1{i}") for i in range(10)] + [(f"T:9{i}", f"T:1{i}") for i in range(5)]
+    write(tmp_path / "db" / "base", rows, parents, propagated=False)
+    run = planted(gmt=[], databases=["base"])
+    run.config.paths.databases = tmp_path / "db"
+    run_task(run, 0)
+    terms = FEATURE_TERMS.read(run.layer_results(2) / FEATURE_TERMS.file)
+    found = terms[terms["q_matched"] < 0.05].set_index(["feature", "term_id"])["explained_by"]
+    for feature in range(10):
+        assert found[feature, f"T:{feature}"] == ""
+        assert found[feature, f"T:1{feature}"] == f"T:{feature}"
+    assert (terms.loc[(terms["q_matched"] >= 0.05) & (terms["q_source_matched"] >= 0.05), "explained_by"] == "").all()
+    assert set(terms["collection"]) == {"base"}

@@ -8,13 +8,16 @@ publisher writes it, for `scripts/download_databases.py`.
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from sae_genomics.config import ValidationConfig
+from sae_genomics.config_values import MIN_SCORES
 from sae_genomics.errors import UserError
 from sae_genomics.installed import add, loaded, with_installed
 from sae_genomics.validation.databases import downloaded
 from sae_genomics.validation.gene_sets import Collection, Source
+from sae_genomics.validation.normal_form.catalogue import read_catalogue
 
 GROUP = "sae_genomics.gene_set_sources"
 SOURCES: dict[str, str] = with_installed(GROUP, {
@@ -46,8 +49,21 @@ def check_collections(settings: ValidationConfig, databases: Path | None = None)
 
     Raises UserError.
     """
+    _check_scores(settings, databases)
     names = [collection.name for collection in _without_databases(settings)]
     _refuse(names + (downloaded.check_presence(settings.databases, databases) if databases is not None else []))
+
+
+def _check_scores(settings: ValidationConfig, databases: Path | None) -> None:
+    """A database that `validation.min_score` names has to be one: a name that is misspelt would change nothing, without a word."""
+    for name in settings.min_score.keys() - MIN_SCORES.keys():
+        if databases is not None and (databases / name).is_dir():
+            continue
+        known = read_catalogue()
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
+            raise UserError(f"validation.min_score: {name!r} is no database of the catalogue; {hint}")
 
 
 def _without_databases(settings: ValidationConfig) -> list[Collection]:

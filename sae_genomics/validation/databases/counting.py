@@ -20,6 +20,11 @@ EXPRESSION = "expression"  # category of statements that rest on expression data
 OVERALL = "overall"  # category of a score that sums up all kinds of evidence, expression among them
 
 
+def counted_noun(count: int, noun: str, what: str) -> str:
+    """`1 term`, `2 terms`, and what they are."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'} {what}"
+
+
 @dataclass
 class Counted:
     """keeps: bool [rows]. left_out: sentences on what was left out, for the report."""
@@ -32,7 +37,7 @@ class Counted:
         rows = int((self.keeps & which).sum())
         if rows:
             self.keeps = self.keeps & ~which
-            self.left_out.append(f"{rows:,} {what}")
+            self.left_out.append(counted_noun(rows, "statement", what))
 
 
 def counted(name: str, rows: pa.Table, settings: ValidationConfig) -> Counted:
@@ -42,15 +47,15 @@ def counted(name: str, rows: pa.Table, settings: ValidationConfig) -> Counted:
     result = Counted(~negative & named)
     category = pc.fill_null(rows["category"], "")
     if not settings.expression_evidence:
-        result.leave_out(pc.equal(category, EXPRESSION).to_numpy(), "statements rest on expression data")
+        result.leave_out(pc.equal(category, EXPRESSION).to_numpy(), "from expression data")
         overall = pc.equal(category, OVERALL).to_numpy()
         # Where nothing but the sum is there, it counts: without it the database would have no gene sets.
         if not overall[result.keeps].all():
-            result.leave_out(overall, "statements sum up all kinds of evidence, expression among them")
+            result.leave_out(overall, "that sum up all kinds of evidence, expression among them")
         elif result.keeps.any():
             result.left_out.append("no statement: the scores sum up all kinds of evidence, expression among them")
     least = settings.min_score.get(name)
     if least is not None:
         score = rows["score"].to_numpy()  # NaN where the source gives none: nothing speaks against such a statement
-        result.leave_out(score < least, f"statements have a score below {least:g}")
+        result.leave_out(score < least, f"with a score below {least:g}")
     return result

@@ -20,7 +20,7 @@ from scipy import sparse
 from sae_genomics.config import ValidationConfig
 from sae_genomics.errors import UserError
 from sae_genomics.file_keys import database_terms
-from sae_genomics.validation.databases.counting import counted
+from sae_genomics.validation.databases.counting import counted, counted_noun
 from sae_genomics.validation.gene_sets import Collection, GeneSet
 from sae_genomics.validation.normal_form.hierarchy import propagated
 from sae_genomics.validation.normal_form.schema import (
@@ -82,7 +82,7 @@ def _collection(terms: Path, settings: ValidationConfig, named: bool) -> Collect
         marked = read_table(folder / LEFT_OUT_FILE).to_pandas()
         out = ids.isin(marked["term_id"]) & tested
         reasons = marked[marked["term_id"].isin(ids[out])]["reason"].value_counts()
-        left_out = [*left_out, *(f"{count:,} terms: {reason}" for reason, count in reasons.items())]
+        left_out = [*left_out, *(counted_noun(int(count), "term", f"({reason})") for reason, count in reasons.items())]
         tested &= ~out
     sets = _sets(ids, names, genes, members, tested)
     if named and not sets:
