@@ -179,6 +179,35 @@ def test_a_long_name_is_cut_and_its_id_is_not(tmp_path: Path, capsys: pytest.Cap
     assert name not in line
 
 
+def test_a_parent_that_has_only_its_childs_genes_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "databases" / "hpo"
+    child = [("HP:2", "child", f"GENE{g}", False) for g in range(10)]
+    others = [("HP:3", "sibling", f"GENE{g}", False) for g in range(10, 16)]
+    far = [("HP:9", "far", f"GENE{g}", False) for g in range(100, 300)]
+    database(folder, [*child, *others, *far])
+    parents = {
+        "source": "hpo",
+        "term_id": ["HP:2", "HP:3"],
+        "parent_id": ["HP:1", "HP:1"],
+        "parent_name": ["parent"] * 2,
+    }
+    table = pa.Table.from_pandas(pd.DataFrame(parents), preserve_index=False)
+    schema.write_table(folder / schema.PARENTS_FILE, table)
+    command = [",".join(f"GENE{g}" for g in range(8)), "--databases", str(tmp_path / "databases")]
+    (tmp_path / "all.txt").write_text("\n".join(f"GENE{g}" for g in range(300)))
+    command += ["--background", str(tmp_path / "all.txt")]
+    assert main([*command, "--tsv"]) == 0
+    rows = rows_of(capsys).set_index("term_id")
+    assert rows.loc["HP:1", ["n_term", "n_overlap", "explained_by"]].tolist() == [16, 8, "HP:2"]
+    assert rows.loc["HP:2", "explained_by"] == ""
+    assert main(command) == 0
+    page = capsys.readouterr().out
+    assert "parent (HP:1) <- HP:2" in page
+    assert "<- ID: the genes of this more specific term explain the term." in page
+
+
 def test_a_test_of_rankings_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     ranking = replace(enrich.enrichment_test_named("fisher"), name="ranks", reads="ranking")
     monkeypatch.setattr(enrich, "enrichment_test_named", lambda name: ranking)
