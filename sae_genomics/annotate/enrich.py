@@ -13,13 +13,13 @@ from sae_genomics.annotate.choice_of_background import Listable
 from sae_genomics.config import ValidationConfig
 from sae_genomics.errors import UserError
 from sae_genomics.validation.background import Background
-from sae_genomics.validation.enrichment import Enrichment, Keep, Matched
+from sae_genomics.validation.enrichment import Keep
 from sae_genomics.validation.enrichment_test import EnrichmentTest
 from sae_genomics.validation.enrichment_tests import enrichment_test_named
 from sae_genomics.validation.feature_terms import KEPT_P, feature_terms
 from sae_genomics.validation.gene_lists import GeneLists
 from sae_genomics.validation.gene_sets import Collection, Membership, membership
-from sae_genomics.validation.hierarchy import Found, explained_by
+from sae_genomics.validation.hierarchy import explained_rows
 
 MATCHED_COLUMNS = ["p_matched", "q_matched", "q_source_matched"]
 
@@ -61,9 +61,9 @@ def enrich(
     small = max(KEPT_P, settings.fdr)
     tests = test.run(listed, sets, Keep(small, best))
     matched = test.beside_expression(listed, sets, tests, np.asarray(tests.p_value <= small))
-    rows = feature_terms(listed, tests, matched, members)
-    order = np.lexsort((tests.term, tests.p_value, tests.row))  # that of feature_terms
-    rows["explained_by"] = _explained(tests, matched, listed, members, collections, settings.fdr)[order]
+    is_found = (matched.q < settings.fdr) | (matched.q_source < settings.fdr)
+    explained = explained_rows(tests, is_found, listed.matrix, members, collections)
+    rows = feature_terms(listed, tests, matched, members, explained)
     names = np.array([str(each["list"]) for each in facts], dtype=object)
     rows.insert(0, "list", names[rows.pop("feature").to_numpy()])
     return Answer(rows if background.bins is not None else rows.drop(columns=MATCHED_COLUMNS), facts, members, test)
@@ -92,28 +92,3 @@ def _lists(lists: Mapping[str, Sequence[str]], members: Membership) -> tuple[Gen
         (np.ones(len(columns), dtype=np.int32), columns, pointer), shape=(len(rows), len(members.background))
     )
     return GeneLists(np.arange(len(rows), dtype=np.int64), matrix), facts
-
-
-def _explained(
-    tests: Enrichment,
-    matched: Matched,
-    lists: GeneLists,
-    members: Membership,
-    collections: Sequence[Collection],
-    fdr: float,
-) -> np.ndarray:
-    """For every row the more specific found term that explains it, else empty text."""
-    result = np.full(len(tests.row), "", dtype=object)
-    here = np.flatnonzero(matched.q < fdr)
-    if len(here):
-        found = Found(
-            tests.row[here],
-            tests.term[here],
-            tests.n_overlap[here],
-            tests.n_term[here],
-            tests.n_top[here],
-            tests.n_background[here],
-        )
-        cut = float(tests.p_value[here].max())
-        result[here] = explained_by(found, lists.matrix, members, collections, cut)
-    return result

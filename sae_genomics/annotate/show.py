@@ -40,7 +40,7 @@ def as_text(answer: Answer, background: str, collections: Sequence[Collection], 
             [
                 f"{getattr(row, q):.2g}", f"{row.p_value:.2g}", f"{row.n_overlap} of {row.n_term}",
                 f"{row.odds_ratio:.3g} ({row.odds_ratio_low:.2g} to {row.odds_ratio_high:.2g})", row.collection,
-                _short(row.term) + (f" <- {row.explained_by}" if row.explained_by else ""), _names(row.genes),
+                _short(row.term, row.term_id) + (f" <- {row.explained_by}" if row.explained_by else ""), _names(row.genes),
             ]
             for row in shown.itertuples()
         ]  # fmt: skip
@@ -90,8 +90,11 @@ def _first(rows: pd.DataFrame, top: int) -> pd.DataFrame:
     return rows.groupby("list", sort=False).head(top) if top else rows
 
 
-def _short(term: str) -> str:
-    return term if len(term) <= _WIDEST_TERM else term[: _WIDEST_TERM - 3] + "..."
+def _short(term: str, term_id: str) -> str:
+    """The name, cut where it is long, and always the id."""
+    end = f" ({term_id})" if term.endswith(f" ({term_id})") else ""
+    name = term.removesuffix(end)
+    return (name if len(name) <= _WIDEST_TERM else f"{name[: _WIDEST_TERM - 3]}...") + end
 
 
 def _names(genes: str) -> str:

@@ -11,6 +11,7 @@ from sae_genomics.comparison.run_terms import RunTerms
 from sae_genomics.report.markdown import count, escape, table
 
 SHOWN = 40  # terms; terms.tsv has all
+SHOWN_PAIRS = 30  # of layers; pairs.tsv has all
 _METHOD = """A term counts as found when a feature has it at `q_matched` below the run's `validation.fdr` and no more specific term explains it.
 Terms that share at least half of their genes are one family, because a pathway and its near copies are one discovery. A family is found
 where one of its terms is.
@@ -29,8 +30,7 @@ def document(runs: Sequence[RunTerms], pairs: pd.DataFrame, terms: pd.DataFrame)
         *_other_versions(runs),
         "## What two runs share", _METHOD,
         _pairs(pairs[pairs["layer_a"] == ANY], layers=False),
-        "### Layer by layer",
-        _pairs(pairs[pairs["layer_a"] != ANY], layers=True),
+        "### Layer by layer", _layers(pairs[pairs["layer_a"] != ANY]),
         "## Terms found", _terms(runs, terms),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
@@ -40,9 +40,15 @@ def _first_paragraph(pairs: pd.DataFrame, terms: pd.DataFrame, n_runs: int) -> s
     by_all = int((terms["n_runs"] == n_runs).sum())
     sentences = [f"{count(len(terms))} terms are found in at least one run, {count(by_all)} of them in all {n_runs}."]
     for row in pairs[pairs["layer_a"] == ANY].itertuples():
+        names = f"{escape(row.run_a)} and {escape(row.run_b)}"
+        if not (row.families_a and row.families_b):
+            sentences.append(
+                f"{names} cannot be compared, because one of them finds no term that both were tested with."
+            )
+            continue
         more = "more than chance gives" if row.q_value < 0.05 else "not more than chance may give"
         sentences.append(
-            f"{escape(row.run_a)} and {escape(row.run_b)} share {count(row.families_shared)} families of terms; {row.families_by_chance:.1f} "
+            f"{names} share {count(row.families_shared)} families of terms; {row.families_by_chance:.1f} "
             f"are expected by chance (p = {row.p_value:.2g}): {more}."
         )
     return " ".join(sentences)
@@ -93,6 +99,15 @@ def _pairs(pairs: pd.DataFrame, layers: bool) -> str:
         for row in pairs.itertuples()
     ]  # fmt: skip
     return table(header, rows, right=range(2, 10))
+
+
+def _layers(pairs: pd.DataFrame) -> str:
+    """The pairs of layers in which both find something, smallest p first."""
+    both = pairs[(pairs["families_a"] > 0) & (pairs["families_b"] > 0)]
+    shown = both.sort_values("p_value", kind="stable").head(SHOWN_PAIRS)
+    said = f"{count(len(both))} of {count(len(pairs))} pairs of layers have terms on both sides"
+    said += f"; the {SHOWN_PAIRS} with the smallest p are shown." if len(shown) < len(both) else "."
+    return f"{said} `pairs.tsv` has all." + (f"\n\n{_pairs(shown, layers=True)}" if len(shown) else "")
 
 
 def _terms(runs: Sequence[RunTerms], terms: pd.DataFrame) -> str:

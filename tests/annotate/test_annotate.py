@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
+from sae_genomics.annotate import enrich
+from sae_genomics.annotate.gene_files import gene_lists
 from sae_genomics.artifacts import FEATURE_GENES, FEATURE_TERMS
 from sae_genomics.validation.normal_form import schema
 from scripts.annotate import main
@@ -166,6 +169,52 @@ def test_the_page_for_a_reader(databases: Path, config: Path, capsys: pytest.Cap
     assert "8 of 16" in page
 
 
+def test_a_long_name_is_cut_and_its_id_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "A pathway whose name goes on and on and does not end where anybody would think that it should"
+    database(tmp_path / "databases" / "reactome", [("R-HSA-77", name, f"GENE{g}", False) for g in range(5)])
+    assert main(["GENE0", "GENE1", "GENE2", "--databases", str(tmp_path / "databases")]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "R-HSA-77" in line)
+    assert "A pathway whose name goes on and on and" in line
+    assert "... (R-HSA-77)  GENE0, GENE1, GENE2" in line
+    assert name not in line
+
+
+def test_a_parent_that_has_only_its_childs_genes_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "databases" / "hpo"
+    child = [("HP:2", "child", f"GENE{g}", False) for g in range(10)]
+    others = [("HP:3", "sibling", f"GENE{g}", False) for g in range(10, 16)]
+    far = [("HP:9", "far", f"GENE{g}", False) for g in range(100, 300)]
+    database(folder, [*child, *others, *far])
+    parents = {
+        "source": "hpo",
+        "term_id": ["HP:2", "HP:3"],
+        "parent_id": ["HP:1", "HP:1"],
+        "parent_name": ["parent"] * 2,
+    }
+    table = pa.Table.from_pandas(pd.DataFrame(parents), preserve_index=False)
+    schema.write_table(folder / schema.PARENTS_FILE, table)
+    command = [",".join(f"GENE{g}" for g in range(8)), "--databases", str(tmp_path / "databases")]
+    (tmp_path / "all.txt").write_text("\n".join(f"GENE{g}" for g in range(300)))
+    command += ["--background", str(tmp_path / "all.txt")]
+    assert main([*command, "--tsv"]) == 0
+    rows = rows_of(capsys).set_index("term_id")
+    assert rows.loc["HP:1", ["n_term", "n_overlap", "explained_by"]].tolist() == [16, 8, "HP:2"]
+    assert rows.loc["HP:2", "explained_by"] == ""
+    assert main(command) == 0
+    page = capsys.readouterr().out
+    assert "parent (HP:1) <- HP:2" in page
+    assert "<- ID: the genes of this more specific term explain the term." in page
+
+
+def test_a_test_of_rankings_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    ranking = replace(enrich.enrichment_test_named("fisher"), name="ranks", reads="ranking")
+    monkeypatch.setattr(enrich, "enrichment_test_named", lambda name: ranking)
+    assert main(["CD3D"]) == 2
+    assert "validation.test: ranks reads the order of all genes" in capsys.readouterr().err
+
+
 def test_built_in_sets_without_any_config(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,8 +257,6 @@ def test_what_is_wrong_is_said_in_one_line(
 
 
 def test_more_genes_than_one_word_holds(tmp_path: Path) -> None:
-    from sae_genomics.annotate.gene_files import gene_lists
-
     (tmp_path / "one_line.txt").write_text("A B,C;D\tE A")
     (tmp_path / "table.csv").write_text('gene,score\n"A",1\nB,2\nA,3\n')
     assert gene_lists(["X", str(tmp_path / "one_line.txt"), "Y,Z X", str(tmp_path / "table.csv")]) == {

@@ -80,6 +80,8 @@ def test_terms_pairs_and_page(runs: list[Path], tmp_path: Path, capsys: pytest.C
     assert "more than chance gives. a and c" in page
     assert page.count("not more than chance may give") == 2
     assert "| planted | set 12 | 3 | 0 | – |" in page
+    assert "12 of 12 pairs of layers have terms on both sides. `pairs.tsv` has all." in page
+    assert page.index("| a, layer 3 | b, layer 0 |") < page.index("| a, layer 0 | b, layer 0 |")  # by p
     assert capsys.readouterr().out.endswith("comparison.md\n")
 
 
@@ -115,6 +117,16 @@ def test_terms_that_one_run_was_not_tested_with(
     assert pd.isna(missing["e:0"])
     assert missing["n_tested"] == 1
     assert "| planted | set 15 | 3 | not tested |" in page
+
+
+def test_a_run_that_finds_nothing(runs: list[Path], tmp_path: Path) -> None:
+    nothing = validated(tmp_path, "n", {0: []}, tmp_path / "planted.gmt", seed=5)
+    assert main([str(runs[0]), str(nothing), "--out", str(tmp_path / "out")]) == 0
+    _, pairs, page = tables(tmp_path / "out")
+    assert pairs["families_b"].tolist() == [0, 0, 0]
+    assert pairs["p_value"].tolist() == [1, 1, 1]
+    assert "a and n cannot be compared, because one of them finds no term" in page
+    assert "0 of 2 pairs of layers have terms on both sides." in page
 
 
 @pytest.mark.parametrize(
