@@ -36,7 +36,8 @@ def annotation(contents: Contents) -> str:
     )
     parts = [title, section_sources.opening(contents), _method(contents)]
     parts += [_nulls(max(found.n_shuffles for _, found in tested)), _measures(), section_sources.by_source(contents)]
-    parts += ["### Gene sets tested", collections_table(known), left_out(contents.config, known), _handed_on(contents)]
+    parts += ["### Gene sets tested", collections_table(known), section_sources.contained(contents.layers)]
+    parts += [left_out(contents.config, known), _handed_on(contents)]
     if len(tested) > 1:
         parts.append(contents.figure("annotation", "Annotated share and different gene sets by layer, beside chance"))
     for index, (summary, found) in enumerate(tested):
@@ -69,7 +70,7 @@ def _nulls(n_shuffles: int) -> str:
         "- *Same expression*: names are shuffled among genes that are detected as often and expressed as strongly; this keeps "
         "lists of highly expressed genes such lists, so what stands above it is more than expression.\n"
         "- *Any gene*: names are shuffled among all genes; this keeps the lengths of lists and sets and how much lists share, "
-        "but not how often or how strongly a gene is expressed, so it is too easy to beat."
+        "but not how often or how strongly a gene is expressed."
     )
 
 

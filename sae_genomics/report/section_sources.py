@@ -19,13 +19,27 @@ from sae_genomics.report.summary import LayerSummary
 FIGURE = "annotation_sources"
 
 
-def tested_of(layers: Sequence[LayerSummary]) -> dict[str, list[tuple[int, Annotation]]]:
-    """collection -> (layer, what was found) of every layer that was tested with it."""
-    found: dict[str, list[tuple[int, Annotation]]] = {}
+Sources = dict[str, list[tuple[int, Annotation]]]
+
+
+def tested_of(layers: Sequence[LayerSummary]) -> Sources:
+    """collection -> (layer, what was found) of every layer that was tested with it; without those of which no gene set fits."""
+    found: Sources = {}
     for each in layers:
+        fits = {known["name"]: known["n_fit"] for known in each.parts.get("collections", [])}
         for name, said in each.parts.get("by_source", {}).items():
-            found.setdefault(name, []).append((each.layer, said))
+            if fits.get(name, 1):
+                found.setdefault(name, []).append((each.layer, said))
     return found
+
+
+def matched_of(sources: Sources) -> Sources:
+    """Those of which any unit matches a gene set, by itself or with names shuffled."""
+    return {
+        name: found
+        for name, found in sources.items()
+        if any(each.n_terms or sum(each.matched.n_terms) for _, said in found for each in said.sources)
+    }
 
 
 def title_of(layers: Sequence[LayerSummary], name: str) -> str:
@@ -39,7 +53,7 @@ def opening(contents: Contents) -> str:
     layers = contents.layers
     tested = [(each.layer, each.annotation) for each in layers if each.annotation is not None]
     sources = tested_of(layers)
-    said = comparison.by_source(sources, lambda name: title_of(layers, name)) if len(sources) > 1 else ""
+    said = comparison.by_source(matched_of(sources), lambda name: title_of(layers, name)) if len(sources) > 1 else ""
     return escape(" ".join(filter(None, (verdict(layers), comparison.paragraph(tested), said))))
 
 
@@ -49,27 +63,30 @@ def by_source(contents: Contents) -> str:
     sources = tested_of(layers)
     if not sources:
         return ""
+    shown = matched_of(sources)
+    silent = [escape(title_of(layers, name)) for name in sources if name not in shown]
     parts = [
         "### By source of gene sets",
         "Each cell has the units that match a gene set of that source alone, their share, and how many different gene sets they "
         "find. Raw neurons and components count with both signs. *By chance* is the mean over the shuffles among genes of the same "
         "expression.",
         contents.figure(FIGURE, "Annotated share and different gene sets by source and layer, beside chance"),
-        _tables(sources, layers),
-        inference.line(layers, "annotation_nulls"),
+        _tables(shown, layers) if shown else "",
+        inference.line(layers, "annotation_nulls") if shown else "",
+        f"Tested without any match in any layer: {listing(silent)}." if silent else "",
         rests_on(layers),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def _tables(sources: dict[str, list[tuple[int, Annotation]]], layers: Sequence[LayerSummary]) -> str:
+def _tables(sources: Sources, layers: Sequence[LayerSummary]) -> str:
     whole = source_table(sources, lambda name: title_of(layers, name))
     if max(len(found) for found in sources.values()) <= MOST_LAYERS:
         return whole
     return f"{range_table(sources, layers)}\n\n{details('By source and layer', whole)}"
 
 
-def _kinds(sources: dict[str, list[tuple[int, Annotation]]]) -> list[str]:
+def _kinds(sources: Sources) -> list[str]:
     """All kinds of units but the features, in the order of the tables."""
     return list(dict.fromkeys(each.units for found in sources.values() for _, said in found for each in said.baselines))
 
@@ -78,7 +95,7 @@ def _header(kinds: list[str]) -> list[str]:
     return ["SAE features", "by chance", *(escape(LABELS.get(kind, kind)) for kind in kinds)]
 
 
-def source_table(sources: dict[str, list[tuple[int, Annotation]]], label: Callable[[str], str]) -> str:
+def source_table(sources: Sources, label: Callable[[str], str]) -> str:
     """One row per source and layer."""
     kinds = _kinds(sources)
     rows = []
@@ -109,7 +126,7 @@ def _sets(number: str) -> str:
     return f"{number} set" if number == "1" else f"{number} sets"
 
 
-def range_table(sources: dict[str, list[tuple[int, Annotation]]], layers: Sequence[LayerSummary]) -> str:
+def range_table(sources: Sources, layers: Sequence[LayerSummary]) -> str:
     """One row per source, with the lowest and highest value over the layers."""
     kinds = _kinds(sources)
     rows = []
@@ -178,8 +195,8 @@ def rests_on(layers: Sequence[LayerSummary]) -> str:
         f"**What the names rest on.** {count(n_named)} of {count(sum(each.n_features for each in counts))} features "
         f"{'has' if n_named == 1 else 'have'} a name: the smallest of its strongest gene sets. The names rest on "
         f"{listing([f'{escape(title_of(layers, name))} ({count(basis[name])})' for name in ordered])}. {several} on two or more "
-        f"independent sources. {contained(layers)}"
-    ).rstrip()
+        "independent sources."
+    )
 
 
 def contained(layers: Sequence[LayerSummary]) -> str:

@@ -79,13 +79,10 @@ def test_without_a_baseline_there_is_no_comparison() -> None:
 
 
 def test_each_source_is_told_apart() -> None:
-    nothing = found(100, 0, 0, (0, 0))
-    text = by_source(
-        {"go": [(0, AHEAD), (1, BEHIND)], "kegg": [(0, AHEAD), (1, AHEAD)], "hpo": [(0, nothing)]}, str.upper
-    )
+    text = by_source({"go": [(0, AHEAD), (1, BEHIND)], "kegg": [(0, AHEAD), (1, AHEAD)]}, str.upper)
     assert text == (
         "By source, the features find more different gene sets than every baseline: GO: in 1 of 2 layers, not in layer 1; KEGG: in all 2 "
-        "layers. No unit matches a gene set of HPO."
+        "layers."
     )
 
 
@@ -156,6 +153,16 @@ def test_the_figure_has_a_row_for_each_source_that_anything_matches() -> None:
     assert figures_sources.by_source({"hpo": SOURCES["hpo"]}, {}) is None
 
 
+def test_sources_that_do_not_fit_or_match_nothing_are_no_rows() -> None:
+    nothing = annotation(pd.DataFrame([*rows("features", 9, 0, 0, [0], [0]), *rows("neurons", 9, 0, 0, [0], [0])]))
+    by_chance = annotation(pd.DataFrame(rows("features", 9, 0, 0, [1], [0])))
+    collections = [{"name": name, "n_fit": int(name != "kegg")} for name in ("go", "hpo", "kegg")]
+    found = {"go": by_chance, "hpo": nothing, "kegg": nothing}
+    sources = section_sources.tested_of([LayerSummary(0, parts={"by_source": found, "collections": collections})])
+    assert list(sources) == ["go", "hpo"]
+    assert list(section_sources.matched_of(sources)) == ["go"]
+
+
 def layer(names: list[tuple[str, str, str]], *collections: dict) -> LayerSummary:
     table = pd.DataFrame(names, columns=["name", "collection", "sources"])
     return LayerSummary(0, parts={"names": section_sources.NameCounts.of(table), "collections": list(collections)})
@@ -164,14 +171,15 @@ def layer(names: list[tuple[str, str, str]], *collections: dict) -> LayerSummary
 def test_what_the_names_rest_on_counts_no_statement_twice() -> None:
     names = [("a", "open_targets", "clinvar,go"), ("b", "go", "go"), ("unnamed", "", "")]
     clinvar = {"name": "clinvar", "title": "ClinVar", "contains": []}
-    text = section_sources.rests_on(
-        [layer(names, clinvar, {"name": "open_targets", "contains": ["clinvar"]}), layer(names)]
-    )
-    assert text == (
+    layers = [layer(names, clinvar, {"name": "open_targets", "contains": ["clinvar"]}), layer(names)]
+    assert section_sources.rests_on(layers) == (
         "**What the names rest on.** 4 of 6 features have a name: the smallest of its strongest gene sets. The names rest on "
-        "go (4) and ClinVar (2). 2 rest on two or more independent sources. open_targets holds statements of ClinVar: a match with both "
-        "is counted once, for the source where it comes from."
+        "go (4) and ClinVar (2). 2 rest on two or more independent sources."
     )
+    assert section_sources.contained(layers) == (
+        "open_targets holds statements of ClinVar: a match with both is counted once, for the source where it comes from."
+    )
+    assert section_sources.contained([layer(names, clinvar)]) == ""
     assert section_sources.rests_on([layer([("unnamed", "", "")])]) == ""
 
 
