@@ -34,9 +34,9 @@ function sourcePart(row, source, entries) {
   const found = meta.source_nulls[meta.layer_numbers.indexOf(data.columns.layer[row])]?.find((each) => each.source === source);
   const chance = found ? percent(found.share ?? NaN) + " of the layer's features match this source; by chance " +
     (found.chance === null ? "not measured" : percent(found.chance_share ?? NaN)) + "." : "";
-  const few = entries.slice(0, SHOWN_OF_SOURCE), more = entries.slice(SHOWN_OF_SOURCE);
+  const title = sourceTitle(source), few = entries.slice(0, SHOWN_OF_SOURCE), more = entries.slice(SHOWN_OF_SOURCE);
   return [
-    element("h4", { class: entries.some(passes) ? "" : "soft" }, sourceName(source)),
+    element("h4", { class: entries.some(passes) ? "" : "soft" }, sourceName(source), ...(title ? [element("span", {}, " " + title)] : [])),
     ...(chance ? [element("p", { class: "note source-null" }, chance)] : []),
     termsTable(few),
     ...(more.length ? [element("details", { class: "more" }, element("summary", {}, more.length + " more of " + source), termsTable(more))] : []),
