@@ -15,11 +15,13 @@ import pandas as pd
 from sae_genomics.artifacts import Inference
 from sae_genomics.atomic import atomic_path
 from sae_genomics.report.collect import LayerResults
+from sae_genomics.report.dashboard_arrays import shortened
 from sae_genomics.report.dashboard_packing import Array, Coded
 from sae_genomics.report.dashboard_page import assemble
 from sae_genomics.report.dashboard_panel import Panel, PanelLayer
 
-_NUMBERS = ("firing_rate", "heldout_firing_rate", "mean_activation", "max_activation", "specificity")
+_NUMBERS = ("firing_rate", "specificity")
+_ROUNDED = ("heldout_firing_rate", "mean_activation", "max_activation")  # nothing is sorted by these
 
 
 class Dashboard:
@@ -63,6 +65,7 @@ class Dashboard:
             "feature": features["feature"].to_numpy(np.uint32),
             "n_items": features["n_items"].to_numpy(np.uint32),
             **{name: features[name].to_numpy(np.float32) for name in _NUMBERS},
+            **{name: shortened(features[name]) for name in _ROUNDED},
         }
         for name, values in columns.items():
             self._columns.setdefault(name, []).append(values)

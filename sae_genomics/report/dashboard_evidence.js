@@ -34,9 +34,9 @@ function sourcePart(row, source, entries) {
   const found = meta.source_nulls[meta.layer_numbers.indexOf(data.columns.layer[row])]?.find((each) => each.source === source);
   const chance = found ? percent(found.share ?? NaN) + " of the layer's features match this source; by chance " +
     (found.chance === null ? "not measured" : percent(found.chance_share ?? NaN)) + "." : "";
-  const few = entries.slice(0, SHOWN_OF_SOURCE), more = entries.slice(SHOWN_OF_SOURCE);
+  const title = sourceTitle(source), few = entries.slice(0, SHOWN_OF_SOURCE), more = entries.slice(SHOWN_OF_SOURCE);
   return [
-    element("h4", { class: entries.some(passes) ? "" : "soft" }, sourceName(source)),
+    element("h4", { class: entries.some(passes) ? "" : "soft" }, sourceName(source), ...(title ? [element("span", {}, " " + title)] : [])),
     ...(chance ? [element("p", { class: "note source-null" }, chance)] : []),
     termsTable(few),
     ...(more.length ? [element("details", { class: "more" }, element("summary", {}, more.length + " more of " + source), termsTable(more))] : []),
@@ -52,11 +52,11 @@ function termsTable(entries) {
 
 // A term: its name over the numbers, the shared genes below them.
 function termRows(entry) {
-  const { term, overlap, size, expected, odds, odds_low: low, odds_high: high, log10q, log10q_matched: matched, log10q_source: own } = data.terms;
+  const { term, overlap, size, expected, odds, odds_low: low, log10q, log10q_matched: matched, log10q_source: own } = data.terms;
   const name = meta.terms[term[entry]], source = meta.sources[data.sets.source[term[entry]]], id = meta.term_ids[term[entry]];
   const cell = (...parts) => element("td", { class: "number" }, ...parts), below = (text) => element("div", { class: "below" }, text);
   const across = (kind, ...parts) => element("tr", { class: kind }, element("td", { colspan: 4 }, ...parts));
-  const interval = Number.isFinite(low[entry]) ? [below(twoDigits(low[entry]) + " to " + twoDigits(high[entry]))] : [];
+  const interval = Number.isFinite(low[entry]) ? [below(twoDigits(low[entry]) + " to " + twoDigits(odds[entry] ** 2 / low[entry]))] : [];
   return element("tbody", { class: passes(entry) ? "" : "soft" },
     across("term-name", finder("terms", name, view.found?.terms?.[term[entry]]),
       ...linkOut(pageOf(meta.term_links, id || name, source), id || "↗", name + ", on the web: " + source)),
@@ -64,7 +64,7 @@ function termRows(entry) {
       cell(overlap[entry] + " of " + size[entry].toLocaleString("en"), below("by chance " + twoDigits(expected[entry]))),
       cell(twoDigits(odds[entry]), ...interval),
       cell(probability(log10q[entry])),
-      cell(probability(matched[entry]), ...(significant(matched[entry]) !== significant(own[entry]) ? [below("in " + source + " " + probability(own[entry]))] : []))),
+      cell(probability(matched[entry]), ...(!Number.isNaN(own[entry]) ? [below("in " + source + " " + probability(own[entry]))] : []))),
     across("term-genes", ...sharedGenes(entry)),
     ...explanation(entry));
 }

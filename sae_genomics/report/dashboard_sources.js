@@ -30,12 +30,12 @@ function bySourceTable() {
   return table([number("Layer"), { title: "Source" }, number("Features tested"), number("Annotated"), number("by chance, same expression")], rows);
 }
 
-// A source's full title where one is known.
+// A source's full title and version; empty where they are not known.
 function sourceTitle(source) {
   const known = (meta.layers || []).flatMap((layer) => layer.collections || []).find((each) => each.name === source);
-  return known?.title ? known.title + (known.version ? ", version " + known.version : "") : "collection: " + source;
+  return known?.title ? known.title + (known.version ? ", version " + known.version : "") : "";
 }
-const sourceName = (source) => element("span", { title: sourceTitle(source) }, source);
+const sourceName = (source) => element("span", { title: sourceTitle(source) || "collection: " + source }, source);
 
 // What shuffled gene names give in these layers together; nothing where it was not measured.
 function termsByChance(layers) {

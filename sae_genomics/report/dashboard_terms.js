@@ -30,7 +30,7 @@ function findTerms(query, found, raise, kind) {
   if (!found.terms.includes(1)) return;
   const { term, log10q_matched: log10q, log10q_source: own, pointer } = data.terms;
   each(pointer, (row, entry) => {
-    if (found.terms[term[entry]] && passes(entry)) raise(row, Math.min(1, 0.3 - Math.min(log10q[entry], own[entry]) / 15));
+    if (found.terms[term[entry]] && passes(entry)) raise(row, Math.min(1, 0.3 - Math.min(log10q[entry], own[entry] || 0) / 15));
   });
 }
 
@@ -39,7 +39,7 @@ addPanel({
   columns: ["term", "term_log10q", "name", "name_term", "name_sources", "name_log10q"],
   lists: {
     sets: ["source", "kind"],
-    terms: ["length", "term", "overlap", "size", "expected", "odds", "odds_low", "odds_high", "log10q", "log10q_matched", "log10q_source", "explained"],
+    terms: ["length", "term", "overlap", "size", "expected", "odds", "odds_low", "log10q", "log10q_matched", "log10q_source", "explained"],
     shared: ["length", "gene"], overlaps: ["length", "position"],
   },
   listColumns: [

@@ -15,13 +15,18 @@ from sae_genomics.report.dashboard_packing import Array, Coded, Logs
 from sae_genomics.report.dashboard_panel import Panel, PanelLayer, PanelSettings
 from sae_genomics.report.evidence import by_source, in_order
 
-TARGET_BYTES = 11_000_000  # of all terms of the page
+TARGET_BYTES = 11_500_000  # of all terms of the page
 MOST_TERMS, FEWEST_TERMS = 40, 2  # kept per feature
-_BYTES_PER_TERM = 18  # with its genes
+_BYTES_PER_TERM = 26  # packed, with its genes
 _COUNTS = ("n_overlap", "n_term", "n_top", "n_background")
-_ODDS = ("odds_ratio", "odds_ratio_low", "odds_ratio_high")
+_ODDS = (
+    "odds_ratio",
+    "odds_ratio_low",
+)  # the interval is symmetric on the scale of logarithms, so these give its upper end
 _TESTS = ("p_value", "q_value", "q_matched", "q_source_matched")
-_EMPTY = empty((*_COUNTS, *_ODDS, *_TESTS), ("collection", "term", "term_id", "explained_by", "genes"))
+_EMPTY = empty(
+    (*_COUNTS, *_ODDS, "odds_ratio_high", *_TESTS), ("collection", "term", "term_id", "explained_by", "genes")
+)
 
 
 class TermsPanel(Panel):
@@ -37,7 +42,7 @@ class TermsPanel(Panel):
         self._named = FeatureNames()
         self._nulls: list[list[dict[str, Any]]] = []
         self._most: list[int] = []
-        odds = dict.fromkeys(("odds", "odds_low", "odds_high", "expected"), Logs(100))
+        odds = dict.fromkeys(("odds", "odds_low", "expected"), Logs(250))
         q = dict.fromkeys(("log10q", "log10q_matched", "log10q_source"), settings.of_log10q)
         self.lists["terms"].encodings = {**odds, **q}
 
@@ -59,8 +64,9 @@ class TermsPanel(Panel):
         expected = entries["n_top"].astype(float) * entries["n_term"] / entries["n_background"]
         numbers: dict[str, Array] = {
             "expected": expected.to_numpy(np.float64),
-            **{short: entries[name].to_numpy(np.float64) for short, name in zip(("odds", "odds_low", "odds_high"), _ODDS, strict=True)},
-            **{short: log10(entries[name]) for short, name in (("log10q", "q_value"), ("log10q_matched", "q_matched"), ("log10q_source", "q_source_matched"))},
+            **{short: entries[name].to_numpy(np.float64) for short, name in zip(("odds", "odds_low"), _ODDS, strict=True)},
+"log10q": log10(entries["q_value"]), "log10q_matched": log10(entries["q_matched"]),
+            "log10q_source": self._alone(entries),
         }  # fmt: skip
         self.lists["terms"].add(
             len(layer),
@@ -76,6 +82,12 @@ class TermsPanel(Panel):
         self._add_genes(len(layer), entries["genes"], row)
         self._nulls.append(by_source(layer.results.table("annotation_nulls")))
 
+    def _alone(self, entries: pd.DataFrame) -> Array:
+        """log10 of q among the terms of the source alone, where that decides otherwise than q among all; else NaN."""
+        fdr = self.settings.config.validation.fdr
+        alone, headline = entries["q_source_matched"].astype(float), entries["q_matched"].astype(float)
+        return log10(alone.where((alone < fdr) != (headline < fdr)))
+
     def _room(self, order: npt.NDArray[np.int64]) -> int:
         """The most terms per feature that keep the layer within its share of the page. order: of each term in its feature."""
         budget = TARGET_BYTES / max(self.settings.n_layers, 1) / _BYTES_PER_TERM
@@ -84,7 +96,7 @@ class TermsPanel(Panel):
 
     def _add_genes(self, n_features: int, genes: pd.Series, row: npt.NDArray[np.int64]) -> None:
         """The genes of each term as positions in a list of its feature's: most of them stand in several terms."""
-        n_listed = self.settings.entries(30, 8, 6)
+        n_listed = self.settings.entries(30, 6, 6)
         flat = genes.fillna("").astype(str).str.split(",").reset_index(drop=True).str[:n_listed].explode()
         flat = flat.dropna().str.strip()
         flat = flat[flat != ""]

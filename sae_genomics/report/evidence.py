@@ -9,6 +9,7 @@ import pandas as pd
 from sae_genomics.report.annotation import by_collection, known, mean
 
 NOT_PASSING = 2  # terms of each feature and source that do not pass: what chance gives, for comparison
+_LATER = 4  # a term that does not pass counts as so many: where room is short, what passes goes first
 
 
 def passing(terms: pd.DataFrame, fdr: float) -> pd.Series:
@@ -17,13 +18,17 @@ def passing(terms: pd.DataFrame, fdr: float) -> pd.Series:
 
 
 def in_order(terms: pd.DataFrame, fdr: float) -> pd.DataFrame:
-    """The terms with a column `order`: every source's best before any source's second, what passes before what does not."""
+    """The terms with a column `order`: every source's best before any source's second, what passes before what does not.
+
+    The first n of a feature are those with `order` below n, or fewer where they do not pass.
+    """
     terms = terms.assign(failing=~passing(terms, fdr))
     terms = terms.sort_values(["feature", "failing", "q_matched", "p_value"], kind="stable")
     rank = terms.groupby(["feature", "collection", "failing"], sort=False).cumcount()
     terms = terms[~terms["failing"] | (rank < NOT_PASSING)]
     terms = terms.assign(rank=rank).sort_values(["feature", "failing", "rank", "q_matched", "p_value"], kind="stable")
-    return terms.assign(order=terms.groupby("feature").cumcount())
+    order = terms.groupby("feature").cumcount()
+    return terms.assign(order=order.where(~terms["failing"], _LATER * order))
 
 
 def by_source(nulls: pd.DataFrame | None) -> list[dict[str, Any]]:
