@@ -56,7 +56,7 @@ _ASSOCIATE = Stage(
 )  # fmt: skip
 _VALIDATE = Stage(
     name="validate", number=5, unit="layer", needs=(_ASSOCIATE,), reads=(_ASSOCIATE,), root="results",
-    keys=("run.seed", "validation"), version=2,
+    keys=("run.seed", "validation"), version=3,
     function="sae_genomics.validation.task:run_task", files=validate_files, applies=has_gene_sets,
     check="sae_genomics.validation.settings:check", cost="sae_genomics.validation.cost:cost",
     trial="sae_genomics.validation.trial:count_terms",
