@@ -89,6 +89,6 @@ def test_blocks_change_nothing(monkeypatch, at_once):
     for version in (fast, plain):
         again = version.overlap_kinds(listed, members, cells)
         assert isinstance(again, OverlapKinds)
-        for name in ("start", "count"):
+        for name in ("start", "n_pairs"):
             np.testing.assert_array_equal(getattr(again, name), getattr(kinds, name))
         assert rows_of(version, (listed, members, cells, kinds), rank, 20, 5) == expected
