@@ -27,6 +27,7 @@ from sae_genomics.artifacts.items import (
     LayerTables,
 )
 from sae_genomics.artifacts.prepare import CELLS, GENE_INDEX, GENES, UNITS
+from sae_genomics.artifacts.rankings import RANKINGS
 from sae_genomics.artifacts.spans import (
     CONCEPT_BASELINES,
     CONCEPT_COUNTS,
@@ -74,6 +75,7 @@ __all__ = [
     "OVER_CELLS",
     "OVER_SPANS",
     "PCA_GENES",
+    "RANKINGS",
     "RECONSTRUCTION",
     "UNITS",
     "UNTRAINED_GENES",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +87,15 @@ class Table:
         metadata = {**self.schema.metadata, **{key: text.encode() for key, text in said.items() if text}}
         with atomic_path(path) as temporary:
             pq.write_table(arrays.replace_schema_metadata(metadata), temporary, compression="zstd")
+
+    def write_blocks(self, path: Path, blocks: Iterable[pd.DataFrame], weights: str | None = None) -> None:
+        """Write a table that does not fit the memory at once: as `write`, one row group per block."""
+        said = {b"weights": weights.encode()} if weights else {}
+        schema = self.schema.with_metadata({**self.schema.metadata, **said})
+        names = [column.name for column in self.columns]
+        with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for block in blocks:
+                writer.write_table(pa.Table.from_pandas(block[names], schema=schema, preserve_index=False))
 
     def read(self, path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         """Read the table back. Raises DamagedArtifact naming the file when it is not readable."""

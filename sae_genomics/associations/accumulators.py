@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sae_genomics import artifacts
+from sae_genomics.validation.enrichment_tests import enrichment_test_named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +76,11 @@ def _has_genes(run: Run) -> bool:
     return run.kind.units_are_genes
 
 
+def keeps_rankings(run: Run) -> bool:
+    """Whether the test that `validate` makes reads whole rankings."""
+    return _has_genes(run) and enrichment_test_named(run.config.validation.test).reads == "ranking"
+
+
 def _no_genes(run: Run) -> bool:
     return not run.kind.units_are_genes
 
@@ -90,6 +96,10 @@ def _always(run: Run) -> bool:
 
 def _baseline_files(run: Run) -> tuple[str, ...]:
     return tuple(artifacts.BASELINE_GENES[name].file for name in run.config.validation.baselines)
+
+
+def _ranking_files(run: Run) -> tuple[str, ...]:
+    return tuple(artifacts.RANKINGS[name].file for name in ("features", *run.config.validation.baselines))
 
 
 def _unit_files(run: Run) -> tuple[str, ...]:
@@ -110,6 +120,10 @@ _CONCEPT_FILES = tuple(
 ACCUMULATORS: list[Entry] = [
     Entry("units", "sae_genomics.associations.units:Units", _always, _unit_files),
     Entry("baselines", "sae_genomics.associations.baseline_units:BaselineUnits", _has_genes, _baseline_files),
+    Entry(
+        "rankings", "sae_genomics.associations.rankings:Rankings", keeps_rankings, _ranking_files,
+        ("validation.rank_by",),
+    ),
     Entry("labels", "sae_genomics.associations.labels:Labels", _always, _label_files),
     Entry(
         "spans", "sae_genomics.associations.spans.accumulate:Spans", has_spans, lambda run: _CONCEPT_FILES,

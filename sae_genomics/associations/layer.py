@@ -16,6 +16,7 @@ from sae_genomics import artifacts
 from sae_genomics.associations.accumulators import layer_tables
 from sae_genomics.associations.cell_sample import CellSample
 from sae_genomics.associations.cell_sums import FeatureTotals
+from sae_genomics.associations.gene_sums import GeneSums
 from sae_genomics.associations.gene_tokens import GeneTokens
 from sae_genomics.associations.linear_baselines import FoundUnits, LinearBaseline
 from sae_genomics.associations.triples import TokenBlock, Triples
@@ -37,7 +38,7 @@ class Layer:
     n_threads: for sums. untrained: the baseline of that name; None without it.
     found: linear units by name, found before the pass; linear: those of validation.baselines, whose sums grow with the pass.
     features_inference: what the statistics in features.parquet are about, once that is known.
-    totals: of each feature, growing with the pass. unit_tokens: likewise, of each unit.
+    totals: of each feature, growing with the pass. unit_tokens: likewise, of each unit. unit_sums: of each pair of them; made by `units`.
     """
 
     run: Run
@@ -54,6 +55,7 @@ class Layer:
     found: dict[str, FoundUnits] = field(default_factory=dict)
     linear: dict[str, LinearBaseline] = field(default_factory=dict)
     features_inference: artifacts.Inference | None = None
+    unit_sums: GeneSums | None = None
 
     def __post_init__(self) -> None:
         self.heldout: npt.NDArray[np.bool_] = self.items["heldout"].to_numpy(bool)

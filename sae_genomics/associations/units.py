@@ -23,7 +23,7 @@ class Units(Accumulator):
         self.layer = layer
         n_units = len(layer.units)
         expected = unit_token_counts(layer.run, layer.units)
-        self.sums = GeneSums(layer.encoder.d_sae, n_units, expected)
+        self.sums = layer.unit_sums = GeneSums(layer.encoder.d_sae, n_units, expected)
 
     def add(self, block: EncodedBlock, threads: Executor) -> Iterable[Future[Any]]:
         self.sums.add(block.tokens, block.triples)

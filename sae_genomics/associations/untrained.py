@@ -25,12 +25,14 @@ from sae_genomics.activations.format.store import ActivationWriter, Header, open
 from sae_genomics.activations.format.token_store import TokenShard, write_tokens
 from sae_genomics.activations.reading.batches import ShuffledBatches
 from sae_genomics.activations.reading.rows import RowSet, ShardRows, unused_rows
+from sae_genomics.associations.accumulators import keeps_rankings
 from sae_genomics.associations.cell_sample import CellSample, sample_cells
 from sae_genomics.associations.cell_sums import FeatureTotals, add_sampled
 from sae_genomics.associations.cell_types import best_units, compare_units, empty_baselines
 from sae_genomics.associations.column_store import ColumnStore
 from sae_genomics.associations.gene_ranking import rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
+from sae_genomics.associations.gene_values import gene_values
 from sae_genomics.associations.stream import file_blocks, tokens_of, unit_counts
 from sae_genomics.associations.triples import Triples
 from sae_genomics.data.units import Units
@@ -52,12 +54,13 @@ SHARE_OF_STEPS = 10  # one in so many of sae.steps
 class UntrainedFeatures:
     """genes: rows of untrained_genes.parquet. tokens: int64 [units], of each gene in the sample.
 
-    best: rows of cell_type_baselines.parquet, on the sample's cells.
+    best: rows of cell_type_baselines.parquet, on the sample's cells. rankings: rows of untrained_rankings.parquet, in blocks.
     """
 
     genes: pd.DataFrame
     tokens: npt.NDArray[np.int64]
     best: pd.DataFrame
+    rankings: list[pd.DataFrame]
 
 
 def spread_cells(heldout: npt.NDArray[np.bool_], n_cells: int) -> npt.NDArray[np.int64]:
@@ -108,7 +111,11 @@ def untrained_features(
         sums.by_feature(), sums.tokens, units.unit_id, units.unit_name, settings.associations.top_genes,
         settings.associations.min_gene_tokens,
     )  # fmt: skip
-    return UntrainedFeatures(genes.table, sums.tokens, best)
+    rankings: list[pd.DataFrame] = []
+    if keeps_rankings(run):
+        least = settings.associations.min_gene_tokens
+        rankings = list(gene_values(sums.by_feature(), sums.tokens, settings.validation.rank_by, least))
+    return UntrainedFeatures(genes.table, sums.tokens, best, rankings)
 
 
 @contextmanager

@@ -155,6 +155,30 @@ class ObservedItems(NamedTuple):
     ptr: Ints
 
 
+class Populations(NamedTuple):
+    """Scores that samples are drawn from, in strata. Those of list l and stratum b are ptr[l * strata + b] to the next entry of ptr.
+
+    ptr: int64 [lists * strata + 1]. score: float64 [n], from the highest within a stratum. genes: float64 [n], how many have that score.
+    """
+
+    ptr: Ints
+    score: Floats
+    genes: Floats
+
+
+class Samples(NamedTuple):
+    """Samples whose sums of scores are judged.
+
+    population: int64 [samples], the list. drawn: int64 [samples], a row of `sizes`. total: float64 [samples], the sum of scores.
+    sizes: int64 [kinds, strata], genes drawn from each stratum.
+    """
+
+    population: Ints
+    drawn: Ints
+    total: Floats
+    sizes: Ints
+
+
 class Strata(NamedTuple):
     """Genes per bin, of lists and sets and of the background that each source of sets has.
 

@@ -35,8 +35,8 @@ class EnrichmentTest:
     """(lists, sets, keep) -> every list against every set, with rows as `keep` says"""
 
     reads: Literal["lists", "ranking"] = "lists"
-    """lists: each unit's top genes, cut at validation.top_genes. ranking: all genes of the background in their order, which no table
-    holds yet, so that the settings of such a test are refused."""
+    """lists: each unit's top genes, cut at validation.top_genes. ranking: the scores of all genes of the background as well
+    (`GeneLists.ranking`), for which the stage associate leaves a further table."""
 
     matched: Callable[[GeneLists, Sets, Enrichment], Floats] = matched_overlaps
     """(lists, sets, tests) -> p of these tests when list and set are independent within each bin: float64 [rows]. The default is right

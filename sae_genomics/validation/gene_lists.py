@@ -1,4 +1,4 @@
-"""What a test is given of each unit: its top genes, cut at validation.top_genes."""
+"""What a test is given of each unit: its top genes, cut at validation.top_genes, and for some tests its whole ranking."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from sae_genomics.validation.gene_sets import Membership
+from sae_genomics.validation.rank_scores import RankScores
 
 
 @dataclass(frozen=True)
@@ -18,15 +19,24 @@ class GeneLists:
 
     unit: int64 [units], ascending; only units with at least one gene.
     matrix: csr int32 [units, background], 1 for a gene of the list.
+    scores: of the whole ranking; None for a test that reads lists.
     """
 
     unit: npt.NDArray[np.int64]
     matrix: sparse.csr_matrix
+    scores: RankScores | None = None
 
     @property
     def sizes(self) -> npt.NDArray[np.int64]:
         """Genes of each list: int64 [units]."""
         return np.diff(self.matrix.indptr).astype(np.int64)
+
+    @property
+    def ranking(self) -> RankScores:
+        """The scores, for a test that reads them."""
+        if self.scores is None:
+            raise ValueError("these lists have no scores: they were not made for a test of rankings")
+        return self.scores
 
 
 def top_genes(genes: pd.DataFrame, members: Membership, rank_by: str, n_top: int) -> GeneLists:

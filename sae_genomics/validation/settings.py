@@ -27,11 +27,7 @@ def check_settings(config: RunConfig) -> list[Collection]:
 
 
 def _check_values(config: RunConfig) -> None:
-    if enrichment_test_named(config.validation.test).reads == "ranking":
-        raise UserError(
-            f"validation.test: {config.validation.test} reads the order of all genes, and the stage associate keeps the top genes of a "
-            "feature alone; set validation.test to fisher"
-        )
+    enrichment_test_named(config.validation.test)
     wanted, kept = config.validation.top_genes, config.associations.top_genes
     if wanted > kept:
         raise UserError(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sae_genomics.artifacts import ANNOTATION_NULLS, BASELINE_GENES, FEATURE_GENES, FEATURE_TERMS, GENE_TOKENS, Table
+from sae_genomics.artifacts import ANNOTATION_NULLS, BASELINE_GENES, FEATURE_GENES, FEATURE_TERMS, GENE_TOKENS, RANKINGS
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
@@ -23,6 +23,7 @@ from sae_genomics.validation.gene_sets import COLLECTIONS, Collection, Membershi
 from sae_genomics.validation.hierarchy import explained_rows
 from sae_genomics.validation.null_rows import Tested, null_rows, untested_rows
 from sae_genomics.validation.nulls import MATCHED, SHUFFLED, annotated, null_tests
+from sae_genomics.validation.rankings import whole_rankings
 from sae_genomics.validation.settings import check_settings
 
 _COLUMNS = ["feature", "gene_symbol", "score", "specificity", "rank_score", "rank_specificity"]
@@ -39,7 +40,8 @@ def run_task(run: Run, task: int) -> None:
     layer, settings = run.layers[task], run.config.validation
     collections, test = check_settings(run.config), enrichment_test_named(settings.test)
     folder = run.layer_results(layer)
-    weights = FEATURE_GENES.weights(folder / FEATURE_GENES.file)
+    ranked = RANKINGS[FEATURES] if test.reads == "ranking" else FEATURE_GENES
+    weights = ranked.weights(folder / ranked.file)
     genes = GENE_TOKENS.read(folder / GENE_TOKENS.file)
     try:
         background = background_of(FEATURES, genes, collections, run.config)
@@ -52,7 +54,7 @@ def run_task(run: Run, task: int) -> None:
     heartbeat = run.heartbeat_file(stage_named("validate"), task)
     progress = Progress(f"validate layer {layer}", n_passes, "passes", heartbeat)
     rows: list[dict[str, object]] = []
-    lists = _read_lists(run, folder, FEATURE_GENES, background.members)
+    lists = _read_lists(run, folder, FEATURES, background.members)
     for found in beside_nulls(run, test, layer, FEATURES, lists, background):
         rows += found
         progress.advance(1)
@@ -65,7 +67,7 @@ def run_task(run: Run, task: int) -> None:
             say(f"validate layer {layer}: {name}: nothing to test: {nothing}")
             rows += untested_rows(name, background.members.sources)
             continue
-        others = _read_lists(run, folder, BASELINE_GENES[name], other.members)
+        others = _read_lists(run, folder, name, other.members)
         for found in beside_nulls(run, test, layer, name, others, other):
             rows += found
             progress.advance(1)
@@ -76,8 +78,13 @@ def run_task(run: Run, task: int) -> None:
     progress.finish(f"{rows[0]['n_annotated']} of {rows[0]['n_units']} features annotated")
 
 
-def _read_lists(run: Run, folder: Path, table: Table, members: Membership) -> GeneLists:
+def _read_lists(run: Run, folder: Path, units: str, members: Membership) -> GeneLists:
     settings = run.config.validation
+    if enrichment_test_named(settings.test).reads == "ranking":
+        values = RANKINGS[units].read(folder / RANKINGS[units].file)
+        symbols = GENE_TOKENS.read(folder / GENE_TOKENS.file, ["gene_symbol"])["gene_symbol"].to_numpy(object)
+        return whole_rankings(values, symbols, members, settings.top_genes)
+    table = FEATURE_GENES if units == FEATURES else BASELINE_GENES[units]
     return top_genes(table.read(folder / table.file, _COLUMNS), members, settings.rank_by, settings.top_genes)
 
 

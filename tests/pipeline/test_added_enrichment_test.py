@@ -17,8 +17,8 @@ BINOMIAL = """
 from scipy import stats
 
 from sae_genomics.artifacts import Inference
-from sae_genomics.validation.enrichment import of_overlaps
 from sae_genomics.validation.enrichment_test import EnrichmentTest
+from sae_genomics.validation.overlaps import of_overlaps
 
 
 def tail(k, set_size, n, n_background):
@@ -35,16 +35,15 @@ BINOMIAL = EnrichmentTest(
     ),
     run=lambda lists, sets, keep: of_overlaps(lists, sets, keep, tail),
 )
-WHOLE = EnrichmentTest("whole", "rank test", BINOMIAL.inference, BINOMIAL.run, reads="ranking")
 """
 CHOSEN = ("--set", "validation.test=binomial")
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    """A finished run, by Fisher's test, in an environment where a package with two tests is installed."""
+    """A finished run, by Fisher's test, in an environment where a package with a test is installed."""
     folder = tmp_path_factory.mktemp("added")
-    names = "binomial = brought_tests:BINOMIAL\nwhole = brought_tests:WHOLE"
+    names = "binomial = brought_tests:BINOMIAL"
     environment = install(folder / "site", {"brought_tests.py": BINOMIAL}, {"sae_genomics.enrichment_tests": names})
     tiny = TinyRun(folder / "run", environment)
     tiny.values["validation"] = {"shuffles": 2, "fdr": 0.5}
@@ -85,8 +84,7 @@ def test_it_makes_the_tables_and_the_report_names_it(tiny: TinyRun) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("binomal", "validation.test: 'binomal' is not known; set it to fisher or binomial or whole"),
-        ("whole", "set validation.test to fisher"),
+        ("binomal", "validation.test: 'binomal' is not known; set it to fisher or savage or binomial"),
     ],
 )
 def test_a_test_that_cannot_be_is_refused_before_anything_is_made(tiny: TinyRun, name: str, says: str) -> None:

@@ -110,3 +110,13 @@ def test_without_a_set_that_fits_nothing_is_counted(run, tmp_path):
     values["validation"].update(builtin=False, gmt=[str(tmp_path / "other.gmt")])
     counted = count_terms(Run(parse_config(values, "test")), 2, run.sae_dir(2))
     assert counted["n_terms"] is None
+
+
+def test_a_test_of_whole_rankings_counts_too(run):
+    values = run.config.model_dump(mode="json")
+    values["validation"]["test"] = "savage"
+    counted = count_terms(Run(parse_config(values, "test")), 2, run.sae_dir(2))
+    heldout = run.kind.read_items(run)["heldout"].to_numpy(bool)
+    assert counted["n_units"] == plain(run, ~heldout)[0]
+    assert 0 <= counted["n_annotated"] <= counted["n_units"]
+    assert isinstance(counted["n_terms"], int)

@@ -6,13 +6,18 @@ A further test is a file in this folder and a line in the list. Another package 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sae_genomics.errors import UserError
 from sae_genomics.installed import add, loaded, with_installed
-from sae_genomics.validation.enrichment_test import EnrichmentTest
+
+if TYPE_CHECKING:
+    from sae_genomics.validation.enrichment_test import EnrichmentTest
 
 GROUP = "sae_genomics.enrichment_tests"
 TESTS: dict[str, str] = with_installed(GROUP, {
     "fisher": "sae_genomics.validation.enrichment_tests.fisher:FISHER",
+    "savage": "sae_genomics.validation.enrichment_tests.savage:SAVAGE",
 })  # fmt: skip
 
 
