@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_genomics.checked_json import read_if_whole, write_checked_json
+from sae_genomics.config_values import MIN_SCORES
 from sae_genomics.data.kinds import DEFAULT_KIND
 from sae_genomics.errors import UserError, not_as_written
 from sae_genomics.progress import say
@@ -127,6 +128,9 @@ LATER_KEYS: dict[str, Any] = {
     "validation.test": "fisher",
     "validation.sources": [],
     "validation.databases": "all",
+    "validation.min_score": MIN_SCORES,
+    "validation.all_terms": False,
+    "validation.expression_evidence": False,
 }
 
 
