@@ -131,6 +131,7 @@ LATER_KEYS: dict[str, Any] = {
     "validation.min_score": MIN_SCORES,
     "validation.all_terms": False,
     "validation.expression_evidence": False,
+    "validation.background": "source",
 }
 
 
