@@ -189,3 +189,21 @@ def test_a_whole_layer_takes_seconds() -> None:
     start = time.perf_counter()
     hierarchy.explaining(found, lists, sets, sparse.csr_matrix(below), 1e-4)
     assert time.perf_counter() - start < 60
+
+
+@pytest.mark.parametrize(("listed", "says"), [(range(4), "leaf"), (range(2), "")])
+def test_a_term_that_a_whole_ranking_finds_is_judged_by_its_top_genes_as_far_as_they_tell(listed, says) -> None:
+    """Its overlap alone has a p above the cut. Four shared genes, all of the leaf, tell what it was found for; two tell nothing."""
+    tested = [collection("go", {"top": range(100), "leaf": range(20)}, {"leaf": ("top",)})]
+    members = membership(tested, GENES, 1, N)
+    genes = np.isin(np.arange(N), [*listed, *range(500, 510)])
+    lists = sparse.csr_matrix(genes[None, :].astype(np.int32))
+    term = np.arange(2)
+    overlap = (lists @ members.matrix).toarray().ravel()[term].astype(np.int64)
+    size = np.array([genes.sum()] * 2, dtype=np.int64)
+    found = Found(np.zeros(2, dtype=np.int64), term, overlap, members.set_sizes[term], size, np.full(2, N))
+    whole = stats.hypergeom.sf(len(listed) - 1, N, 100, genes.sum())
+    assert whole > CUT
+    assert (whole <= 0.05) == (says != "")
+    said = dict(zip(members.term_id, explained_by(found, lists, members, tested, CUT), strict=True))
+    assert said == {"leaf": "", "top": says}
