@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sae_genomics.associations.accumulators import keeps_rankings
 from sae_genomics.data.disk import size_text
 from sae_genomics.errors import UserError
 from sae_genomics.stage import Stage, named
@@ -46,6 +47,7 @@ class Workload:
     extract_rate, train_rate: FLOP/s.
     baselines, untrained_cells: as in the section `validation`, those that the kind of data has.
     span_tokens: tokens stored of items with a span. n_concepts: of spans. random_directions: that are compared with spans.
+    whole_rankings: whether the test of gene sets reads them.
     """
 
     n_cells: int
@@ -78,6 +80,7 @@ class Workload:
     span_tokens: int = 0
     n_concepts: int = 0
     random_directions: int = 0
+    whole_rankings: bool = False
 
     @property
     def n_stored(self) -> int:
@@ -165,6 +168,7 @@ def workload(
         span_tokens=span_tokens,
         n_concepts=n_concepts,
         random_directions=config.associations.random_directions,
+        whole_rankings=keeps_rankings(run),
     )
 
 
