@@ -115,7 +115,7 @@ def test_bins_hold_neighbours_and_enough_genes(seed, n_genes):
     decile = np.concatenate([[0], np.cumsum(new_decile)])
     tokens_of = frame.assign(decile=decile[frame["bin"].to_numpy()]).groupby("decile")["tokens"].agg(["min", "max"])
     assert (tokens_of["min"].to_numpy()[1:] >= tokens_of["max"].to_numpy()[:-1]).all()
-    if n_genes >= 4000 / DECILES:
+    if n_genes >= 2 * DECILES * LEAST_IN_BIN:
         assert len(sizes) >= 2 * DECILES
 
 
