@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 # Arguments of each benchmark that measures kernels, and of the same one on sizes that say nothing about speed.
 BENCHMARKS = {
     "association": ("--loop-tokens 200", "--tokens 256 --d-in 32 --d-sae 128 --k 4 --genes 50 --tokens-per-cell 30 --loop-tokens 32 --repeats 1"),
+    "enrichment": ("--lists 256 --no-peers", "--lists 20 --sets 50 --genes 1000 --repeats 1 --no-peers"),
     "extraction": ("--cells 16 --repeats 2", "--shape tiny --cells 4 --repeats 1 --threads 1"),
     "store": ("--no-peer", "--rows 20000 --d-model 32 --shards 4 --batch-rows 256 --memory 200000 --no-peer"),
     "tokenise": ("", "--cells 50 --repeats 1"),
@@ -35,10 +36,12 @@ KERNELS = {
     "grouped_sums": ("association", "neurons"),
     "item_sums": ("association", "ours"),
     "onednn": ("extraction", "ours"),
+    "overlaps": ("enrichment", "ours"),
     "pair_sums": ("association", "ours"),
     "scatter_rows": ("extraction", "bfloat16.ours"),
     "select": ("training", "rates.ours"),
     "sparse": ("training", "rates.ours"),
+    "stratified_tail": ("enrichment", "ours"),
     "tokenise": ("tokenise", "ours"),
 }
 NO_BENCHMARK = {
