@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import io
 import json
@@ -52,8 +53,7 @@ def main() -> None:
     by_term = sets.matrix.T.tocsr().astype(np.float64)
     limit, _ = _timed(lambda: _sums(lists.ranking, by_term, sets.sizes))
     records = [
-        _record(name, n_tests / ours, rate, n_tests / limit)
-        for name, rate in peers(values[: arguments.peer_units], sets, arguments).items()
+        _record(name, n_tests / ours, rate, n_tests / limit) for name, rate in peers(values, sets, arguments).items()
     ]
     worst = largest_p_ratio(rng, lists, sets)
     print(f"{arguments.units:,} rankings x {arguments.sets:,} sets x {arguments.genes:,} genes, {arguments.threads} threads: "
@@ -98,37 +98,47 @@ def lists_of(values: sparse.csr_matrix, n_top: int = 30) -> GeneLists:
 
 
 def peers(values: sparse.csr_matrix, sets: Sets, arguments: argparse.Namespace) -> dict[str, float]:
-    """Tests per second of what is installed, over some of the rankings and sets."""
-    few = np.arange(min(arguments.peer_sets, len(sets.source)))
-    members = {f"s{number}": [f"g{gene}" for gene in sets.matrix[:, [number]].nonzero()[0]] for number in few.tolist()}
-    names = [f"g{gene}" for gene in range(values.shape[1])]
-    table = pd.DataFrame(values.toarray(), columns=names, index=[f"u{unit}" for unit in range(values.shape[0])])
-    n_tests = len(table) * len(members)
+    """Tests per second of what is installed. What shuffles gets few rankings and sets, or it would take hours."""
+    few = _Given(values[: arguments.shuffled_units], sets, arguments.shuffled_sets)
+    many = _Given(values[: arguments.peer_units], sets, arguments.peer_sets)
     found: dict[str, float] = {}
     with contextlib.suppress(ImportError):
         gseapy = importlib.import_module("gseapy")
 
         def prerank() -> None:
-            for _, row in table.iterrows():
+            for _, row in few.table.iterrows():
                 gseapy.prerank(
-                    rnk=row.sort_values(ascending=False), gene_sets=members, permutation_num=PEER_PERMUTATIONS, outdir=None,
+                    rnk=row.sort_values(ascending=False), gene_sets=few.members, permutation_num=PEER_PERMUTATIONS, outdir=None,
                     min_size=1, max_size=100_000, threads=arguments.threads, seed=0, verbose=False,
                 )  # fmt: skip
 
-        found["gseapy prerank"] = n_tests / _quiet(prerank)
+        found["gseapy prerank"] = few.n_tests / _quiet(prerank)
     with contextlib.suppress(ImportError):
         methods = importlib.import_module("decoupler").mt
-        net = pd.DataFrame(
-            [(name, gene, 1.0) for name, genes in members.items() for gene in genes],
-            columns=["source", "target", "weight"],
-        )
-        for name, more in (("ulm", {}), ("aucell", {}), ("gsea", {"times": PEER_PERMUTATIONS})):
-            run = getattr(methods, name)
-            run(table.iloc[:1], net, tmin=1, verbose=False, **more)  # compiles
-            found[f"decoupler {name}"] = n_tests / _quiet(
-                lambda run=run, more=more: run(table, net, tmin=1, verbose=False, **more)
-            )
+        for name, given, more in (
+            ("ulm", many, {}),
+            ("aucell", many, {}),
+            ("gsea", few, {"times": PEER_PERMUTATIONS}),
+        ):
+            run = functools.partial(getattr(methods, name), net=given.net, tmin=1, verbose=False, **more)
+            run(given.table.iloc[:1])  # compiles
+            found[f"decoupler {name}"] = given.n_tests / _quiet(functools.partial(run, given.table))
     return found
+
+
+class _Given:
+    """Rankings and the first sets, as peers take them."""
+
+    def __init__(self, values: sparse.csr_matrix, sets: Sets, n_sets: int):
+        names = np.array([f"g{gene}" for gene in range(values.shape[1])])
+        rows = [f"u{unit}" for unit in range(values.shape[0])]
+        self.table = pd.DataFrame(values.toarray(), columns=names, index=rows)
+        by_set = sets.matrix.tocsc()[:, :n_sets]
+        of_set = np.split(by_set.indices, by_set.indptr[1:-1])
+        self.members = {f"s{number}": names[genes].tolist() for number, genes in enumerate(of_set)}
+        source = np.repeat(list(self.members), np.diff(by_set.indptr))
+        self.net = pd.DataFrame({"source": source, "target": names[by_set.indices], "weight": 1.0})
+        self.n_tests = len(rows) * len(self.members)
 
 
 def largest_p_ratio(rng: np.random.Generator, lists: GeneLists, sets: Sets) -> float:
@@ -180,8 +190,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--units", type=int, default=512, help="rankings (default: %(default)s)")
     parser.add_argument("--sets", type=int, default=10_000, help="default: %(default)s")
     parser.add_argument("--genes", type=int, default=15_000, help="default: %(default)s")
-    parser.add_argument("--peer-units", type=int, default=2, help="rankings that peers test (default: %(default)s)")
-    parser.add_argument("--peer-sets", type=int, default=50, help="sets that peers test (default: %(default)s)")
+    parser.add_argument("--peer-units", type=int, default=64, help="rankings for ulm, aucell (default: %(default)s)")
+    parser.add_argument("--peer-sets", type=int, default=2000, help="sets for ulm, aucell (default: %(default)s)")
+    parser.add_argument(
+        "--shuffled-units", type=int, default=1, help="rankings for prerank, gsea (default: %(default)s)"
+    )
+    parser.add_argument("--shuffled-sets", type=int, default=50, help="sets for prerank, gsea (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="one more line per peer, for scripts")
     return parser.parse_args()

@@ -9,6 +9,7 @@ from sae_genomics.associations.spans import cost as spans
 from sae_genomics.data.plan import BASE_MEMORY, Cost, Workload
 from sae_genomics.sae.cost import HIDDEN_MEMORY, sae_parameters
 
+_RANKING_BYTES = 8  # of a row of rankings, compressed
 _PAIR_MEMORY = 2 << 30  # dense sums per pair of a feature and a gene; rarer genes go to hash tables
 
 
@@ -19,6 +20,7 @@ def cost(work: Workload) -> Cost:
         work.n_cells * _active_features(work) * 10 + work.d_sae * (2 * work.top_genes * 25 + 60 * work.n_cell_types)
     )
     disk += work.n_layers * 40 * work.n_units + sum(baseline.disk_bytes for baseline in costs)
+    disk += work.n_layers * _RANKING_BYTES * ranked_pairs(work, work.d_sae + sum(baseline.units for baseline in costs))
     pairs = 24 * work.d_sae * work.n_units
     in_pass = 2 * 4 * sae_parameters(work) + min(pairs, _PAIR_MEMORY) + 200 * work.n_cells + HIDDEN_MEMORY
     in_pass += peak_memory([baseline for baseline in costs if baseline.name != "untrained"]) + spans.memory(work)
@@ -26,6 +28,11 @@ def cost(work: Workload) -> Cost:
     seconds += sum(baseline.seconds for baseline in costs) + spans.seconds(work)
     memory = BASE_MEMORY + max(in_pass, peak_memory(costs))
     return Cost(disk, memory, seconds, _scratch_bytes(work))
+
+
+def ranked_pairs(work: Workload, n_units: int) -> float:
+    """Pairs of a unit and a gene that have a row in the tables of rankings: half of all, at most about."""
+    return 0.5 * n_units * work.n_units if work.whole_rankings else 0.0
 
 
 def _active_features(work: Workload) -> float:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sae_genomics.associations.accumulators import keeps_rankings
 from sae_genomics.data.disk import size_text
 from sae_genomics.errors import UserError
 from sae_genomics.sae.architectures import architecture_named
@@ -48,6 +49,7 @@ class Workload:
     baselines, untrained_cells: as in the section `validation`, those that the kind of data has.
     span_tokens: tokens stored of items with a span. n_concepts: of spans. random_directions: that are compared with spans.
     dense_rows: rows of a training step whose latents are all kept for its gradient; 0 where active ones alone are.
+    whole_rankings: whether the test of gene sets reads them.
     """
 
     n_cells: int
@@ -81,6 +83,7 @@ class Workload:
     n_concepts: int = 0
     random_directions: int = 0
     dense_rows: int = 0
+    whole_rankings: bool = False
 
     @property
     def n_stored(self) -> int:
@@ -169,6 +172,7 @@ def workload(
         n_concepts=n_concepts,
         random_directions=config.associations.random_directions,
         dense_rows=config.sae.batch_tokens if architecture_named(config.sae.architecture).dense else 0,
+        whole_rankings=keeps_rankings(run),
     )
 
 

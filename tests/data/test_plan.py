@@ -223,3 +223,13 @@ def test_the_costs_are_of_the_limits_that_hold():
         for name in ("MAX_COMPONENTS", "FIT_ROWS", "FIT_BYTES", "ICA_ITERATIONS", "SHARE_OF_STEPS"):
             if hasattr(module, name):
                 assert getattr(costs_of_baselines, name) == getattr(module, name)
+
+
+def test_whole_rankings_cost_what_reads_them(run, make_run):
+    ranked = make_run(run.data_file, model={"device": "cpu"}, validation={"test": "savage"})
+    units = run.d_sae + sum(cost.units for cost in baseline_costs(workload(run)))
+    more = _associate(ranked, workload(ranked)).disk_bytes - _associate(run, workload(run)).disk_bytes
+    assert more == pytest.approx(len(run.layers) * units * 120 * 0.5 * 8, abs=1)
+    wide = replace(workload(ranked), n_units=15_000, d_sae=4096)
+    memory = {each.stage: each.memory_bytes for each in plan.estimate(ranked, wide)}
+    assert memory["validate"] > 4096 * 15_000 * 0.5 * 24, "a row as it is read, and its score"
