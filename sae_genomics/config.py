@@ -23,12 +23,14 @@ from sae_genomics.config_file import read_mapping
 from sae_genomics.config_problems import first_problem, key_names
 from sae_genomics.config_values import (
     BASELINES,
+    MIN_SCORES,
     Baseline,
     Hook,
     StorageDtype,
     read_baselines,
     read_databases,
     read_layers,
+    read_min_score,
 )
 from sae_genomics.data.kind import DataSection
 from sae_genomics.data.kinds import DEFAULT_KIND, KINDS, kind_named
@@ -203,6 +205,16 @@ class ValidationConfig(Section):
         200,
         ge=200,
         description="number of networks with swapped targets that the recovery of regulons is compared with",
+    )
+    min_score: Annotated[dict[str, float], BeforeValidator(read_min_score)] = Field(
+        default_factory=lambda: dict(MIN_SCORES),
+        description="per downloaded database, the score from which its statements count",
+    )
+    all_terms: bool = Field(
+        False, description="also test terms of downloaded databases that say little, such as protein binding"
+    )
+    expression_evidence: bool = Field(
+        False, description="also count statements of downloaded databases that rest on expression data"
     )
     background: Literal["source", "listable"] = Field(
         "source", description="genes that a set's source could have named, or all genes that can be listed"

@@ -44,6 +44,22 @@ def read_databases(value: Any) -> Any:
     return value
 
 
+MIN_SCORES: dict[str, float] = {"open_targets": 0.5, "string": 0.7}
+
+
+def read_min_score(value: Any) -> Any:
+    """Accept a score for each source that is named, or `string=0.4,hpo=0.1` as typed; the others keep theirs."""
+    if isinstance(value, str):
+        parts = [part.strip().partition("=") for part in value.split(",") if part.strip()]
+        value = {name.strip(): number.strip() for name, _, number in parts}
+    if not isinstance(value, dict):
+        raise ValueError("takes a score for each source, such as {string: 0.4}, or string=0.4 as typed")
+    for name in value:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", name):
+            raise ValueError(f"{name!r} is no name of a database, such as string")
+    return {**MIN_SCORES, **value}
+
+
 def read_baselines(value: Any) -> Any:
     """Accept a list, or `neurons,pca` as typed on a command line; refuse what is not known, in one line."""
     if isinstance(value, str):

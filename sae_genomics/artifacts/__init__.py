@@ -26,6 +26,7 @@ from sae_genomics.artifacts.items import (
     LABEL_BASELINES,
     LayerTables,
 )
+from sae_genomics.artifacts.names import ANNOTATIONS, FEATURE_NAMES
 from sae_genomics.artifacts.network import FEATURE_NETWORK, NETWORK_EDGES, NETWORK_NULLS
 from sae_genomics.artifacts.prepare import CELLS, GENE_INDEX, GENES, UNITS
 from sae_genomics.artifacts.regulons import FEATURE_REGULONS, REGULON_EDGES, REGULON_NULLS
@@ -44,9 +45,11 @@ from sae_genomics.artifacts.validate import ANNOTATION_NULLS, FEATURE_TERMS
 LAYER_TABLES = (
     FEATURES, FEATURE_GENES, FEATURE_CELL_TYPES, *BASELINE_GENES.values(), GENE_TOKENS, CELL_TYPE_BASELINES, FEATURE_TERMS,
     ANNOTATION_NULLS, FEATURE_NETWORK, NETWORK_EDGES, NETWORK_NULLS, FEATURE_REGULONS, REGULON_NULLS, REGULON_EDGES,
+    FEATURE_NAMES,
 )  # fmt: skip
 
 __all__ = [
+    "ANNOTATIONS",
     "ANNOTATION_NULLS",
     "BASELINE_GENES",
     "CELLS",
@@ -60,6 +63,7 @@ __all__ = [
     "FEATURE_EXAMPLES",
     "FEATURE_GENES",
     "FEATURE_LABELS",
+    "FEATURE_NAMES",
     "FEATURE_NETWORK",
     "FEATURE_REGULONS",
     "FEATURE_TERMS",

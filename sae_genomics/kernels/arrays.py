@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -183,3 +184,39 @@ class Drawing(NamedTuple):
     bin_gene: Ints
     pair_ptr: Ints
     partner: Ints
+
+
+class Members(NamedTuple):
+    """CSR rows of which only the pattern counts: columns of row i are index[ptr[i] : ptr[i + 1]]. ptr: int64 [rows + 1]. index: int32 [n]."""
+
+    ptr: Ints
+    index: npt.NDArray[np.int32]
+
+    @staticmethod
+    def of(matrix: sparse.csr_matrix) -> Members:
+        """The pattern of a matrix."""
+        return Members(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32))
+
+
+class PairCells(NamedTuple):
+    """What a pair of a list and a set has besides the genes that they share: its cell is list_class[list, source[set]] * n_sizes + size[set].
+
+    source: int64 [sets]. size: int64 [sets], number of the set's size, from 0 to n_sizes - 1.
+    list_class: int64 [lists, sources], number of the list's size within a source. n_classes: of these.
+    """
+
+    source: Ints
+    size: Ints
+    list_class: Ints
+    n_sizes: int
+    n_classes: int
+
+
+class OverlapKinds(NamedTuple):
+    """Pairs counted by cell and number of shared genes. Kind start[cell] + k - 1 has those of the cell with k shared genes.
+
+    start: int64 [cells + 1]. count: int64 [kinds], zero for a kind that no pair is of.
+    """
+
+    start: Ints
+    count: Ints

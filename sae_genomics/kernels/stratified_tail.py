@@ -1,4 +1,7 @@
-"""P(X >= k) for a sum of independent hypergeometric numbers: a pair visits the bins of its list alone, and keeps k numbers."""
+"""P(X >= k) for a sum of independent hypergeometric numbers: a pair visits the bins of its list alone, and keeps k numbers.
+
+Most bins have a few genes of the list and a few of the set, so what they give is looked up: it is computed once per bin, not once per pair.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,34 @@ from sae_genomics.kernels.compiled import each_range, exact_kernel, inner
 from sae_genomics.kernels.plain import stratified_tail as plain
 
 PAIRS_AT_ONCE = 1 << 12
+FEW = 6  # genes of a list, or of a set, in a bin whose probabilities are looked up; more fit no cache
 
 
 @instead_of(plain.stratified_tail)
 def stratified_tail(strata: Strata, row: Ints, term: Ints, k: Ints) -> Floats:
     p = np.empty(len(k))
     most = int(k.max(initial=0))
-    each_range(len(k), PAIRS_AT_ONCE, lambda start, stop: _tails(strata, row, term, k, most, p, start, stop))
+    small = np.zeros((*strata.named.shape, FEW + 1, FEW + 1, FEW + 1))
+    _fill(strata.named, small)
+    each_range(len(k), PAIRS_AT_ONCE, lambda start, stop: _tails(strata, small, row, term, k, most, p, start, stop))
     return p
 
 
 @exact_kernel
-def _tails(strata, row, term, k, most, p, start, stop):  # type: ignore[no-untyped-def]
-    below, share, at_least = np.empty(most + 1), np.empty(most + 1), np.empty(most + 2)
+def _fill(named, small):  # type: ignore[no-untyped-def]
+    """small[source, bin, K, n, x]: P(x shared genes) for K and n up to FEW, as far as the bin has so many."""
+    for source in range(named.shape[0]):
+        for number in range(named.shape[1]):
+            genes = named[source, number]
+            for of_set in range(1, min(FEW, genes) + 1):
+                for listed in range(1, min(FEW, genes) + 1):
+                    _shared(genes, of_set, listed, min(of_set, listed), small[source, number, of_set, listed])
+
+
+@exact_kernel
+def _tails(strata, small, row, term, k, most, p, start, stop):  # type: ignore[no-untyped-def]
+    size = max(most, FEW) + 1
+    below, share, at_least = np.empty(size), np.empty(size), np.empty(size + 1)
     n_bins = strata.named.shape[1]
     for pair in range(start, stop):
         wanted = k[pair]
@@ -38,7 +56,12 @@ def _tails(strata, row, term, k, most, p, start, stop):  # type: ignore[no-untyp
             if listed == 0 or of_set == 0:
                 continue
             last = min(listed, of_set, wanted)
-            _shared(strata.named[source, number], of_set, listed, last, share)
+            if of_set <= FEW and listed <= FEW:
+                last = min(listed, of_set)
+                for x in range(last + 1):
+                    share[x] = small[source, number, of_set, listed, x]
+            else:
+                _shared(strata.named[source, number], of_set, listed, last, share)
             at_least[last + 1] = 0.0
             for x in range(last, -1, -1):
                 at_least[x] = at_least[x + 1] + share[x]

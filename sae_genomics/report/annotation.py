@@ -20,6 +20,7 @@ LABELS = {
     "untrained": "features on an untrained model",
 }
 NO_NUMBER = float("nan")
+MOST_LAYERS = 6  # that a text names one by one
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,20 @@ class Annotation:
         return [_facts(source) for source in self.sources]
 
 
-def annotation(nulls: pd.DataFrame) -> Annotation | None:
-    """From annotation_nulls.parquet; None when the features' own row is not there."""
-    found = [
-        _source(str(units), rows) for units, rows in nulls[nulls["collection"] == ALL].groupby("units", sort=False)
-    ]
+def annotation(nulls: pd.DataFrame, collection: str = ALL) -> Annotation | None:
+    """From annotation_nulls.parquet, of all gene sets or of one collection's; None when the features' own row is not there."""
+    rows = nulls[nulls["collection"] == collection]
+    found = [_source(str(units), part) for units, part in rows.groupby("units", sort=False)]
     sources = {source.units: source for source in found if source is not None}
     features = sources.pop(FEATURES, None)
     return Annotation(features, tuple(sources.values())) if features is not None else None
+
+
+def by_collection(nulls: pd.DataFrame) -> dict[str, Annotation]:
+    """The same for each collection alone, in the order of the table."""
+    names = [str(name) for name in nulls["collection"].unique() if name != ALL]
+    found = {name: annotation(nulls, name) for name in names}
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def _source(units: str, rows: pd.DataFrame) -> Source | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sae_genomics.report.annotation import Annotation, Source, mean
+from sae_genomics.report import comparison
+from sae_genomics.report.annotation import MOST_LAYERS, Annotation, Source, mean
 from sae_genomics.report.markdown import count, decimal, escape, listing, percent, span
 from sae_genomics.report.summary import LayerSummary
 
-MOST_LAYERS = 6  # that the opening names one by one
 SAME = "names shuffled among genes of the same expression"
 
 
@@ -16,7 +16,8 @@ def opening(layers: list[LayerSummary], fdr: float) -> str:
     if not tested:
         nothing = next((each.nothing_tested for each in layers if each.nothing_tested), None)
         return f"**Known biology.** There was nothing to test: {escape(nothing)}." if nothing else ""
-    text = f"**Known biology.** {verdict(layers)} A match is a gene set at q < {fdr:g}."
+    said = (verdict(layers), comparison.sentence(tested, comparison.SETS), f"A match is a gene set at q < {fdr:g}.")
+    text = f"**Known biology.** {' '.join(filter(None, said))}"
     if len(tested) > MOST_LAYERS:
         return f"{text} {_over_layers([found for _, found in tested])}"
     lines = [f"  - {headline(layer, found)} {beside(found)}".rstrip() for layer, found in tested]

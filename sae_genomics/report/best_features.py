@@ -7,13 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from sae_genomics.artifacts.names import UNNAMED
 from sae_genomics.config import RunConfig
 from sae_genomics.report.collect import LayerResults
 
 UNITS_SHOWN = 6
 SAME_MATCH = 2
 _LEAST_F1 = 0.3
-_TERM_NAMES = {"q_value": "term_q_value", "p_value": "term_p_value", "genes": "term_genes"}
+_TERM_NAMES = {"q_matched": "term_q_value", "p_value": "term_p_value", "genes": "term_genes"}
 _TERM_COLUMNS = ["term", "collection", "n_overlap", "n_term", *_TERM_NAMES]
 _CONCEPT_COLUMNS = ["concept", "name", "f1_residue", "f1_span", "q_value", "f1_residue_chosen"]
 
@@ -31,8 +32,9 @@ def by_terms(results: LayerResults, fdr: float, n_best: int) -> pd.DataFrame:
     features with the same gene set are shown, or one large family would fill the list.
 
     Columns: those of features.parquet, `units` (names by specificity, a list), and of the best term `term`, `collection`,
-    `n_overlap`, `n_term`, `term_q_value`, `term_p_value`, `term_genes` (null where there is none); `known` and `typed`, whether it
-    passes the test with gene sets and with labels.
+    `n_overlap`, `n_term`, `term_q_value` (its q_matched), `term_p_value`, `term_genes` (null where there is none), `feature_name` (where
+    features have names); `known` and `typed`, whether it passes the test with gene sets and with labels. The best term is the one
+    that gives the feature its name, else that of the smallest p.
     """
     table, terms = _firing(results), results.table("terms")
     if terms is not None and len(terms):
@@ -41,6 +43,10 @@ def by_terms(results: LayerResults, fdr: float, n_best: int) -> pd.DataFrame:
     else:
         for column in _TERM_COLUMNS:
             table[_TERM_NAMES.get(column, column)] = None if column in ("term", "collection", "genes") else np.nan
+    names = results.table("names")
+    if names is not None:
+        table = table.join(names.set_index("feature")["name"].rename("feature_name"), on="feature")
+        table["feature_name"] = table["feature_name"].fillna(UNNAMED)
     known = table["term_q_value"].astype(float) < fdr
     clearest = np.where(known, table["term_p_value"].astype(float).fillna(np.inf), np.inf)
     return _ordered(results, table, known, clearest, lambda row: row["term"], fdr, n_best)

@@ -17,7 +17,7 @@ from sae_genomics.report.markdown import is_number
 from sae_genomics.report.summary import LayerSummary
 
 GOLD = "#B8860B"
-_UNIT_STYLE: dict[str, tuple[str, str]] = {
+UNIT_STYLE: dict[str, tuple[str, str]] = {
     FEATURES: (BLUE, "o"),
     "neurons": (GREY, "s"),
     "pca": (GREEN, "^"),
@@ -63,7 +63,7 @@ def layer_annotation(layer: int, found: Annotation, fdr: float) -> Figure | None
 
 
 def _row(axis: Axes, row: float, source: Source, value: _Value, chance: _Chance) -> None:
-    colour, _ = _UNIT_STYLE.get(source.units, (GREY, "s"))
+    colour, _ = UNIT_STYLE.get(source.units, (GREY, "s"))
     axis.barh(row, value(source), 0.24, color=colour, label="bar: as found" if source.units == FEATURES else None)
     for label, name, tint, marker, below in _NULLS:
         values = chance(getattr(source, name))
@@ -114,7 +114,7 @@ def annotation(layers: list[LayerSummary], fdr: float) -> Figure | None:
 
 def _line(axis: Axes, kind: str, shown: list[tuple[int, Annotation]], value: _Value) -> None:
     points = [(layer, value(source)) for layer, found in shown for source in found.sources if source.units == kind]
-    colour, marker = _UNIT_STYLE.get(kind, (GREY, "s"))
+    colour, marker = UNIT_STYLE.get(kind, (GREY, "s"))
     style = "-" if kind == FEATURES else "--"
     axis.plot(*zip(*points, strict=True), f"{marker}{style}", color=colour, label=LABELS.get(kind, kind))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sae_genomics.report import inference
-from sae_genomics.report.annotation import Annotation, Null, Source, mean
-from sae_genomics.report.annotation_wording import MOST_LAYERS, beside, headline
+from sae_genomics.report import inference, section_sources
+from sae_genomics.report.annotation import MOST_LAYERS, Annotation, Null, Source, mean
+from sae_genomics.report.annotation_wording import beside, headline
 from sae_genomics.report.contents import Contents
+from sae_genomics.report.files import annotation_files
 from sae_genomics.report.markdown import NONE, count, decimal, details, escape, percent, table
+from sae_genomics.report.sources_left_out import left_out
 from sae_genomics.validation.enrichment_tests import enrichment_test_named
 
 HEADER = (
@@ -29,10 +31,13 @@ def annotation(contents: Contents) -> str:
     if not tested:
         nothing = next((each.nothing_tested for each in contents.layers if each.nothing_tested), None)
         return f"{title}\n\n{f'Nothing to test: {escape(nothing)}.' if nothing else 'Not tested yet.'}"
-    parts = [title, _method(contents), _nulls(max(found.n_shuffles for _, found in tested)), _measures()]
-    parts.append(
-        collections_table(next((known for each in contents.layers if (known := each.parts.get("collections"))), []))
+    known: list[dict[str, Any]] = next(
+        (found for each in contents.layers if (found := each.parts.get("collections"))), []
     )
+    parts = [title, section_sources.opening(contents), _method(contents)]
+    parts += [_nulls(max(found.n_shuffles for _, found in tested)), _measures(), section_sources.by_source(contents)]
+    parts += ["### Gene sets tested", collections_table(known), section_sources.contained(contents.layers)]
+    parts += [left_out(contents.config, known), _handed_on(contents)]
     if len(tested) > 1:
         parts.append(contents.figure("annotation", "Annotated share and different gene sets by layer, beside chance"))
     for index, (summary, found) in enumerate(tested):
@@ -53,8 +58,9 @@ def _method(contents: Contents) -> str:
     test = enrichment_test_named(settings.test)
     return (
         f"A unit is *annotated* when its top {settings.top_genes} genes share more genes with some gene set than chance allows: "
-        f"{test.description}, q < {settings.fdr:g} over every test of its kind in the layer. The background is the genes that could "
-        "have entered a list. Units without a gene to test, dead features among them, are left out."
+        f"{test.description}, q < {settings.fdr:g} over every test of its kind in the layer. Chance is asked twice, among all genes and "
+        "among genes of the same expression, and the larger p counts. The background is the genes that could have entered a list and "
+        "that the source of the gene set could have named. Units without a gene to test, dead features among them, are left out."
     )
 
 
@@ -64,7 +70,16 @@ def _nulls(n_shuffles: int) -> str:
         "- *Same expression*: names are shuffled among genes that are detected as often and expressed as strongly; this keeps "
         "lists of highly expressed genes such lists, so what stands above it is more than expression.\n"
         "- *Any gene*: names are shuffled among all genes; this keeps the lengths of lists and sets and how much lists share, "
-        "but not how often or how strongly a gene is expressed, so it is too easy to beat."
+        "but not how often or how strongly a gene is expressed."
+    )
+
+
+def _handed_on(contents: Contents) -> str:
+    """Where the table of all annotations is."""
+    parquet, text = (path.name for path in annotation_files(contents.run))
+    return (
+        f"All annotations of all features, with their name, source, q and shared genes: [{text}]({text}) for a spreadsheet, "
+        f"[{parquet}]({parquet}) for a program."
     )
 
 
@@ -85,7 +100,15 @@ def collections_table(known: list[dict[str, Any]]) -> str:
         )
         for each in known
     ]  # fmt: skip
-    return table(COLLECTIONS_HEADER, rows, right=(1, 2)) if rows else ""
+    said = [
+        f"- {escape(each.get('title') or each['name'])}: {escape(each['left_out'])}"
+        for each in known
+        if each.get("left_out")
+    ]
+    left_out = "\n".join(["Left out of the tests:", "", *said]) if said else ""
+    return "\n\n".join(
+        part for part in (table(COLLECTIONS_HEADER, rows, right=(1, 2)) if rows else "", left_out) if part
+    )
 
 
 def layer_table(found: Annotation) -> str:

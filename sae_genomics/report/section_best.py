@@ -96,7 +96,7 @@ def _layer_words(summary: LayerSummary) -> str:
 def _features_table(summary: LayerSummary, dashboard: str, wording: Wording) -> str:
     best = summary.best
     assert best is not None
-    by_concept = "concept" in best
+    by_concept, has_names = "concept" in best, "feature_name" in best
     rows = []
     for row in best.to_dict("records"):
         match = typed = NONE
@@ -108,6 +108,7 @@ def _features_table(summary: LayerSummary, dashboard: str, wording: Wording) -> 
         rows.append(
             (
                 feature_link(dashboard, summary.layer, row["feature"]),
+                *([escape(row["feature_name"])] if has_names else []),
                 percent(row["firing_rate"]),
                 ", ".join(escape(unit) for unit in row["units"]) or escape(row["top_unit"] or NONE),
                 typed,
@@ -116,8 +117,15 @@ def _features_table(summary: LayerSummary, dashboard: str, wording: Wording) -> 
         )
     nouns = wording.nouns
     last = f"Best concept (F1 per {nouns.token})" if by_concept else "Best gene set"
-    header = ("Feature", "Fires in", f"Most specific {nouns.units}", f"Best {nouns.label} (AUROC)", last)
-    return table(header, rows, right=(0, 1))
+    header = (
+        "Feature",
+        *(["Name"] if has_names else []),
+        "Fires in",
+        f"Most specific {nouns.units}",
+        f"Best {nouns.label} (AUROC)",
+        last,
+    )
+    return table(header, rows, right=(0, 2 if has_names else 1))
 
 
 def _term(row: dict[str, Any]) -> str:

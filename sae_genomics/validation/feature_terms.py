@@ -19,8 +19,14 @@ ENTRIES_AT_ONCE = 1 << 22
 KEPT_P, KEPT_BEST = 0.05, 20  # tests with a p up to here have a row, and so have the best of each feature
 
 
-def feature_terms(lists: GeneLists, tests: Enrichment, matched: Matched, members: Membership) -> pd.DataFrame:
-    """One row per test that is kept, by feature, then p."""
+def feature_terms(
+    lists: GeneLists,
+    tests: Enrichment,
+    matched: Matched,
+    members: Membership,
+    explained: npt.NDArray[np.object_],
+) -> pd.DataFrame:
+    """One row per test that is kept, by feature, then p. explained: text [rows], as `hierarchy.explained_rows` gives it."""
     odds_ratio, low, high = tests.odds_ratio()
     row, term = tests.row, tests.term
     table = pd.DataFrame(
@@ -42,7 +48,7 @@ def feature_terms(lists: GeneLists, tests: Enrichment, matched: Matched, members
             "p_matched": matched.p,
             "q_matched": matched.q,
             "q_source_matched": matched.q_source,
-            "explained_by": "",
+            "explained_by": explained,
             "genes": shared_genes(lists, tests, members),
         }
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sae_genomics.artifacts import (
     ANNOTATION_NULLS,
+    FEATURE_NAMES,
     FEATURE_NETWORK,
     FEATURE_REGULONS,
     FEATURE_TERMS,
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sae_genomics.run import Run
 
 VALIDATE_FILES = (
-    FEATURE_TERMS.file, ANNOTATION_NULLS.file,
+    FEATURE_TERMS.file, ANNOTATION_NULLS.file, FEATURE_NAMES.file,
     FEATURE_NETWORK.file, NETWORK_EDGES.file, NETWORK_NULLS.file,
     FEATURE_REGULONS.file, REGULON_NULLS.file, REGULON_EDGES.file,
 )  # fmt: skip
@@ -32,6 +33,6 @@ def has_gene_sets(run: Run) -> bool:
 
 
 def validate_files(run: Run, task: int) -> Files:
-    """Its tables."""
+    """All tables."""
     layer = run.layers[task]
     return {run.layer_results(layer) / name: {"layer": layer} for name in VALIDATE_FILES}

@@ -71,6 +71,7 @@ def described(collections: Sequence[Collection], members: Membership) -> list[di
         {
             "name": each.name,
             **each.facts,
+            "contains": list(each.contains),
             "n_sets": len(each.sets),
             "n_fit": int((members.collection == each.name).sum()),
         }

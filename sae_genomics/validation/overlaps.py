@@ -1,7 +1,8 @@
 """Tests of how many genes a list and a set share, for all lists and all sets.
 
-Overlaps come from sparse products over blocks of lists, so that memory does not grow with lists x sets. A test of overlaps is a function
-of four numbers, so it is computed once for each different (k, K, n, N) of a block and not once per list and set.
+A test of overlaps is a function of four numbers, so it is computed once for each different (k, K, n, N): a few hundred thousand stand behind
+a hundred million tests. Pairs are counted by kind first, which is all that the false discovery rate needs. Then only the pairs that have
+a row are made, so memory does not grow with lists x sets.
 """
 
 from __future__ import annotations
@@ -9,98 +10,62 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
+from sae_genomics.kernels.arrays import Members, OverlapKinds, PairCells
+from sae_genomics.kernels.overlaps import kept_overlaps, overlap_kinds
 from sae_genomics.validation.enrichment import Counts, Enrichment, Floats, Keep, Sets, false_discovery
 from sae_genomics.validation.gene_lists import GeneLists
 
 Tail = Callable[[Counts, Counts, Counts, Counts], Floats]
 
-PAIRS_AT_ONCE = 1 << 21
-
 
 def of_overlaps(lists: GeneLists, sets: Sets, keep: Keep, tail: Tail) -> Enrichment:
     """Test every list against every set by the number of genes that they share.
 
-    keep: only tests that share a gene can have a row.
+    keep: only tests that share a gene can have a row; of equal p the set that comes first.
     tail: (k, K, n, N) -> p, elementwise; all int64 [tests].
     """
-    n_lists, n_terms = len(lists.unit), len(sets.source)
-    n_top, size, named = sizes_in_sources(lists, sets), sets.sizes, sets.universe.sum(axis=0)
-    kinds: list[tuple[Floats, Counts, Counts]] = []
-    rows: list[tuple[Counts, ...]] = []
-    n_kinds = 0
-    step = max(1, PAIRS_AT_ONCE // max(n_terms, 1))
-    for start in range(0, n_lists, step):
-        overlap = (lists.matrix[start : start + step] @ sets.matrix).tocsr()
-        row, term = np.repeat(np.arange(overlap.shape[0]), np.diff(overlap.indptr)), overlap.indices
-        source = sets.source[term]
-        numbers = overlap.data.astype(np.int64), size[term], n_top[start + row, source]
-        example, kind = _kinds(*numbers, source)
-        k, big_k, n = (each[example] for each in numbers)
-        p = tail(k, big_k, n, named[source[example]])
-        kept = worth_a_row(row, kind, term, p, overlap.shape, keep)
-        kinds.append((p, source[example], np.bincount(kind, minlength=len(example))))
-        rows.append(
-            (start + row[kept], term[kept].astype(np.int64), n_kinds + kind[kept], *(each[kept] for each in numbers))
-        )
-        n_kinds += len(example)
-    return _together(kinds, rows, sets, named, n_lists)
+    n_lists, n_terms, n_sources = len(lists.unit), len(sets.source), sets.universe.shape[1]
+    size, n_top, named = sets.sizes, sizes_in_sources(lists, sets), sets.universe.sum(axis=0)
+    sizes, size_number = np.unique(size, return_inverse=True)
+    classes, list_class = np.unique(n_top * n_sources + np.arange(n_sources), return_inverse=True)
+    cells = PairCells(sets.source, size_number, list_class.reshape(n_top.shape), len(sizes), len(classes))
+    listed, members = Members.of(lists.matrix), Members.of(sets.matrix)
+    found = overlap_kinds(listed, members, cells)
 
+    occurs = np.flatnonzero(found.count)
+    k, cell = _of_kinds(found, occurs)
+    (n, source), big_k = np.divmod(classes[cell // len(sizes)], n_sources), sizes[cell % len(sizes)]
+    p = tail(k, big_k, n, named[source])
+    q, q_source = false_discovery(p, source, sets.source, n_lists, found.count[occurs])
 
-def _together(
-    kinds: list[tuple[Floats, Counts, Counts]], rows: list[tuple[Counts, ...]], sets: Sets, named: Counts, n_lists: int
-) -> Enrichment:
-    if not rows:
-        none, no_p = np.empty(0, dtype=np.int64), np.empty(0)
-        return Enrichment(none, none, none, none, none, none, no_p, no_p, no_p, 0)
-    p, source, count = (np.concatenate(each) for each in zip(*kinds, strict=True))
-    q, q_source = false_discovery(p, source, sets.source, n_lists, count)
-    row, term, kind, k, big_k, n = (np.concatenate(each) for each in zip(*rows, strict=True))
-    n_background = named[sets.source[term]]
+    rank, position = np.zeros((2, len(found.count)), dtype=np.int64)
+    distinct, rank[occurs] = np.unique(p, return_inverse=True)
+    position[occurs] = np.arange(len(occurs))
+    n_small = int(np.searchsorted(distinct, keep.p, side="right"))
+    row, term, kind = kept_overlaps(listed, members, cells, found, rank, n_small, keep.best)
+    at = position[kind]
     return Enrichment(
-        row, term, k, big_k, n, n_background, p[kind], q[kind], q_source[kind], n_lists * len(sets.source)
+        row=row,
+        term=term,
+        n_overlap=k[at],
+        n_term=size[term],
+        n_top=n[at],
+        n_background=named[source[at]],
+        p_value=p[at],
+        q_value=q[at],
+        q_source=q_source[at],
+        n_tests=n_lists * n_terms,
     )
+
+
+def _of_kinds(found: OverlapKinds, kinds: Counts) -> tuple[Counts, Counts]:
+    """Shared genes and cell of some kinds: int64 [kinds] each."""
+    cell = np.searchsorted(found.start, kinds, side="right") - 1
+    return kinds - found.start[cell] + 1, cell
 
 
 def sizes_in_sources(lists: GeneLists, sets: Sets) -> Counts:
     """n, the genes of each list that each source could have named: int64 [lists, sources]."""
     found: Counts = np.asarray(lists.matrix @ sets.universe.astype(np.int64), dtype=np.int64)
     return found
-
-
-def worth_a_row(
-    row: Counts, kind: Counts, term: npt.NDArray[np.integer], p: Floats, shape: tuple[int, int], keep: Keep
-) -> npt.NDArray[np.bool_]:
-    """Which pairs have a row; of equal p the term that comes first.
-
-    row, kind, term: [pairs]. p: float64 [kinds]. shape: lists, terms.
-    """
-    kept = (p <= keep.p)[kind]
-    n_kept = np.bincount(row, kept, shape[0])
-    open_ = (n_kept < keep.best)[row] & ~kept  # a list with enough rows needs no look at the others
-    pair = np.flatnonzero(open_)
-    if not keep.best or not len(pair):
-        return kept
-    rank = np.unique(p, return_inverse=True)[1]
-    order = pair[np.argsort((row[pair] * len(p) + rank[kind[pair]]) * shape[1] + term[pair], kind="stable")]
-    lists, first = np.unique(row[order], return_index=True)
-    place = np.arange(len(order)) - first[np.searchsorted(lists, row[order])]
-    kept[order[place < keep.best - n_kept[row[order]]]] = True
-    return kept
-
-
-def _kinds(k: Counts, set_size: Counts, n: Counts, source: Counts) -> tuple[Counts, Counts]:
-    """Different (k, K, n, source), of which a few thousand stand behind millions of tests: a test of each, and each test's kind."""
-    if not len(k):
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    key = ((source * (k.max() + 1) + k) * (set_size.max() + 1) + set_size) * (n.max() + 1) + n
-    if key.max() > 1 << 26:
-        _, some, kind = np.unique(key, return_index=True, return_inverse=True)
-        return some, kind
-    example = np.full(key.max() + 1, -1, dtype=np.int64)
-    example[key] = np.arange(len(key))
-    present = np.flatnonzero(example >= 0)
-    number = np.empty(len(example), dtype=np.int64)
-    number[present] = np.arange(len(present))
-    return example[present], number[key]

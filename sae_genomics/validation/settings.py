@@ -6,22 +6,28 @@ from sae_genomics.config import RunConfig
 from sae_genomics.errors import UserError
 from sae_genomics.file_keys import expanded
 from sae_genomics.run import Run
-from sae_genomics.validation.databases import load_collections
+from sae_genomics.validation.databases import check_collections, load_collections
 from sae_genomics.validation.enrichment_tests import enrichment_test_named
 from sae_genomics.validation.gene_sets import Collection
 from sae_genomics.validation.interactions import check_named
 
 
 def check(run: Run) -> None:
-    """Raise UserError for settings that the stage cannot work with."""
-    check_settings(run.config)
+    """Raise UserError for settings that the stage cannot work with. Every command asks, so no database is read."""
+    _check_values(run.config)
+    check_collections(run.config.validation, expanded(run.config.paths.databases))
 
 
 def check_settings(config: RunConfig) -> list[Collection]:
-    """Everything that can be known of the stage's settings before there is a run: the collections it will test.
+    """The collections that the stage will test, read whole.
 
     Raises UserError for gene-set files that cannot be used, for more genes to test than are kept, and for a test that there is not.
     """
+    _check_values(config)
+    return load_collections(config.validation, expanded(config.paths.databases))
+
+
+def _check_values(config: RunConfig) -> None:
     if enrichment_test_named(config.validation.test).reads == "ranking":
         raise UserError(
             f"validation.test: {config.validation.test} reads the order of all genes, and the stage associate keeps the top genes of a "
@@ -40,4 +46,3 @@ def check_settings(config: RunConfig) -> list[Collection]:
         )
     for key, directed in (("network", False), ("regulons", True)):
         check_named(key, getattr(config.validation, key), expanded(config.paths.databases), directed)
-    return load_collections(config.validation, expanded(config.paths.databases))

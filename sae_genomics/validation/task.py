@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sae_genomics.artifacts import ANNOTATION_NULLS, BASELINE_GENES, FEATURE_GENES, FEATURE_TERMS, GENE_TOKENS, Table
+from sae_genomics.artifacts import (
+    ANNOTATION_NULLS,
+    BASELINE_GENES,
+    FEATURE_GENES,
+    FEATURE_NAMES,
+    FEATURE_TERMS,
+    GENE_TOKENS,
+    Table,
+)
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
@@ -19,7 +27,9 @@ from sae_genomics.validation.enrichment_test import EnrichmentTest
 from sae_genomics.validation.enrichment_tests import enrichment_test_named
 from sae_genomics.validation.feature_terms import KEPT_BEST, KEPT_P, feature_terms
 from sae_genomics.validation.gene_lists import GeneLists, top_genes
-from sae_genomics.validation.gene_sets import COLLECTIONS, Membership, NoSetFits, described
+from sae_genomics.validation.gene_sets import COLLECTIONS, Collection, Membership, NoSetFits, described
+from sae_genomics.validation.hierarchy import explained_rows
+from sae_genomics.validation.names import write_names
 from sae_genomics.validation.network_tables import write_network
 from sae_genomics.validation.null_rows import Tested, null_rows, untested_rows
 from sae_genomics.validation.nulls import MATCHED, SHUFFLED, annotated, null_tests
@@ -30,9 +40,9 @@ _COLUMNS = ["feature", "gene_symbol", "score", "specificity", "rank_score", "ran
 
 
 def run_task(run: Run, task: int) -> None:
-    """Leave the layer's tables on gene sets, networks and regulons.
+    """Leave the layer's tables on gene sets, names, networks and regulons.
 
-    Where no gene set fits the data there is nothing to test, which is no failure: its two tables are then without rows, with
+    Where no gene set fits the data there is nothing to test, which is no failure: its tables are then without rows, with
     the reason as their note.
 
     Raises UserError for gene-set files and networks that cannot be used, DamagedArtifact when a table cannot be read.
@@ -48,7 +58,7 @@ def run_task(run: Run, task: int) -> None:
         background = background_of(FEATURES, genes, collections, run.config)
     except NoSetFits as nothing:
         say(f"validate layer {layer}: nothing to test: {nothing}")
-        for table in (FEATURE_TERMS, ANNOTATION_NULLS):
+        for table in (FEATURE_TERMS, ANNOTATION_NULLS, FEATURE_NAMES):
             table.write(folder / table.file, table.schema.empty_table().to_pandas(), note=str(nothing), weights=weights)
         return
     n_passes = (1 + len(settings.baselines)) * (1 + 2 * settings.shuffles)
@@ -72,8 +82,9 @@ def run_task(run: Run, task: int) -> None:
         for found in beside_nulls(run, test, layer, name, others, other):
             rows += found
             progress.advance(1)
-    terms = _terms(test, lists, background, settings.fdr)
+    terms = _terms(test, lists, background, collections, settings.fdr)
     FEATURE_TERMS.write(folder / FEATURE_TERMS.file, terms, weights=weights, inference=test.inference)
+    write_names(folder, terms, lists.unit, collections, settings.fdr, weights)
     facts = {COLLECTIONS: json.dumps(described(collections, background.members))}
     ANNOTATION_NULLS.write(folder / ANNOTATION_NULLS.file, pd.DataFrame(rows), weights=weights, facts=facts)
     progress.finish(f"{rows[0]['n_annotated']} of {rows[0]['n_units']} features annotated")
@@ -84,12 +95,16 @@ def _read_lists(run: Run, folder: Path, table: Table, members: Membership) -> Ge
     return top_genes(table.read(folder / table.file, _COLUMNS), members, settings.rank_by, settings.top_genes)
 
 
-def _terms(test: EnrichmentTest, lists: GeneLists, background: Background, fdr: float) -> pd.DataFrame:
+def _terms(
+    test: EnrichmentTest, lists: GeneLists, background: Background, collections: Sequence[Collection], fdr: float
+) -> pd.DataFrame:
     """The rows of feature_terms.parquet."""
     small = max(KEPT_P, fdr)  # above fdr no p of the matched test can matter
     tests = test.run(lists, background.sets, Keep(small, KEPT_BEST))
     matched = test.beside_expression(lists, background.sets, tests, np.asarray(tests.p_value <= small))
-    return feature_terms(lists, tests, matched, background.members)
+    is_found = (matched.q < fdr) | (matched.q_source < fdr)
+    explained = explained_rows(tests, is_found, lists.matrix, background.members, collections)
+    return feature_terms(lists, tests, matched, background.members, explained)
 
 
 def beside_nulls(

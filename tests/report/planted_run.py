@@ -35,6 +35,7 @@ from sae_genomics.models.base import ModelInfo
 from sae_genomics.run import Run
 from sae_genomics.sae.files import SAE_FILES
 from sae_genomics.stages import stage_named
+from sae_genomics.validation.names import write_names
 from sae_genomics.validation.network_tables import write_network
 from sae_genomics.validation.normal_form import schema
 from sae_genomics.validation.regulon_tables import write_regulons
@@ -371,7 +372,9 @@ def _validate(
                      **dict.fromkeys(("q_value", "q_source"), 0.8), **dict.fromkeys(("q_matched", "q_source_matched"), 1.0),
                      "genes": shared[0]})  # fmt: skip
     columns = [column.name for column in FEATURE_TERMS.columns]
-    FEATURE_TERMS.write(folder / FEATURE_TERMS.file, pd.DataFrame(rows, columns=columns))
+    terms = pd.DataFrame(rows, columns=columns)
+    FEATURE_TERMS.write(folder / FEATURE_TERMS.file, terms)
+    write_names(folder, terms, np.flatnonzero(~dead), [], 0.05, None)
     n_units, n_known = int((~dead).sum()), len(owned) if plan.terms else 0
     known = {"features": n_known, "neurons": n_known // 3}
     nulls = [
@@ -386,8 +389,9 @@ def _validate(
     ANNOTATION_NULLS.write(
         folder / ANNOTATION_NULLS.file,
         pd.DataFrame([
-            {"source": source, "units": units, "collection": "all", "repeat": repeat, "n_units": n_units, "n_annotated": n, "share": n / n_units,
+            {"source": source, "units": units, "collection": collection, "repeat": repeat, "n_units": n_units, "n_annotated": n, "share": n / n_units,
              "n_tests": 10 * n_units, "n_terms": min(n, len(names)), "terms_per_100_units": 100 * min(n, len(names)) / n_units}
+            for collection in ("all", "builtin")
             for source, units, repeat, n in nulls
         ]),
     )  # fmt: skip

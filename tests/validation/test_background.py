@@ -42,25 +42,33 @@ def random_lists(symbols: np.ndarray, n_lists: int, size: int, rng: np.random.Ge
     )  # fmt: skip
 
 
-def randomised_p(terms: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
+def randomised_p(terms: pd.DataFrame, n_top: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One p per list, exactly uniform where the stage's own N, K and n are true.
 
     p = P(X > k) + U P(X = k), U uniform: a hypergeometric p alone takes few values, so it cannot be uniform. List i is looked at
     with set i mod N_SETS; where they share no gene the stage wrote no row, and k = 0.
+    n_top: int64 [lists], listed genes that the source could have named, counted by the caller.
     """
     names = sorted(terms["term"].unique())
+    assert (terms["n_top"] == n_top[terms["feature"]]).all()
     wanted = pd.MultiIndex.from_arrays([np.arange(N_LISTS), [names[i % N_SETS] for i in range(N_LISTS)]])
     rows = terms.set_index(["feature", "term"])["n_overlap"].reindex(wanted, fill_value=0).to_numpy()
     size = terms.drop_duplicates("term").set_index("term")["n_term"].loc[wanted.get_level_values(1)].to_numpy()
-    big_n, n_top = terms["n_background"].iloc[0], terms["n_top"].iloc[0]
+    big_n = terms["n_background"].iloc[0]
     stated = terms.set_index(["feature", "term"])["p_value"].reindex(wanted, fill_value=1.0).to_numpy()
     exactly_k = stats.hypergeom.pmf(rows, big_n, size, n_top)
     return stated - exactly_k + rng.random(N_LISTS) * exactly_k
 
 
 @pytest.mark.parametrize("rank_by", ["specificity", "score"])
-@pytest.mark.parametrize("tokens_per_cell", [None, 6])
-def test_random_lists_of_what_can_be_listed_give_uniform_p(make_run, tmp_path, rank_by, tokens_per_cell):  # noqa: F811
+@pytest.mark.parametrize(("tokens_per_cell", "background"), [(None, "listable"), (6, "listable"), (6, "source")])
+def test_random_lists_of_what_can_be_listed_give_uniform_p(
+    make_run,  # noqa: F811
+    tmp_path,
+    rank_by,
+    tokens_per_cell,
+    background,
+):
     rng = np.random.default_rng(1)
     gmt = tmp_path / "random.gmt"
     more = {} if tokens_per_cell is None else {"activations__tokens_per_cell": tokens_per_cell}
@@ -68,7 +76,7 @@ def test_random_lists_of_what_can_be_listed_give_uniform_p(make_run, tmp_path, r
     n_cells, least = (40, 14) if tokens_per_cell is None else (36, 3)
     run = make_run(
         n_cells, validation__builtin=False, validation__gmt=[str(gmt)], validation__rank_by=rank_by, validation__shuffles=1,
-        validation__top_genes=12, associations__min_gene_tokens=least, **more,
+        validation__top_genes=12, validation__background=background, associations__min_gene_tokens=least, **more,
     )  # fmt: skip
     associate(run, 0)
     tokens = tokens_of_genes(run)
@@ -83,8 +91,11 @@ def test_random_lists_of_what_can_be_listed_give_uniform_p(make_run, tmp_path, r
     FEATURE_GENES.write(folder / FEATURE_GENES.file, lists)
     validate(run, 0)
     terms = FEATURE_TERMS.read(folder / FEATURE_TERMS.file)
-    assert stats.kstest(randomised_p(terms, rng), "uniform").pvalue > 0.01
-    assert (terms["n_background"] == len(can_be_listed)).all()
+    named = set(can_be_listed) & set().union(*sets) if background == "source" else set(can_be_listed)
+    assert (len(named) < len(can_be_listed)) == (background == "source")
+    assert (terms["n_background"] == len(named)).all()
+    n_top = lists["gene_symbol"].isin(named).groupby(lists["feature"]).sum().to_numpy()
+    assert stats.kstest(randomised_p(terms, n_top, rng), "uniform").pvalue > 0.01
 
 
 @settings(deadline=None)

@@ -155,3 +155,5 @@ def test_the_stage_tests_a_database_without_a_network(planted: Callable[..., Run
         "| planted | 15 | 15 | – | – |",
         "| Reactome | 5 | 5 | 91 | CC0 1.0 |",
     ]
+    said[1]["left_out"] = "1 term (overview map)"
+    assert collections_table(said).endswith("\n\nLeft out of the tests:\n\n- Reactome: 1 term (overview map)")

@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_GENES, FEATURE_TERMS, GENE_TOKENS, NEURON_GENES
+from sae_genomics.artifacts import (
+    ANNOTATION_NULLS,
+    FEATURE_GENES,
+    FEATURE_NAMES,
+    FEATURE_TERMS,
+    GENE_TOKENS,
+    NEURON_GENES,
+)
 from sae_genomics.config import parse_config
 from sae_genomics.errors import UserError
 from sae_genomics.run import Run
@@ -106,6 +113,15 @@ def test_planted_programs_are_found_and_nulls_stay_low(make_run):
     first = terms[terms["feature"] == 3]
     assert first["p_value"].is_monotonic_increasing
 
+    assert row["q_value"] <= row["q_matched"] < 0.05
+    assert row["odds_ratio_low"] < row["odds_ratio"] < row["odds_ratio_high"]
+    assert row["term_id"] == "set 3"
+    assert (terms["p_matched"].notna() == (terms["p_value"] <= 0.05)).all()
+
+    # a single collection: the same tests once more, under its name
+    alone = nulls[nulls["collection"] == "planted"].drop(columns="collection").reset_index(drop=True)
+    nulls = nulls[nulls["collection"] == "all"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, nulls.drop(columns="collection"))
     both = ["shuffled_genes"] * 3 + ["matched_genes"] * 3
     assert nulls["source"].tolist() == ["features", *both, "neurons", *both]
     assert nulls["units"].tolist() == ["features"] * 7 + ["neurons"] * 7
@@ -115,8 +131,20 @@ def test_planted_programs_are_found_and_nulls_stay_low(make_run):
     assert nulls["n_annotated"].iloc[0] >= 10
     assert nulls["n_annotated"].iloc[1:].max() <= 3
     own = nulls.iloc[0]
-    assert own["n_terms"] == found["term"].nunique()  # different terms, however many features have one
+    passing = terms[terms["q_matched"] < 0.05]
+    assert own["n_annotated"] == passing["feature"].nunique()
+    assert own["n_terms"] == passing["term"].nunique()  # different terms, however many features have one
     np.testing.assert_allclose(nulls["terms_per_100_units"], 100 * nulls["n_terms"] / nulls["n_units"])
+
+
+def test_features_that_read_a_planted_program_are_named_after_it(make_run):
+    run = make_run()
+    run_task(run, 0)
+    names = FEATURE_NAMES.read(run.layer_results(2) / "feature_names.parquet").set_index("feature")
+    assert list(names.index) == list(range(N_FEATURES))
+    assert [names.loc[feature, "name"] for feature in range(10)] == [f"set {feature}" for feature in range(10)]
+    assert set(names.loc[:9, "sources"]) == {"planted"}
+    assert (names["name"] == "unnamed").sum() >= N_FEATURES - 12
 
 
 def test_baselines_are_those_that_the_settings_name(make_run):

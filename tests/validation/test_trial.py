@@ -15,6 +15,7 @@ from sae_genomics.execute import execute
 from sae_genomics.run import Run
 from sae_genomics.sae.load import load_encoder
 from sae_genomics.stages import stage_named
+from sae_genomics.validation.background import matched_bins
 from sae_genomics.validation.settings import check_settings
 from sae_genomics.validation.trial import count_terms
 from tests.pipeline.conftest import small_values
@@ -33,11 +34,24 @@ def run(tmp_path_factory):
     return run
 
 
+def within_bins(k: int, best: set[str], genes: set[str], bin_of: dict[str, int]) -> float:
+    """P(k or more shared) when every bin is drawn from by itself: the distributions of the bins, one after the other."""
+    n_bins = max(bin_of.values()) + 1
+    n, listed, members = (
+        np.bincount([bin_of[gene] for gene in some], minlength=n_bins) for some in (bin_of, best, genes)
+    )
+    total = np.ones(1)
+    for number in range(n_bins):
+        x = np.arange(min(listed[number], members[number]) + 1)
+        total = np.convolve(total, stats.hypergeom.pmf(x, n[number], members[number], listed[number]))
+    return float(total[k:].sum())
+
+
 def plain(run: Run, cells: np.ndarray) -> tuple[int, int, int]:
     """Units, annotated units and terms over some cells, from the definitions in the docs."""
     known, encoder = run.kind.read_units(run), load_encoder(run.sae_dir(2), "cpu")
     gene_of = dict(zip(known.token.tolist(), known.unit_name, strict=True))
-    parts = []
+    parts, weights = [], []
     for shard in range(run.n_shards):
         tokens = read_tokens(run.tokens_file(shard))
         start, stop = run.shard_items(shard)
@@ -46,8 +60,10 @@ def plain(run: Run, cells: np.ndarray) -> tuple[int, int, int]:
         token, feature, activation = encoder.encode_sparse(x)
         dense = np.zeros((len(x), encoder.d_sae))
         dense[token, feature] = activation
-        parts.append(pd.DataFrame(dense, index=[gene_of[gene] for gene in tokens.token[kept].tolist()]))
-    table = pd.concat(parts)
+        names = [gene_of[gene] for gene in tokens.token[kept].tolist()]
+        parts.append(pd.DataFrame(dense, index=names))
+        weights.append(pd.Series(tokens.weight[kept].astype(np.float64), index=names))
+    table, weight = pd.concat(parts), pd.concat(weights)
     sums, n_tokens, active = table.groupby(level=0).sum(), table.groupby(level=0).size(), (table > 0).sum()
     total = table.to_numpy().sum(axis=0)
     prior = PRIOR_TOKENS * total / np.maximum(active.to_numpy(), 1)
@@ -57,6 +73,11 @@ def plain(run: Run, cells: np.ndarray) -> tuple[int, int, int]:
     listable = n_tokens.index[n_tokens >= MIN_TOKENS]
     sets = [set(each.genes) & set(listable) for group in check_settings(run.config) for each in group.sets]
     sets = [each for each in sets if run.config.validation.min_set_size <= len(each) <= 2000]
+    tokens_of, expression = weight.groupby(level=0).agg(["size", "mean"]).loc[listable].to_numpy().T
+    order = np.argsort([gene.upper() for gene in listable])
+    bins = np.empty(len(listable), int)
+    bins[order] = matched_bins(tokens_of[order], expression[order])
+    bin_of = dict(zip(listable, bins.tolist(), strict=True))
     p = {}
     units = 0
     for feature in table:
@@ -65,7 +86,9 @@ def plain(run: Run, cells: np.ndarray) -> tuple[int, int, int]:
         units += bool(best)
         if best:
             for term, genes in enumerate(sets):
-                p[feature, term] = stats.hypergeom.sf(len(best & genes) - 1, len(listable), len(genes), len(best))
+                k = len(best & genes)
+                alone = stats.hypergeom.sf(k - 1, len(listable), len(genes), len(best))
+                p[feature, term] = max(alone, within_bins(k, best, genes, bin_of)) if alone <= FDR else 1.0
     q = stats.false_discovery_control(list(p.values()))
     found = [pair for pair, value in zip(p, q, strict=True) if value < FDR]
     return units, len({feature for feature, _ in found}), len({term for _, term in found})

@@ -8,11 +8,13 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 
-from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_TERMS
+from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_NAMES, FEATURE_TERMS
 from sae_genomics.config import RunConfig
-from sae_genomics.report import annotation_wording, figures_annotation
-from sae_genomics.report.annotation import annotation
+from sae_genomics.report import annotation_wording, figures_annotation, figures_sources, section_sources
+from sae_genomics.report.annotation import annotation, by_collection
+from sae_genomics.report.annotations_table import write_annotations
 from sae_genomics.report.collect import LayerResults
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.contribution import Contribution, Draw, Said
@@ -25,20 +27,35 @@ from sae_genomics.report.summary import LayerSummary
 from sae_genomics.validation.gene_sets import COLLECTIONS
 
 TERMS_KEPT = 12  # per feature
+_NAMED = ["feature", "collection", "term"]
 
 
 def _likeliest(path: Path, config: RunConfig) -> pd.DataFrame:
-    return smallest(path, ("p_value",), TERMS_KEPT)
+    """Of each feature the terms of the smallest p, and before them the one that gives its name."""
+    terms = smallest(path, ("p_value",), TERMS_KEPT)
+    names_file = path.parent / FEATURE_NAMES.file
+    if terms.empty or not names_file.exists():
+        return terms
+    named = FEATURE_NAMES.read(names_file, _NAMED)
+    passing = pq.read_table(path, filters=[("q_matched", "<", config.validation.fdr)], partitioning=None).to_pandas()
+    first = passing.merge(named, on=_NAMED)[terms.columns]
+    both = pd.concat([first, terms], ignore_index=True).drop_duplicates(_NAMED)
+    return both.sort_values("feature", kind="stable", ignore_index=True)
 
 
 def _take(contents: Contents, results: LayerResults, summary: LayerSummary) -> None:
     nulls = results.table("annotation_nulls")
     if nulls is not None:
         summary.annotation = annotation(nulls)
+        summary.parts["by_source"] = by_collection(nulls)
     summary.nothing_tested = results.notes.get("annotation_nulls")
     path = results.files.get("annotation_nulls")
     said = ANNOTATION_NULLS.fact(path, COLLECTIONS) if path is not None else None
     summary.parts["collections"] = json.loads(said) if said else []
+    names = results.table("names")
+    summary.parts["names"] = section_sources.NameCounts.of(names) if names is not None else None
+    if {"terms", "names"} <= set(results.files):
+        summary.parts["annotation_files"] = (results.files["terms"], results.files["names"])
 
 
 def _findings(contents: Contents) -> list[Said]:
@@ -70,6 +87,9 @@ def _figures(contents: Contents) -> Mapping[str, Draw]:
         if each.annotation is not None:
             draw = partial(figures_annotation.layer_annotation, each.layer, each.annotation, fdr)
             drawings[figure_name(each.layer)] = draw
+    sources = section_sources.tested_of(contents.layers)
+    titles = {name: section_sources.title_of(contents.layers, name) for name in sources}
+    drawings[section_sources.FIGURE] = lambda: figures_sources.by_source(sources, titles)
     return drawings
 
 
@@ -87,14 +107,16 @@ GENE_SETS = Contribution(
     tables=(
         Reading("terms", (FEATURE_TERMS,), _likeliest),
         Reading("annotation_nulls", (ANNOTATION_NULLS,)),
+        Reading("names", (FEATURE_NAMES,)),
     ),
     take_layer=_take,
+    gather=write_annotations,
     section=section,
     findings=_findings,
     caveats=lambda contents: [Said(40, annotation_wording.by_chance_often(contents.layers))],
     facts=_facts,
     figures=_figures,
-    figure_files=("annotation.png", FIGURES),
+    figure_files=("annotation.png", f"{section_sources.FIGURE}.png", FIGURES),
     panel=TermsPanel,
     layer_facts=_layer_facts,
     headline=annotation_wording.verdict,

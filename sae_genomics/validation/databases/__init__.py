@@ -8,13 +8,16 @@ publisher writes it, for `scripts/download_databases.py`.
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from sae_genomics.config import ValidationConfig
+from sae_genomics.config_values import MIN_SCORES
 from sae_genomics.errors import UserError
 from sae_genomics.installed import add, loaded, with_installed
 from sae_genomics.validation.databases import downloaded
 from sae_genomics.validation.gene_sets import Collection, Source
+from sae_genomics.validation.normal_form.catalogue import read_catalogue
 
 GROUP = "sae_genomics.gene_set_sources"
 SOURCES: dict[str, str] = with_installed(GROUP, {
@@ -34,21 +37,49 @@ def load_collections(settings: ValidationConfig, databases: Path | None = None) 
 
     Raises UserError for a source that is not known, a file that cannot be read, two collections of one name, or none at all.
     """
-    sources = (*map(_source, ASKED_BY_OWN_KEY), *map(_further, settings.sources))
-    found = [collection for source in sources for collection in source.load(settings)]
+    collections = _without_databases(settings)
     if databases is not None:
-        found += downloaded.load(settings.databases, databases)
-    collections: list[Collection] = []
-    for collection in found:
-        if any(collection.name == other.name for other in collections):
-            raise UserError(
-                f"two gene-set collections are called {collection.name!r}; rename a file in validation.gmt, or leave out a source "
-                "or a database"
-            )
-        collections.append(collection)
-    if not collections:
-        raise UserError("no gene sets to test: set validation.builtin to true or name files in validation.gmt")
+        collections += downloaded.load(settings, databases)
+    _refuse([collection.name for collection in collections])
     return collections
+
+
+def check_collections(settings: ValidationConfig, databases: Path | None = None) -> None:
+    """What `load_collections` refuses, as far as it can be told without reading a database: every command asks.
+
+    Raises UserError.
+    """
+    _check_scores(settings, databases)
+    names = [collection.name for collection in _without_databases(settings)]
+    _refuse(names + (downloaded.check_presence(settings.databases, databases) if databases is not None else []))
+
+
+def _check_scores(settings: ValidationConfig, databases: Path | None) -> None:
+    """A database that `validation.min_score` names has to be one: a name that is misspelt would change nothing, without a word."""
+    for name in settings.min_score.keys() - MIN_SCORES.keys():
+        if databases is not None and (databases / name).is_dir():
+            continue
+        known = read_catalogue()
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
+            raise UserError(f"validation.min_score: {name!r} is no database of the catalogue; {hint}")
+
+
+def _without_databases(settings: ValidationConfig) -> list[Collection]:
+    sources = (*map(_source, ASKED_BY_OWN_KEY), *map(_further, settings.sources))
+    return [collection for source in sources for collection in source.load(settings)]
+
+
+def _refuse(names: list[str]) -> None:
+    """Two collections of one name, or none at all."""
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise UserError(
+            f"two gene-set collections are called {twice[0]!r}; rename a file in validation.gmt, or leave out a source or a database"
+        )
+    if not names:
+        raise UserError("no gene sets to test: set validation.builtin to true or name files in validation.gmt")
 
 
 def _further(name: str) -> Source:

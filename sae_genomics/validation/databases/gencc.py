@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sae_genomics.errors import UserError
+from sae_genomics.validation.databases.ontologies import MONDO, add_hierarchies
 from sae_genomics.validation.normal_form.curies import curies
 from sae_genomics.validation.normal_form.statements import Statements
 from sae_genomics.validation.normal_form.text_tables import find, opened, read_text_table
@@ -75,6 +76,7 @@ def read(folder: Path) -> Statements:
         "category": category,
         "negative": rows["classification_curie"].isin(NEGATIVE),
     })[reason == ""].reset_index(drop=True)  # fmt: skip
+    add_hierarchies(statements, folder, MONDO)
     if newest := rows["submitted_run_date"].max():
         statements.notes.append(f"the newest submission ran on {newest}")
     return statements

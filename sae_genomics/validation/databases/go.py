@@ -1,7 +1,7 @@
 """Gene Ontology: annotations (GAF 2.0 to 2.2) and the ontology they name.
 
 A qualifier that begins with NOT says that the gene does not belong to the term. Parents are is_a and part_of: what regulates a
-process is no part of it.
+process is no part of it. Protein binding, the roots and terms that GO itself does not want in annotations are kept and marked.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from sae_genomics.errors import UserError
+from sae_genomics.validation.databases.counting import EXPRESSION
+from sae_genomics.validation.databases.ontologies import TOO_GENERAL, named_parents
 from sae_genomics.validation.normal_form.ontology import Ontology, read_ontology
 from sae_genomics.validation.normal_form.statements import Statements
 from sae_genomics.validation.normal_form.text_tables import opened, read_text_table
@@ -29,6 +31,8 @@ COLUMNS = (
 NEEDED = ("database", "object_id", "symbol", "qualifier", "go_id", "evidence", "type", "taxon")
 VERSIONS = ("2.0", "2.1", "2.2")  # 2.0 differs from 2.1 only in columns that are not read
 HUMAN, NO_DATA, ELECTRONIC = "taxon:9606", "ND", "IEA"
+BY_EXPRESSION = ("IEP", "HEP")  # inferred from expression patterns, in single and in large experiments
+ROOTS = ("GO:0008150", "GO:0003674", "GO:0005575")  # biological process, molecular function, cellular component
 PROTEIN_BINDING, NOT_FOR_ANNOTATION = "GO:0005515", "gocheck_do_not_annotate"
 
 
@@ -39,7 +43,12 @@ def read(folder: Path) -> Statements:
     ontology = read_ontology(ontology_path, "GO", RELATIONS)
     rows = _read_annotations(path)
     statements = Statements(
-        parents=ontology.parents[["term_id", "parent_id"]].drop_duplicates(ignore_index=True),
+        parents=named_parents(ontology),
+        says_little={
+            **dict.fromkeys(ontology.in_subset(NOT_FOR_ANNOTATION), "not for annotation"),
+            **dict.fromkeys(ROOTS, TOO_GENERAL),
+            PROTEIN_BINDING: "protein binding",
+        },
         version=ontology.version,
         rows_read=len(rows),
         notes=[f"read {path.name} with {ontology_path.name}", *ontology.notes()],
@@ -93,8 +102,6 @@ def _statements(statements: Statements, rows: pd.DataFrame, ontology: Ontology) 
         "complex and no gene": rows["database"].eq("ComplexPortal") | rows["type"].str.contains("complex"),
         "no data (ND)": rows["evidence"] == NO_DATA,
         "obsolete term": pd.Series(ontology.obsolete(term), index=rows.index),
-        f"protein binding ({PROTEIN_BINDING})": term == PROTEIN_BINDING,
-        "term not for annotation": term.isin(ontology.in_subset(NOT_FOR_ANNOTATION)),
     }
     left_out = np.zeros(len(rows), dtype=bool)
     for reason, which in reasons.items():
@@ -111,7 +118,7 @@ def _statements(statements: Statements, rows: pd.DataFrame, ontology: Ontology) 
     return pd.DataFrame({
         "term_id": term, "term_name": ontology.names(term),
         "uniprot_id": rows["object_id"].where(rows["database"].isin(["UniProtKB", "UniProt"]), ""), "gene_symbol": rows["symbol"],
-        "score": np.nan, "evidence": rows["evidence"], "category": np.where(rows["evidence"] == ELECTRONIC, ELECTRONIC, "manual"),
+        "score": np.nan, "evidence": rows["evidence"], "category": np.select([rows["evidence"] == ELECTRONIC, rows["evidence"].isin(BY_EXPRESSION)], [ELECTRONIC, EXPRESSION], "manual"),
         "negative": _first_part(rows["qualifier"]).str.upper() == "NOT",
     }).reset_index(drop=True)  # fmt: skip
 

@@ -13,18 +13,22 @@ import numpy.typing as npt
 import pandas as pd
 
 from sae_genomics.errors import UserError
+from sae_genomics.validation.databases.ontologies import ABNORMALITY as ROOT
+from sae_genomics.validation.databases.ontologies import little_said, named_parents
 from sae_genomics.validation.normal_form.ontology import Ontology, read_ontology
 from sae_genomics.validation.normal_form.statements import Statements
 from sae_genomics.validation.normal_form.text_tables import find, opened, read_text_table
 
 PHENOTYPES, PROPAGATED, DISEASES = "genes_to_phenotype.txt", "phenotype_to_genes.txt", "genes_to_disease.txt"
 ONTOLOGY, ANNOTATIONS = "hp.obo", "phenotype.hpoa"
-ROOT = "HP:0000118"  # Phenotypic abnormality; beside it are modes of inheritance, onset, course, frequency
 COLUMNS = {
     PHENOTYPES: ("ncbi_gene_id", "gene_symbol", "hpo_id", "hpo_name", "frequency", "disease_id"),
     PROPAGATED: ("hpo_id", "hpo_name", "ncbi_gene_id", "gene_symbol", "disease_id"),
     DISEASES: ("ncbi_gene_id", "gene_symbol", "association_type", "disease_id", "source"),
 }
+PHENOTYPE = (
+    "phenotype"  # category of terms below the root; others have that of their branch, such as mode of inheritance
+)
 # Share of patients: the middle of the range that the ontology gives to each term.
 BANDS = {
     "HP:0040280": 1.0, "HP:0040281": 0.895, "HP:0040282": 0.545, "HP:0040283": 0.17, "HP:0040284": 0.025, "HP:0040285": 0.0,
@@ -49,7 +53,8 @@ def read(folder: Path) -> Statements:
         statements.terms = _diseases(statements, rows, folder)
     else:
         statements.terms = _phenotypes(statements, rows, ontology)
-    if not len(statements.terms):
+    if not len(statements.terms) or (path.name != DISEASES and not statements.terms["category"].eq(PHENOTYPE).any()):
+        statements.drop(f"not below {ROOT}", len(statements.terms))
         why = "; ".join(f"{reason}: {count:,}" for reason, count in statements.dropped.items())
         raise UserError(f"hpo: nothing of {path} is left ({why}); fetch {path.name} and {ONTOLOGY} of one release")
     return statements
@@ -72,9 +77,9 @@ def _say_which(statements: Statements, folder: Path, path: Path) -> None:
 def _add_hierarchy(statements: Statements, ontology: Ontology) -> None:
     """Parents among the phenotypes. A hierarchy without its root is told, since most terms are then lost."""
     below = ontology.below(ROOT)
-    parents = ontology.parents
+    parents = named_parents(ontology)
     inside = parents["term_id"].isin(below) & parents["parent_id"].isin(below)
-    statements.parents = parents.loc[inside, ["term_id", "parent_id"]].reset_index(drop=True)
+    statements.parents = parents[inside].reset_index(drop=True)
     statements.version = ontology.version
     statements.notes += ontology.notes()
     if ROOT not in ontology.terms.index:
@@ -143,17 +148,17 @@ def _with_genes(statements: Statements, rows: pd.DataFrame, path: Path) -> pd.Da
 def _phenotypes(statements: Statements, rows: pd.DataFrame, ontology: Ontology) -> pd.DataFrame:
     term = ontology.resolved(rows["hpo_id"])
     known, obsolete = ontology.known(term), ontology.obsolete(term)
-    below = term.isin(ontology.below(ROOT)).to_numpy()
     statements.drop(f"term is not in {ONTOLOGY}", int((~known).sum()))
     statements.drop("obsolete term", int((known & obsolete).sum()))
-    statements.drop(f"not below {ROOT}", int((known & ~obsolete & ~below).sum()))
-    keep = known & ~obsolete & below
+    keep = known & ~obsolete
     rows, term = rows[keep], term[keep]
     frequency = rows["frequency"] if "frequency" in rows else pd.Series("-", index=rows.index, dtype=object)
     share = _share_of_patients(frequency)
+    name = ontology.names(term)
+    statements.says_little = little_said(ontology, pd.DataFrame({"term_id": term, "term_name": name}))
     return pd.DataFrame({
-        "term_id": term, "term_name": ontology.names(term), "entrez_id": rows["entrez_id"], "gene_symbol": rows["gene_symbol"],
-        "score": share, "evidence": rows["disease_id"], "category": "phenotype", "negative": share == 0.0,
+        "term_id": term, "term_name": name, "entrez_id": rows["entrez_id"], "gene_symbol": rows["gene_symbol"],
+        "score": share, "evidence": rows["disease_id"], "category": term.map(statements.says_little).fillna(PHENOTYPE), "negative": share == 0.0,
     }).reset_index(drop=True)  # fmt: skip
 
 

@@ -17,11 +17,12 @@ LINK = ("link_hsa_pathway.txt", "link_hsa_pathway", "link/hsa/pathway", "link_pa
 INFO = ("info_pathway.txt", "info_pathway", "info/pathway")
 SPECIES = " - Homo sapiens (human)"
 OVERVIEW = r"hsa01[12]\d\d"  # global and overview maps: the genes of ordinary maps once more
+OVERVIEW_MAP = "overview map"
 PATHWAY, GENE = r"hsa\d{5}", r"hsa:\d+"
 
 
 def read(folder: Path) -> Statements:
-    """Statements of the ordinary maps. Raises UserError."""
+    """Statements of all maps, the overview maps among them marked. Raises UserError."""
     names_path, path = find(folder, LIST, "kegg"), find(folder, LINK, "kegg")
     names = read_text_table(names_path, ("id", "name"), names=("id", "name"))
     # Since 2023 the list has ids without `path:`, and the links have them with it.
@@ -29,9 +30,6 @@ def read(folder: Path) -> Statements:
     _check(names_path, names["id"], PATHWAY)
     rows = _links(path)
     statements = Statements(version=_version(folder), rows_read=len(rows))
-    overview = rows["pathway"].str.fullmatch(OVERVIEW)
-    statements.drop("overview map (hsa011xx, hsa012xx)", int(overview.sum()))
-    rows = rows[~overview]
     twice = rows.duplicated()
     statements.drop("duplicate", int(twice.sum()))
     rows = rows[~twice]
@@ -41,9 +39,11 @@ def read(folder: Path) -> Statements:
     if named.isna().any():
         count = rows.loc[named.isna(), "pathway"].nunique()
         statements.notes.append(f"{count:,} pathways are not in {names_path.name}; their id stands for their name")
+    overview = rows["pathway"].str.fullmatch(OVERVIEW)
+    statements.says_little = dict.fromkeys(rows.loc[overview, "pathway"].unique(), OVERVIEW_MAP)
     statements.terms = pd.DataFrame({
         "term_id": rows["pathway"], "term_name": named.fillna(rows["pathway"]), "entrez_id": rows["gene"].str.removeprefix("hsa:"),
-        "score": np.nan, "evidence": "", "category": "pathway", "negative": False,
+        "score": np.nan, "evidence": "", "category": np.where(overview, OVERVIEW_MAP, "pathway"), "negative": False,
     }).reset_index(drop=True)  # fmt: skip
     return statements
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sae_genomics.errors import UserError
+from sae_genomics.validation.databases.ontologies import HPO, MONDO, add_hierarchies
 from sae_genomics.validation.normal_form.curies import curies
 from sae_genomics.validation.normal_form.statements import Statements
 from sae_genomics.validation.normal_form.text_tables import read_text_table
@@ -33,6 +34,7 @@ def read(folder: Path) -> Statements:
     statements = Statements()
     tables = [_statements(path, category, statements) for category, path in paths.items()]
     statements.terms = pd.concat(tables, ignore_index=True)
+    add_hierarchies(statements, folder, MONDO, HPO)
     for category in FILES.keys() - paths.keys():
         statements.notes.append(f"{FILES[category]} is not there: no statements of category {category}")
     return statements

@@ -1,12 +1,13 @@
 """Open Targets Platform: associations of targets with diseases, overall and by data source.
 
 A score is a weighted harmonic sum of evidence and no probability. Scores by data source are kept apart by the kind of evidence, so
-that genetic and clinical evidence can be tested without expression and text mining.
+that genetic and clinical evidence can be tested without expression and text mining. Traits that are measured, such as height, stand
+among the diseases; they are kept and marked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sae_genomics.errors import UserError
+from sae_genomics.validation.databases.ontologies import little_said
 from sae_genomics.validation.normal_form.curies import curies
 from sae_genomics.validation.normal_form.statements import Statements
 
@@ -31,6 +33,8 @@ INDIRECT = {
     BY_SOURCE: ("association_by_datasource_indirect", "associationByDatasourceIndirect"),
 }
 TARGETS, DISEASES = ("target", "targets"), ("disease", "diseases")
+_AREAS = "therapeuticAreas"
+_MEASUREMENT, _ATTRIBUTE = "EFO_0001444", "OBA_"  # the area of measurements, and an ontology of traits alone
 _BATCH_ROWS = 1 << 17
 
 GENETIC, SOMATIC, CLINICAL, EXPRESSION, TEXT, ANIMAL, PATHWAY, OTHER = CATEGORIES = (
@@ -54,8 +58,17 @@ def read(folder: Path) -> Statements:
     """Direct associations where there are any, else indirect ones; both tables where both are there. Raises UserError."""
     tables, propagated = _association_tables(folder)
     symbols = _table(_dataset(folder, TARGETS), ("id", "approvedSymbol")).drop_duplicates("id").set_index("id")
-    diseases = _table(_dataset(folder, DISEASES), ("id", "name", "parents", "obsoleteTerms")).drop_duplicates("id")
+    diseases = _table(_dataset(folder, DISEASES), ("id", "name", "parents", "obsoleteTerms"), (_AREAS,))
+    diseases = diseases.drop_duplicates("id")
     statements = Statements(propagated=propagated, parents=_parents(diseases))
+    statements.says_little = _little_said(diseases, statements)
+    if not tables:
+        statements.terms = pd.DataFrame(columns=["term_id", "term_name", "ensembl_id"], dtype=object)
+        statements.notes.append(
+            f"there is no table of associations, only {len(symbols):,} targets and {len(diseases):,} diseases: nothing is stated, and "
+            f"nothing can be tested; fetch {DIRECT[BY_SOURCE][0]}"
+        )
+        return statements
     pairs = _Pairs()
     for kind, path in tables.items():
         for batch in _associations(path, kind):
@@ -74,11 +87,16 @@ def read(folder: Path) -> Statements:
 
 
 def _association_tables(folder: Path) -> tuple[dict[str, Path], bool]:
-    """Kind of association -> its folder, and whether they hold what is below a disease, too. The two are never mixed."""
+    """Kind of association -> its folder, and whether they hold what is below a disease, too. The two are never mixed.
+
+    None where the folder has targets and diseases alone.
+    """
     for names, propagated in ((DIRECT, False), (INDIRECT, True)):
         found = {kind: path for kind in names if (path := _existing(folder, names[kind])) is not None}
         if found:
             return found, propagated
+    if _existing(folder, TARGETS) is not None and _existing(folder, DISEASES) is not None:
+        return {}, False
     wanted = [name for names in (DIRECT, INDIRECT) for kind in names.values() for name in kind]
     raise UserError(
         f"{NAME}: none of {', '.join(wanted)} is in {folder}; run scripts/download_databases.py --only {NAME}"
@@ -122,8 +140,12 @@ def _batches(part: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
         raise UserError(f"{part} is damaged or cut off: {first}; fetch it again") from None
 
 
-def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    frames = [batch.to_pandas() for part in _files(path) for batch in _batches(part, list(columns))]
+def _table(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
+    frames = []
+    for part in _files(path):
+        names = _schema_names(part)
+        wanted = [*columns, *(name for name in optional if name in names)]
+        frames += [batch.to_pandas() for batch in _batches(part, wanted)]
     if not frames or not sum(map(len, frames)):
         raise UserError(f"{path} has no rows; fetch it again")
     return pd.concat(frames, ignore_index=True)
@@ -231,18 +253,24 @@ class _Pairs:
         again = table.duplicated(["disease", "target", "category"])
         statements.drop("duplicate", again.sum())
         table = table[~again]
-        # The strings are shared by the rows, not copied.
+        # Rows share the texts, of which there are few: a number in each row is enough.
         return pd.DataFrame({
-            "disease": np.asarray(names, dtype=object)[table["disease"]],
-            "ensembl_id": self.target.index.to_numpy()[table["target"]],
-            "category": self.category.index.to_numpy()[table["category"]],
-            "evidence": self.evidence.index.to_numpy()[table["evidence"]],
+            "disease": _texts(table["disease"], names),
+            "ensembl_id": _texts(table["target"], self.target.index),
+            "category": _texts(table["category"], self.category.index),
+            "evidence": _texts(table["evidence"], self.evidence.index),
             "score": table["score"].to_numpy(),
         })  # fmt: skip
 
 
+def _texts(codes: pd.Series, values: Sequence[str]) -> pd.Categorical:
+    """Of each row the value that its number stands for; two numbers may stand for one value."""
+    number, distinct = pd.factorize(np.asarray(values, dtype=object))
+    return pd.Categorical.from_codes(number.astype(np.int32)[codes.to_numpy()], distinct)
+
+
 def _terms(table: pd.DataFrame, symbols: pd.Series, names: pd.Series, statements: Statements) -> pd.DataFrame:
-    ids = pd.Series(table["disease"].unique(), dtype=object)
+    ids = pd.Series(table["disease"].cat.categories, dtype=object)
     unnamed = ids[~ids.isin(names.index)]
     if len(unnamed):
         statements.notes.append(
@@ -251,14 +279,15 @@ def _terms(table: pd.DataFrame, symbols: pd.Series, names: pd.Series, statements
     unknown = sorted(set(table.loc[table["category"] == OTHER, "evidence"]))
     if unknown:
         statements.notes.append(f"data sources of no known kind, in category {OTHER!r}: {', '.join(unknown)}")
-    curie = pd.Series(curies(ids).to_numpy(), index=ids.to_numpy())
-    name = pd.Series(names.reindex(ids).to_numpy(), index=ids.to_numpy()).fillna("")
+    curie = curies(ids)
+    name = names.reindex(ids).reset_index(drop=True).fillna("")
     name = name.mask(name == "", curie)
+    disease, target = table["disease"].cat, table["ensembl_id"].cat
     return pd.DataFrame({
-        "term_id": table["disease"].map(curie),
-        "term_name": table["disease"].map(name),
+        "term_id": _texts(disease.codes, curie),
+        "term_name": _texts(disease.codes, name),
         "ensembl_id": table["ensembl_id"],
-        "gene_symbol": table["ensembl_id"].map(symbols).fillna(""),
+        "gene_symbol": _texts(target.codes, symbols.reindex(target.categories).fillna("")),
         "score": table["score"],
         "evidence": table["evidence"],
         "category": table["category"],
@@ -279,4 +308,23 @@ def _parents(diseases: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({
         "term_id": curies(pd.Series(parents.index, dtype=object)),
         "parent_id": curies(pd.Series(parents.to_numpy(), dtype=object)),
+        "parent_name": diseases.set_index("id")["name"].reindex(parents.to_numpy()).fillna("").to_numpy(),
     }).drop_duplicates(ignore_index=True)  # fmt: skip
+
+
+def _little_said(diseases: pd.DataFrame, statements: Statements) -> dict[str, str]:
+    """Traits that are measured, and areas of medicine; for both the table has to say of which areas a disease is."""
+    named = pd.DataFrame({"term_id": curies(diseases["id"]), "term_name": diseases["name"]})
+    marked = little_said(None, named)
+    if _AREAS not in diseases:
+        statements.notes.append(f"the disease table has no {_AREAS}: traits that are measured count as diseases")
+        return marked
+    areas = diseases.set_index("id")[_AREAS].explode().dropna()
+    measurement = {_MEASUREMENT, *diseases.loc[diseases["name"].str.lower() == "measurement", "id"]}
+    ids = {
+        "therapeutic area": areas.unique(),
+        "measurement": [*areas.index[areas.isin(measurement)], *diseases.loc[diseases["id"].str.startswith(_ATTRIBUTE), "id"]],
+    }  # fmt: skip
+    for reason, which in ids.items():
+        marked |= dict.fromkeys(curies(pd.Series(which, dtype=object)), reason)
+    return marked

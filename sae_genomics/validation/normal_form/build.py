@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -19,6 +20,7 @@ from sae_genomics.progress import say
 from sae_genomics.validation.normal_form import schema
 from sae_genomics.validation.normal_form.catalogue import Entry
 from sae_genomics.validation.normal_form.hgnc import Genes, Identified, identify, refuse_unmapped
+from sae_genomics.validation.normal_form.hierarchy import closes_circle
 from sae_genomics.validation.normal_form.statements import GENE_IDS, Statements
 
 _IDENTITY = ["gene_symbol", "ensembl_id", "hgnc_id"]
@@ -56,7 +58,9 @@ def build(
     sentence = refuse_unmapped(name, found, genes, entry.unmapped_limit)
     tables: dict[str, pd.DataFrame] = {schema.TERMS_FILE: _terms(terms, statements)}
     if statements.parents is not None:
-        tables[schema.PARENTS_FILE] = statements.parents[["term_id", "parent_id"]].drop_duplicates()
+        tables[schema.PARENTS_FILE] = _parents(statements.parents, terms, statements)
+    if statements.says_little:
+        tables[schema.LEFT_OUT_FILE] = _left_out(statements, tables)
     if edges is not None:
         tables[schema.EDGES_FILE] = _edges(edges, statements)
     notes = [*statements.notes, *([sentence] if sentence else [])]
@@ -69,7 +73,7 @@ def build(
         "name": name, "title": entry.title, "version": statements.version or _version(entry, files), "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "licence": entry.licence, "citation": entry.citation, "contains": entry.contains, "propagated": statements.propagated,
         "directed": statements.directed, "files": [asdict(file) for file in files], "counts": counts, "notes": notes,
-        "gene_table": {"genes": len(genes.table), "sha256": genes.sha256}, "catalogue_version": entry.version,
+        "form": schema.FORM, "gene_table": {"genes": len(genes.table), "sha256": genes.sha256}, "catalogue_version": entry.version,
     }  # fmt: skip
     _write(name, tables, found.genes, facts, folder)
     return facts
@@ -125,7 +129,10 @@ def _kept(
 
 def _filled(table: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
     for name, value in values.items():
-        table[name] = table[name].fillna(value) if name in table else value
+        if name not in table:
+            table[name] = value
+        elif table[name].isna().any():
+            table[name] = table[name].astype(object).fillna(value)
     table["score"] = pd.to_numeric(table["score"]).astype(np.float64)
     return table
 
@@ -137,6 +144,38 @@ def _terms(terms: pd.DataFrame | None, statements: Statements) -> pd.DataFrame:
     terms = _filled(terms, {"score": np.nan, "evidence": "", "category": "", "negative": False})
     terms["negative"] = terms["negative"].astype(bool)
     return _highest(terms, ["term_id", "gene", "category", "negative"], statements)
+
+
+def _parents(parents: pd.DataFrame, terms: pd.DataFrame | None, statements: Statements) -> pd.DataFrame:
+    """Each pair once, without circles. A parent that the source does not name has the name that its statements give."""
+    parents = parents.drop_duplicates(["term_id", "parent_id"], ignore_index=True)
+    circular = closes_circle(parents)
+    if circular.any():
+        statements.notes.append(f"{int(circular.sum()):,} parents that close a circle were left out")
+    parents = parents[~circular]
+    name = parents["parent_name"] if "parent_name" in parents else pd.Series("", index=parents.index)
+    if terms is not None:
+        known = (
+            terms[["term_id", "term_name"]].drop_duplicates("term_id").astype(object).set_index("term_id")["term_name"]
+        )
+        name = name.where(name != "", parents["parent_id"].map(known))
+    return parents[["term_id", "parent_id"]].assign(parent_name=name.fillna(""))
+
+
+def _left_out(statements: Statements, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The marked terms that could have genes: those of the statements, and those above any."""
+    terms, parents = tables[schema.TERMS_FILE], tables.get(schema.PARENTS_FILE)
+    names = terms[["term_id", "term_name"]].drop_duplicates("term_id").astype(object)
+    if parents is not None:
+        above = parents[["parent_id", "parent_name"]].set_axis(["term_id", "term_name"], axis=1)
+        names = pd.concat([names, above]).drop_duplicates("term_id")
+    marked = names[names["term_id"].isin(statements.says_little)].sort_values("term_id", ignore_index=True)
+    return marked.assign(reason=marked["term_id"].map(statements.says_little))
+
+
+def _by_reason(tables: dict[str, pd.DataFrame]) -> dict[str, int]:
+    table = tables.get(schema.LEFT_OUT_FILE)
+    return {} if table is None else {str(reason): int(n) for reason, n in table["reason"].value_counts().items()}
 
 
 def _edges(edges: pd.DataFrame, statements: Statements) -> pd.DataFrame:
@@ -159,9 +198,14 @@ def _edges(edges: pd.DataFrame, statements: Statements) -> pd.DataFrame:
 
 def _highest(table: pd.DataFrame, names: list[str], statements: Statements) -> pd.DataFrame:
     """Of rows that agree in all these columns the first with the highest score, in the order of the table."""
-    codes = pd.DataFrame({name: pd.factorize(table[name])[0] for name in names})
-    order = np.argsort(-table["score"].fillna(-np.inf).to_numpy(), kind="stable")
-    first = np.sort(order[~codes.iloc[order].duplicated().to_numpy()])
+    key = np.zeros(len(table), dtype=np.int64)
+    for name in names:
+        codes, distinct = pd.factorize(table[name])
+        key = key * (len(distinct) + 1) + codes + 1
+        if key.max(initial=0) > 1 << 40:  # far from what 64 bits hold, whatever the next column has
+            key = pd.factorize(key)[0]
+    order = np.lexsort((-table["score"].fillna(-np.inf).to_numpy(), key))
+    first = np.sort(order[np.diff(key[order], prepend=-1) != 0])
     statements.drop("duplicate", len(table) - len(first))
     return table.iloc[first]
 
@@ -174,12 +218,12 @@ def _counts(statements: Statements, tables: dict[str, pd.DataFrame], found: Iden
         "rows_read": statements.rows_read, "split": statements.split, "kept": len(terms) + (0 if edges is None else len(edges)),
         "dropped": statements.dropped, **found.facts(), "negative": int(terms["negative"].sum()), "statements": len(terms),
         "terms": int(terms["term_id"].nunique()), "genes": int(terms["gene"].nunique()),
-        "parents": len(tables.get(schema.PARENTS_FILE, ())), "edges": 0 if edges is None else len(edges),
+        "parents": len(tables.get(schema.PARENTS_FILE, ())), "left_out_terms": _by_reason(tables), "edges": 0 if edges is None else len(edges),
     }  # fmt: skip
 
 
 def _arrow(name: str, file: str, table: pd.DataFrame, genes: pa.Table) -> pa.Table:
-    """A table with the columns of its file, genes by their names again."""
+    """A table with the columns of its file, genes by their names again. Where rows repeat a few texts, they hold numbers of them."""
     columns = {}
     for column in schema.SCHEMAS[file]:
         end = next(
@@ -187,15 +231,22 @@ def _arrow(name: str, file: str, table: pd.DataFrame, genes: pa.Table) -> pa.Tab
             None,
         )
         if column.name == "source":
-            columns[column.name] = pa.repeat(pa.scalar(name, column.type), len(table))
+            columns[column.name] = _repeated(np.zeros(len(table), dtype=np.int32), pa.array([name], pa.string()))
         elif end is not None:
-            columns[column.name] = genes[column.name.removeprefix(end)].take(pa.array(table[f"{end}gene"].to_numpy()))
+            values = genes[column.name.removeprefix(end)].combine_chunks()
+            columns[column.name] = _repeated(table[f"{end}gene"].to_numpy(np.int32), values)
+        elif isinstance(table[column.name].dtype, pd.CategoricalDtype):
+            columns[column.name] = pa.array(table[column.name])
         else:
             try:
                 columns[column.name] = pa.array(table[column.name], column.type, from_pandas=True)
             except pa.ArrowException as error:
                 raise ValueError(f"the reader of {name} gave {column.name} of another type: {error}") from None
-    return pa.table(columns, schema=schema.SCHEMAS[file])
+    return pa.table(columns)
+
+
+def _repeated(codes: npt.NDArray[np.int32], values: pa.Array) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(codes), values)
 
 
 def _write(
@@ -205,8 +256,11 @@ def _write(
     remove_leftovers(folder.parent)
     names = pa.table({column: pa.array(genes[column], pa.string()) for column in _IDENTITY})
     with temporary_folder(folder.parent, name) as temporary:
-        for file, table in tables.items():
-            schema.write_table(temporary / file, _arrow(name, file, table, names))
+        arrow = {file: _arrow(name, file, table, names) for file, table in tables.items()}
+        others = [arrow[file] for file in (schema.PARENTS_FILE, schema.LEFT_OUT_FILE) if file in arrow]
+        beside = schema.content_of(facts["propagated"], *others) if others else ""
+        for file, content in arrow.items():
+            schema.write_table(temporary / file, content, beside if file == schema.TERMS_FILE else "")
         schema.write_source(temporary, facts)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / schema.SOURCE_FILE).unlink(missing_ok=True)

@@ -34,6 +34,9 @@ class RemoteFile(Section):
     )  # fmt: skip
     sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="what the file must have")
     md5_url: str = Field("", description="address of a file that begins with its MD5")
+    optional: bool = Field(
+        False, description="whether the source is of use without it, such as a hierarchy of its terms"
+    )
 
     @model_validator(mode="after")
     def _plain(self) -> RemoteFile:

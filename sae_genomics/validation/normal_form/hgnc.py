@@ -155,7 +155,7 @@ def identify(names: pd.DataFrame, genes: Genes) -> Identified:
     if not columns:
         raise ValueError(f"a reader gave no column of {', '.join(GENE_IDS)}")
     codes, first = _distinct([names[name] for name in columns])
-    distinct = names[columns].iloc[first].fillna("").astype(str).reset_index(drop=True)
+    distinct = names[columns].iloc[first].astype(object).fillna("").astype(str).reset_index(drop=True)
     distinct = _normal(distinct.apply(lambda column: column.str.strip()))
     row = np.full(len(distinct), _NONE, dtype=np.int64)
     ambiguous = np.zeros(len(distinct), dtype=bool)

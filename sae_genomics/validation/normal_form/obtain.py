@@ -14,12 +14,12 @@ from sae_genomics.atomic import atomic_path, read_json, write_json
 from sae_genomics.errors import Interrupted, UserError, one_line
 from sae_genomics.progress import say
 from sae_genomics.validation.normal_form.build import SourceFile, build, built, source_file
-from sae_genomics.validation.normal_form.catalogue import Entry, reader_of
+from sae_genomics.validation.normal_form.catalogue import Entry, RemoteFile, reader_of
 from sae_genomics.validation.normal_form.fetch import Wanted, fetch_file
 from sae_genomics.validation.normal_form.hgnc import Genes, find_table, make_genes, no_genes, read_hgnc
 from sae_genomics.validation.normal_form.listing import parts_of
 from sae_genomics.validation.normal_form.pages import fetch_pages
-from sae_genomics.validation.normal_form.schema import SCHEMAS, SOURCE_FILE
+from sae_genomics.validation.normal_form.schema import FORM, SCHEMAS, SOURCE_FILE
 from sae_genomics.validation.normal_form.service import Service
 from sae_genomics.web import Patience
 
@@ -130,7 +130,7 @@ def _from_network(service: Service, task: Task, genes: Genes | None) -> Outcome:
 def _is_current(facts: dict[str, Any], entry: Entry, genes: Genes | None) -> bool:
     same_genes = genes is None or facts.get("gene_table", {}).get("sha256") == genes.sha256
     fetched = any(file["url"] for file in facts.get("files", []))
-    return fetched and same_genes and facts.get("catalogue_version") == entry.version
+    return fetched and same_genes and facts.get("form") == FORM and facts.get("catalogue_version") == entry.version
 
 
 def _fetch(service: Service, folder: Path, again: bool, entrez_ids: Callable[[], list[str]]) -> list[SourceFile]:
@@ -145,7 +145,7 @@ def _fetch(service: Service, folder: Path, again: bool, entrez_ids: Callable[[],
         facts = {"version": entry.version, "files": [asdict(file) for file in files], "earlier": sorted(others)}
         write_json(folder / _FETCHED, facts)
 
-    for remote in entry.files:
+    def fetch(remote: RemoteFile) -> None:
         name, url = entry.resolved(remote.name), entry.resolved(remote.url)
         parts = {name: url}
         if remote.kind == "directory":
@@ -161,6 +161,14 @@ def _fetch(service: Service, folder: Path, again: bool, entrez_ids: Callable[[],
                 file = fetch_file(service, Wanted(path, address, remote.sha256, (md5 or [""])[0].lower()))
             files.append(SourceFile(**{**asdict(file), "name": part}))
             note(earlier)
+
+    for remote in entry.files:
+        try:
+            fetch(remote)
+        except UserError as error:
+            if not remote.optional:
+                raise
+            say(f"{service.name}: goes on without {remote.name}: {service.hide(' '.join(str(error).split()))}")
     # What an earlier release left, which a reader would take for a part of this one.
     for name in earlier - {file.name for file in files}:
         (folder / name).unlink(missing_ok=True)

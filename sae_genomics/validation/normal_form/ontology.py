@@ -1,4 +1,4 @@
-"""Ontologies as obo files: terms, their parents, replaced ids, and everything above a term."""
+"""Ontologies as obo files: terms, their parents, and replaced ids."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import obonet
 import pandas as pd
-from scipy import sparse
 
 from sae_genomics.errors import UserError
+from sae_genomics.validation.normal_form.hierarchy import ancestors, closes_circle
 from sae_genomics.validation.normal_form.text_tables import opened
 
 
@@ -115,7 +115,7 @@ def read_ontology(path: Path, prefix: str, relations: Sequence[str] = ("is_a",))
     )  # fmt: skip
     edges = edges[edges["parent_id"].str.startswith(begin)].reset_index(drop=True)
     there = edges["parent_id"].isin(terms.index)
-    circular = _closes_circle(edges)
+    circular = closes_circle(edges)
     version = re.sub(r"^(\w+/)?releases/", "", str(graph.graph.get("data-version") or "")).strip("/")
     return Ontology(
         file=path.name,
@@ -126,40 +126,6 @@ def read_ontology(path: Path, prefix: str, relations: Sequence[str] = ("is_a",))
         cyclic=int((there & circular).sum()),
         current=_current(data),
     )
-
-
-def ancestors(parents: pd.DataFrame) -> tuple[pd.Index, sparse.csr_matrix]:
-    """Everything above every term: R = I + A R until nothing is new, with A[term, parent] true.
-
-    parents: term_id, parent_id, as in terms_parents.parquet. Returns the ids, and bool [ids, ids]: row a term, columns itself and
-    what is above it. One multiplication for each level, so the work is that of the result and not of all pairs.
-    """
-    ids, up = _matrix(parents)
-    itself = sparse.identity(len(ids), dtype=bool, format="csr")
-    above = itself
-    while True:
-        further = (itself + up @ above).astype(bool)
-        if further.nnz == above.nnz:
-            return ids, above
-        above = further
-
-
-def _matrix(parents: pd.DataFrame) -> tuple[pd.Index, sparse.csr_matrix]:
-    """The ids of both columns, and which is directly above which."""
-    codes, distinct = pd.factorize(np.concatenate([parents["term_id"], parents["parent_id"]]).astype(object))
-    child, parent = codes[: len(parents)], codes[len(parents) :]
-    shape = (len(distinct), len(distinct))
-    matrix = sparse.coo_matrix((np.ones(len(child), dtype=bool), (child, parent)), shape=shape).tocsr()
-    return pd.Index(distinct, dtype=object), matrix
-
-
-def _closes_circle(edges: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Edges between two terms that are above each other, and of a term to itself: bool [edges]."""
-    if not len(edges):
-        return np.zeros(0, dtype=bool)
-    ids, matrix = _matrix(edges)
-    _, component = sparse.csgraph.connected_components(matrix, directed=True, connection="strong")
-    return component[ids.get_indexer(edges["term_id"])] == component[ids.get_indexer(edges["parent_id"])]
 
 
 def _current(data: dict[str, dict[str, Any]]) -> dict[str, str]:

@@ -18,9 +18,11 @@ class Statements:
 
     terms: one row per statement that a gene belongs to a term: term_id, term_name, at least one column of GENE_IDS, and, where
     the database has them, score (float64, NaN where not given), evidence, category (text) and negative (bool: a statement that
-    the gene does not belong to it). A row may name several genes of one kind in one cell only if `gene_separator` is set.
-    parents: term_id, parent_id; None where the terms have no hierarchy. propagated: whether a term's genes already hold those of
-    the terms below it.
+    the gene does not belong to it). Text may be categorical, which spares memory where millions of rows repeat a few. A row may name several genes of one kind in one cell only if `gene_separator` is set.
+    parents: term_id, parent_id and, where the source tells it, parent_name; None where the terms have no hierarchy. propagated: whether a
+    term's genes already hold those of the terms below it.
+    says_little: term_id -> why its terms tell nothing of a feature, such as `mode of inheritance`. Statements on them are kept, and
+    `validate` tests them only where that is asked for. It may name terms that nothing is stated on.
     edges: one row per pair: columns of GENE_IDS with the prefixes source_ and target_, score, evidence, category, sign
     (1 activation, -1 repression, 0 unknown); None where there is no network. directed: a regulon and not a network.
     version: as the database names its release; empty where it does not say. rows_read: data rows of all files. split: statements that
@@ -31,6 +33,7 @@ class Statements:
     terms: pd.DataFrame | None = None
     parents: pd.DataFrame | None = None
     propagated: bool = False
+    says_little: dict[str, str] = field(default_factory=dict)
     edges: pd.DataFrame | None = None
     directed: bool = False
     version: str = ""

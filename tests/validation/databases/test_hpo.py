@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sae_genomics.errors import UserError
 from sae_genomics.validation.databases.hpo import read
+from sae_genomics.validation.normal_form.ontology import read_ontology
 from tests.validation.databases.true_files import adds_up, write_rows
 from tests.validation.excerpts import excerpt
 
@@ -68,7 +70,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_only_phenotypes_are_read_and_every_row_is_counted(folder):
+def test_every_row_is_kept_or_counted(folder):
     statements = read(folder)
     assert statements.rows_read == len(ROWS)
     assert adds_up(statements)
@@ -76,18 +78,19 @@ def test_only_phenotypes_are_read_and_every_row_is_counted(folder):
         "no gene": 1,
         "term is not in hp.obo": 1,
         "obsolete term": 1,
-        "not below HP:0000118": 2,
     }
     assert statements.version == "2026-09-01"
     assert not statements.propagated
     with (folder / "genes_to_phenotype.txt").open() as file:
         plain = list(csv.DictReader(file, delimiter="\t"))
-    allowed = {"HP:0000252", "HP:0001250", "HP:0002460", "HP:0000999"}
+    allowed = {"HP:0000252", "HP:0001250", "HP:0002460", "HP:0000999", "HP:0000007", "HP:0000118"}
     expected = sorted((row["ncbi_gene_id"], row["hpo_id"].replace("HP:0000999", "HP:0000252")) for row in plain
                       if row["hpo_id"] in allowed and row["ncbi_gene_id"] != "-")  # fmt: skip
     assert sorted(zip(statements.terms["entrez_id"], statements.terms["term_id"], strict=True)) == expected
     # An old id takes the id and the name of today; a gene called NA is a gene.
-    assert set(statements.terms["term_name"]) == {"Microcephaly", "Seizure", "Distal muscle weakness"}
+    assert set(statements.terms["term_name"]) == {
+        "Microcephaly", "Seizure", "Distal muscle weakness", "Autosomal recessive inheritance", "Phenotypic abnormality",
+    }  # fmt: skip
     assert "NA" in set(statements.terms["gene_symbol"])
 
 
@@ -102,11 +105,22 @@ def test_frequencies_that_say_none_are_negative_and_the_others_are_shares(folder
     assert score["16", "OMIM:613287", "HP:0000252"] == 0.25
     assert score["16", "ORPHA:442835", "HP:0000252"] == 0.17
     assert score["18", "OMIM:2", "HP:0001250"] == 0.6
-    assert terms["score"].isna().sum() == 1  # the one without a frequency
+    assert terms["score"].isna().sum() == 3  # those without a frequency
+
+
+def test_what_is_no_phenotype_is_marked_and_says_of_which_branch_it_is(folder):
+    statements = read(folder)
+    assert {
+        term: category for term, category in zip(statements.terms["term_id"], statements.terms["category"], strict=True)
+        if category != "phenotype"
+    } == {"HP:0000007": "mode of inheritance", "HP:0000118": "too general"}  # fmt: skip
+    assert statements.says_little["HP:0000007"] == statements.says_little["HP:0000005"] == "mode of inheritance"
+    assert statements.says_little["HP:0000118"] == "too general"
+    assert not {"HP:0000252", "HP:0000152", "HP:0001250"} & set(statements.says_little)
 
 
 def test_parents_are_those_among_phenotypes(folder):
-    assert read(folder).parents.to_numpy().tolist() == [["HP:0000252", "HP:0000152"]]
+    assert read(folder).parents.to_numpy().tolist() == [["HP:0000252", "HP:0000152", "Abnormality of head or neck"]]
 
 
 def test_the_file_with_frequencies_comes_before_the_two_others(folder):
@@ -127,8 +141,8 @@ def test_the_propagated_file_is_not_propagated_again(folder):
     statements = read(folder)
     assert statements.propagated
     assert adds_up(statements)
-    assert sorted(statements.terms["term_id"]) == ["HP:0000152", "HP:0000252"]
-    assert statements.dropped == {"not below HP:0000118": 1}
+    assert sorted(statements.terms["term_id"]) == ["HP:0000007", "HP:0000152", "HP:0000252"]
+    assert statements.dropped == {}
     assert any("gives no frequencies" in note for note in statements.notes)
 
 
@@ -155,7 +169,9 @@ def test_a_hierarchy_without_its_root_is_told(folder):
     statements = read(folder)
     assert adds_up(statements)
     # Microcephaly hangs on a term that is not there, so that it cannot be known to be a phenotype.
-    assert set(statements.terms["term_id"]) == {"HP:0001250", "HP:0002460"}
+    phenotypes = statements.terms["category"] == "phenotype"
+    assert set(statements.terms.loc[phenotypes, "term_id"]) == {"HP:0001250", "HP:0002460"}
+    assert statements.says_little["HP:0000252"] == "not below HP:0000118"
     notes = " ".join(statements.notes)
     assert "HP:0000118 (phenotypic abnormality) is not in it" in notes
     assert "3 of 5 parents are not in the file" in notes
@@ -166,7 +182,7 @@ def test_symbols_that_are_dashes_are_told_and_the_ids_are_used(folder):
     statements = read(folder)
     assert adds_up(statements)
     assert set(statements.terms["gene_symbol"]) == {""}
-    assert set(statements.terms["entrez_id"]) == {"16", "17", "18"}
+    assert set(statements.terms["entrez_id"]) == {"10", "16", "17", "18"}
     assert any("have no symbol" in note for note in statements.notes)
 
 
@@ -233,6 +249,10 @@ def test_phenotypes_over_the_real_ontology_of_2014(tmp_path):
     assert adds_up(statements)
     assert statements.version == "2014-03-18"
     # HP:0000999 and HP:0000888 are ids of that release with other meanings; inheritance is none of the phenotypes.
-    assert "HP:0000007" not in set(statements.terms["term_id"])
+    category = statements.terms.set_index("term_id")["category"]
+    assert category["HP:0000007"] == "mode of inheritance"
+    assert set(category["HP:0000252"]) == {"phenotype"}
+    counts = pd.Series(statements.says_little).value_counts()
+    assert counts.drop("too general").sum() + 10_286 + 2 == len(read_ontology(tmp_path / "hp.obo", "HP").terms)
     assert statements.parents["term_id"].nunique() > 10_000
     assert not statements.parents["parent_id"].isin(["HP:0000118", "HP:0000001"]).any()

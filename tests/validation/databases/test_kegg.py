@@ -34,8 +34,15 @@ def test_either_form_of_the_ids_and_either_order_gives_the_same(tmp_path, names_
     statements = read(tmp_path)
     assert statements.rows_read == len(LINKS)
     assert adds_up(statements)
-    assert statements.dropped == {"overview map (hsa011xx, hsa012xx)": 2, "duplicate": 1}
-    assert statements.terms[["term_id", "term_name", "entrez_id"]].to_numpy().tolist() == [
+    assert statements.dropped == {"duplicate": 1}
+    # Overview maps repeat the genes of the others: kept and marked.
+    overview = statements.terms["category"] == "overview map"
+    assert statements.terms.loc[overview, ["term_id", "term_name", "entrez_id"]].to_numpy().tolist() == [
+        ["hsa01100", "Metabolic pathways", "10327"],
+        ["hsa01230", "Biosynthesis of amino acids", "226"],
+    ]
+    assert statements.says_little == {"hsa01100": "overview map", "hsa01230": "overview map"}
+    assert statements.terms.loc[~overview, ["term_id", "term_name", "entrez_id"]].to_numpy().tolist() == [
         ["hsa00010", "Glycolysis / Gluconeogenesis", "10327"],
         ["hsa00010", "Glycolysis / Gluconeogenesis", "124"],
         ["hsa04110", "Cell cycle", "595"],

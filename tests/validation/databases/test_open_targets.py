@@ -10,8 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sae_genomics.config import ValidationConfig
 from sae_genomics.errors import UserError
-from sae_genomics.validation.databases import open_targets
+from sae_genomics.validation.databases import load_collections, open_targets
+from sae_genomics.validation.normal_form.build import build
+from sae_genomics.validation.normal_form.catalogue import read_catalogue
+from sae_genomics.validation.normal_form.hgnc import no_genes
+from sae_genomics.validation.normal_form.schema import TERMS_FILE, read_table
 from tests.validation.databases.counts import check, dropped
 from tests.validation.excerpts import excerpt
 
@@ -126,9 +131,10 @@ def test_layouts_and_names(tmp_path: Path, overall: str, by_source: str, target:
     names = dict(zip(statements.terms["term_id"], statements.terms["term_name"], strict=True))
     assert names == {"MONDO:0000001": "blue nails", "EFO:0000002": "red hair", "ORPHA:3": "rare hair"}
     assert list(statements.parents.itertuples(index=False, name=None)) == [
-        ("MONDO:0000001", "MONDO:0000009"),
-        ("MONDO:0000001", "OTAR:0000020"),
+        ("MONDO:0000001", "MONDO:0000009", ""),
+        ("MONDO:0000001", "OTAR:0000020", ""),
     ]
+    assert any("has no therapeuticAreas" in note for note in statements.notes)
 
 
 def test_large_strings(tmp_path: Path) -> None:
@@ -263,5 +269,58 @@ def test_excerpt(tmp_path: Path) -> None:
     names = dict(zip(statements.terms["term_id"], statements.terms["term_name"], strict=True))
     assert names == {"GO:0006954": "inflammatory response", "HP:0001513": "Obesity"}
     assert set(statements.parents.itertuples(index=False, name=None)) == {
-        ("GO:0006954", "GO:0006950"), ("HP:0001513", "HP:0004324"), ("EFO:0001073", "MONDO:0003916"),
+        ("GO:0006954", "GO:0006950", ""), ("HP:0001513", "HP:0004324", ""), ("EFO:0001073", "MONDO:0003916", ""),
     }  # fmt: skip
+
+
+def test_measured_traits_and_areas_are_kept_and_marked(tmp_path: Path) -> None:
+    diseases = [
+        ("EFO_0004339", "body height", ["EFO_0001444"], ["EFO_0001444"]),
+        ("OBA_0000001", "a trait", [], ["EFO_0000651"]),
+        ("EFO_0001444", "measurement", [], ["EFO_0001444"]),
+        ("OTAR_0000018", "genetic disease", [], ["OTAR_0000018"]),
+        ("MONDO_0000009", "nail disease", ["OTAR_0000018"], ["OTAR_0000018"]),
+        ("EFO_0000408", "disease", [], None),
+    ]
+    ids, names, parents, areas = (list(column) for column in zip(*diseases, strict=True))
+    texts = pa.list_(pa.string())
+    tables(tmp_path)
+    write(tmp_path, "disease", pa.table({
+        "id": ids, "name": names, "parents": pa.array(parents, texts), "obsoleteTerms": pa.array([None] * 6, texts),
+        "therapeuticAreas": pa.array(areas, texts),
+    }), part="00000000.parquet")  # fmt: skip
+    rows = [(each, "ENSG01", 0.9, "eva") for each in ("EFO_0004339", "MONDO_0000009", "OBA_0000001")]
+    write(tmp_path, BY_SOURCE, associations([*rows, ("EFO_0004339", "ENSG02", 0.4, "eva")], "datasourceId", new=True))
+    statements = open_targets.read(tmp_path)
+    check(statements, rows_read=4)
+    assert len(statements.terms) == 4
+    facts = build(
+        "open_targets", statements, read_catalogue()["open_targets"], no_genes(), [], tmp_path / "to" / "open_targets"
+    )
+    assert facts["counts"]["left_out_terms"] == {"measurement": 3, "therapeutic area": 1}
+    folder = tmp_path / "to"
+    sets = {each.term: each.genes for each in load_collections(ValidationConfig(builtin=False), folder)[0].sets}
+    assert sets == {"nail disease (MONDO:0000009)": ("AAA",)}
+    everything = ValidationConfig(builtin=False, all_terms=True, min_score={"open_targets": 0})
+    sets = {each.term: set(each.genes) for each in load_collections(everything, folder)[0].sets}
+    assert sets == {
+        "nail disease (MONDO:0000009)": {"AAA"}, "body height (EFO:0004339)": {"AAA", "BBB"}, "a trait (OBA:0000001)": {"AAA"},
+        "measurement (EFO:0001444)": {"AAA", "BBB"}, "genetic disease (OTAR:0000018)": {"AAA"},
+    }  # fmt: skip
+
+
+def test_targets_and_diseases_alone_state_nothing(tmp_path: Path) -> None:
+    """As the real excerpt has them: that is said, and is no failure."""
+    statements = open_targets.read(tables(tmp_path))
+    assert statements.rows_read == 0
+    assert len(statements.terms) == 0
+    assert any("no table of associations, only 2 targets and 3 diseases" in note for note in statements.notes)
+    folder = tmp_path / "to" / "open_targets"
+    facts = build("open_targets", statements, read_catalogue()["open_targets"], no_genes(), [], folder)
+    assert facts["counts"]["statements"] == facts["counts"]["kept"] == 0
+    assert facts["counts"]["parents"] == 2
+    assert read_table(folder / TERMS_FILE).num_rows == 0
+    with pytest.raises(UserError, match="no gene sets to test"):  # it is passed over, like a source that is not there
+        load_collections(ValidationConfig(builtin=False), tmp_path / "to")
+    with pytest.raises(UserError, match="open_targets has no gene sets; leave it out"):
+        load_collections(ValidationConfig(builtin=False, databases=["open_targets"]), tmp_path / "to")

@@ -9,11 +9,19 @@ import pandas as pd
 import pytest
 
 from sae_genomics.errors import UserError
+from sae_genomics.hashes import hash_file
 from sae_genomics.validation.normal_form import build as building
 from sae_genomics.validation.normal_form.build import SourceFile, build, built
 from sae_genomics.validation.normal_form.catalogue import Entry
 from sae_genomics.validation.normal_form.hgnc import Genes, make_genes, no_genes, read_hgnc
-from sae_genomics.validation.normal_form.schema import EDGES_FILE, PARENTS_FILE, SOURCE_FILE, TERMS_FILE, read_table
+from sae_genomics.validation.normal_form.schema import (
+    EDGES_FILE,
+    LEFT_OUT_FILE,
+    PARENTS_FILE,
+    SOURCE_FILE,
+    TERMS_FILE,
+    read_table,
+)
 from sae_genomics.validation.normal_form.statements import Statements
 from tests.validation.normal_form.hgnc_file import filler, gene, write_hgnc
 
@@ -69,7 +77,7 @@ def test_terms_and_parents_and_what_is_known_of_them(genes, tmp_path):
         ("base", "T:1", "A name", "ONE", "ENSG00000000001", "HGNC:1", 0.5, "refuted", "genetic", True),
         ("base", "T:2", "A name", "TWO", "ENSG00000000002", "HGNC:2", None, "", "", False),
     ]
-    assert read(tmp_path / "base", PARENTS_FILE) == [("base", "T:1", "T:0")]
+    assert read(tmp_path / "base", PARENTS_FILE) == [("base", "T:1", "T:0", "")]
     assert not (tmp_path / "base" / EDGES_FILE).exists()
     counts = facts["counts"]
     assert counts["dropped"] == {"no gene": 2, "ambiguous gene": 1, "unmapped gene": 1, "duplicate": 2}
@@ -86,6 +94,38 @@ def test_terms_and_parents_and_what_is_known_of_them(genes, tmp_path):
     )
     assert known["files"] == [{"name": "a", "url": "https://x", "bytes": 10, "sha256": "ab", "modified": "2026-09-04"}]
     assert known["gene_table"] == {"genes": 10_003, "sha256": "its hash"}
+
+
+def test_names_of_parents_and_terms_that_say_little(genes, tmp_path):
+    parents = pd.DataFrame(
+        [("T:1", "T:0", "Top"), ("T:2", "T:1", ""), ("T:2", "T:1", ""), ("T:3", "T:4", ""), ("T:4", "T:3", "")],
+        columns=["term_id", "parent_id", "parent_name"],
+    )
+    little = {"T:0": "too general", "T:2": "mode of inheritance", "T:9": "not in use"}
+
+    def statements(**changed) -> Statements:
+        rows = terms(("T:1", "ONE", 1.0, "", "", False), ("T:2", "TWO", 1.0, "", "", False))
+        return Statements(**{"terms": rows, "parents": parents, "says_little": little, "rows_read": 2, **changed})
+
+    facts = build("base", statements(), ENTRY, genes, [FILE], tmp_path / "base")
+    # A name that the source does not give is that of the statements; two terms above each other are no hierarchy.
+    assert read(tmp_path / "base", PARENTS_FILE) == [("base", "T:1", "T:0", "Top"), ("base", "T:2", "T:1", "A name")]
+    assert any("2 parents that close a circle" in note for note in facts["notes"])
+    assert read(tmp_path / "base", LEFT_OUT_FILE) == [
+        ("base", "T:0", "Top", "too general"),
+        ("base", "T:2", "A name", "mode of inheritance"),
+    ]
+    assert facts["counts"]["left_out_terms"] == {"too general": 1, "mode of inheritance": 1}
+    assert facts["counts"]["statements"] == 2  # they are marked, and kept
+
+    # Runs know a database by the content of its terms: it changes with all that decides which gene sets come out.
+    content = {hash_file(tmp_path / "base" / TERMS_FILE)}
+    for changed in ({}, {"parents": parents[:1]}, {"says_little": {}}, {"propagated": True}):
+        build("base", statements(**changed), ENTRY, genes, [FILE], tmp_path / "base")
+        content.add(hash_file(tmp_path / "base" / TERMS_FILE))
+    assert len(content) == 4
+    build("base", statements(says_little={}), ENTRY, genes, [FILE], tmp_path / "base")
+    assert not (tmp_path / "base" / LEFT_OUT_FILE).exists()
 
 
 def edges(*rows: tuple, prefix: str = "gene_symbol") -> pd.DataFrame:

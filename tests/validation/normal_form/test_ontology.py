@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from sae_genomics.errors import UserError
-from sae_genomics.validation.normal_form.ontology import ancestors, read_ontology
+from sae_genomics.validation.normal_form.hierarchy import ancestors
+from sae_genomics.validation.normal_form.ontology import read_ontology
 from tests.validation.excerpts import excerpt
 
 HEAD = "format-version: 1.2\ndata-version: releases/2026-08-05\nontology: go\n"
