@@ -187,10 +187,10 @@ class Drawing(NamedTuple):
 
 
 class Members(NamedTuple):
-    """CSR rows of which only the pattern counts: columns of row i are index[ptr[i] : ptr[i + 1]]. ptr: int64 [rows + 1]. index: int32 [n]."""
+    """CSR rows of which only the pattern counts: those of row i are column[ptr[i] : ptr[i + 1]]. ptr: int64 [rows + 1]. column: int32 [n]."""
 
     ptr: Ints
-    index: npt.NDArray[np.int32]
+    column: npt.NDArray[np.int32]
 
     @staticmethod
     def of(matrix: sparse.csr_matrix) -> Members:
@@ -215,8 +215,8 @@ class PairCells(NamedTuple):
 class OverlapKinds(NamedTuple):
     """Pairs counted by cell and number of shared genes. Kind start[cell] + k - 1 has those of the cell with k shared genes.
 
-    start: int64 [cells + 1]. count: int64 [kinds], zero for a kind that no pair is of.
+    start: int64 [cells + 1]. n_pairs: int64 [kinds], zero for a kind that no pair is of.
     """
 
     start: Ints
-    count: Ints
+    n_pairs: Ints

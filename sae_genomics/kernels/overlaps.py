@@ -48,9 +48,9 @@ def _shared(lists, sets, i, shared, terms):  # type: ignore[no-untyped-def]
     """Add the genes that list i shares with each set. shared: int32 [sets], zeros. terms: written, the sets. Returns how many sets."""
     n = 0
     for entry in range(lists.ptr[i], lists.ptr[i + 1]):
-        gene = lists.index[entry]
+        gene = lists.column[entry]
         for other in range(sets.ptr[gene], sets.ptr[gene + 1]):
-            term = sets.index[other]
+            term = sets.column[other]
             if shared[term] == 0:
                 terms[n] = term
                 n += 1
@@ -76,7 +76,7 @@ def _count(lists, sets, cells, kinds):  # type: ignore[no-untyped-def]
         for number in range(_shared(lists, sets, i, shared, terms)):
             term = terms[number]
             cell = cells.list_class[i, cells.source[term]] * cells.n_sizes + cells.size[term]
-            kinds.count[kinds.start[cell] + shared[term] - 1] += 1
+            kinds.n_pairs[kinds.start[cell] + shared[term] - 1] += 1
             shared[term] = 0
 
 

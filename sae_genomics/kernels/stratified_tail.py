@@ -40,7 +40,7 @@ def _fill(named, small):  # type: ignore[no-untyped-def]
 @exact_kernel
 def _tails(strata, small, row, term, k, most, p, start, stop):  # type: ignore[no-untyped-def]
     size = max(most, FEW) + 1
-    below, share, at_least = np.empty(size), np.empty(size), np.empty(size + 1)
+    below, share, at_least = np.empty(size + 1), np.empty(size), np.empty(size + 1)
     n_bins = strata.named.shape[1]
     for pair in range(start, stop):
         wanted = k[pair]
@@ -55,12 +55,24 @@ def _tails(strata, small, row, term, k, most, p, start, stop):  # type: ignore[n
             of_set = strata.members[term[pair], number]
             if listed == 0 or of_set == 0:
                 continue
-            last = min(listed, of_set, wanted)
+            last = min(listed, of_set)
+            if last == 1:  # most bins: one gene may be shared, or none
+                genes = np.float64(strata.named[source, number])
+                one, none = listed * of_set / genes, (genes - listed * of_set) / genes
+                if reached == wanted - 1:
+                    tail += below[reached] * one
+                else:
+                    reached += 1
+                    below[reached] = 0.0
+                for s in range(reached, 0, -1):
+                    below[s] = below[s] * none + below[s - 1] * one
+                below[0] *= none
+                continue
             if of_set <= FEW and listed <= FEW:
-                last = min(listed, of_set)
                 for x in range(last + 1):
                     share[x] = small[source, number, of_set, listed, x]
             else:
+                last = min(last, wanted)
                 _shared(strata.named[source, number], of_set, listed, last, share)
             at_least[last + 1] = 0.0
             for x in range(last, -1, -1):

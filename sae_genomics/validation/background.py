@@ -20,7 +20,7 @@ from sae_genomics.validation.gene_sets import Collection, Membership, NoSetFits,
 
 FEATURES = "features"
 DECILES = 10
-LEAST_IN_BIN = 20
+LEAST_IN_BIN = 50
 
 # The tokens that decide what a baseline can list, where they are not those of the whole layer.
 _TOKEN_COLUMNS = {"untrained": "n_tokens_untrained"}
@@ -87,16 +87,17 @@ def matched_bins(tokens: npt.NDArray[np.number], expression: npt.NDArray[np.floa
 
     With n genes, and r the rank of a gene by tokens (ties by expression), its decile is
 
-        d = floor(D r / n),    D = min(10, floor(n / 20)), at least 1.
+        d = floor(D r / n),    D = min(10, floor(n / 50)), at least 1.
 
     With m genes in the decile, and s the rank of a gene by expression among them, its part is
 
-        e = floor(E s / m),    E = min(10, floor(m / 20)), at least 1.
+        e = floor(E s / m),    E = min(10, floor(m / 50)), at least 1.
 
     The bin is the pair (d, e). So there are at most 100 bins, all within one gene of equal size in a decile. Why two steps: the
     number of stored tokens decides how surely a gene is ranked, and the count decides how much a token weighs in the score; they
-    go together, so a grid of fixed edges would leave most bins empty. Why at least 20 genes: a gene keeps its name in one
-    of 20 shuffles or fewer. In smaller bins the null would keep the very tie that it is there to cut.
+    go together, so a grid of fixed edges would leave most bins empty. Why at least 50 genes: a bin must be larger than what a set puts into it.
+    The genes of one programme are expressed alike. Where they fill a bin, they are compared with one another, and neither the null nor
+    `matched.matched_overlaps` can see that a list has them.
     """
     decile = _even_parts(np.lexsort((expression, tokens)))
     bins = np.empty(len(tokens), dtype=np.int64)

@@ -33,13 +33,13 @@ def of_overlaps(lists: GeneLists, sets: Sets, keep: Keep, tail: Tail) -> Enrichm
     listed, members = Members.of(lists.matrix), Members.of(sets.matrix)
     found = overlap_kinds(listed, members, cells)
 
-    occurs = np.flatnonzero(found.count)
+    occurs = np.flatnonzero(found.n_pairs)
     k, cell = _of_kinds(found, occurs)
     (n, source), big_k = np.divmod(classes[cell // len(sizes)], n_sources), sizes[cell % len(sizes)]
     p = tail(k, big_k, n, named[source])
-    q, q_source = false_discovery(p, source, sets.source, n_lists, found.count[occurs])
+    q, q_source = false_discovery(p, source, sets.source, n_lists, found.n_pairs[occurs])
 
-    rank, position = np.zeros((2, len(found.count)), dtype=np.int64)
+    rank, position = np.zeros((2, len(found.n_pairs)), dtype=np.int64)
     distinct, rank[occurs] = np.unique(p, return_inverse=True)
     position[occurs] = np.arange(len(occurs))
     n_small = int(np.searchsorted(distinct, keep.p, side="right"))

@@ -41,12 +41,12 @@ def test_every_kind_is_counted(version, seed, shape):
         if k:
             cell = int(cells.list_class[i, cells.source[j]] * cells.n_sizes + cells.size[j])
             expected[cell, int(k)] = expected.get((cell, int(k)), 0) + 1
-    at = np.flatnonzero(found.count)
+    at = np.flatnonzero(found.n_pairs)
     cell = np.searchsorted(found.start, at, side="right") - 1
     counted = dict(
         zip(
             zip(cell.tolist(), (at - found.start[cell] + 1).tolist(), strict=True),
-            found.count[at].tolist(),
+            found.n_pairs[at].tolist(),
             strict=True,
         )
     )
@@ -63,7 +63,7 @@ def test_the_pairs_that_stay_are_the_first_of_their_list(seed, shape, best, shar
     shared, listed, members, cells = case(seed, *shape)
     found = plain.overlap_kinds(listed, members, cells)
     rng = np.random.default_rng(seed)
-    rank = rng.integers(0, max(len(found.count) // 2, 1), len(found.count))
+    rank = rng.integers(0, max(len(found.n_pairs) // 2, 1), len(found.n_pairs))
     n_small = int(share * (rank.max(initial=0) + 1))
     expected: list[tuple[int, int, int]] = []
     for i, ks in enumerate(shared):
@@ -82,13 +82,13 @@ def test_the_pairs_that_stay_are_the_first_of_their_list(seed, shape, best, shar
 def test_blocks_change_nothing(monkeypatch, at_once):
     _, listed, members, cells = case(3, 40, 30, 50)
     kinds = fast.overlap_kinds(listed, members, cells)
-    rank = np.random.default_rng(0).permutation(len(kinds.count))
+    rank = np.random.default_rng(0).permutation(len(kinds.n_pairs))
     expected = rows_of(fast, (listed, members, cells, kinds), rank, 20, 5)
     monkeypatch.setattr(fast, "LISTS_AT_ONCE", at_once)
     monkeypatch.setattr(plain, "PAIRS_AT_ONCE", at_once)
     for version in (fast, plain):
         again = version.overlap_kinds(listed, members, cells)
         assert isinstance(again, OverlapKinds)
-        for name in ("start", "count"):
+        for name in ("start", "n_pairs"):
             np.testing.assert_array_equal(getattr(again, name), getattr(kinds, name))
         assert rows_of(version, (listed, members, cells, kinds), rank, 20, 5) == expected

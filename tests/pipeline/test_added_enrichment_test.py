@@ -17,8 +17,8 @@ BINOMIAL = """
 from scipy import stats
 
 from sae_genomics.artifacts import Inference
-from sae_genomics.validation.enrichment import of_overlaps
 from sae_genomics.validation.enrichment_test import EnrichmentTest
+from sae_genomics.validation.overlaps import of_overlaps
 
 
 def tail(k, set_size, n, n_background):

@@ -66,7 +66,14 @@ def nulls(demo: Run) -> pd.DataFrame:
         pd.read_parquet(demo.layer_results(layer) / "annotation_nulls.parquet").assign(layer=layer)
         for layer in demo.layers
     ]
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True).query("collection == 'all'")
+
+
+def test_shuffled_names_annotate_at_most_one_feature_in_twenty(nulls: pd.DataFrame) -> None:
+    for _, rows in nulls[nulls["source"] != nulls["units"]].groupby("source"):
+        shares = rows[rows["n_units"] > 0].groupby(["units", "layer"])["share"]
+        assert (shares.size() == 20).all()
+        assert shares.mean().max() <= 0.05
 
 
 def test_more_features_are_annotated_than_with_shuffled_genes(nulls: pd.DataFrame) -> None:

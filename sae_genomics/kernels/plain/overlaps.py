@@ -69,5 +69,5 @@ def _shared(lists: Members, sets: Members, n_terms: int) -> Iterator[tuple[Ints,
 
 
 def _matrix(rows: Members, n_columns: int) -> sparse.csr_matrix:
-    ones: npt.NDArray[np.int32] = np.ones(len(rows.index), dtype=np.int32)
-    return sparse.csr_matrix((ones, rows.index, rows.ptr), shape=(len(rows.ptr) - 1, n_columns))
+    ones: npt.NDArray[np.int32] = np.ones(len(rows.column), dtype=np.int32)
+    return sparse.csr_matrix((ones, rows.column, rows.ptr), shape=(len(rows.ptr) - 1, n_columns))
