@@ -193,7 +193,7 @@ class ValidationConfig(Section):
     )
     network_score: float = Field(0.7, ge=0, le=1, description="a pair of a network counts from this score on")
     network_draws: int = Field(
-        20_000,
+        10_000,
         ge=200,
         description="most draws of matched genes per feature: a small p-value needs many",
     )

@@ -130,7 +130,7 @@ LATER_KEYS: dict[str, Any] = {
     "validation.databases": "all",
     "validation.network": "all",
     "validation.network_score": 0.7,
-    "validation.network_draws": 20_000,
+    "validation.network_draws": 10_000,
     "validation.regulons": "all",
     "validation.rewirings": 200,
     "validation.background": "source",

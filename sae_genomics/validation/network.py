@@ -10,7 +10,7 @@ Configuration model: every pair of the network is cut into two halves, and halve
 Matched genes: each gene of the list is replaced by one that has as many partners, is detected as often and is expressed as
 strongly. This is the null that p rests on: genes that are detected often are studied often, and have more known partners.
 
-p from draws (after Besag and Clifford 1991, Biometrika 78:301). After 200, 2,000, 20,000 ... draws, lists that at least ENOUGH draws
+p from draws (after Besag and Clifford 1991, Biometrika 78:301). After 200, 2,000 and 10,000 draws (`validation.network_draws`), lists that at least ENOUGH draws
 have reached stop, with p = (1 + reached) / (1 + draws). P(p <= alpha) <= alpha still holds under the null, for every alpha: let B be the
 first of these numbers with alpha (1 + B) > ENOUGH, or else the last. A list that stopped earlier has p > alpha. One that stops
 later had fewer than ENOUGH at B. So p <= alpha only where (1 + reached) / (1 + B) <= alpha at B, and B does not depend on the list.
@@ -33,7 +33,11 @@ from sae_genomics.validation.interactions import Pairs
 from sae_genomics.validation.listed import nested_bins
 
 FIRST_DRAWS, GROWTH, ENOUGH = 200, 10, 10
-_BIN_PARTS, LEAST_IN_BIN = [20, 5, 2], 20  # by degree, detection, expression
+LEAST_IN_BIN = 20
+_DEGREE_PARTS, _DETECTION_PARTS = (
+    75,
+    5,
+)  # at most: few genes have very many partners, and only a fine cut tells them apart
 _BLOCK = 2_000  # draws at a time
 LEAST_CLUSTER = 3
 
@@ -68,7 +72,8 @@ def network_over(
     n = len(tokens)
     upper = sparse.csr_matrix((pairs.score[inside][chosen], (low[chosen], high[chosen])), shape=(n, n))
     degree = np.bincount(np.concatenate([low[chosen], high[chosen]]), minlength=n).astype(np.int64)
-    return Network(upper, degree, nested_bins([degree, tokens, expression], _BIN_PARTS, LEAST_IN_BIN))
+    parts = [max(1, min(_DEGREE_PARTS, n // (LEAST_IN_BIN * _DETECTION_PARTS))), _DETECTION_PARTS, 1]
+    return Network(upper, degree, nested_bins([degree, tokens, expression], parts, LEAST_IN_BIN))
 
 
 def expected_by_degree(lists: sparse.csr_matrix, network: Network) -> npt.NDArray[np.float64]:

@@ -38,7 +38,7 @@ from sae_genomics.validation.network import (
 )
 
 MATCHED = "matched_genes"
-NULL_REPEATS = 5  # at most: each costs as much as the lists themselves
+NULL_REPEATS = 2  # at most: each costs as much as the lists themselves
 _TABLES = (FEATURE_NETWORK, NETWORK_EDGES, NETWORK_NULLS)
 
 

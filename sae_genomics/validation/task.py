@@ -43,8 +43,8 @@ _COLUMNS = ["feature", "gene_symbol", "score", "specificity", "rank_score", "ran
 def run_task(run: Run, task: int) -> None:
     """Leave the layer's tables on gene sets, names, networks and regulons.
 
-    Where no gene set fits the data there is nothing to test, which is no failure: its three tables are then without rows, with
-    the reason as their note.
+        Where no gene set fits the data there is nothing to test, which is no failure: its three tables are then without rows, with
+        the reason as their note.
 
     Raises UserError for gene-set files and networks that cannot be used, DamagedArtifact when a table cannot be read.
     """

@@ -237,7 +237,7 @@ def test_planted_programmes_are_found_and_draws_are_not(with_string):
     assert own["n_units"] == 30
     assert own["n_edges"] == physical["n_edges"].sum()
     drawn = nulls[nulls["source"] == "matched_genes"]
-    assert len(drawn) == 3 * 3 * 2  # repeats, channels, features and neurons
+    assert len(drawn) == 2 * 3 * 2  # repeats, channels, features and neurons
     assert drawn["n_found"].sum() <= 0.05 * drawn["n_units"].sum()
     assert (nulls.loc[nulls["source"] == "neurons", "n_found"] <= 1).all()
 
