@@ -58,6 +58,7 @@ def test_the_guard_sees_a_socket_even_where_errors_are_caught(code: str) -> None
     assert "a socket was opened" in done.stderr
 
 
+@pytest.mark.slow
 def test_validate_annotate_and_compare_without_a_network(write_config: Callable[..., Path], tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     (raw / "reactome").mkdir(parents=True)
