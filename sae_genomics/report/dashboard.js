@@ -110,6 +110,7 @@ function buildOverview() {
   const layers = meta.layers || [], number = (title) => ({ title, number: true });
   at("layers-box").open = window.innerHeight > 700 && layers.length <= 6;
   at("facts").textContent = (meta.facts || []).join(" · ");
+  for (const name of meta.files || []) at("facts").append(" · ", ...linkOut(name, name, "all annotations of this run, beside this page"));
   at("headline").textContent = meta.headline || panels.find((panel) => panel.overviewTitle)?.overviewTitle || "Layers";
   at("headlines").replaceChildren(...layers.filter((layer) => layer.headline).map((layer) => element("li", {}, layer.headline)));
   at("overviews").replaceChildren(...panels.flatMap((panel) => panel.overview?.(layers) || []));

@@ -83,7 +83,8 @@ class Dashboard:
         """Write the page, atomically.
 
         about: what the page says of the run: `title`, `facts` (list of texts), `nouns` (name -> noun), `layers` (list of objects with
-        layer, fvu, l0, n_features, and what the panels' scripts read), `headline` (one sentence), `notes` (list of sentences), `fdr`.
+        layer, fvu, l0, n_features, and what the panels' scripts read), `headline` (one sentence), `notes` (list of sentences), `fdr`, and
+        `files` (names of files beside the page that it links to).
         """
         blocks: dict[str, Array | Coded] = {
             f"columns.{name}": np.concatenate(parts) for name, parts in self._columns.items()

@@ -11,6 +11,7 @@ from sae_genomics.report.contents import Contents
 from sae_genomics.report.contribution import Contribution
 from sae_genomics.report.document import synthetic
 from sae_genomics.report.faithfulness import doubts_of
+from sae_genomics.report.files import annotation_files
 from sae_genomics.report.markdown import count
 from sae_genomics.report.summary import LayerSummary
 from sae_genomics.report.wording import Wording
@@ -28,6 +29,7 @@ def about(contents: Contents, contributions: list[Contribution]) -> dict[str, An
         "layers": [_layer(each, contributions) for each in contents.layers],
         "headline": next((text for text in headlines if text), ""),
         "notes": _notes(contents),
+        "files": [path.name for path in annotation_files(contents.run) if path.exists()],
     }
 
 

@@ -25,7 +25,7 @@ def dashboard(finished: PlantedRun) -> Path:
     return finished.dashboard_file
 
 
-def test_opens_with_every_feature(page: Browser) -> None:
+def test_opens_with_every_feature(page: Browser, finished: PlantedRun) -> None:
     assert page.count() == "600 features"
     assert 10 < len(page.rows()) < MOST_ROWS
     assert page.one("#status").text == ""
@@ -35,6 +35,9 @@ def test_opens_with_every_feature(page: Browser) -> None:
     assert sources.count("0.9, max 2") >= 6  # the planted null, of features and neurons
     assert page.one("#headline").text.startswith("Above chance in layers 0, 1 and 2: more features match")
     assert page.js("return document.getElementById('headlines').children.length") == 3
+    links = page.js("return [...document.querySelectorAll('#facts a')].map(each => [each.textContent, each.href])")
+    assert [name for name, _ in links] == ["annotations.parquet", "annotations.tsv"]
+    assert all(href == (finished.results / name).absolute().as_uri() for name, href in links)
 
 
 @pytest.mark.parametrize(
