@@ -191,7 +191,6 @@ class ValidationConfig(Section):
     network: Annotated[Literal["all"] | list[str], BeforeValidator(read_databases)] = Field(
         "all", description="downloaded networks that top genes are compared with, by name, or all in paths.databases"
     )
-    network_score: float = Field(0.7, ge=0, le=1, description="a pair of a network counts from this score on")
     network_draws: int = Field(
         10_000,
         ge=200,

@@ -129,7 +129,6 @@ LATER_KEYS: dict[str, Any] = {
     "validation.sources": [],
     "validation.databases": "all",
     "validation.network": "all",
-    "validation.network_score": 0.7,
     "validation.network_draws": 10_000,
     "validation.regulons": "all",
     "validation.rewirings": 200,

@@ -19,7 +19,7 @@ FEATURE_NETWORK = Table(
         _DATABASE,
         _CHANNEL,
         Column("n_genes", I32, "top genes that the network knows; features with fewer than two are left out"),
-        Column("n_edges", I32, "pairs of them that the network has, at validation.network_score or more"),
+        Column("n_edges", I32, "pairs of them that the network has, at validation.min_score or more"),
         Column(
             "expected_degree",
             F64,

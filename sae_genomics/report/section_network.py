@@ -40,6 +40,12 @@ def finding(contents: Contents) -> str:
     return text + (f" Not above every draw in {_layers(rest)}." if rest else "")
 
 
+def _least(contents: Contents, layers: list[tuple[LayerSummary, list[Beside]]]) -> str:
+    """`validation.min_score` of each network."""
+    least, names = contents.config.validation.min_score, {each.database for _, found in layers for each in found}
+    return listing([f"{escape(name)}: {least.get(name, 0):g}" for name in sorted(names)])
+
+
 def _over(n_layers: int) -> str:
     return "in the one layer here" if n_layers == 1 else f"(over {n_layers} layers)"
 
@@ -56,8 +62,8 @@ def section(contents: Contents) -> str:
     settings = contents.config.validation
     parts = [
         "## Features whose genes work together",
-        f"For each unit the known pairs among its top {settings.top_genes} genes are counted. A pair counts when the network gives it a "
-        f"score of {settings.network_score:g} or more. Chance is draws of other genes: each gene is replaced by one with as many partners "
+        f"For each unit the known pairs among its top {settings.top_genes} genes are counted. A pair counts when the network gives it "
+        f"its least score or more ({_least(contents, layers)}). Chance is draws of other genes: each gene is replaced by one with as many partners "
         f"in the network, detected as often and expressed as strongly. A unit counts when its q-value is below {settings.fdr:g}, over all "
         "channels together. *By chance* means the same procedure on genes that were drawn.",
         "The channels answer different questions. *Physical*: the proteins touch. *Experimental*: experiments alone say so. *Functional* "

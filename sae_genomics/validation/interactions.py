@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,13 +58,15 @@ def check_named(key: str, wanted: Sequence[str] | str, folder: Path, directed: b
             raise UserError(f"validation.{key}: {name} has {what}; name it in validation.{other}")
 
 
-def load_networks(wanted: Sequence[str] | str, folder: Path, min_score: float) -> list[Interactions]:
-    """The networks that a run uses, with pairs from `min_score` on.
+def load_networks(wanted: Sequence[str] | str, folder: Path, min_score: Mapping[str, float]) -> list[Interactions]:
+    """The networks that a run uses, with pairs from their `min_score` on; all pairs of a network without one.
 
     A category of a database is a channel. Where the evidence tells what experiments alone give, that is one more.
     Raises UserError for a file that cannot be read.
     """
-    return [_read(path, min_score) for path in database_edges(wanted, folder, directed=False)]
+    return [
+        _read(path, min_score.get(path.parent.name, 0.0)) for path in database_edges(wanted, folder, directed=False)
+    ]
 
 
 def load_regulons(wanted: Sequence[str] | str, folder: Path) -> list[Interactions]:

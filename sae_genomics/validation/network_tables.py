@@ -81,7 +81,7 @@ def write_network(run: Run, layer: int) -> None:
     """
     settings, folder = run.config.validation, run.layer_results(layer)
     weights = FEATURE_GENES.weights(folder / FEATURE_GENES.file)
-    networks = load_networks(settings.network, expanded(run.config.paths.databases), settings.network_score)
+    networks = load_networks(settings.network, expanded(run.config.paths.databases), settings.min_score)
     genes = read_genes(folder)
     channels = _channels(networks, gene_index(genes, FEATURES, run.config))
     nothing = _nothing(run, networks, channels)
@@ -120,7 +120,7 @@ def _nothing(run: Run, networks: list[Interactions], channels: list[Channel]) ->
     if not channels:
         return (
             "the networks know no two genes that can be listed; set data.symbol_key to the var column of gene symbols, or "
-            "validation.network_score lower"
+            "validation.min_score of the network lower"
         )
     return ""
 

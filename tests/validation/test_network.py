@@ -194,14 +194,14 @@ def with_string(planted, tmp_path, monkeypatch):
 
 def test_channels_are_separable(with_string):
     run = with_string()
-    (network,) = load_networks("all", Path(run.config.paths.databases), 0.7)
+    (network,) = load_networks("all", Path(run.config.paths.databases), {"string": 0.7})
     assert sorted(network.channels) == ["experimental", "functional", "physical"]
     assert (network.channels["experimental"].score == 0.8).all()
     assert len(network.channels["experimental"].score) == len(network.channels["physical"].score)
     assert len(network.channels["functional"].score) == len(network.channels["physical"].score) + 3000
     assert len(set(network.symbols)) == len(network.symbols)
     assert all(symbol == symbol.upper() for symbol in network.symbols)
-    (strict,) = load_networks(["string"], Path(run.config.paths.databases), 0.93)
+    (strict,) = load_networks(["string"], Path(run.config.paths.databases), {"string": 0.93})
     assert sorted(strict.channels) == ["physical"]
     assert set(strict.symbols) == set(network.symbols)  # a weak pair tells as well which genes could be named
 

@@ -52,6 +52,6 @@ NETWORK = Contribution(
     figures=_figures,
     figure_files=tuple(f"{name}.png" for name in section_network.FIGURES),
     changes=lambda wording: [
-        ("count a network's pairs from another score on", "`validation.network_score`"),
+        ("count a network's pairs from another score on", "`validation.min_score: {string: 0.4}`"),
     ],
 )
