@@ -190,7 +190,7 @@ def rests_on(layers: Sequence[LayerSummary]) -> str:
             basis[name] = basis.get(name, 0) + n
     ordered = sorted(basis, key=lambda name: (-basis[name], name))
     n_several = sum(each.n_several for each in counts)
-    several = {0: "None rests", 1: "One rests"}.get(n_several, f"{count(n_several)} rest")
+    several = {0: "No name rests", 1: "One rests"}.get(n_several, f"{count(n_several)} rest")
     return (
         f"**What the names rest on.** {count(n_named)} of {count(sum(each.n_features for each in counts))} features "
         f"{'has' if n_named == 1 else 'have'} a name: the smallest of its strongest gene sets. The names rest on "

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_TERMS, GENE_TOKENS, RANKINGS
+from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_GENES, FEATURE_TERMS, GENE_TOKENS, RANKINGS
 from sae_genomics.associations.gene_sums import GeneSums
 from sae_genomics.associations.gene_tokens import GeneTokens
 from sae_genomics.associations.gene_values import gene_values
@@ -53,6 +53,7 @@ def validated(tmp_path):
         GENE_TOKENS.write(folder / GENE_TOKENS.file, tokens.table(units, None))
         table = RANKINGS["features"]
         table.write_blocks(folder / table.file, gene_values(sums.by_feature(), sums.tokens, "specificity", 10), "abc")
+        FEATURE_GENES.write(folder / FEATURE_GENES.file, FEATURE_GENES.schema.empty_table().to_pandas(), weights="abc")
         run_task(run, 0)
         nulls = ANNOTATION_NULLS.read(folder / ANNOTATION_NULLS.file)
         assert FEATURE_TERMS.weights(folder / FEATURE_TERMS.file) == "abc"
