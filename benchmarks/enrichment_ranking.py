@@ -63,7 +63,7 @@ def main() -> None:
     print(f"p against {OWN_PERMUTATIONS:,} shuffles: at most {worst:.2f} x apart")
     if arguments.json:
         more = {"seconds": ours, "core_seconds": cpu, "n_tests": n_tests, "threads": arguments.threads}
-        for record in records or [_record("none", n_tests / ours, float("nan"), n_tests / limit)]:
+        for record in records or [_record("none", n_tests / ours, None, n_tests / limit)]:
             print(json.dumps({**record, **more, "largest_p_ratio": worst}))
 
 
@@ -166,10 +166,10 @@ def _drawn_sums(rng: np.random.Generator, scores: np.ndarray, size: int, n: int)
     return scores[drawn].sum(axis=1)
 
 
-def _record(name: str, ours: float, peer: float, limit: float) -> dict[str, Any]:
+def _record(name: str, ours: float, peer: float | None, limit: float) -> dict[str, Any]:
     return {
         "name": "enrichment of rankings", "unit": "tests/s", "ours": ours, "peer": peer, "peer_name": name,
-        "ratio": ours / peer, "limit": limit, "limit_name": "the product of scores and sets alone", "share_of_limit": ours / limit,
+        "ratio": ours / peer if peer else None, "limit": limit, "limit_name": "the product of scores and sets alone", "share_of_limit": ours / limit,
     }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 BENCHMARKS = {
     "association": ("--loop-tokens 200", "--tokens 256 --d-in 32 --d-sae 128 --k 4 --genes 50 --tokens-per-cell 30 --loop-tokens 32 --repeats 1"),
     "enrichment": ("--lists 256 --no-peers", "--lists 20 --sets 50 --genes 1000 --repeats 1 --no-peers"),
+    "enrichment_ranking": ("--units 64", "--units 8 --sets 40 --genes 500"),
     "extraction": ("--cells 16 --repeats 2", "--shape tiny --cells 4 --repeats 1 --threads 1"),
     "store": ("--no-peer", "--rows 20000 --d-model 32 --shards 4 --batch-rows 256 --memory 200000 --no-peer"),
     "tokenise": ("", "--cells 50 --repeats 1"),
@@ -38,6 +39,7 @@ KERNELS = {
     "onednn": ("extraction", "ours"),
     "overlaps": ("enrichment", "ours"),
     "pair_sums": ("association", "ours"),
+    "sample_sums": ("enrichment_ranking", "ours"),
     "scatter_rows": ("extraction", "bfloat16.ours"),
     "select": ("training", "rates.ours"),
     "sparse": ("training", "rates.ours"),
@@ -45,8 +47,10 @@ KERNELS = {
     "tokenise": ("tokenise", "ours"),
 }
 NO_BENCHMARK = {
+    "pairs_drawn": "draws of matched genes beside a network, part of validate",
     "rank_sums": "AUROC of features and cell types, part of associate",
     "span_counts": "concepts of proteins, part of associate",
+    "target_swaps": "rewired regulons, part of validate",
     "triton_sparse": "needs a CUDA device: benchmarks/training.py --device cuda, with SAE_GENOMICS_TRITON=0 and without",
 }
 

@@ -51,7 +51,4 @@ NETWORK = Contribution(
     findings=lambda contents: [Said(12, section_network.finding(contents))],
     figures=_figures,
     figure_files=tuple(f"{name}.png" for name in section_network.FIGURES),
-    changes=lambda wording: [
-        ("count a network's pairs from another score on", "`validation.min_score: {string: 0.4}`"),
-    ],
 )
