@@ -12,7 +12,14 @@ import numpy.typing as npt
 from sae_genomics.artifacts import Inference
 from sae_genomics.validation.enrichment import Enrichment, Floats, Keep, Matched, Sets, matched_q
 from sae_genomics.validation.gene_lists import GeneLists
-from sae_genomics.validation.matched import matched_overlaps
+
+
+def _of_shared_genes(lists: GeneLists, sets: Sets, tests: Enrichment) -> Floats:
+    from sae_genomics.validation.matched import (
+        matched_overlaps,
+    )  # numba, which a command that only asks for names does not need
+
+    return matched_overlaps(lists, sets, tests)
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class EnrichmentTest:
     """lists: each unit's top genes, cut at validation.top_genes. ranking: the scores of all genes of the background as well
     (`GeneLists.ranking`), for which the stage associate leaves a further table."""
 
-    matched: Callable[[GeneLists, Sets, Enrichment], Floats] = matched_overlaps
+    matched: Callable[[GeneLists, Sets, Enrichment], Floats] = _of_shared_genes
     """(lists, sets, tests) -> p of these tests when list and set are independent within each bin: float64 [rows]. The default is right
     for every test that looks at shared genes alone."""
 

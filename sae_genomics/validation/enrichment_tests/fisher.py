@@ -21,7 +21,6 @@ from sae_genomics.artifacts import Inference
 from sae_genomics.validation.enrichment import Counts, Enrichment, Floats, Keep, Sets
 from sae_genomics.validation.enrichment_test import EnrichmentTest
 from sae_genomics.validation.gene_lists import GeneLists
-from sae_genomics.validation.overlaps import of_overlaps
 
 
 def hypergeometric_tail(k: Counts, set_size: Counts, n: Counts, n_background: Counts) -> Floats:
@@ -65,6 +64,8 @@ def _log_choose(log: npt.NDArray[np.longdouble], n: Counts, k: Counts) -> npt.ND
 
 def run(lists: GeneLists, sets: Sets, keep: Keep) -> Enrichment:
     """Every list against every set, exact."""
+    from sae_genomics.validation.overlaps import of_overlaps  # numba: see `enrichment_test`
+
     return of_overlaps(lists, sets, keep, hypergeometric_tail)
 
 

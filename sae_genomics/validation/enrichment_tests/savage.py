@@ -22,12 +22,9 @@ from scipy.special import ndtri
 
 from sae_genomics.artifacts import Inference
 from sae_genomics.kernels.arrays import Samples
-from sae_genomics.kernels.compiled import each_range
-from sae_genomics.kernels.sample_sums import upper_tails
 from sae_genomics.validation.enrichment import Counts, Enrichment, Floats, Keep, Sets, false_discovery
 from sae_genomics.validation.enrichment_test import EnrichmentTest
 from sae_genomics.validation.gene_lists import GeneLists
-from sae_genomics.validation.overlaps import sizes_in_sources
 from sae_genomics.validation.rank_scores import RankScores
 
 MARGIN = 0.15  # in z: a tail above a normal one; sums of more than half of all genes have a shorter one
@@ -36,6 +33,8 @@ _UNITS_AT_ONCE, _SUMS_AT_ONCE = 256, 32
 
 def run(lists: GeneLists, sets: Sets, keep: Keep) -> Enrichment:
     """Every ranking against every set."""
+    from sae_genomics.validation.overlaps import sizes_in_sources  # numba: see `enrichment_test`
+
     n_lists, n_terms = len(lists.unit), len(sets.source)
     empty = np.empty(0, dtype=np.int64)
     parts: list[tuple[Counts, Counts, Floats]] = [(empty, empty, np.empty(0))]
@@ -57,6 +56,8 @@ def run(lists: GeneLists, sets: Sets, keep: Keep) -> Enrichment:
 
 def _block(ranking: RankScores, by_term: sparse.csr_matrix, sets: Sets, keep: Keep) -> tuple[Counts, Counts, Floats]:
     """List, set and p of the tests of some lists that may have a row."""
+    from sae_genomics.kernels.sample_sums import upper_tails
+
     n_lists, size = len(ranking.tied), sets.sizes
     total, z = (np.zeros((len(size), n_lists)) for _ in range(2))
     sources = [(np.flatnonzero(sets.source == number), genes) for number, genes in enumerate(sets.universe.T)]
@@ -75,6 +76,8 @@ def _block(ranking: RankScores, by_term: sparse.csr_matrix, sets: Sets, keep: Ke
 
 def _sums(scores: RankScores, by_term: sparse.csr_matrix, size: Counts) -> Floats:
     """T of every set and list: float64 [terms, lists]."""
+    from sae_genomics.kernels.compiled import each_range
+
     total = np.empty((len(size), len(scores.tied)))
 
     def add_up(first: int, last: int) -> None:
@@ -130,6 +133,8 @@ def _shared(lists: GeneLists, sets: Sets, row: Counts, term: Counts) -> Counts:
 
 def matched(lists: GeneLists, sets: Sets, tests: Enrichment) -> Floats:
     """p of some tests where a set's genes are drawn within each bin."""
+    from sae_genomics.kernels.sample_sums import upper_tails
+
     n_bins = int(sets.bins.max(initial=-1)) + 1
     n_genes = len(sets.bins)
     in_bin = sparse.csr_matrix((np.ones(n_genes), (sets.bins, np.arange(n_genes))), shape=(n_bins, n_genes))
