@@ -25,7 +25,11 @@ FEATURE_NETWORK = Table(
             F64,
             "mean number in a random network with the same number of partners of each gene (configuration model, exact)",
         ),
-        Column("expected_matched", F64, "mean number over draws of genes with as many partners and similar expression"),
+        Column(
+            "expected_matched",
+            F64,
+            "expected_degree, times the share of theirs that draws of genes with as many partners and similar expression have",
+        ),
         Column("ratio", F64, "(n_edges + 0.5) / (expected_matched + 0.5)"),
         Column("n_draws", I32, "draws made: more where few reach n_edges"),
         Column("p_value", F64, "(1 + draws with at least n_edges pairs) / (1 + n_draws)"),

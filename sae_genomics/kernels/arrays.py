@@ -233,7 +233,7 @@ class Drawing(NamedTuple):
 
     list_ptr: int64 [lists + 1]. gene: int64, genes of the lists, different ones within a list. key: int64 [lists], tells lists' random
     numbers apart. bins: int64 [genes], from 0. bin_ptr: int64 [bins + 1]. bin_gene: int64 [genes], by bin.
-    pair_ptr: int64 [genes + 1]. partner: int64 [pairs], each pair once, never a gene with itself.
+    pair_ptr: int64 [genes + 1]. partner: int64 [pairs], each pair once, never a gene with itself. degree: int64 [genes], partners.
     """
 
     list_ptr: Ints
@@ -244,3 +244,4 @@ class Drawing(NamedTuple):
     bin_gene: Ints
     pair_ptr: Ints
     partner: Ints
+    degree: Ints

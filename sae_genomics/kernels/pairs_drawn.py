@@ -18,16 +18,19 @@ _DRAWS = 8  # per range handed to a thread
 
 
 @instead_of(plain.pairs_drawn)
-def pairs_drawn(drawing: Drawing, first: int, last: int, seed: int) -> npt.NDArray[np.int32]:
+def pairs_drawn(
+    drawing: Drawing, first: int, last: int, seed: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     found = np.zeros((last - first, len(drawing.key)), dtype=np.int32)
+    products = np.zeros(found.shape, dtype=np.int64)
     longest = int(np.diff(drawing.list_ptr).max(initial=0))
 
     def draw(start: int, stop: int) -> None:
         marks, chosen = np.zeros(len(drawing.bins), dtype=np.uint8), np.empty(longest, dtype=np.int64)
-        _draw(drawing, first + start, np.uint64(seed), marks, chosen, found[start:stop])
+        _draw(drawing, first + start, np.uint64(seed), marks, chosen, found[start:stop], products[start:stop])
 
     each_range(last - first, _DRAWS, draw)
-    return found
+    return found, products
 
 
 @inner
@@ -38,10 +41,11 @@ def _mix(z):  # type: ignore[no-untyped-def]
 
 
 @exact_kernel
-def _draw(drawing, first, seed, marks, chosen, found):  # type: ignore[no-untyped-def]
+def _draw(drawing, first, seed, marks, chosen, found, products):  # type: ignore[no-untyped-def]
     golden = np.uint64(0x9E3779B97F4A7C15)
     list_ptr, gene, key, bins = drawing.list_ptr, drawing.gene, drawing.key, drawing.bins
     bin_ptr, bin_gene, pair_ptr, partner = drawing.bin_ptr, drawing.bin_gene, drawing.pair_ptr, drawing.partner
+    degree = drawing.degree
     for draw in range(len(found)):
         for number in range(len(key)):
             state = _mix(_mix(seed + np.uint64(key[number]) * golden) + np.uint64(first + draw) * golden)
@@ -59,10 +63,13 @@ def _draw(drawing, first, seed, marks, chosen, found):  # type: ignore[no-untype
                         break
                 marks[new] = 1
                 chosen[i] = new
-            total = np.uint32(0)
+            total, ends, squares = np.uint32(0), np.int64(0), np.int64(0)
             for i in range(n):
+                ends += degree[chosen[i]]
+                squares += degree[chosen[i]] * degree[chosen[i]]
                 for k in range(pair_ptr[chosen[i]], pair_ptr[chosen[i] + 1]):
                     total += marks[np.uint32(partner[k])]
             for i in range(n):
                 marks[chosen[i]] = 0
             found[draw, number] = total
+            products[draw, number] = (ends * ends - squares) // 2

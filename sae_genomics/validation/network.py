@@ -7,8 +7,14 @@ Configuration model: every pair of the network is cut into two halves, and halve
 
     E = ((sum d)^2 - sum d^2) / (2 (2 M - 1))                         Newman 2001, Phys. Rev. E 64:026118
 
-Matched genes: each gene of the list is replaced by one that has as many partners, is detected as often and is expressed as
-strongly. This is the null that p rests on: genes that are detected often are studied often, and have more known partners.
+Matched genes: each gene of the list is replaced by one that has about as many partners, is detected as often and is expressed as
+strongly. This is the null that p rests on: genes that are detected often are studied often, and have more known partners. The few genes
+with very many partners have no equals. So a list and its draws are compared by what goes beyond their own degrees,
+
+    z = (k - c E) / sqrt(c E + 1/2)
+
+with k the pairs, E the mean of the configuration model for the genes that were drawn, and c the first draws' pairs over the sum of their E: genes with
+very many partners have fewer pairs with one another than halves joined at random, because two genes are a pair once at most.
 
 p from draws (after Besag and Clifford 1991, Biometrika 78:301). After 200, 2,000 and 10,000 draws (`validation.network_draws`), lists that at least ENOUGH draws
 have reached stop, with p = (1 + reached) / (1 + draws). P(p <= alpha) <= alpha still holds under the null, for every alpha: let B be the
@@ -39,6 +45,7 @@ _DEGREE_PARTS, _DETECTION_PARTS = (
     5,
 )  # at most: few genes have very many partners, and only a fine cut tells them apart
 _BLOCK = 2_000  # draws at a time
+_ROUNDING = 1e-9  # of the same z by two ways
 LEAST_CLUSTER = 3
 
 
@@ -87,7 +94,7 @@ def expected_by_degree(lists: sparse.csr_matrix, network: Network) -> npt.NDArra
 
 @dataclass(frozen=True)
 class Drawn:
-    """Lists beside matched draws. expected: mean pairs over draws. n_draws: int64, draws made. p_value: all [lists]."""
+    """Lists beside matched draws. expected: c E of the list. n_draws: int64, draws made. p_value: all [lists]."""
 
     expected: npt.NDArray[np.float64]
     n_draws: npt.NDArray[np.int64]
@@ -98,7 +105,9 @@ def beside_draws(
     lists: sparse.csr_matrix, observed: npt.NDArray[np.int64], network: Network, n_draws: int, seed: Sequence[int]
 ) -> Drawn:
     """Each list beside draws of matched genes. observed: int64 [lists], pairs within each. n_draws: the most. seed: whole numbers."""
-    reached, total = np.zeros(len(observed), dtype=np.int64), np.zeros(len(observed), dtype=np.int64)
+    reached = np.zeros(len(observed), dtype=np.int64)
+    expected, share = expected_by_degree(lists, network), np.ones(len(observed))
+    per_product = 1 / max(int(network.degree.sum()) - 1, 1)
     made = np.zeros(len(observed), dtype=np.int64)
     active, done, level = np.arange(len(observed)), 0, min(FIRST_DRAWS, n_draws)
     start = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) >> 1
@@ -107,16 +116,25 @@ def beside_draws(
         while done < level:
             stop_point()
             size = min(_BLOCK, level - done)
-            counts = pairs_drawn(mine, done, done + size, start)
-            reached[active] += (counts >= observed[active]).sum(axis=0)
-            total[active] += counts.sum(axis=0)
+            counts, products = pairs_drawn(mine, done, done + size, start)
+            by_degree = products * per_product
+            if not done:
+                sums = by_degree.sum(axis=0)
+                share = np.divide(counts.sum(axis=0), sums, out=share, where=sums > 0)
+            z = _beyond_degrees(observed[active], share[active] * expected[active])
+            reached[active] += (_beyond_degrees(counts, share[active] * by_degree) >= z - _ROUNDING).sum(axis=0)
             done += size
         made[active] = done
         if done >= n_draws:
             break
         active = active[reached[active] < ENOUGH]
         level = min(level * GROWTH, n_draws)
-    return Drawn(total / np.maximum(made, 1), made, (1 + reached) / (1 + made))
+    return Drawn(share * expected, made, (1 + reached) / (1 + made))
+
+
+def _beyond_degrees(pairs: npt.NDArray[np.integer], expected: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    z: npt.NDArray[np.float64] = (pairs - expected) / np.sqrt(expected + 0.5)
+    return z
 
 
 def _drawing(lists: sparse.csr_matrix, key: npt.NDArray[np.int64], network: Network) -> Drawing:
@@ -124,6 +142,7 @@ def _drawing(lists: sparse.csr_matrix, key: npt.NDArray[np.int64], network: Netw
     bin_ptr = np.concatenate([[0], np.cumsum(np.bincount(network.bins))])
     arrays = (
         lists.indptr, lists.indices, key, network.bins, bin_ptr, order, network.upper.indptr, network.upper.indices,
+        network.degree,
     )  # fmt: skip
     return Drawing(*(each.astype(np.int64) for each in arrays))
 

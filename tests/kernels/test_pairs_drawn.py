@@ -22,6 +22,7 @@ def drawing(lists: list[list[int]], bins: np.ndarray, upper: np.ndarray, key: li
         np.cumsum([0, *map(len, lists)]), np.concatenate([*lists, []]), range(len(lists)) if key is None else key, bins,
         np.concatenate([[0], np.cumsum(np.bincount(bins))]), np.argsort(bins, kind="stable"),
         np.concatenate([[0], np.cumsum(np.bincount(first, minlength=len(bins)))]), second,
+        upper.sum(axis=0) + upper.sum(axis=1),
     )  # fmt: skip
     return Drawing(*(np.asarray(each, dtype=np.int64) for each in arrays))
 
@@ -35,13 +36,21 @@ def test_both_versions_draw_the_same(seed, n_genes, n_lists, n_draws, share):
     upper = np.triu(rng.random((n_genes, n_genes)) < share, 1)
     lists = [rng.choice(n_genes, rng.integers(0, n_genes + 1), replace=False).tolist() for _ in range(n_lists)]
     given_ = drawing(lists, bins, upper, key=rng.integers(0, 2**40, n_lists).tolist())
-    fast, plain = (version(given_, 7, 7 + n_draws, seed) for version in (KERNEL.fast, KERNEL.plain))
+    (fast, products), (plain, others) = (
+        version(given_, 7, 7 + n_draws, seed) for version in (KERNEL.fast, KERNEL.plain)
+    )
+    np.testing.assert_array_equal(products, others)
+    assert products.dtype == others.dtype == np.int64
+    degree = given_.degree
+    for number, each in enumerate(lists):
+        if len(each) == n_genes and n_draws:
+            assert products[0, number] == (degree.sum() ** 2 - (degree**2).sum()) // 2
     assert fast.dtype == plain.dtype == np.int32
     assert fast.shape == (n_draws, n_lists)
     np.testing.assert_array_equal(fast, plain)
     whole = [number for number, each in enumerate(lists) if len(each) == n_genes]
     assert (fast[:, whole] == upper.sum()).all()  # a list of all genes can only be drawn as it is
-    np.testing.assert_array_equal(fast[n_draws // 2 :], KERNEL.fast(given_, 7 + n_draws // 2, 7 + n_draws, seed))
+    np.testing.assert_array_equal(fast[n_draws // 2 :], KERNEL.fast(given_, 7 + n_draws // 2, 7 + n_draws, seed)[0])
 
 
 def test_every_choice_of_genes_of_the_same_bins_is_equally_likely():
@@ -54,7 +63,7 @@ def test_every_choice_of_genes_of_the_same_bins_is_equally_likely():
         for b in range(a + 1, 7):
             upper = np.zeros((7, 7), dtype=bool)
             upper[a, b] = True
-            hit[:, :, a, b] = KERNEL.fast(drawing(lists, bins, upper), 0, n, 99)
+            hit[:, :, a, b] = KERNEL.fast(drawing(lists, bins, upper), 0, n, 99)[0]
     for number in range(2):
         genes = hit[:, number].any(axis=1) | hit[:, number].any(axis=2)
         assert (genes.sum(axis=1) == 3).all()
@@ -70,7 +79,7 @@ def test_another_seed_gives_other_draws():
     rng = np.random.default_rng(0)
     upper = np.triu(rng.random((50, 50)) < 0.3, 1)
     lists, bins = [list(range(10))], np.zeros(50, dtype=np.int64)
-    one, other = (KERNEL.fast(drawing(lists, bins, upper), 0, 500, seed).ravel() for seed in (1, 2))
+    one, other = (KERNEL.fast(drawing(lists, bins, upper), 0, 500, seed)[0].ravel() for seed in (1, 2))
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
-    moved = KERNEL.fast(drawing(lists, bins, upper), 1, 501, 1).ravel()
+    moved = KERNEL.fast(drawing(lists, bins, upper), 1, 501, 1)[0].ravel()
     np.testing.assert_array_equal(one[1:], moved[:-1])

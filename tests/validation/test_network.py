@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
 
@@ -131,14 +132,24 @@ def test_p_of_draws_is_the_share_of_all_possible_lists():
     """One bin of eight genes and lists of three: the draws must agree with all 56 lists."""
     pairs = [(0, 1), (0, 2), (1, 2), (3, 4)]
     network = network_of(pairs, 8, bins=np.zeros(8, dtype=np.int64))
-    counts = np.array([sum(set(pair) <= set(each) for pair in pairs) for each in combinations(range(8), 3)])
+    every = list(combinations(range(8), 3))
+    counts = np.array([sum(set(pair) <= set(each) for pair in pairs) for each in every])
+    degree = np.bincount(np.ravel(pairs), minlength=8)
+    expected = np.array(
+        [sum(degree[a] * degree[b] for a, b in combinations(each, 2)) / (degree.sum() - 1) for each in every]
+    )
+    expected *= counts.mean() / expected.mean()  # as draws have it
+    z = (counts - expected) / np.sqrt(expected + 0.5)
     lists = lists_of([[0, 1, 2], [0, 1, 5], [5, 6, 7]], 8)
     drawn = beside_draws(lists, np.array([3, 1, 0]), network, 20_000, [1])
-    assert drawn.n_draws.tolist() == [2000, 200, 200]  # 1 of 56 lists has three pairs: 200 draws were too few
-    exact = [(counts >= k).mean() for k in (3, 1, 0)]
+    exact = [(z >= z[every.index(each)] - 1e-9).mean() for each in ((0, 1, 2), (0, 1, 5), (5, 6, 7))]
+    assert (
+        exact[0] == 4 / 56
+    )  # the three genes that are all paired, and the two that have no other partner with any third gene
     error = 4 * np.sqrt(np.array(exact) * (1 - np.array(exact)) / drawn.n_draws)
     assert (np.abs(drawn.p_value - exact) <= error + 1e-12 + 1 / drawn.n_draws).all()
-    np.testing.assert_allclose(drawn.expected, counts.mean(), atol=0.15)
+    of_lists = expected[[every.index(each) for each in ((0, 1, 2), (0, 1, 5), (5, 6, 7))]]
+    np.testing.assert_allclose(drawn.expected, of_lists, rtol=0.3)
 
 
 def test_lists_of_matched_genes_have_uniform_p_values():
@@ -159,11 +170,24 @@ def test_lists_of_matched_genes_have_uniform_p_values():
     for alpha in (0.01, 0.05, 0.2, 0.5):
         assert (drawn.p_value <= alpha).sum() <= stats.binom.ppf(0.9995, len(observed), alpha)
     assert set(drawn.n_draws) == {200, 2_000}
-    # the same lists look full of pairs to a null that any gene may take part in
-    blind = beside_draws(
-        lists, observed, Network(network.upper, network.degree, np.zeros(n, dtype=np.int64)), 2_000, [4]
-    )
-    assert (blind.p_value <= 0.05).mean() > 0.5
+
+
+def test_lists_that_prefer_hubs_are_not_found():
+    """In the bin of the largest hubs, lists prefer the largest of all. They have more pairs than their draws, and no more than by degree."""
+    rng = np.random.default_rng(3)
+    n = 3000
+    weight = rng.pareto(1.3, n) + 0.1
+    ends = rng.choice(n, (40_000, 2), p=weight / weight.sum())
+    tokens = np.maximum((200 * weight * np.exp(rng.normal(0, 1, n))).astype(np.int64), 1)
+    pairs = Pairs(*ends.T.astype(np.int32), np.ones(len(ends)), np.zeros(len(ends), dtype=np.int8))
+    network = network_over(pairs, np.arange(n), tokens, np.ones(n))
+    lists = lists_of([rng.choice(n, 30, replace=False, p=weight / weight.sum()).tolist() for _ in range(200)], n)
+    observed = np.bincount(edges_within(lists, network.upper).row, minlength=lists.shape[0])
+    drawn = beside_draws(lists, observed, network, 200, [4])
+    assert (drawn.p_value <= 0.05).sum() <= stats.binom.ppf(0.9995, len(observed), 0.05)
+    without_degrees = replace(network, degree=np.zeros(n, dtype=np.int64))
+    by_pairs_alone = beside_draws(lists, observed, without_degrees, 200, [4])
+    assert (by_pairs_alone.p_value <= 0.05).mean() > 0.3
 
 
 def string_of(run, rng) -> None:

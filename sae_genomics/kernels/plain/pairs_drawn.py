@@ -20,9 +20,14 @@ Bits = npt.NDArray[np.uint64]
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def pairs_drawn(drawing: Drawing, first: int, last: int, seed: int) -> npt.NDArray[np.int32]:
-    """int32 [last - first, lists], for the draws of these numbers."""
+def pairs_drawn(
+    drawing: Drawing, first: int, last: int, seed: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """For the draws of these numbers, both [last - first, lists]: pairs within the list, int32; and the sum over all pairs of its genes of
+    the product of their degrees, int64.
+    """
     found = np.zeros((last - first, len(drawing.key)), dtype=np.int32)
+    products = np.zeros(found.shape, dtype=np.int64)
     size = np.diff(drawing.bin_ptr)
     n_genes = len(drawing.bins)
     known = np.zeros((n_genes, n_genes), dtype=bool)
@@ -43,8 +48,9 @@ def pairs_drawn(drawing: Drawing, first: int, last: int, seed: int) -> npt.NDArr
                     open_draws = open_draws[taken[open_draws, new[open_draws]]]
                 taken[np.arange(last - first), new] = True
                 found[:, number] += sum(known[new, other] | known[other, new] for other in chosen)
+                products[:, number] += sum(drawing.degree[new] * drawing.degree[other] for other in chosen)
                 chosen.append(new)
-    return found
+    return found, products
 
 
 def _mix(z: Bits) -> Bits:
