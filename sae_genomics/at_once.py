@@ -110,8 +110,9 @@ class _Company:
             self._at_work -= 1
             self._changed.notify_all()
             try:
+                stop_point()  # also where the others have ended by then: they may have been told to stop
                 while self._at_work:
-                    stop_point()
                     self._changed.wait(_LOOK_SECONDS)
+                    stop_point()
             finally:
                 self._at_work += 1

@@ -234,6 +234,24 @@ def test_a_signal_reaches_who_waits_to_be_alone(prepared, watched, monkeypatch) 
     assert attempts.attempts_of(run, TRAIN, 1)[-1].outcome == "interrupted"
 
 
+def test_a_signal_reaches_who_is_alone_already(prepared, watched, monkeypatch) -> None:
+    run = prepared(2, 2)
+    ended = threading.Event()
+
+    def work(task: int, beside: int) -> None:
+        if task == 1:
+            ended.wait(30)
+            time.sleep(0.5)  # the other thread has left by then
+            monkeypatch.setattr(progress, "_stop_signal", 15)
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        ended.set()
+
+    watched.work = work
+    with pytest.raises(Interrupted):
+        run_tasks(run, TRAIN, range(2))
+    assert attempts.attempts_of(run, TRAIN, 1)[-1].outcome == "interrupted"
+
+
 def test_an_input_found_damaged_by_all_is_made_again_once(prepared, watched, capsys, monkeypatch) -> None:
     run = prepared(4, 3)
     damaged = run.tokens_file(1)
