@@ -45,7 +45,8 @@ if [[ ${1:-} == --plain ]]; then
   export SAE_GENOMICS_PLAIN=1
   (($#)) && exec python -m pytest "$@"
   python scripts/smoke_test.py
-  exec python -m pytest -q -m "not slow" tests/kernels tests/models tests/activations tests/sae tests/associations
+  exec python -m pytest -q -m "not slow" tests/kernels tests/models tests/associations tests/sae/test_step.py \
+    tests/validation/test_enrichment.py tests/validation/test_savage.py tests/validation/test_network.py
 fi
 if (($#)); then
   exec python -m pytest "$@"

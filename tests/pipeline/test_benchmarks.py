@@ -19,7 +19,7 @@ SMALL = {
     "enrichment": "--lists 20 --sets 50 --genes 1000 --repeats 1",
     "enrichment_ranking": "--units 8 --sets 40 --genes 500",
     "kernels": "--small --rounds 1 --only adam",
-    "kills": "--kills 6 --disturb 0.6",
+    "kills": "--kills 3 --disturb 0.6",
     "memory": "--cells 300,600",
     "recovery": "--steps 20",
     "store": "--rows 20000 --d-model 32 --shards 4 --batch-rows 256 --memory 200000 --compression",
