@@ -13,13 +13,11 @@ from sae_genomics.annotate.choice_of_background import Listable
 from sae_genomics.config import ValidationConfig
 from sae_genomics.errors import UserError
 from sae_genomics.validation.background import Background
-from sae_genomics.validation.enrichment import Keep
 from sae_genomics.validation.enrichment_test import EnrichmentTest
 from sae_genomics.validation.enrichment_tests import enrichment_test_named
-from sae_genomics.validation.feature_terms import KEPT_P, feature_terms
+from sae_genomics.validation.feature_terms import all_terms_of
 from sae_genomics.validation.gene_lists import GeneLists
 from sae_genomics.validation.gene_sets import Collection, Membership, membership
-from sae_genomics.validation.hierarchy import explained_rows
 
 MATCHED_COLUMNS = ["p_matched", "q_matched", "q_source_matched"]
 
@@ -57,13 +55,7 @@ def enrich(
     bins = np.zeros(len(members.background), dtype=np.int64)
     if background.bins is not None:
         bins[members.positions(background.symbols)] = background.bins
-    sets = Background(members, bins).sets
-    small = max(KEPT_P, settings.fdr)
-    tests = test.run(listed, sets, Keep(small, best))
-    matched = test.beside_expression(listed, sets, tests, np.asarray(tests.p_value <= small))
-    is_found = (matched.q < settings.fdr) | (matched.q_source < settings.fdr)
-    explained = explained_rows(tests, is_found, listed.matrix, members, collections)
-    rows = feature_terms(listed, tests, matched, members, explained)
+    rows = all_terms_of(test, listed, Background(members, bins), collections, settings.fdr, best)
     names = np.array([str(each["list"]) for each in facts], dtype=object)
     rows.insert(0, "list", names[rows.pop("feature").to_numpy()])
     return Answer(rows if background.bins is not None else rows.drop(columns=MATCHED_COLUMNS), facts, members, test)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +10,33 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sae_genomics.validation.enrichment import Enrichment, Matched
+from sae_genomics.validation.background import Background
+from sae_genomics.validation.enrichment import Enrichment, Keep, Matched
+from sae_genomics.validation.enrichment_test import EnrichmentTest
 from sae_genomics.validation.gene_lists import GeneLists
-from sae_genomics.validation.gene_sets import Membership
+from sae_genomics.validation.gene_sets import Collection, Membership
+from sae_genomics.validation.hierarchy import explained_rows
 
 ENTRIES_AT_ONCE = 1 << 22
 
 KEPT_P, KEPT_BEST = 0.05, 20  # tests with a p up to here have a row, and so have the best of each feature
+
+
+def all_terms_of(
+    test: EnrichmentTest,
+    lists: GeneLists,
+    background: Background,
+    collections: Sequence[Collection],
+    fdr: float,
+    best: int,
+) -> pd.DataFrame:
+    """Every list against every set, as rows of feature_terms.parquet. best: rows of each list that are there whatever their p."""
+    small = max(KEPT_P, fdr)  # above fdr no p of the matched test can matter
+    tests = test.run(lists, background.sets, Keep(small, best))
+    matched = test.beside_expression(lists, background.sets, tests, np.asarray(tests.p_value <= small))
+    is_found = (matched.q < fdr) | (matched.q_source < fdr)
+    explained = explained_rows(tests, is_found, lists.matrix, background.members, collections)
+    return feature_terms(lists, tests, matched, background.members, explained)
 
 
 def feature_terms(

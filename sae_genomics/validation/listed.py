@@ -11,10 +11,9 @@ import pandas as pd
 
 from sae_genomics.artifacts import BASELINE_GENES, FEATURE_GENES, GENE_TOKENS, Table
 from sae_genomics.config import RunConfig
-from sae_genomics.validation.background import listable
-from sae_genomics.validation.gene_lists import GeneLists, top_genes
+from sae_genomics.validation.background import FEATURES, listable
+from sae_genomics.validation.gene_lists import Background, GeneLists, top_genes
 
-FEATURES = "features"
 RANKED_COLUMNS = ["feature", "gene_symbol", "score", "specificity", "rank_score", "rank_specificity"]
 
 
@@ -63,7 +62,7 @@ def read_genes(folder: Path) -> pd.DataFrame:
     return GENE_TOKENS.read(folder / GENE_TOKENS.file)
 
 
-def read_lists(folder: Path, units: str, index: GeneIndex, config: RunConfig) -> GeneLists:
+def read_lists(folder: Path, units: str, index: Background, config: RunConfig) -> GeneLists:
     """The top genes of features, or of a baseline."""
     table, settings = unit_table(units), config.validation
     return top_genes(table.read(folder / table.file, RANKED_COLUMNS), index, settings.rank_by, settings.top_genes)

@@ -15,11 +15,10 @@ from sae_genomics.artifacts import FEATURE_GENES, FEATURE_NETWORK, NETWORK_EDGES
 from sae_genomics.associations.multiple_testing import benjamini_hochberg
 from sae_genomics.file_keys import expanded
 from sae_genomics.run import Run
-from sae_genomics.validation.background import token_column
+from sae_genomics.validation.background import FEATURES, token_column
 from sae_genomics.validation.gene_lists import GeneLists
 from sae_genomics.validation.interactions import Interactions, load_networks
 from sae_genomics.validation.listed import (
-    FEATURES,
     GeneIndex,
     gene_index,
     permutations_within,
@@ -36,8 +35,8 @@ from sae_genomics.validation.network import (
     expected_by_degree,
     network_over,
 )
+from sae_genomics.validation.nulls import MATCHED
 
-MATCHED = "matched_genes"
 NULL_REPEATS = 2  # at most: each costs as much as the lists themselves
 _TABLES = (FEATURE_NETWORK, NETWORK_EDGES, NETWORK_NULLS)
 

@@ -14,11 +14,10 @@ from sae_genomics.artifacts import FEATURE_GENES, FEATURE_REGULONS, REGULON_EDGE
 from sae_genomics.file_keys import expanded
 from sae_genomics.run import Run
 from sae_genomics.validation import regulon_edges
-from sae_genomics.validation.background import matched_bins, token_column
+from sae_genomics.validation.background import FEATURES, matched_bins, token_column
 from sae_genomics.validation.gene_lists import GeneLists
 from sae_genomics.validation.interactions import Interactions, load_regulons
 from sae_genomics.validation.listed import (
-    FEATURES,
     RANKED_COLUMNS,
     GeneIndex,
     gene_index,

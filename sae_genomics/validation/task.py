@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from sae_genomics.artifacts import (
     ANNOTATION_NULLS,
-    BASELINE_GENES,
     FEATURE_GENES,
     FEATURE_NAMES,
     FEATURE_TERMS,
@@ -22,13 +20,12 @@ from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
 from sae_genomics.validation.background import FEATURES, Background, background_of, token_column
-from sae_genomics.validation.enrichment import Keep
 from sae_genomics.validation.enrichment_test import EnrichmentTest
 from sae_genomics.validation.enrichment_tests import enrichment_test_named
-from sae_genomics.validation.feature_terms import KEPT_BEST, KEPT_P, feature_terms
-from sae_genomics.validation.gene_lists import GeneLists, top_genes
-from sae_genomics.validation.gene_sets import COLLECTIONS, Collection, Membership, NoSetFits, described
-from sae_genomics.validation.hierarchy import explained_rows
+from sae_genomics.validation.feature_terms import KEPT_BEST, all_terms_of
+from sae_genomics.validation.gene_lists import GeneLists
+from sae_genomics.validation.gene_sets import COLLECTIONS, Membership, NoSetFits, described
+from sae_genomics.validation.listed import read_lists
 from sae_genomics.validation.names import write_names
 from sae_genomics.validation.network_tables import write_network
 from sae_genomics.validation.null_rows import Tested, null_rows, untested_rows
@@ -37,14 +34,12 @@ from sae_genomics.validation.rankings import whole_rankings
 from sae_genomics.validation.regulon_tables import write_regulons
 from sae_genomics.validation.settings import check_settings
 
-_COLUMNS = ["feature", "gene_symbol", "score", "specificity", "rank_score", "rank_specificity"]
-
 
 def run_task(run: Run, task: int) -> None:
     """Leave the layer's tables on gene sets, names, networks and regulons.
 
-        Where no gene set fits the data there is nothing to test, which is no failure: its three tables are then without rows, with
-        the reason as their note.
+    Where no gene set fits the data there is nothing to test, which is no failure: its three tables are then without rows, with
+    the reason as their note.
 
     Raises UserError for gene-set files and networks that cannot be used, DamagedArtifact when a table cannot be read.
     """
@@ -84,7 +79,7 @@ def run_task(run: Run, task: int) -> None:
         for found in beside_nulls(run, test, layer, name, others, other):
             rows += found
             progress.advance(1)
-    terms = _terms(test, lists, background, collections, settings.fdr)
+    terms = all_terms_of(test, lists, background, collections, settings.fdr, KEPT_BEST)
     FEATURE_TERMS.write(folder / FEATURE_TERMS.file, terms, weights=weights, inference=test.inference)
     write_names(folder, terms, lists.unit, collections, settings.fdr, weights)
     facts = {COLLECTIONS: json.dumps(described(collections, background.members))}
@@ -98,20 +93,7 @@ def _read_lists(run: Run, folder: Path, units: str, members: Membership) -> Gene
         values = RANKINGS[units].read(folder / RANKINGS[units].file)
         symbols = GENE_TOKENS.read(folder / GENE_TOKENS.file, ["gene_symbol"])["gene_symbol"].to_numpy(object)
         return whole_rankings(values, symbols, members, settings.top_genes)
-    table = FEATURE_GENES if units == FEATURES else BASELINE_GENES[units]
-    return top_genes(table.read(folder / table.file, _COLUMNS), members, settings.rank_by, settings.top_genes)
-
-
-def _terms(
-    test: EnrichmentTest, lists: GeneLists, background: Background, collections: Sequence[Collection], fdr: float
-) -> pd.DataFrame:
-    """The rows of feature_terms.parquet."""
-    small = max(KEPT_P, fdr)  # above fdr no p of the matched test can matter
-    tests = test.run(lists, background.sets, Keep(small, KEPT_BEST))
-    matched = test.beside_expression(lists, background.sets, tests, np.asarray(tests.p_value <= small))
-    is_found = (matched.q < fdr) | (matched.q_source < fdr)
-    explained = explained_rows(tests, is_found, lists.matrix, background.members, collections)
-    return feature_terms(lists, tests, matched, background.members, explained)
+    return read_lists(folder, units, members, run.config)
 
 
 def beside_nulls(

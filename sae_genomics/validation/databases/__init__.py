@@ -8,7 +8,6 @@ publisher writes it, for `scripts/download_databases.py`.
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from sae_genomics.config import ValidationConfig
@@ -17,7 +16,7 @@ from sae_genomics.errors import UserError
 from sae_genomics.installed import add, loaded, with_installed
 from sae_genomics.validation.databases import downloaded
 from sae_genomics.validation.gene_sets import Collection, Source
-from sae_genomics.validation.normal_form.catalogue import read_catalogue
+from sae_genomics.validation.normal_form.catalogue import no_database, read_catalogue
 
 GROUP = "sae_genomics.gene_set_sources"
 SOURCES: dict[str, str] = with_installed(GROUP, {
@@ -61,9 +60,7 @@ def _check_scores(settings: ValidationConfig, databases: Path | None) -> None:
             continue
         known = read_catalogue()
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
-            raise UserError(f"validation.min_score: {name!r} is no database of the catalogue; {hint}")
+            raise no_database("validation.min_score", name, known)
 
 
 def _without_databases(settings: ValidationConfig) -> list[Collection]:

@@ -117,13 +117,18 @@ def _refuse_twice(path: Path) -> None:
         raise UserError(f"{path}: {twice[0]} stands there twice; delete one")
 
 
+def no_database(where: str, name: str, catalogue: dict[str, Entry]) -> UserError:
+    """What is said of a name that is not in the catalogue, with the nearest. where: it was typed."""
+    near = difflib.get_close_matches(name, catalogue, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(catalogue)}"
+    return UserError(f"{where}: {name!r} is no database of the catalogue; {hint}")
+
+
 def chosen(names: list[str], catalogue: dict[str, Entry]) -> list[str]:
     """Names that the user gave. Raises UserError for one that is not in the catalogue, with the nearest."""
     for name in names:
         if name not in catalogue:
-            near = difflib.get_close_matches(name, catalogue, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(catalogue)}"
-            raise UserError(f"--only: {name!r} is no database of the catalogue; {hint}")
+            raise no_database("--only", name, catalogue)
     return list(dict.fromkeys(names))
 
 
