@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from sae_genomics.causal.section import CausalConfig
+from sae_genomics.concepts.section import ConceptsConfig
 from sae_genomics.config_file import read_mapping
 from sae_genomics.config_problems import first_problem, key_names
 from sae_genomics.config_values import (
@@ -32,6 +34,7 @@ from sae_genomics.config_values import (
     read_layers,
     read_min_score,
 )
+from sae_genomics.cross_layer.section import CrossLayerConfig
 from sae_genomics.data.kind import DataSection
 from sae_genomics.data.kinds import DEFAULT_KIND, KINDS, kind_named
 from sae_genomics.errors import UserError
@@ -220,10 +223,6 @@ class ValidationConfig(Section):
     )
 
 
-class EmptySection(Section):
-    """A section whose stage has no settings yet."""
-
-
 class ReportConfig(Section):
     """What the report shows."""
 
@@ -279,9 +278,9 @@ class RunConfig(Section):
     )
     associations: AssociationsConfig = Field(default_factory=AssociationsConfig)
     validation: ValidationConfig = Field(default_factory=ValidationConfig)
-    concepts: EmptySection = Field(default_factory=EmptySection)
-    causal: EmptySection = Field(default_factory=EmptySection)
-    cross_layer: EmptySection = Field(default_factory=EmptySection)
+    concepts: ConceptsConfig = Field(default_factory=ConceptsConfig)
+    causal: CausalConfig = Field(default_factory=CausalConfig)
+    cross_layer: CrossLayerConfig = Field(default_factory=CrossLayerConfig)
     report: ReportConfig = Field(default_factory=ReportConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
 

@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING
 from sae_genomics.activations.extraction.files import extract_files
 from sae_genomics.associations.accumulators import VARYING_KEYS
 from sae_genomics.associations.files import associate_files
+from sae_genomics.causal.files import causal_files
+from sae_genomics.causal.files import is_enabled as has_causal
+from sae_genomics.concepts.files import concepts_files
+from sae_genomics.concepts.files import is_enabled as has_concepts
+from sae_genomics.cross_layer.files import cross_layer_files
+from sae_genomics.cross_layer.files import is_enabled as has_cross_layer
 from sae_genomics.data.files import prepare_files
 from sae_genomics.errors import UserError
 from sae_genomics.installed import entries
@@ -65,6 +71,22 @@ _VALIDATE = Stage(
         "sae_genomics.report.contributions.regulons:REGULONS",
     ),
 )  # fmt: skip
+_CONCEPTS = Stage(
+    name="concepts", number=6, unit="layer", needs=(_TRAIN,), reads=(_PREPARE, _EXTRACT, _TRAIN), root="results",
+    keys=("run.seed", "concepts"), applies=has_concepts,
+    function="sae_genomics.concepts.task:run_task", files=concepts_files, cost="sae_genomics.concepts.cost:cost",
+)  # fmt: skip
+_CAUSAL = Stage(
+    name="causal", number=7, unit="layer", needs=(_ASSOCIATE,), reads=(_PREPARE, _EXTRACT, _TRAIN, _ASSOCIATE), root="results",
+    keys=("run.seed", "causal"), applies=has_causal, gpu=True,
+    function="sae_genomics.causal.task:run_task", files=causal_files, cost="sae_genomics.causal.cost:cost",
+)  # fmt: skip
+_CROSS_LAYER = Stage(
+    name="cross_layer", number=8, unit="run", needs=(_ASSOCIATE, _VALIDATE),
+    reads=(_PREPARE, _EXTRACT, _TRAIN, _ASSOCIATE, _VALIDATE), root="results",
+    keys=("run.seed", "cross_layer"), applies=has_cross_layer, gpu=True,
+    function="sae_genomics.cross_layer.task:run_task", files=cross_layer_files, cost="sae_genomics.cross_layer.cost:cost",
+)  # fmt: skip
 _REPORT = Stage(
     name="report", number=9, unit="run", needs=(), reads=(), root="results", keys=("report",),
     function="sae_genomics.report.task:run_task", partial=True,
@@ -80,7 +102,9 @@ def _in_order(stages: Sequence[Stage]) -> list[Stage]:
     return work + [replace(stage, needs=tuple(work), reads=reads) for stage in stages if stage.partial]
 
 
-STAGES: list[Stage] = _in_order((_PREPARE, _EXTRACT, _TRAIN, _ASSOCIATE, _VALIDATE, _REPORT))
+STAGES: list[Stage] = _in_order(
+    (_PREPARE, _EXTRACT, _TRAIN, _ASSOCIATE, _VALIDATE, _CONCEPTS, _CAUSAL, _CROSS_LAYER, _REPORT)
+)
 
 
 def register(stage: Stage) -> None:

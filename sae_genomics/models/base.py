@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sae_genomics.errors import UserError
 from sae_genomics.items import Items
+from sae_genomics.models.editing import Paused, Predictions
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -60,6 +61,31 @@ class FoundationModel(ABC):
     piece_tokens: int | None = None
     """A batch is best of so many tokens, whatever its sequences' lengths, and several threads may compute one each. None where padding
     is computed, so that sequences of like length belong together."""
+
+    outcome: ClassVar[str] = ""
+    """What `resume` predicts of a token: `value` (one number), `distribution` (logits), or empty where the family cannot be edited."""
+
+    def pause(self, batch: Tokens, layer: int, hook: str, hidden: npt.NDArray[np.bool_] | None = None) -> Paused:
+        """Run the model up to a hook, without gradients. hidden: bool [T], tokens whose content is hidden, as for `masked_loss`.
+
+        Raises UserError for a family that cannot be edited.
+        """
+        raise UserError(f"model.family: {self.info.family} cannot be edited; set causal.enabled to false")
+
+    def resume(
+        self,
+        paused: Paused,
+        activations: torch.Tensor | None = None,
+        *,
+        layers: Sequence[int] = (),
+        predict: bool = True,
+    ) -> Predictions:
+        """Go on from the hook, with other activations there: [T, d_model], the paused ones where None.
+
+        layers: later layers whose activations at the same hook are wanted. predict: False stops after the deepest of them.
+        With gradients on, the predictions are differentiable with respect to `activations`. The weights need no gradient.
+        """
+        raise UserError(f"model.family: {self.info.family} cannot be edited; set causal.enabled to false")
 
     @property
     def padding_share(self) -> float | None:

@@ -21,6 +21,7 @@ import yaml
 from sae_genomics.config import load_config
 from sae_genomics.run import Run
 from sae_genomics.stages import STAGES, stage_named
+from tests.stage_names import OFF
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "tests" / "fixtures" / "tx1_parity" / "relu_70m_style"
@@ -47,6 +48,7 @@ class TinyRun:
             "model": {"path": str(MODEL), "layers": list(layers), "device": "cpu"},
             "activations": {"cells_per_shard": -(-cells // shards)},
             "sae": {"k": 4, "d_sae": 32, "steps": 20, "batch_tokens": 128, "lr_warmup_steps": 2, "device": "cpu"},
+            **OFF,
             "report": {"dashboard": False},
             "cluster": {"profile": str(folder / "cluster.yaml")},
         }

@@ -44,7 +44,7 @@ def cost(workload):
 
 
 COUNT = Stage(
-    name="count", number=6, unit="layer", needs=(stage_named("associate"),), reads=(stage_named("associate"),),
+    name="count", number=10, unit="layer", needs=(stage_named("associate"),), reads=(stage_named("associate"),),
     keys=("report.top_features",), root="results", function="counting:work", files=files,
     check="counting:check", cost="counting:cost", contributions=("counting_report:COUNTS",),
 )
@@ -90,7 +90,7 @@ def test_it_is_planned_before_the_report(tiny: TinyRun) -> None:
     assert "--dependency=aftercorr:${associate}" in commands["count"]
     assert re.search(r"slurm/stage\.sh count \S+", commands["count"])
     assert ":${count}" in re.search(r"--dependency=(\S+)", commands["report"])[1]
-    assert "06 count       0 of 2 done, 2 to do" in plan.stderr
+    assert "10 count       0 of 2 done, 2 to do" in plan.stderr
 
 
 def test_it_runs_is_shown_and_resubmitted(tiny: TinyRun) -> None:

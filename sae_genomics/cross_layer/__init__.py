@@ -1,0 +1,1 @@
+"""Features over layers: which persist, appear, vanish; which fire together; what leads to what."""

@@ -1,0 +1,21 @@
+"""Which runs have the stage cross_layer, and what it leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sae_genomics.stage import Files
+
+if TYPE_CHECKING:
+    from sae_genomics.run import Run
+
+
+def is_enabled(run: Run) -> bool:
+    """Whether the run has the stage: layers can be compared where there are two."""
+    return run.config.cross_layer.enabled and len(run.layers) > 1
+
+
+def cross_layer_files(run: Run, task: int) -> Files:
+    """Its tables, in a folder of their own."""
+    names: tuple[str, ...] = ()
+    return {run.results / "cross_layer" / name: {} for name in names}

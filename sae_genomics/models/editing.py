@@ -1,0 +1,63 @@
+"""A model that is stopped at a hook, and what it predicts when it goes on: the interface that interventions need of a family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sae_genomics.tokens import Tokens, pointers
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Paused:
+    """All that a model needs to go on from a hook. Rows are those of `batch`, packed, never padded."""
+
+    batch: Tokens
+    layer: int
+    hook: str
+    activations: torch.Tensor
+    """[T, d_model] in the compute dtype: what the layer has at the hook. The edits start from these."""
+    hidden: npt.NDArray[np.bool_] | None = None
+    """[T], tokens whose content is hidden from the model, as in its training; None hides nothing"""
+    stream: torch.Tensor | None = None
+    """[T, d_model], what an `attn_out` or `mlp_out` is added to; None at `resid_post`"""
+    per_token: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """[T, ...] of one family alone, such as the genes' own vectors that Tahoe-x1's decoder needs"""
+
+    def take(self, sequences: npt.ArrayLike) -> Paused:
+        """The same of some sequences, in that order; one that is named twice is there twice. sequences: int [n]."""
+        import torch
+
+        chosen = np.asarray(sequences, dtype=np.int64)
+        lengths = self.batch.lengths[chosen]
+        first = np.repeat(self.batch.item_ptr[:-1][chosen] - pointers(lengths)[:-1], lengths)
+        rows = first + np.arange(int(lengths.sum()))
+        at = torch.from_numpy(rows).to(self.activations.device)
+        return Paused(
+            self.batch.take(chosen), self.layer, self.hook, self.activations[at],
+            None if self.hidden is None else self.hidden[rows],
+            None if self.stream is None else self.stream[at],
+            {name: values[at] for name, values in self.per_token.items()},
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model predicts of a batch. Rows are the batch's. Differentiable where gradients are on."""
+
+    token: torch.Tensor | None
+    """float32. A family that predicts values: [T], the value of each token's unit (Tahoe-x1's expression decoder, in bins).
+    A family that predicts a distribution: [T, vocabulary] logits. None where the checkpoint has no head, or none was asked for."""
+    from_item: torch.Tensor | None
+    """float32 [T], the value of each token's unit as predicted from the item's embedding (Tahoe-x1's MVC decoder); None without one"""
+    embedding: torch.Tensor | None
+    """float32 [sequences, d_model], the item's embedding: `<cls>` for cells, the mean over residues for proteins"""
+    layers: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    """layer -> [T, d_model] at the same hook, of the later layers that were asked for"""
