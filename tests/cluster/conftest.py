@@ -17,6 +17,7 @@ from sae_genomics.stage import Stage
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.cluster.slurm_cluster import cluster as slurm_cluster
 from tests.cluster.tiny import TinyRun
+from tests.stage_names import OFF
 
 MakeRun = Callable[..., Run]
 
@@ -30,6 +31,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             "paths": roots,
             "data": {"path": "cells.h5ad"},
             "activations": {"cells_per_shard": 10},
+            **OFF,
         }
         for section, keys in sections.items():
             values[section] = {**values.get(section, {}), **keys}

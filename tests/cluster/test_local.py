@@ -18,12 +18,12 @@ from sae_genomics.cluster.plan import describe, make_plan
 from sae_genomics.errors import Interrupted, UserError
 from sae_genomics.processes import process_start
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES, stage_named
+from sae_genomics.stages import stage_named, stages_of
 from tests.stage_names import on_from
 
 
 def everything(run: Run) -> list[tuple[str, int]]:
-    return [(stage.name, task) for stage in STAGES for task in range(run.n_tasks(stage))]
+    return [(stage.name, task) for stage in stages_of(run) for task in range(run.n_tasks(stage))]
 
 
 def test_runs_every_task_in_order_then_nothing(make_run, stages_write_files, capsys):

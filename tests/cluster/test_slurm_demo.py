@@ -12,7 +12,7 @@ import yaml
 
 from sae_genomics.config import load_config
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES
+from sae_genomics.stages import stages_of
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -39,14 +39,14 @@ def test_demo_from_start_to_report(quiet, tmp_path, figure):
         ROOT / "configs/demo.yaml",
     )
     logs = "\n".join(path.read_text() for path in run.logs.glob("*.err"))
-    assert all(state.done for stage in STAGES for state in run.states(stage)), logs
+    assert all(state.done for stage in stages_of(run) for state in run.states(stage)), logs
     report = run.report_file.read_text()
     assert "Nothing: all" in report
     assert "CD14" in report or "B" in report
 
     rows = [row for row in quiet.completed() if row["Name"].startswith("sae-demo-")]
     assert {row["JobState"] for row in rows} == {"COMPLETED"}
-    assert len(rows) == sum(run.n_tasks(stage) for stage in STAGES)
+    assert len(rows) == sum(run.n_tasks(stage) for stage in stages_of(run))
     spans = [
         (datetime.fromisoformat(row["StartTime"]), datetime.fromisoformat(row["EndTime"]), row["NodeList"])
         for row in rows

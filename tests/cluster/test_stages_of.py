@@ -19,6 +19,7 @@ from sae_genomics.errors import UserError
 from sae_genomics.run import Run
 from sae_genomics.stage import Stage
 from sae_genomics.stages import STAGES, register, stage_named, stage_of, stages_of
+from tests.stage_names import EVERY, TURNED_OFF
 
 Add = Callable[[Callable[[Run], bool]], Stage]
 
@@ -33,7 +34,7 @@ def add() -> Iterator[Add]:
 
     def added(applies: Callable[[Run], bool]) -> Stage:
         needs = (stage_named("train"),)
-        stage = Stage("more", 7, "layer", needs, needs, (), "results", "nowhere:work", files, applies=applies)
+        stage = Stage("more", 10, "layer", needs, needs, (), "results", "nowhere:work", files, applies=applies)
         register(stage)
         return stage
 
@@ -43,12 +44,11 @@ def add() -> Iterator[Add]:
 
 def test_gene_sets_are_for_cells():
     def run_of(kind: str) -> SimpleNamespace:
-        return SimpleNamespace(name="r", kind=kind_named(kind))
+        off = SimpleNamespace(**{name: SimpleNamespace(enabled=False) for name in TURNED_OFF})
+        return SimpleNamespace(name="r", kind=kind_named(kind), config=off)
 
     assert stage_named("validate") in stages_of(run_of("cells"))
-    assert [stage.name for stage in stages_of(run_of("proteins"))] == [
-        stage.name for stage in STAGES if stage.name != "validate"
-    ]
+    assert [stage.name for stage in stages_of(run_of("proteins"))] == [name for name in EVERY if name != "validate"]
     with pytest.raises(UserError, match=r"^stage validate does not apply to run r; its stages are prepare, .*report$"):
         stage_of(run_of("proteins"), "validate")
 

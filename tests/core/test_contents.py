@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES, stage_named
+from sae_genomics.stages import stage_named, stages_of
 from tests.core.test_run import finish, make_run
 
 
@@ -21,7 +21,7 @@ def write_again(run: Run, stage_name: str, task: int, path: Path, text: str) -> 
 
 def stale(run: Run) -> dict[str, set[str]]:
     found = {}
-    for stage in STAGES:
+    for stage in stages_of(run):
         units = {run.unit_key(stage, task) for task, state in enumerate(run.states(stage)) if state.status == "stale"}
         if units:
             found[stage.name] = units
@@ -49,7 +49,7 @@ def test_other_weights_make_their_layer_stale_and_no_other(tmp_path: Path) -> No
 
 def test_the_same_content_written_again_leaves_everything_done(tmp_path: Path) -> None:
     run = made_anew(tmp_path)
-    for stage in STAGES[:-1]:
+    for stage in stages_of(run)[:-1]:
         for task in range(run.n_tasks(stage)):
             for path in stage.files(run, task):
                 text = path.read_bytes()

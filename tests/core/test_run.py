@@ -19,7 +19,7 @@ from sae_genomics.config import parse_config
 from sae_genomics.data.cells.h5ad import resolve
 from sae_genomics.errors import UserError
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES, stage_named
+from sae_genomics.stages import stage_named, stages_of
 from sae_genomics.validation.normal_form import schema
 from tests.pipeline.conftest import small_values
 from tests.stage_names import EVERY, on_from
@@ -31,7 +31,7 @@ def make_run(folder: Path, config_file: str = "a.yaml", **sections: dict[str, An
 
 def finish(run: Run) -> None:
     """Leave every task's files, empty but recorded."""
-    for stage in STAGES:
+    for stage in stages_of(run):
         for task in range(run.n_tasks(stage)):
             for path in stage.files(run, task):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,14 +40,14 @@ def finish(run: Run) -> None:
 
 
 def not_done(run: Run) -> dict[str, set[str]]:
-    found = {stage.name: {state.status for state in run.states(stage)} for stage in STAGES}
+    found = {stage.name: {state.status for state in run.states(stage)} for stage in stages_of(run)}
     return {name: statuses for name, statuses in found.items() if statuses != {"done"}}
 
 
 def test_everything_is_missing_then_done(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     assert all(statuses == {"missing"} for statuses in not_done(run).values())
-    assert len(not_done(run)) == len(STAGES)
+    assert len(not_done(run)) == len(EVERY)
     finish(run)
     assert not_done(make_run(tmp_path)) == {}
 
@@ -198,7 +198,7 @@ def test_layers_wait_for_their_own_layer_and_for_all_shards(tmp_path: Path) -> N
     run = make_run(tmp_path)
     assert [task for _, task in stage_named("train").needed_tasks(run, 1)] == [0, 1, 2]
     assert [task for _, task in stage_named("associate").needed_tasks(run, 1)] == [1]
-    everything = [(stage.name, task) for stage in STAGES[:-1] for task in range(run.n_tasks(stage))]
+    everything = [(stage.name, task) for stage in stages_of(run)[:-1] for task in range(run.n_tasks(stage))]
     assert [(stage.name, task) for stage, task in stage_named("report").needed_tasks(run, 0)] == everything
 
 
@@ -350,7 +350,7 @@ def test_a_changed_large_input_makes_everything_stale(tmp_path: Path, monkeypatc
             row[index] = b"renamed"
             cells["obs"][5] = row
     changed = make_run(tmp_path, data={"path": str(file)})
-    assert not_done(changed) == {stage.name: {"stale"} for stage in STAGES}
+    assert not_done(changed) == {stage.name: {"stale"} for stage in stages_of(changed)}
     assert changed.state(stage_named("prepare"), 0).why == "the data changed"
 
 

@@ -16,7 +16,7 @@ from sae_genomics.data.plan_file import read_plan
 from sae_genomics.data.prepare import run_task
 from sae_genomics.errors import UserError
 from sae_genomics.sae.spec import make_spec
-from sae_genomics.stages import STAGES
+from sae_genomics.stages import stages_of
 from tests.data.conftest import random_counts, write_cells
 
 
@@ -51,8 +51,8 @@ def test_disk_of_extraction_is_what_it_writes(tmp_path, make_run, monkeypatch, d
 
 def test_every_stage_is_estimated(run):
     estimates = plan.estimate(run, workload(run))
-    assert [each.stage for each in estimates] == [stage.name for stage in STAGES]
-    assert [each.tasks for each in estimates] == [run.n_tasks(stage) for stage in STAGES]
+    assert [each.stage for each in estimates] == [stage.name for stage in stages_of(run)]
+    assert [each.tasks for each in estimates] == [run.n_tasks(stage) for stage in stages_of(run)]
     assert all(each.disk_bytes > 0 and each.memory_bytes > 0 and each.seconds > 0 for each in estimates)
 
 

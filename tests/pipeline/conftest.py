@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.stage_names import OFF
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,9 +28,10 @@ def small_values(folder: Path, **sections: dict[str, Any]) -> dict[str, Any]:
         "activations": {"cells_per_shard": 40},
         "sae": {"steps": 40, "batch_tokens": 256, "d_sae": 128, "k": 8, "device": "cpu"},
         "validation": {"shuffles": 2},
+        **OFF,
     }  # fmt: skip
     for section, keys in sections.items():
-        values.setdefault(section, {}).update(keys)
+        values[section] = {**values.get(section, {}), **keys}
     return values
 
 

@@ -13,6 +13,7 @@ from sae_genomics.stage import Stage
 from sae_genomics.stages import STAGES, register, stage_named
 from tests.cluster.tiny import TinyRun
 from tests.pipeline.packages import install
+from tests.stage_names import EVERY
 
 MODULE = """
 import json
@@ -86,7 +87,7 @@ def test_its_check_refuses_before_anything_is_written(tiny: TinyRun) -> None:
 def test_it_is_planned_before_the_report(tiny: TinyRun) -> None:
     plan = tiny.pipeline("--slurm", "--dry-run")
     commands = dict(line.split("=$(", 1) for line in plan.stdout.splitlines())
-    assert list(commands) == [*(stage.name for stage in STAGES[:-1]), "count", "report"]
+    assert list(commands) == [*EVERY[:-1], "count", "report"]
     assert "--dependency=aftercorr:${associate}" in commands["count"]
     assert re.search(r"slurm/stage\.sh count \S+", commands["count"])
     assert ":${count}" in re.search(r"--dependency=(\S+)", commands["report"])[1]
@@ -122,7 +123,7 @@ def added() -> Iterator[Stage]:
     """A stage that is in the list for one test."""
     before = list(STAGES)
     needs = (stage_named("train"),)
-    stage = Stage("more", 7, "layer", needs, needs, (), "results", "nowhere:work", lambda run, task: {})
+    stage = Stage("more", 11, "layer", needs, needs, (), "results", "nowhere:work", lambda run, task: {})
     register(stage)
     yield stage
     STAGES[:] = before
@@ -137,7 +138,7 @@ def test_what_is_made_of_everything_needs_an_added_stage(added: Stage) -> None:
 
 
 def test_a_name_or_number_is_taken_once(added: Stage) -> None:
-    for name, number in (("more", 8), ("others", 7), ("train", 8)):
+    for name, number in (("more", 12), ("others", 11), ("train", 12)):
         with pytest.raises(ValueError, match="there is a stage of that name or number"):
             register(Stage(name, number, "run", (), (), (), "results", "nowhere:work", lambda run, task: {}))
     assert len(stages.STAGES) == len({stage.name for stage in stages.STAGES})

@@ -15,7 +15,7 @@ from scipy import sparse
 from sae_genomics.cli import main
 from sae_genomics.config import load_config
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES
+from sae_genomics.stages import stages_of
 from tests.pipeline.conftest import ROOT
 
 ENSEMBL_MODEL = ROOT / "tests" / "fixtures" / "tx1_parity" / "relu_70m_style"
@@ -38,7 +38,7 @@ def test_ensembl_ids_without_symbols_end_well_with_a_report_that_says_what_to_se
     )
     assert main(["pipeline", str(config), "--local"]) == 0, capsys.readouterr().err
     run = Run(load_config(config), config)
-    assert {state.status for stage in STAGES for state in run.states(stage)} == {"done"}
+    assert {state.status for stage in stages_of(run) for state in run.states(stage)} == {"done"}
     report = run.report_file.read_text()
     assert "Nothing to test: no gene set has" in report
     assert "the data like ENSG00000" in report

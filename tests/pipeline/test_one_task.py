@@ -15,9 +15,10 @@ from sae_genomics.cli import main
 from sae_genomics.cluster.attempts import attempts_of
 from sae_genomics.config import load_config
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES, stage_named
+from sae_genomics.stages import stage_named
 from tests.pipeline.conftest import ROOT, command, files_under, small_values
 from tests.pipeline.test_resume import manifests, same_results
+from tests.stage_names import EVERY
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["17", "-1"])
-@pytest.mark.parametrize("stage", [stage.name for stage in STAGES])
+@pytest.mark.parametrize("stage", EVERY)
 def test_a_task_out_of_range(
     stage: str, task: str, extracted: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
