@@ -40,7 +40,6 @@ KERNELS = {
     "overlaps": ("enrichment", "ours"),
     "pair_sums": ("association", "ours"),
     "sample_sums": ("enrichment_ranking", "ours"),
-    "scatter_rows": ("extraction", "bfloat16.ours"),
     "select": ("training", "rates.ours"),
     "sparse": ("training", "rates.ours"),
     "stratified_tail": ("enrichment", "ours"),

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sae_genomics.associations.accumulators import keeps_rankings
 from sae_genomics.data.disk import size_text
 from sae_genomics.errors import UserError
+from sae_genomics.file_keys import database_edges, expanded
 from sae_genomics.sae.architectures import architecture_named
 from sae_genomics.stage import Stage, named
 from sae_genomics.stages import stage_named, stages_of
@@ -49,7 +50,7 @@ class Workload:
     baselines, untrained_cells: as in the section `validation`, those that the kind of data has.
     span_tokens: tokens stored of items with a span. n_concepts: of spans. random_directions: that are compared with spans.
     dense_rows: rows of a training step whose latents are all kept for its gradient; 0 where active ones alone are.
-    whole_rankings: whether the test of gene sets reads them.
+    whole_rankings: whether the test of gene sets reads them. n_networks: downloaded networks that top genes are compared with.
     """
 
     n_cells: int
@@ -84,6 +85,7 @@ class Workload:
     random_directions: int = 0
     dense_rows: int = 0
     whole_rankings: bool = False
+    n_networks: int = 0
 
     @property
     def n_stored(self) -> int:
@@ -112,6 +114,12 @@ class Estimate:
     memory_bytes: int
     seconds: float
     scratch_bytes: int = 0
+
+
+def _networks(run: Run) -> int:
+    if not run.kind.units_are_genes:
+        return 0
+    return len(database_edges(run.config.validation.network, expanded(run.config.paths.databases), directed=False))
 
 
 def workload(
@@ -173,6 +181,7 @@ def workload(
         random_directions=config.associations.random_directions,
         dense_rows=config.sae.batch_tokens if architecture_named(config.sae.architecture).dense else 0,
         whole_rankings=keeps_rankings(run),
+        n_networks=_networks(run),
     )
 
 

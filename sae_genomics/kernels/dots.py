@@ -1,4 +1,4 @@
-"""Products of chosen pairs of rows, and norms of rows, without a copy of what is chosen."""
+"""Products of chosen pairs of rows, without a copy of what is chosen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sae_genomics.kernels.plain import dots as plain
 
 Float32 = npt.NDArray[np.float32]
 
-_PAIRS, _ROWS = 1 << 12, 512
+_PAIRS = 1 << 12
 
 
 @instead_of(plain.pair_values)
@@ -32,20 +32,3 @@ def _pair_values(x, weight, bias, rows, columns, start, stop, out):  # type: ign
         for i in range(x.shape[1]):
             total += x[row, i] * weight[column, i]
         out[entry] = total + bias[column]
-
-
-@instead_of(plain.row_norms)
-def row_norms(rows: Float32) -> Float32:
-    """L2 norms of the rows of a float32 [n, d] array, float32 [n]."""
-    out = np.empty(len(rows), np.float32)
-    each_range(len(rows), _ROWS, lambda start, stop: _row_norms(rows, start, stop, out))
-    return out
-
-
-@kernel
-def _row_norms(rows, start, stop, out):  # type: ignore[no-untyped-def]
-    for row in range(start, stop):
-        total = np.float32(0)
-        for i in range(rows.shape[1]):
-            total += rows[row, i] * rows[row, i]
-        out[row] = np.sqrt(total)

@@ -10,7 +10,6 @@ import torch
 
 from sae_genomics import cpu
 from sae_genomics.kernels.adam import adam_rows, adam_vector
-from sae_genomics.kernels.dots import row_norms
 from sae_genomics.kernels.sparse import Entries, by_latent, decode, latent_gradients
 from sae_genomics.sae.encode import TokenTopK, Weights
 from sae_genomics.sae.step import StepResult, auxk_size, clip_factor
@@ -74,7 +73,7 @@ class CpuStep:
     def _encode(self, centred: torch.Tensor, dead: npt.NDArray[np.bool_], k_aux: int) -> tuple[Entries, Entries | None]:
         """Active entries, and those of dead latents."""
         state, spec = self.state, self.spec
-        weights = Weights(state.W_enc, state.b_enc, row_norms(state.W_dec.numpy()), self._dtype)
+        weights = Weights(state.W_enc, state.b_enc, state.W_dec.norm(dim=1).numpy(), self._dtype)
         auxiliary = None
         if k_aux:
             among = np.flatnonzero(dead).astype(np.int32)

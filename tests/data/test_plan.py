@@ -16,7 +16,10 @@ from sae_genomics.data.plan_file import read_plan
 from sae_genomics.data.prepare import run_task
 from sae_genomics.errors import UserError
 from sae_genomics.sae.spec import make_spec
-from sae_genomics.stages import stages_of
+from sae_genomics.stage import named
+from sae_genomics.stages import stage_named, stages_of
+from sae_genomics.validation import cost as validate_cost
+from sae_genomics.validation import network_tables as cost_of_networks
 from tests.data.conftest import random_counts, write_cells
 
 
@@ -54,6 +57,15 @@ def test_every_stage_is_estimated(run):
     assert [each.stage for each in estimates] == [stage.name for stage in stages_of(run)]
     assert [each.tasks for each in estimates] == [run.n_tasks(stage) for stage in stages_of(run)]
     assert all(each.disk_bytes > 0 and each.memory_bytes > 0 and each.seconds > 0 for each in estimates)
+
+
+def test_networks_are_counted(run):
+    work, other = workload(run), replace(workload(run), n_networks=1)
+    less, more = (named(stage_named("validate").cost)(each) for each in (work, other))
+    lists = 3 * (1 + len(work.baselines)) * 3 * work.d_sae * work.n_layers
+    assert more.seconds - less.seconds == pytest.approx(lists * 5e-3)
+    assert more.memory_bytes > less.memory_bytes
+    assert cost_of_networks.NULL_REPEATS == validate_cost._NULL_REPEATS
 
 
 def test_what_makes_it_dearer(run, make_run):

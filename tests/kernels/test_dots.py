@@ -1,4 +1,4 @@
-"""Products of chosen pairs of rows, and norms of rows: both versions, against float64."""
+"""Products of chosen pairs of rows: both versions, against float64."""
 
 from __future__ import annotations
 
@@ -31,12 +31,3 @@ def test_pair_values(version: str, tokens: int, d: int, outputs: int, n: int, se
     wanted = (x @ weight.astype(np.float64).T + bias)[rows, columns]
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
-
-
-@VERSIONS
-@pytest.mark.parametrize("shape", [(0, 4), (700, 0), (1, 5), (700, 13), (1100, 300)])
-def test_row_norms(version: str, shape: tuple[int, int]) -> None:
-    rows = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    got = getattr(KERNELS["dots.row_norms"], version)(rows)
-    assert got.dtype == np.float32
-    np.testing.assert_allclose(got, np.linalg.norm(rows.astype(np.float64), axis=1), rtol=1e-5)

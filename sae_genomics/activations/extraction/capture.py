@@ -23,7 +23,6 @@ from sae_genomics.activations.extraction.unfinished import Keeper, Kept, KeptLay
 from sae_genomics.activations.format.dtypes import as_disk, torch_dtype
 from sae_genomics.activations.format.store import ActivationWriter
 from sae_genomics.errors import Interrupted, UserError
-from sae_genomics.kernels.scatter_rows import scatter_rows, takes
 
 _WINDOWS = 2  # one is filled while the other is written
 
@@ -49,8 +48,6 @@ class Window:
         )
         self.start = self.n_rows = 0
         self._fillers: list[Future[None]] = []
-        # what batches that `scatter_rows` took add up to, by their first row: layer -> row of the window -> (sum, squared norms)
-        self._sums: dict[int, dict[int, tuple[npt.NDArray[np.float64], float]]] = {layer: {} for layer in layers}
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._filled = torch.cuda.Event() if device.type == "cuda" else None
 
@@ -58,8 +55,6 @@ class Window:
         """Begin to collect the shard's rows start to start + n_rows."""
         self.start, self.n_rows = start, n_rows
         self._fillers = []
-        for sums in self._sums.values():
-            sums.clear()
 
     def filled_by(self, filler: Future[None]) -> None:
         """Some rows are put by work that may still be going on."""
@@ -79,9 +74,6 @@ class Window:
             return
         at = torch.from_numpy(index).to(self.device, non_blocking=True)
         for layer, x in activations.items():
-            if takes(x, self.rows[layer]):
-                self._sums[layer][int(index[0])] = scatter_rows(x, index, self.rows[layer], self.peaks[layer])
-                continue
             peaks = torch.maximum(x.amax(dim=1), -x.amin(dim=1))  # fifty times faster here than an infinity norm
             self.peaks[layer].index_copy_(0, at, peaks.float())
             self.rows[layer].index_copy_(0, at, x.to(self.rows[layer].dtype))
@@ -105,12 +97,8 @@ class Window:
             rows.index_fill_(0, bad, float("nan"))
             summary.nonfinite_rows.append(bad.cpu().numpy() + self.start)
             rows = rows[finite]
-        if self._sums[layer]:
-            for _, (total, squared) in sorted(self._sums[layer].items()):  # whatever order the batches came in
-                summary.total += total
-                summary.total_squared_norm += squared
-            return
-        summary.total += rows.sum(dim=0, dtype=torch.float32).double().cpu().numpy()
+        # in float64 where it costs nothing: the sum is then the same for any number of threads, but for its last bits
+        summary.total += rows.sum(dim=0, dtype=torch.float64 if self.on_host else torch.float32).double().cpu().numpy()
         norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32).double()
         summary.total_squared_norm += float(norms @ norms)
 

@@ -1,4 +1,4 @@
-"""Products of chosen pairs of rows, and norms of rows, in NumPy."""
+"""Products of chosen pairs of rows, in NumPy."""
 
 from __future__ import annotations
 
@@ -23,8 +23,3 @@ def pair_values(
         part = slice(start, start + at_once)
         out[part] += np.einsum("nd,nd->n", x[rows[part]], weight[columns[part]])
     return out
-
-
-def row_norms(rows: Float32) -> Float32:
-    """L2 norms of the rows of a float32 [n, d] array, float32 [n]."""
-    return np.sqrt(np.einsum("nd,nd->n", rows, rows))
