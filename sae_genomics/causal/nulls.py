@@ -38,13 +38,13 @@ def equal_features(rate: Floats, mean: Floats, feature: int, n: int) -> Ints:
     others = others[others != feature]
     if not len(others) or not rate[feature] > 0:
         return others[:0]
-    distance = np.hypot(
-        np.log2(rate[others]) - np.log2(rate[feature]), np.log2(mean[others]) - np.log2(mean[feature])
-    )
+    distance = np.hypot(np.log2(rate[others]) - np.log2(rate[feature]), np.log2(mean[others]) - np.log2(mean[feature]))
     return others[np.lexsort((others, distance))[:n]]
 
 
-def permuted(generator: np.random.Generator, coefficients: Float32, item: Ints, counted: npt.NDArray[np.bool_]) -> Float32:
+def permuted(
+    generator: np.random.Generator, coefficients: Float32, item: Ints, counted: npt.NDArray[np.bool_]
+) -> Float32:
     """The coefficients dealt out anew among the tokens of each item that count: [T]. item: ascending."""
     rows = np.flatnonzero(counted)
     shuffled = rows[np.lexsort((generator.random(len(rows)), item[rows]))]

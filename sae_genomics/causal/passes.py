@@ -104,3 +104,12 @@ def _change(model: FoundationModel, before: torch.Tensor, after: torch.Tensor) -
     if model.outcome == "distribution":  # rounding can give -1e-8
         return (before.exp() * (before - after)).sum(dim=-1).clamp(min=0)
     return after - before
+
+
+def predicted_values(model: FoundationModel, paused: Paused) -> Float32 | None:
+    """The values that the model predicts without an edit, float32 [T]; None for a distribution."""
+    if model.outcome != "value":
+        return None
+    with torch.inference_mode():
+        token = model.resume(paused).token
+    return None if token is None else token.float().cpu().numpy()

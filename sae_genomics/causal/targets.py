@@ -114,7 +114,9 @@ class Targets:
         usable = self.usable
         own_weight[self.own] = 1 / n_own[self.item[self.own]]
         cell = _cells(self.item, self.stratum)
-        own_in, control_in = (np.bincount(cell[which], minlength=int(cell.max(initial=-1)) + 1) for which in (self.own, self.control))
+        own_in, control_in = (
+            np.bincount(cell[which], minlength=int(cell.max(initial=-1)) + 1) for which in (self.own, self.control)
+        )
         orphans = np.bincount(self.item[self.own], (control_in[cell[self.own]] == 0).astype(float), self.n_items)
         item, cell = self.item[self.control], cell[self.control]
         with np.errstate(divide="ignore", invalid="ignore"):
