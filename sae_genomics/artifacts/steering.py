@@ -21,9 +21,9 @@ CAUSAL_STEERING = Table(
         Column("toward", F64, "share of the way from the mean embedding of from_label to that of to_label that the items' embeddings moved; 1 is all of it"),
         Column("toward_low", F64, "lower end of its 95 % interval"),
         Column("toward_high", F64, "upper end"),
-        Column("toward_random", F64, "mean over random directions of the same length; null but at the first dose, like all that is random"),
+        Column("toward_random", F64, "mean over random directions of the same length; null where the dose was not compared, like all that is random"),
         Column("toward_random_high", F64, "largest of them"),
-        Column("toward_shuffled", F64, "mean over differences of means of the same items with their labels dealt out anew"),
+        Column("toward_shuffled", F64, "mean over differences between random halves of the same items, each with as many of either label"),
         Column("toward_shuffled_high", F64, "largest of them"),
         Column("p_toward", F64, "larger of the p-values against both kinds of directions, (1 + as high) / (1 + draws)"),
         Column("q_toward", F64, "Benjamini-Hochberg over all rows of the layer"),
@@ -36,7 +36,7 @@ CAUSAL_STEERING = Table(
         Column("markers_high", F64, "upper end"),
         Column("markers_random", F64, "mean over random directions"),
         Column("markers_random_high", F64, "largest of them"),
-        Column("markers_shuffled", F64, "mean over labels dealt out anew"),
+        Column("markers_shuffled", F64, "mean over random halves"),
         Column("markers_shuffled_high", F64, "largest of them"),
         Column("p_markers", F64, "as p_toward"),
         Column("q_markers", F64, "as q_toward"),
@@ -47,7 +47,7 @@ CAUSAL_STEERING = Table(
     Inference(
         "one held-out item, or one group of them (n_groups)",
         "held-out items of from_label (n_items); directions and markers come from training items",
-        "random directions, and differences of means with the labels dealt out anew, of equal length per token",
+        "random directions, and differences between random halves of the same items, of equal length per token",
     ),
 )  # fmt: skip
 

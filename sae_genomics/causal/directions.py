@@ -7,7 +7,8 @@ All come from training items. Of each item the mean over its tokens counts once.
     features   sum over the features j whose mean differs most clearly of (z_jB - z_jA) d_j, d_j the feature's decoder row
     concept    the vector of the concept B, where the stage `concepts` left one
     random     normal in every coordinate
-    shuffled   m_B - m_A of the same items with their labels dealt out anew
+    shuffled   difference of means between two random halves of the same items, each with as many items of either label: it lies
+               where items really differ, and says nothing about the labels
 
 Each is scaled to the length of `means`, so that every token is moved equally far.
 """
@@ -138,9 +139,12 @@ def random_directions(d_model: int, length: float, n: int, generator: np.random.
 
 
 def shuffled_directions(inputs: Float64, is_b: Bools, length: float, n: int, generator: np.random.Generator) -> Float32:
-    """Differences of means with the labels dealt out anew: float32 [n, d_model]. They lie where items really differ."""
-    dealt = np.stack([generator.permutation(is_b) for _ in range(n)]).astype(np.float64)
-    weights = dealt / dealt.sum(axis=1, keepdims=True) - (1 - dealt) / (1 - dealt).sum(axis=1, keepdims=True)
+    """Differences of means of two random halves, each with as many items of either label: float32 [n, d_model]."""
+    half = np.zeros((n, len(inputs)))
+    for side in (np.flatnonzero(is_b), np.flatnonzero(~is_b)):
+        order = np.argsort(generator.random((n, len(side))), axis=1)
+        half[:, side] = order < len(side) // 2
+    weights = half / half.sum(axis=1, keepdims=True) - (1 - half) / (1 - half).sum(axis=1, keepdims=True)
     return scaled(weights @ inputs, length)
 
 

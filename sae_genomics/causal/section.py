@@ -15,12 +15,12 @@ class CausalConfig(Section):
         None, description="pairs of labels [A, B]: items of A are moved toward B; default: the largest labels"
     )
     steer_pairs: int = Field(2, ge=0, description="pairs of labels that are taken where steer names none")
-    steer_items: int = Field(10, ge=2, description="held-out items per label that are moved")
-    steer_training_items: int = Field(60, ge=2, description="training items per label that directions and markers come from")
+    steer_items: int = Field(8, ge=2, description="held-out items per label that are moved")
+    steer_training_items: int = Field(40, ge=2, description="training items per label that directions and markers come from")
     steer_doses: list[float] = Field(
         [1.0, 2.0, 4.0, 8.0],
         min_length=1,
-        description="lengths of the step, in differences between labels; the first one is compared with random directions",
+        description="lengths of the step, in differences between labels; the first and the last are compared with random directions",
     )
     steer_draws: int = Field(20, ge=1, description="random directions per null that a steered direction is compared with")
     steer_features: int = Field(8, ge=1, description="features that a pair of labels is steered with")

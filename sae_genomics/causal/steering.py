@@ -171,7 +171,8 @@ class _Work:
         ])  # fmt: skip
         offered = np.stack([each.vector for each in directions])
         steps = [offered * np.float32(dose) for dose in doses]
-        vectors = np.concatenate([np.zeros_like(offered[:1]), drawn * np.float32(doses[0]), *steps])
+        nulls = [drawn * np.float32(dose) for dose in _compared(doses)]
+        vectors = np.concatenate([np.zeros_like(offered[:1]), *nulls, *steps])
         moved = self._move(sample, vectors, axis, markers, generator)
         table = self._table(moved, directions, group)
         table = table.assign(
@@ -225,13 +226,14 @@ class _Work:
         return Moved(toward, cosine, nearer, score - score[0])
 
     def _table(self, moved: Moved, directions: list[Direction], group: Int64 | None) -> pd.DataFrame:
-        """One row per dose and direction. Vectors: zero, the random ones at the first dose, the directions at every dose."""
-        draws = self.settings.steer_draws
-        null = 1 + np.arange(2 * draws)
+        """One row per dose and direction. Vectors: zero, the random ones at the doses compared, the directions at every dose."""
+        draws, doses = self.settings.steer_draws, self.settings.steer_doses
+        compared = _compared(doses)
+        nulls = {dose: 1 + 2 * draws * number + np.arange(2 * draws) for number, dose in enumerate(compared)}
         rows = []
-        for number, dose in enumerate(self.settings.steer_doses):
+        for number, dose in enumerate(doses):
             for index, direction in enumerate(directions):
-                at = 1 + len(null) + number * len(directions) + index
+                at = 1 + 2 * draws * len(compared) + number * len(directions) + index
                 row: dict[str, object] = {
                     "method": direction.method, "dose": dose, "n_random": draws,
                     "features": ",".join(map(str, direction.features)) or None,
@@ -239,7 +241,7 @@ class _Work:
                     "nearer_before": _over(moved.nearer[0], group), "nearer_after": _over(moved.nearer[at], group),
                 }  # fmt: skip
                 for name in ("toward", "markers"):
-                    row |= _beside(name, getattr(moved, name), at, null if number == 0 else None, group)
+                    row |= _beside(name, getattr(moved, name), at, nulls.get(dose), group)
                 rows.append(row)
         return pd.DataFrame(rows)
 
@@ -259,6 +261,11 @@ def _beside(name: str, values: Float64, at: int, null: Int64 | None, group: Int6
         row |= {f"{name}_{kind}": float(of_kind.mean()), f"{name}_{kind}_high": float(of_kind.max())}
     row[f"p_{name}"] = max(p_above(mean.value, of_kind) for of_kind in kinds.values())
     return row
+
+
+def _compared(doses: list[float]) -> list[float]:
+    """The doses that are compared with random directions: the first and the last."""
+    return list(dict.fromkeys((doses[0], doses[-1])))
 
 
 def _over(values: Float64, group: Int64 | None) -> float:
