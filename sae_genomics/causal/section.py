@@ -26,10 +26,10 @@ class CausalConfig(Section):
     steer_features: int = Field(8, ge=1, description="features that a pair of labels is steered with")
     steer_markers: int = Field(10, ge=1, description="units whose prediction tells whether an item moved")
     knockout_genes: list[str] | None = Field(
-        None, description="genes to delete and to raise; default: the top gene of the most active features"
+        None, description="genes to delete and to raise; default: those that a feature reads most exclusively"
     )
-    knockout_features: int = Field(4, ge=0, description="features whose top gene is taken where knockout_genes names none")
-    knockout_items: int = Field(8, ge=2, description="items per gene that it is deleted from")
+    knockout_features: int = Field(2, ge=0, description="features whose top gene is taken where knockout_genes names none")
+    knockout_items: int = Field(6, ge=2, description="items per gene that it is deleted from")
     knockout_draws: int = Field(20, ge=1, description="random genes of the same expression that each gene is compared with")
     reads_items: int = Field(60, ge=2, description="training items, and held-out items, that show what a feature fires on")
     reads_directions: int = Field(99, ge=1, description="random directions that what a feature fires on is compared with")
