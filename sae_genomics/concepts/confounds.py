@@ -22,6 +22,7 @@ from sae_genomics.concepts.concept import Bools, Ints
 from sae_genomics.concepts.scores import GroupDraws, auroc, auroc_bounds, weighted_aurocs
 
 N_STRATA = 10
+MOST_DRAWS = 100  # of groups, for an interval: there are many properties
 MODELS = ("composition", "position")
 Floats = npt.NDArray[np.float64]
 
@@ -103,7 +104,7 @@ def _one(concept: str, rows: HeldOut, each: Property, rng: np.random.Generator) 
     n_in = np.bincount(stratum, positive, minlength=1)
     n_out = np.bincount(stratum, ~positive, minlength=1)
     both = (n_in > 0) & (n_out > 0)
-    weights = np.column_stack([np.ones(int(known.sum())), rows.draws.weights[known]])
+    weights = np.column_stack([np.ones(int(known.sum())), rows.draws.weights[known, :MOST_DRAWS]])
     areas = weighted_aurocs(rows.scores[known], positive, weights, stratum)
     matched = both[stratum] if len(stratum) else np.zeros(0, bool)
     low, high = auroc_bounds(float(areas[0]), areas[1:], positive[matched], rows.group[known][matched])

@@ -46,6 +46,13 @@ class Pool:
         self.components = components
         self._spaces: dict[tuple[str, str], tuple[Space, npt.NDArray[np.float32]]] = {}
 
+    def prepare(self) -> None:
+        """Make what concepts share, before several threads ask for it."""
+        for concept in self.named:
+            self._space(concept)
+        if len(self.items.item):
+            _ = self._item_composition
+
     def rows(self, concept: Concept) -> ConceptRows:
         """The rows that stand for a concept."""
         return rows_of(concept, self.named, self.sample, self.items, self.tokens)
@@ -64,7 +71,7 @@ class Pool:
 
     def _space(self, concept: Concept) -> tuple[Space, npt.NDArray[np.float32]]:
         """Coordinates from all training rows of the concept's level, and every row of the pool in them."""
-        key = (concept.level, concept.split_by)
+        key = (concept.level, concept.split_by)  # gene sets alone are split by gene
         if key not in self._spaces:
             x, used = (self.items.x, None) if concept.level == "item" else (self.tokens.x, self.tokens.for_spans)
             if used is not None and concept.kind == "gene_set":

@@ -51,8 +51,10 @@ def weighted_aurocs(
     is_new = np.ones(len(order), bool)
     is_new[1:] = (np.diff(ordered) != 0) | (np.diff(within) != 0)
     starts = np.flatnonzero(is_new)
-    inside = np.add.reduceat(weights[order] * positive[order, None], starts, axis=0)
-    outside = np.add.reduceat(weights[order] * ~positive[order, None], starts, axis=0)
+    drawn, told = weights[order], positive[order, None]
+    inside, outside = drawn * told, drawn * ~told
+    if len(starts) < len(order):  # ties share a threshold
+        inside, outside = (np.add.reduceat(each, starts, axis=0) for each in (inside, outside))
     below = np.cumsum(outside, axis=0) - outside
     of = within[starts]
     first = np.searchsorted(of, of)

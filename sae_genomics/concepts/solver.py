@@ -13,7 +13,7 @@ uncorrelated: `space.py` rotates them so. A step is halved where it does not low
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ Array = npt.NDArray[np.floating[Any]]
 _NEWTON_STEPS = 40
 _CG_STEPS = 60
 _HALVINGS = 12
+_STILL_FLAT = 0.1
 
 
 @dataclass(frozen=True)
@@ -68,30 +69,68 @@ def fit_logistic(
     z = rows @ w
     scale = np.linalg.norm(rows.T @ (weights * (kind.type(0.5) - y)), axis=0) + np.finfo(kind).tiny
     going = np.arange(n_problems)
+    at = _State(w, z, _sigmoid(z), y, weights, ridge)
+    gradient = at.gradient(rows)
     for _ in range(_NEWTON_STEPS):
-        now = w[:, going]
-        probability = _sigmoid(z[:, going])
-        gradient = rows.T @ (weights[:, going] * (probability - y[:, going])) + ridge[:, going] * now
         norm = np.linalg.norm(gradient, axis=0)
         keep = norm > tolerance * scale[going]
         if not keep.any():
             break
-        going, now, probability, gradient, norm = (
-            going[keep], now[:, keep], probability[:, keep], gradient[:, keep], norm[keep],
-        )  # fmt: skip
-        curvature = weights[:, going] * probability * (1 - probability)
+        if not keep.all():
+            at, gradient, norm, going = at.some(keep), gradient[:, keep], norm[keep], going[keep]
+        curvature = at.weights * at.probability * (1 - at.probability)
         accuracy = norm * np.minimum(0.3, np.sqrt(norm / scale[going]))  # exact steps pay near the minimum alone
-        step = _newton_step(rows, squares, curvature, ridge[:, going], gradient, accuracy)
-        along, slope = rows @ step, np.einsum("ij,ij->j", gradient, step)
-        length = _step_lengths(
-            (z[:, going], along), (now, step), (y[:, going], weights[:, going]), ridge[:, going], slope
-        )
-        w[:, going] += length * step
-        z[:, going] += length * along
-        going = going[length > 0]  # no step lowers the loss any more: rounding
-        if not len(going):
-            break
+        step = _newton_step(rows, squares, curvature, at.ridge, gradient, accuracy)
+        at, gradient, moved = _advance(rows, at, gradient, step)
+        w[:, going] = at.w
+        if not moved.all():  # no step lowers the loss any more: rounding
+            at, gradient, going = at.some(moved), gradient[:, moved], going[moved]
     return Fit(w[:-1], w[-1])
+
+
+@dataclass(frozen=True)
+class _State:
+    """Where the problems that still go on are: w [d + 1, problems]; z, probability, y, weights [rows, problems]; ridge as w."""
+
+    w: Array
+    z: Array
+    probability: Array
+    y: Array
+    weights: Array
+    ridge: Array
+
+    def gradient(self, rows: Array) -> Array:
+        slope: Array = rows.T @ (self.weights * (self.probability - self.y)) + self.ridge * self.w
+        return slope
+
+    def some(self, keep: npt.NDArray[np.bool_]) -> _State:
+        return _State(*(getattr(self, each.name)[:, keep] for each in fields(self)))
+
+    def moved(self, step: Array, along: Array) -> _State:
+        z = self.z + along
+        return replace(self, w=self.w + step, z=z, probability=_sigmoid(z))
+
+
+def _advance(rows: Array, at: _State, gradient: Array, step: Array) -> tuple[_State, Array, npt.NDArray[np.bool_]]:
+    """The state after the step, its gradient, and which problems moved.
+
+    The loss is convex. Where it still falls at the end of the step, or hardly rises, the step is taken without computing the loss.
+    """
+    along = rows @ step
+    slope = np.einsum("ij,ij->j", gradient, step)
+    after = at.moved(step, along)
+    following = after.gradient(rows)
+    doubtful = np.einsum("ij,ij->j", following, step) > _STILL_FLAT * np.abs(slope)
+    moved = np.ones(len(slope), bool)
+    if doubtful.any():
+        here = at.some(doubtful)
+        length = _step_lengths(here, step[:, doubtful], along[:, doubtful], slope[doubtful])
+        factor = np.ones(len(slope), rows.dtype)
+        factor[doubtful] = length
+        after = at.moved(factor * step, factor * along)
+        following = after.gradient(rows)
+        moved = factor > 0
+    return after, following, moved
 
 
 def _newton_step(
@@ -120,19 +159,16 @@ def _newton_step(
     return step
 
 
-def _step_lengths(
-    z: tuple[Array, Array], w: tuple[Array, Array], told: tuple[Array, Array], ridge: Array, slope: Array
-) -> Array:
+def _step_lengths(at: _State, step: Array, along: Array, slope: Array) -> Array:
     """1, or the first half of it that lowers the loss enough; 0 where none does. Costs no product of matrices."""
-    y, weights = told
-    kind = y.dtype
+    kind = at.y.dtype
     noise = 10 * np.finfo(kind).eps
     length = np.ones(len(slope), kind)
 
     def loss(t: Array) -> Array:
-        at, place = z[0] + t * z[1], w[0] + t * w[1]
-        fitted = np.einsum("ij,ij->j", weights, np.logaddexp(0, at) - y * at)
-        total: Array = fitted + np.einsum("ij,ij->j", ridge, place * place) / 2
+        z, w = at.z + t * along, at.w + t * step
+        fitted = np.einsum("ij,ij->j", at.weights, np.logaddexp(0, z) - at.y * z)
+        total: Array = fitted + np.einsum("ij,ij->j", at.ridge, w * w) / 2
         return total
 
     before = loss(np.zeros_like(length))

@@ -7,23 +7,27 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from threadpoolctl import threadpool_limits
 
 from sae_genomics.activations.extraction.extract import use_allotted_cores
 from sae_genomics.artifacts import CONCEPT_CONFOUNDS, CONCEPT_NULLS, CONCEPT_VECTORS, Table
 from sae_genomics.associations.multiple_testing import benjamini_hochberg
 from sae_genomics.associations.stream import layer_blocks, token_blocks
-from sae_genomics.concepts.concept import Ints, LeftOut, NamedConcepts
+from sae_genomics.concepts.concept import Concept, Ints, LeftOut, NamedConcepts
 from sae_genomics.concepts.confound_table import read_confounds
 from sae_genomics.concepts.measure import Measured, measure
 from sae_genomics.concepts.named import concepts_of, expression_bins
 from sae_genomics.concepts.pool import Pool, described_items
 from sae_genomics.concepts.rows import collect
 from sae_genomics.concepts.sampling import Sample, choose, unit_rows
+from sae_genomics.concepts.section import ConceptsConfig
 from sae_genomics.concepts.vectors import write_vectors
 from sae_genomics.data.units import Units
 from sae_genomics.progress import Progress, stop_point
@@ -42,12 +46,7 @@ def run_task(run: Run, task: int) -> None:
     heartbeat = run.heartbeat_file(stage_named("concepts"), task)
     progress = Progress(f"concepts layer {layer}", len(named), "concepts", heartbeat)
     pool = read_pool(run, layer, named, units)
-    measured: list[Measured] = []
-    for concept in named:
-        stop_point()
-        rows = pool.rows(concept)
-        measured.append(measure(rows, pool.evidence(rows), settings, run.config.run.seed))
-        progress.advance(1)
+    measured = measure_all(pool, settings, run.config.run.seed, progress)
     folder = run.layer_results(layer)
     folder.mkdir(parents=True, exist_ok=True)
     write_tables(folder, measured, named.left_out)
@@ -58,6 +57,21 @@ def run_task(run: Run, task: int) -> None:
     vectors = [each.vector for each in measured if each.vector is not None]
     write_vectors(folder, vectors, run.model_info.d_model, facts)
     progress.finish()
+
+
+def measure_all(pool: Pool, settings: ConceptsConfig, seed: int, progress: Progress) -> list[Measured]:
+    """Every concept, several at a time where there are several cores; each has a generator of its own, so that order does not matter."""
+
+    def one(concept: Concept) -> Measured:
+        stop_point()
+        rows = pool.rows(concept)
+        measured = measure(rows, pool.evidence(rows), settings, seed)
+        progress.advance(1)
+        return measured
+
+    pool.prepare()
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(torch.get_num_threads(), "concepts") as threads:
+        return list(threads.map(one, pool.named))
 
 
 def read_pool(run: Run, layer: int, named: NamedConcepts, units: Units) -> Pool:
