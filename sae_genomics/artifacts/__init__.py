@@ -25,6 +25,7 @@ from sae_genomics.artifacts.causal import (
     CAUSAL_SUMMARY,
     CAUSAL_TABLES,
 )
+from sae_genomics.artifacts.concepts import CONCEPT_CONFOUNDS, CONCEPT_NULLS, CONCEPT_VECTORS, OVER_CONCEPTS
 from sae_genomics.artifacts.items import (
     CELL_LAYER_TABLES,
     FEATURE_LABELS,
@@ -72,7 +73,10 @@ __all__ = [
     "CELL_LAYER_TABLES",
     "CELL_TYPE_BASELINES",
     "CONCEPT_BASELINES",
+    "CONCEPT_CONFOUNDS",
     "CONCEPT_COUNTS",
+    "CONCEPT_NULLS",
+    "CONCEPT_VECTORS",
     "FEATURES",
     "FEATURE_CELL_TYPES",
     "FEATURE_CONCEPTS",
@@ -98,6 +102,7 @@ __all__ = [
     "NETWORK_NULLS",
     "NEURON_GENES",
     "OVER_CELLS",
+    "OVER_CONCEPTS",
     "OVER_SPANS",
     "PCA_GENES",
     "RANKINGS",
