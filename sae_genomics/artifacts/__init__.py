@@ -16,6 +16,7 @@ from sae_genomics.artifacts.associate import (
     PCA_GENES,
     UNTRAINED_GENES,
 )
+from sae_genomics.artifacts.concepts import CONCEPT_CONFOUNDS, CONCEPT_NULLS, CONCEPT_VECTORS, OVER_CONCEPTS
 from sae_genomics.artifacts.items import (
     CELL_LAYER_TABLES,
     FEATURE_LABELS,
@@ -56,7 +57,10 @@ __all__ = [
     "CELL_LAYER_TABLES",
     "CELL_TYPE_BASELINES",
     "CONCEPT_BASELINES",
+    "CONCEPT_CONFOUNDS",
     "CONCEPT_COUNTS",
+    "CONCEPT_NULLS",
+    "CONCEPT_VECTORS",
     "FEATURES",
     "FEATURE_CELL_TYPES",
     "FEATURE_CONCEPTS",
@@ -82,6 +86,7 @@ __all__ = [
     "NETWORK_NULLS",
     "NEURON_GENES",
     "OVER_CELLS",
+    "OVER_CONCEPTS",
     "OVER_SPANS",
     "PCA_GENES",
     "RANKINGS",
