@@ -38,7 +38,9 @@ def decompose(vectors: npt.NDArray[np.floating], directions: npt.NDArray[np.floa
     parts = [_decompose(target[first : first + step], atoms, k) for first in range(0, len(target), step)]
     if not parts:
         return Sums(np.zeros((0, k), np.int64), *(np.zeros((0, k)) for _ in range(3)))
-    return Sums(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("feature", "weight", "cosine", "share")))
+    return Sums(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("feature", "weight", "cosine", "share"))
+    )
 
 
 def _unit(vectors: npt.NDArray[np.floating]) -> Float64:
@@ -56,7 +58,9 @@ def _decompose(target: Float64, atoms: Float64, k: int) -> Sums:
     for rank in range(k):
         correlation = cosine.copy() if rank == 0 else residual @ atoms.T
         for before in range(rank):
-            correlation[rows, chosen[:, before]] = -np.inf  # -1 takes the last column, which the vector has no use for any more
+            correlation[
+                rows, chosen[:, before]
+            ] = -np.inf  # -1 takes the last column, which the vector has no use for any more
         best = correlation.argmax(axis=1)
         helps = correlation[rows, best] > _NOTHING
         if rank:

@@ -74,7 +74,11 @@ def read_held_out(run: Run, layer: int, named: NamedConcepts, vectors: Sequence[
     spaced = run.config.activations.tokens_per_cell is not None
     window = [0 if spaced else window_of(named, concept) for concept in concepts]
     width = run.model_info.d_model
-    stacked = Stacked.of(vectors, window) if vectors else Stacked(np.zeros((0, width), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    stacked = (
+        Stacked.of(vectors, window)
+        if vectors
+        else Stacked(np.zeros((0, width), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    )
     sampled, pairs = _chosen(run, named, concepts, stacked)
     wanted = np.unique(np.concatenate([sampled, pairs[0]]))
     units = run.kind.read_units(run)
@@ -88,9 +92,14 @@ def read_held_out(run: Run, layer: int, named: NamedConcepts, vectors: Sequence[
         parts.append(_localise(block, of_tokens, pairs))
         rows.append(block.x[::step])
     kept = np.concatenate(rows)[:ROWS_KEPT] if rows else np.zeros((0, width), np.float32)
-    found, score = np.concatenate(items or [np.zeros(0, np.int64)]), np.concatenate(scores or [np.zeros((0, len(concepts)))])
+    found, score = (
+        np.concatenate(items or [np.zeros(0, np.int64)]),
+        np.concatenate(scores or [np.zeros((0, len(concepts)))]),
+    )
     of_sample = np.isin(found, sampled)
-    return HeldOut(named, concepts, vectors, stacked, units, found[of_sample], score[of_sample], _joined(parts), kept, spaced)
+    return HeldOut(
+        named, concepts, vectors, stacked, units, found[of_sample], score[of_sample], _joined(parts), kept, spaced
+    )
 
 
 def window_of(named: NamedConcepts, concept: Concept) -> int:
@@ -170,7 +179,9 @@ def _localise(block: ItemBlock, scores: npt.NDArray[np.float32], pairs: tuple[In
     length = np.diff(block.ptr)[place]
     ptr = np.concatenate([[0], np.cumsum(length)])
     rows = np.arange(ptr[-1]) + np.repeat(block.ptr[place] - ptr[:-1], length)
-    return Localised(concept, item, ptr, scores[rows, np.repeat(concept, length)], block.position[rows], block.unit[rows])
+    return Localised(
+        concept, item, ptr, scores[rows, np.repeat(concept, length)], block.position[rows], block.unit[rows]
+    )
 
 
 def _joined(parts: Sequence[Localised]) -> Localised:
@@ -179,5 +190,8 @@ def _joined(parts: Sequence[Localised]) -> Localised:
         return Localised(empty, empty, ptr, np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0, np.int32))
     lengths = np.concatenate([np.diff(part.ptr) for part in parts])
     ptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("concept", "item", "score", "position", "unit")}
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("concept", "item", "score", "position", "unit")
+    }
     return Localised(ptr=ptr, **joined)

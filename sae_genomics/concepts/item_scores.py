@@ -58,7 +58,9 @@ def of_items(scores: Floats, ptr: Int64, window: Int64) -> tuple[npt.NDArray[np.
     whole, of_tokens = np.flatnonzero(window == 0), np.flatnonzero(window > 0)
     begins, lengths = ptr[full], np.diff(ptr)[full]
     if len(whole):
-        value[np.ix_(full, whole)] = np.add.reduceat(scores[:, whole], begins, axis=0, dtype=np.float64) / lengths[:, None]
+        value[np.ix_(full, whole)] = (
+            np.add.reduceat(scores[:, whole], begins, axis=0, dtype=np.float64) / lengths[:, None]
+        )
     if len(of_tokens):
         means = window_means(scores[:, of_tokens], ptr, window[of_tokens])
         best = np.maximum.reduceat(means, begins, axis=0)

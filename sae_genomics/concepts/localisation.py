@@ -148,7 +148,9 @@ def examples_table(
         for choice, chosen in (("best", best), ("worst", worst), ("random", drawn)):
             for rank, pair in enumerate(chosen, 1):
                 first, last = int(at.ptr[pair]), int(at.ptr[pair + 1])
-                start = max(first, min(int(best_start[pair]) + int(at.widths[pair]) // 2 - LONGEST // 2, last - LONGEST))
+                start = max(
+                    first, min(int(best_start[pair]) + int(at.widths[pair]) // 2 - LONGEST // 2, last - LONGEST)
+                )
                 shown = slice(start, min(start + LONGEST, last))
                 rows.append({
                     "concept": vector.concept, "name": vector.name, "choice": choice, "rank": rank,

@@ -11,7 +11,18 @@ from typing import Any
 import numpy as np
 
 from sae_genomics.checked_json import read_checked_json, write_checked_json
-from sae_genomics.concepts.choosing import LEAST_RECALL, MEASURES, MOST_FALSE, RULES, TEST, VALIDATION, Scored, choose, halves, measure
+from sae_genomics.concepts.choosing import (
+    LEAST_RECALL,
+    MEASURES,
+    MOST_FALSE,
+    RULES,
+    TEST,
+    VALIDATION,
+    Scored,
+    choose,
+    halves,
+    measure,
+)
 from sae_genomics.concepts.held_out import HeldOut
 from sae_genomics.concepts.resampling import generator
 from sae_genomics.errors import DamagedArtifact

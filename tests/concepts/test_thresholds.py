@@ -74,7 +74,9 @@ def test_precision_and_recall_are_counts() -> None:
         assert found["precision"].value[concept] == pytest.approx(true / above.sum())
         assert found["recall"].value[concept] == pytest.approx(true / positive.sum())
         assert found["f1"].value[concept] == pytest.approx(2 * true / (above.sum() + positive.sum()))
-        assert found["false_positive_rate"].value[concept] == pytest.approx((above & ~positive).sum() / (~positive).sum())
+        assert found["false_positive_rate"].value[concept] == pytest.approx(
+            (above & ~positive).sum() / (~positive).sum()
+        )
         for each in found.values():
             assert each.low[concept] <= each.value[concept] <= each.high[concept]
 
