@@ -69,11 +69,11 @@ def write_thresholds(run: Run, layer: int, held_out: HeldOut) -> None:
             for number, entry in zip(columns, _entries(part, run.config.run.seed, layer), strict=True):
                 entries[number] = entry
     found, left_out = [], []
-    for number, (concept, entry) in enumerate(zip(held_out.concepts, entries, strict=True)):
+    for index, (concept, entry) in enumerate(zip(held_out.concepts, entries, strict=True)):
         if entry is None:
-            left_out.append({"concept": concept.id, "name": concept.name, "why": _why(held_out, number)})
+            left_out.append({"concept": concept.id, "name": concept.name, "why": _why(held_out, index)})
             continue
-        window = int(held_out.stacked.window[number])
+        window = int(held_out.stacked.window[index])
         about = {
             "concept": concept.id, "kind": concept.kind, "name": concept.name, "score": "window" if window else "mean",
             "window": window or None, "groups": "item" if concept.split_by == "item" else "group",
@@ -94,6 +94,7 @@ def _entries(scored: Scored, seed: int, layer: int) -> list[dict[str, Any] | Non
     validation, test = scored.where(half == VALIDATION), scored.where(half == TEST)
     thresholds = choose(validation)
     measured = [measure(test, threshold) for threshold in thresholds]
+    chosen_at = [measure(validation, threshold)["f1"].value for threshold in thresholds]
     found: list[dict[str, Any] | None] = []
     for number in range(scored.score.shape[1]):
         sizes = [_size(part, number) for part in (validation, test)]
@@ -108,7 +109,7 @@ def _entries(scored: Scored, seed: int, layer: int) -> list[dict[str, Any] | Non
             "n_test_groups": len(np.unique(test.group[counted])),
             "prevalence": test_positive / (test_positive + test_negative),
             "thresholds": {
-                rule: {"threshold": float(thresholds[index, number])}
+                rule: {"threshold": float(thresholds[index, number]), "f1_validation": float(chosen_at[index][number])}
                 | {name: _numbers(measured[index][name], number) for name in MEASURES}
                 for index, rule in enumerate(RULES)
             },
