@@ -176,9 +176,7 @@ def _token_scores(
     made = [np.zeros((len(tokens), len(detector.known)), np.float32) for detector in found]
     finite = np.ones(len(tokens), bool)
     for sequences in cut_batches(tokens.lengths, new.config.activations.batch_tokens):
-        rows = (
-            np.concatenate([np.arange(*tokens.item_ptr[each : each + 2]) for each in sequences]) if len(lengths) else []
-        )
+        rows = np.concatenate([np.arange(*tokens.item_ptr[each : each + 2]) for each in sequences])
         activations = model.forward_layers(tokens.take(sequences), layers, hook)
         for detector, values in zip(found, made, strict=True):
             part = detector.stacked.scores(activations[detector.layer].float().cpu().numpy())
