@@ -36,6 +36,7 @@ from sae_genomics.artifacts.items import (
     LABEL_BASELINES,
     LayerTables,
 )
+from sae_genomics.artifacts.localisation import CONCEPT_FEATURES, CONCEPT_LOCALISATION, CONCEPT_TCAV, CONCEPT_WINDOWS
 from sae_genomics.artifacts.names import ANNOTATIONS, FEATURE_NAMES
 from sae_genomics.artifacts.network import FEATURE_NETWORK, NETWORK_EDGES, NETWORK_NULLS
 from sae_genomics.artifacts.prepare import CELLS, GENE_INDEX, GENES, UNITS
@@ -75,8 +76,12 @@ __all__ = [
     "CONCEPT_BASELINES",
     "CONCEPT_CONFOUNDS",
     "CONCEPT_COUNTS",
+    "CONCEPT_FEATURES",
+    "CONCEPT_LOCALISATION",
     "CONCEPT_NULLS",
+    "CONCEPT_TCAV",
     "CONCEPT_VECTORS",
+    "CONCEPT_WINDOWS",
     "FEATURES",
     "FEATURE_CELL_TYPES",
     "FEATURE_CONCEPTS",

@@ -60,3 +60,8 @@ class ConceptsConfig(Section):
         4, ge=1, description="most tokens of a gene for gene sets, spread evenly over the cells"
     )
     bootstraps: int = Field(200, ge=100, description="draws of groups for each interval")
+    tcav_items: int = Field(
+        12,
+        ge=0,
+        description="held-out items of each concept on which the effect of its direction on predictions is measured; 0: none",
+    )
