@@ -22,7 +22,7 @@ class CrossLayerConfig(Section):
     min_correlation: float = Field(
         0.3, ge=0.0, lt=1.0, description="smallest correlation of two features that are called a match"
     )
-    null_draws: int = Field(4, ge=2, le=1_000, description="times that tokens are permuted within their unit")
+    null_draws: int = Field(4, ge=3, le=1_000, description="times that tokens are permuted within their unit")
     top_units: int = Field(10, ge=1, description="units of a feature that are compared with those of its match")
     attribution_features: int = Field(
         8, ge=0, description="features of a layer whose causes in the layer before are looked for; 0 for none"
