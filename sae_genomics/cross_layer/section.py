@@ -29,3 +29,8 @@ class CrossLayerConfig(Section):
     )
     attribution_items: int = Field(8, ge=1, description="held-out items in which their causes are looked for")
     attribution_edges: int = Field(5, ge=1, description="causes that are kept of a feature")
+    attribution_checked: int = Field(
+        16,
+        ge=0,
+        description="features of a layer that are removed to check it: half of them strong causes, half drawn by lot",
+    )

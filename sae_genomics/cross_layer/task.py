@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sae_genomics.activations.extraction.extract import use_allotted_cores
 from sae_genomics.cross_layer.activations import sample_layers
+from sae_genomics.cross_layer.attribution_table import write_attribution
 from sae_genomics.cross_layer.compare import Comparison
 from sae_genomics.cross_layer.files import folder
 from sae_genomics.models import pick_device
@@ -36,7 +37,7 @@ def run_task(run: Run, task: int) -> None:
     folder(run).mkdir(parents=True, exist_ok=True)
     n = len(run.layers)
     n_pairs = n * (n - 1) // 2 if run.config.cross_layer.pairs == "all" else n - 1
-    total = n + n_pairs + (n if run.config.sae.stability else 0)
+    total = n + n_pairs + (n - 1) + (n if run.config.sae.stability else 0)
     progress = Progress("cross_layer", total, "steps", run.heartbeat_file(stage_named("cross_layer"), task))
 
     def advance(steps: float) -> None:
@@ -54,4 +55,5 @@ def run_task(run: Run, task: int) -> None:
     Comparison(
         activations, run.config.cross_layer, run.config.run.seed, directions if shared_space else None, advance
     ).write(folder(run))
+    write_attribution(run, device, advance)
     progress.finish()
