@@ -17,7 +17,7 @@ from scipy import sparse
 
 from sae_genomics.cross_layer.activations import SparseRows
 from sae_genomics.kernels.arrays import Active, Moments
-from sae_genomics.kernels.cross_products import best_correlations
+from sae_genomics.kernels.cross_products import best_correlations, largest_correlations
 
 FEWEST = 8  # tokens of a unit, below which its tokens are permuted together with those of other rare units
 Int32 = npt.NDArray[np.int32]
@@ -99,11 +99,7 @@ def largest(first: Features, second: Features, order: Int64) -> tuple[Float64, F
 
     order: int64 [T], row of the second layer that stands beside each token of the first.
     """
-    inverse = np.empty_like(order)
-    inverse[order] = np.arange(len(order))
-    one = best_correlations(first.by_feature, second.by_token, order, (first.moments, second.moments), 1)[1]
-    other = best_correlations(second.by_feature, first.by_token, inverse, (second.moments, first.moments), 1)[1]
-    return one[:, 0], other[:, 0]
+    return largest_correlations(first.by_feature, second.by_token, order, (first.moments, second.moments))
 
 
 def permuted_within(unit: npt.NDArray[np.integer], rng: np.random.Generator, fewest: int = FEWEST) -> Int64:
