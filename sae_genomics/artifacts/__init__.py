@@ -16,6 +16,7 @@ from sae_genomics.artifacts.associate import (
     PCA_GENES,
     UNTRAINED_GENES,
 )
+from sae_genomics.artifacts.cross_layer import ATTRIBUTION, FATES, MATCHES, PERSISTENCE
 from sae_genomics.artifacts.items import (
     CELL_LAYER_TABLES,
     FEATURE_LABELS,
@@ -51,12 +52,14 @@ LAYER_TABLES = (
 __all__ = [
     "ANNOTATIONS",
     "ANNOTATION_NULLS",
+    "ATTRIBUTION",
     "BASELINE_GENES",
     "CELLS",
     "CELL_LAYER_TABLES",
     "CELL_TYPE_BASELINES",
     "CONCEPT_BASELINES",
     "CONCEPT_COUNTS",
+    "FATES",
     "FEATURES",
     "FEATURE_CELL_TYPES",
     "FEATURE_CONCEPTS",
@@ -78,12 +81,14 @@ __all__ = [
     "ITEM_NAMES",
     "LABEL_BASELINES",
     "LAYER_TABLES",
+    "MATCHES",
     "NETWORK_EDGES",
     "NETWORK_NULLS",
     "NEURON_GENES",
     "OVER_CELLS",
     "OVER_SPANS",
     "PCA_GENES",
+    "PERSISTENCE",
     "RANKINGS",
     "RECONSTRUCTION",
     "REGULON_EDGES",
