@@ -33,6 +33,7 @@ class CrossLayerConfig(Section):
         16,
         ge=0,
         description="features of a layer that are removed to check it: half of them strong causes, half drawn by lot",
+    )
     module_items: int = Field(1_000, ge=20, description="training items in which modules of features are looked for")
     module_tokens: int = Field(100_000, ge=100, description="tokens that these items are drawn with")
     module_features: int = Field(
