@@ -21,9 +21,13 @@ from sae_genomics.data.cells.matrix import Rows, StoredMatrix, open_matrix, read
 from sae_genomics.errors import UserError
 
 BUILTIN = {"builtin:pbmc68k_reduced": "10x_pbmc68k_reduced.h5ad", "builtin:planted": "planted.h5ad"}
-_OWN = {"builtin:planted": Path(__file__).parents[2] / "assets" / "planted" / "planted.h5ad"}  # the others come with scanpy
+_OWN = {
+    "builtin:planted": Path(__file__).parents[2] / "assets" / "planted" / "planted.h5ad"
+}  # the others come with scanpy
 # data.path -> what every reader of a run over these cells is told
-BUILTIN_NOTES = {"builtin:planted": "Synthetic: these cells were made by a generator, with programmes of genes planted in them."}
+BUILTIN_NOTES = {
+    "builtin:planted": "These cells are synthetic: a generator made them, with programmes of genes planted in them."
+}
 _CHUNK_CACHE = 1 << 25  # holds a chunk of every array that is read side by side, so that none is unpacked twice
 
 

@@ -53,5 +53,7 @@ def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
 def small_files(model: ModelConfig, cache_dir: Path | None = None) -> SmallFiles:
     """The vocabulary, and how the model wants its tokens: `<cls>` and every expressed gene with its count."""
     vocab = {gene: FIRST_GENE + number for number, gene in enumerate(truth.GENES)}
-    settings = TokeniserSettings(cls_token_id=CLS, pad_token_id=0, pad_value=0.0, do_binning=False, max_length=truth.N_GENES + 1)
+    settings = TokeniserSettings(
+        cls_token_id=CLS, pad_token_id=0, pad_value=0.0, do_binning=False, max_length=truth.N_GENES + 1
+    )
     return SmallFiles(vocab, settings)

@@ -3,7 +3,7 @@
     x_t          = e(gene) + value v
     block l      x_t += s on_p(cell) d_f     for features f that are born at l, t among the tokens that carry f
                  features that are erased at l are projected out; one is split into two, two are merged into one
-    on_p(cell)   = sigmoid(12 (mean over the programme's visible tokens of <x, v> - usual value, less that of all tokens, - 0.4))
+    on_p(cell)   = sigmoid(12 * mean over the programme's visible tokens of (<x, v> - the gene's value half way between off and on))
     read_f(cell) = mean over the tokens that carry f of <x_t, d_f> / s        (attention whose keys are the genes)
     sat(r)       = 2 tanh(r / 2)
     prior_t      = base(gene) + gain(gene) * sum of sat(read_f) over features f that act on the gene
@@ -24,7 +24,7 @@ from torch import Tensor
 from sae_genomics.models.planted import truth
 
 COPIED = 0.4  # share of a visible token's prediction that is its own value
-STEEP, THRESHOLD = 12.0, 0.4
+STEEP = 12.0
 OWN_LENGTH = 0.7  # of a gene's own vector
 
 
@@ -43,6 +43,11 @@ class Sequences:
         """Weighted mean over each sequence's rows: [sequences, columns]; 0 where there is no weight. Both [T, columns]."""
         total = values.new_zeros(self.n, values.shape[1]).index_add(0, self.sequence, values * weight)
         return total / values.new_zeros(self.n, values.shape[1]).index_add(0, self.sequence, weight).clamp_min(1e-6)
+
+    def any(self, weight: Tensor) -> Tensor:
+        """1 where a sequence has weight in the column, else 0: [sequences, columns]. weight: [T, columns]."""
+        total = weight.new_zeros(self.n, weight.shape[1]).index_add(0, self.sequence, weight)
+        return (total > 0).to(weight.dtype)
 
 
 def _table(sets: list[tuple[int, ...]]) -> Tensor:
@@ -76,7 +81,7 @@ class PlantedNetwork:
         at_end = torch.tensor([float(feature.last == truth.LAST) for feature in truth.FEATURES])
         self.acts_on = put(acted_on * at_end)
         self.base, self.gain = put(torch.cat([base, torch.zeros(1)])), put(torch.cat([on - off, torch.zeros(1)]))
-        self.usual = put(torch.cat([overall, torch.zeros(1)]))
+        self.half_way = put(torch.cat([(off + on) / 2, torch.zeros(1)]))
 
     def embed(self, rows: Sequences, value: Tensor) -> Tensor:
         """[T, d_model]. value: [T], log1p of the count; a hidden one is not looked at."""
@@ -86,23 +91,31 @@ class PlantedNetwork:
         """[T, d_model], the output of a block."""
         if layer == truth.CHANGES_AT:
             x = self._split_and_merge(x, rows)
-        gone = [number for number, feature in enumerate(truth.FEATURES) if feature.last + 1 == layer and feature.fate == "died"]
+        gone = [
+            number
+            for number, feature in enumerate(truth.FEATURES)
+            if feature.last + 1 == layer and feature.fate == "died"
+        ]
         for number in gone:
             x = x - (x @ self.directions[number])[:, None] * self.directions[number]
-        born = [number for number, feature in enumerate(truth.FEATURES) if feature.born == layer and not feature.fate.startswith("from")]
+        born = [
+            number
+            for number, feature in enumerate(truth.FEATURES)
+            if feature.born == layer and not feature.fate.startswith("from")
+        ]
         if not born:
             return x
-        programmes = [truth.PROGRAMMES.index(truth.programme_named(truth.FEATURES[number].programmes[0])) for number in born]
+        programmes = [
+            truth.PROGRAMMES.index(truth.programme_named(truth.FEATURES[number].programmes[0])) for number in born
+        ]
         on = self._on(x, rows)[:, programmes]
         return x + truth.STRENGTH * (on[rows.sequence] * self.carries[rows.gene][:, born]) @ self.directions[born]
 
     def _on(self, x: Tensor, rows: Sequences) -> Tensor:
         """[sequences, programmes], near 1 where a programme is on."""
-        more = ((x @ self.value) - self.usual[rows.gene]) * rows.visible
+        above = (x @ self.value) - self.half_way[rows.gene]
         marks = self.marks[rows.gene] * rows.visible[:, None]
-        in_programme = rows.mean(more[:, None].expand_as(marks), marks)
-        in_all = rows.mean(more[:, None], rows.visible[:, None])
-        return torch.sigmoid(STEEP * (in_programme - in_all - THRESHOLD))
+        return torch.sigmoid(STEEP * rows.mean(above[:, None].expand_as(marks), marks)) * rows.any(marks)
 
     def _split_and_merge(self, x: Tensor, rows: Sequences) -> Tensor:
         was, carried = x @ self.directions.T, self.carries[rows.gene]

@@ -16,7 +16,7 @@ N_LAYERS, D_MODEL, N_GENES = 6, 32, 200
 LAST = N_LAYERS - 1
 TWIN = N_GENES // 2  # gene g + TWIN has the counts of gene g, in other cells
 GENES = tuple(f"PLANTED{number + 1:04d}" for number in range(N_GENES))
-FOLD = 3.0  # how much more a gene is expressed where its programme is on
+FOLD = 6.0  # how much more a gene is expressed where its programme is on
 ON, ELSEWHERE = 0.85, 0.05  # chance that a programme is on in cells of its own module, and in others
 STRENGTH = 4.0  # length of a feature in the residual stream
 
@@ -60,9 +60,7 @@ MODULES = LABELS[:3]
 DISTANT, SILENT = "P06", "P09"  # acts on genes that do not carry it; acts on nothing
 DISTANT_TARGETS = _genes(92, 7)
 
-_PERSISTENT = tuple(
-    Programme(f"P{number + 1:02d}", MODULES[number // 3], _genes(7 * number, 7)) for number in range(9)
-)
+_PERSISTENT = tuple(Programme(f"P{number + 1:02d}", MODULES[number // 3], _genes(7 * number, 7)) for number in range(9))
 TRANSIENT = Programme("transient", "alpha", _genes(63, 7))
 SPLIT = Programme("split", "gamma", _genes(70, 10))
 MERGE_A, MERGE_B = Programme("merge_a", "beta", _genes(80, 6)), Programme("merge_b", "beta", _genes(86, 6))
@@ -134,7 +132,7 @@ def share_on() -> float:
 
 def mean_values() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Mean of log1p(count) among counts above 0: where the gene's programme is off, where it is on, and over all cells: [genes] each."""
-    count = np.arange(1, 60)
+    count = np.arange(1, 80)
     log_factorial = np.cumsum(np.log(count))
 
     def moments(rate: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
