@@ -16,6 +16,15 @@ from sae_genomics.artifacts.associate import (
     PCA_GENES,
     UNTRAINED_GENES,
 )
+from sae_genomics.artifacts.causal import (
+    CAUSAL_CURVES,
+    CAUSAL_DOSE,
+    CAUSAL_FEATURES,
+    CAUSAL_NULLS,
+    CAUSAL_SCREEN,
+    CAUSAL_SUMMARY,
+    CAUSAL_TABLES,
+)
 from sae_genomics.artifacts.items import (
     CELL_LAYER_TABLES,
     FEATURE_LABELS,
@@ -52,6 +61,13 @@ __all__ = [
     "ANNOTATIONS",
     "ANNOTATION_NULLS",
     "BASELINE_GENES",
+    "CAUSAL_CURVES",
+    "CAUSAL_DOSE",
+    "CAUSAL_FEATURES",
+    "CAUSAL_NULLS",
+    "CAUSAL_SCREEN",
+    "CAUSAL_SUMMARY",
+    "CAUSAL_TABLES",
     "CELLS",
     "CELL_LAYER_TABLES",
     "CELL_TYPE_BASELINES",

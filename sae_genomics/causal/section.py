@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sae_genomics.section import Section
 
@@ -11,3 +11,45 @@ class CausalConfig(Section):
     """Which features are edited, how, and what the effects are compared with."""
 
     enabled: bool = Field(False, description="run the stage causal")
+    features: int = Field(
+        12,
+        ge=0,
+        description="features per layer whose effects are computed exactly: those that the screen ranks highest",
+    )
+    sampled_features: int = Field(
+        4,
+        ge=0,
+        description="further features per layer, drawn at random, so that screen and exact effects can be compared",
+    )
+    items: int = Field(8, ge=2, description="held-out items per feature, of those in which it fires")
+    screen_items: int = Field(24, ge=2, description="training items of the screen of all features")
+    training_items: int = Field(
+        2000, ge=2, description="training items that a feature's own targets, rate and mean activation are taken from"
+    )
+    heldout_items: int = Field(
+        2000, ge=2, description="held-out items among which the ones are looked for in which a feature fires"
+    )
+    own_units: int = Field(20, ge=1, description="units at most that are a feature's own targets")
+    draws: int = Field(
+        9, ge=1, description="draws of each null that needs forward passes; from 99 on each feature has its own null, below that "
+        "the features of a layer share their draws",
+    )  # fmt: skip
+    target_draws: int = Field(999, ge=19, description="draws of random targets, which need no forward pass")
+    masked: bool = Field(True, description="measure at hidden targets too")
+    doses: list[float] = Field(
+        [-2, -1, 0, 0.5, 1, 1.5, 2, 4, 8], description="multiples of a feature's own activation; 1 changes nothing"
+    )
+    dose_features: int = Field(
+        6, ge=0, description="features per layer with a dose-response curve, in the screen's order"
+    )
+    off_target: float = Field(
+        0.5, gt=0, description="no larger dose is tried once other targets change by so much: standard deviations of the "
+        "predicted value, or nats of a distribution",
+    )  # fmt: skip
+
+    @field_validator("doses")
+    @classmethod
+    def _ordered(cls, doses: list[float]) -> list[float]:
+        if 1 not in doses or len(set(doses)) < 3:
+            raise ValueError("causal.doses takes at least three different numbers, 1 among them")
+        return sorted(set(doses))

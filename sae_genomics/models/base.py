@@ -68,7 +68,8 @@ class FoundationModel(ABC):
     def pause(self, batch: Tokens, layer: int, hook: str, hidden: npt.NDArray[np.bool_] | None = None) -> Paused:
         """Run the model up to a hook, without gradients. hidden: bool [T], tokens whose content is hidden, as for `masked_loss`.
 
-        Raises UserError for a family that cannot be edited.
+        No tensor of the result is one of inference mode: a later backward pass may use them.
+        Raises UserError for a family, backend or checkpoint that cannot be edited.
         """
         raise UserError(f"model.family: {self.info.family} cannot be edited; set causal.enabled to false")
 
@@ -82,8 +83,11 @@ class FoundationModel(ABC):
     ) -> Predictions:
         """Go on from the hook, with other activations there: [T, d_model], the paused ones where None.
 
+        activations: in any floating dtype; they are rounded to the compute dtype. They are not written to.
         layers: later layers whose activations at the same hook are wanted. predict: False stops after the deepest of them.
-        With gradients on, the predictions are differentiable with respect to `activations`. The weights need no gradient.
+        With gradients on, and where `activations` asks for them, the results are differentiable with respect to it, through torch's
+        own functions. Otherwise kernels compute them. The weights need no gradient. Callers that want none use `torch.no_grad()`.
+        Raises ValueError for a layer that does not come after the paused one.
         """
         raise UserError(f"model.family: {self.info.family} cannot be edited; set causal.enabled to false")
 

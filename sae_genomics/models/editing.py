@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -61,3 +61,17 @@ class Predictions:
     """float32 [sequences, d_model], the item's embedding: `<cls>` for cells, the mean over residues for proteins"""
     layers: Mapping[int, torch.Tensor] = field(default_factory=dict)
     """layer -> [T, d_model] at the same hook, of the later layers that were asked for"""
+
+
+def deepest_layer(paused: Paused, layers: Sequence[int], predict: bool, n_layers: int) -> int:
+    """The last layer that `resume` computes. Raises ValueError for a layer that does not come after the paused one."""
+    if any(not paused.layer < layer < n_layers for layer in layers):
+        raise ValueError(f"layers {list(layers)} are not all after layer {paused.layer} and below {n_layers}")
+    return n_layers - 1 if predict else max(layers, default=paused.layer)
+
+
+def not_half(x: torch.Tensor) -> torch.Tensor:
+    """In float32, or in float64 where that is what was computed in."""
+    import torch
+
+    return x if x.dtype == torch.float64 else x.float()

@@ -12,10 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sae_genomics.errors import UserError
 from sae_genomics.kernels.choice import plain_asked
+from sae_genomics.models import tx1_editing
 from sae_genomics.models.base import FoundationModel, ModelInfo
 from sae_genomics.models.checkpoint import check_shapes, load_weights
 from sae_genomics.models.cpu_products import tokens_at_once, use_kernels
+from sae_genomics.models.editing import Paused, Predictions
 from sae_genomics.models.tx1_compiled import compile_blocks
 from sae_genomics.models.tx1_config import (
     PREFIX,
@@ -82,6 +85,8 @@ class NativeTx1(Tx1Model):
     untrained_seed: random weights from that seed instead of the checkpoint's.
     """
 
+    outcome = "value"
+
     def __init__(
         self,
         release: Release,
@@ -135,8 +140,8 @@ class NativeTx1(Tx1Model):
                 found[layer] = x
             return x
 
-        layout, gene, value, _ = self._inputs(batch, None)
-        _, x = self.network.embed(gene, value, layout, None, self._drug(batch))
+        layout, gene, value, _ = self.inputs(batch, None)
+        _, x = self.network.embed(gene, value, layout, None, self.drug(batch))
         self.network.encode(x, layout, None, max(wanted) + 1, listen)
         return {layer: found[layer] for layer in layers}
 
@@ -155,22 +160,42 @@ class NativeTx1(Tx1Model):
             return changes[layer](x) if at == hook and layer in changes else x
 
         listen: Listener | None = change if changes else None
-        layout, gene, value, hidden = self._inputs(batch, masked)
-        gene_vectors, x = self.network.embed(gene, value, layout, hidden, self._drug(batch))
+        layout, gene, value, hidden = self.inputs(batch, masked)
+        gene_vectors, x = self.network.embed(gene, value, layout, hidden, self.drug(batch))
         x = self.network.encode(x, layout, hidden, self.info.n_layers, listen)
         return Outputs(*self.network.decode(x, gene_vectors, layout))
 
-    def _inputs(
+    def pause(self, batch: Tokens, layer: int, hook: str, hidden: npt.NDArray[np.bool_] | None = None) -> Paused:
+        if self.network.config.decoder_outputs != 1:
+            raise UserError(
+                f"model {self.info.name} predicts several numbers for each gene; set causal.enabled to false"
+            )
+        return tx1_editing.pause(self, batch, layer, hook, hidden)
+
+    def resume(
+        self, paused: Paused, activations: Tensor | None = None, *, layers: Sequence[int] = (), predict: bool = True
+    ) -> Predictions:
+        return tx1_editing.resume(self, paused, activations, layers, predict)
+
+    def inputs(
         self, batch: Tokens, masked: npt.NDArray[np.bool_] | None
     ) -> tuple[Layout, Tensor, Tensor, Tensor | None]:
+        """Where the cells begin, their genes int64 [T], values float32 [T] and which of these are hidden, bool [T]."""
         gene = torch.from_numpy(batch.token).to(self.device).long()
         value = torch.from_numpy(batch.per_token["value"]).to(self.device)
-        hidden = None if masked is None else torch.from_numpy(masked).to(self.device)
-        # a kernel launch costs nothing beside a cell's attention on a CPU, and much of it on an accelerator
-        layout = Layout(torch.from_numpy(batch.item_ptr), self.device, grouped=self.device.type == "cpu")
-        return layout, gene, value, hidden
+        return self.layout(batch), gene, value, self.on_device(masked)
 
-    def _drug(self, batch: Tokens) -> Tensor | None:
+    def layout(self, batch: Tokens) -> Layout:
+        """Where the cells begin."""
+        # a kernel launch costs nothing beside a cell's attention on a CPU, and much of it on an accelerator
+        return Layout(torch.from_numpy(batch.item_ptr), self.device, grouped=self.device.type == "cpu")
+
+    def on_device(self, masked: npt.NDArray[np.bool_] | None) -> Tensor | None:
+        """A mask of tokens, or None."""
+        return None if masked is None else torch.from_numpy(masked).to(self.device)
+
+    def drug(self, batch: Tokens) -> Tensor | None:
+        """Each cell's row in the chemical encoder's table: int64 [cells]; None where no drug is used."""
         drug = batch.per_item.get("drug")
         return None if drug is None else torch.from_numpy(drug).to(self.device)
 

@@ -143,10 +143,20 @@ class Block(nn.Module):
         self, x: Tensor, layout: Layout, hidden: Tensor | None, listen: Callable[[str, Tensor], Tensor]
     ) -> Tensor:
         """x: [T, d_model]; returns the block's output."""
-        attention = listen("attn_out", self.self_attn(self.norm1(x) if self.pre_norm else x, layout, hidden))
+        return self.after_attention(x, listen("attn_out", self.attend(x, layout, hidden)), listen)
+
+    def attend(self, x: Tensor, layout: Layout, hidden: Tensor | None) -> Tensor:
+        """What attention adds to the stream."""
+        return self.self_attn(self.norm1(x) if self.pre_norm else x, layout, hidden)  # type: ignore[no-any-return]
+
+    def after_attention(self, x: Tensor, attention: Tensor, listen: Callable[[str, Tensor], Tensor]) -> Tensor:
+        """The block's output, of the stream that attention read and attention's part."""
         x, mlp = self.to_mlp(self, x, attention)
-        x = self.from_mlp(self, x, listen("mlp_out", mlp))
-        return listen("resid_post", x)
+        return self.after_mlp(x, listen("mlp_out", mlp), listen)
+
+    def after_mlp(self, x: Tensor, mlp: Tensor, listen: Callable[[str, Tensor], Tensor]) -> Tensor:
+        """The block's output, of the stream that the MLP's part is added to, and that part."""
+        return listen("resid_post", self.from_mlp(self, x, mlp))
 
     def mlp(self, x: Tensor) -> Tensor:
         if self.use_glu:
@@ -312,14 +322,24 @@ class Tx1Network(nn.Module):
         return gene_vectors, x
 
     def encode(
-        self, x: Tensor, layout: Layout, masked: Tensor | None, n_layers: int, listen: Listener | None = None
+        self,
+        x: Tensor,
+        layout: Layout,
+        masked: Tensor | None,
+        n_layers: int,
+        listen: Listener | None = None,
+        *,
+        first: int = 0,
     ) -> Tensor:
-        """The first `n_layers` blocks, without the final norm."""
-        hidden = masked if self.config.mask_generated else None
-        for number in range(n_layers):
-            layer_listen = _unheard if listen is None else partial(_relay, listen, number)
-            x = self.transformer_encoder.layers[number](x, layout, hidden, layer_listen)
+        """The blocks `first` to `n_layers` - 1, without the final norm."""
+        hidden = self.hidden_keys(masked)
+        for number in range(first, n_layers):
+            x = self.transformer_encoder.layers[number](x, layout, hidden, heard_at(listen, number))
         return x
+
+    def hidden_keys(self, masked: Tensor | None) -> Tensor | None:
+        """Tokens that only they themselves may see: bool [T], or None."""
+        return masked if self.config.mask_generated else None
 
     def decode(self, x: Tensor, gene_vectors: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor | None]:
         """Cell embeddings [cells, d_model], predicted values [T], and the same from the cell embeddings."""
@@ -335,6 +355,11 @@ class Tx1Network(nn.Module):
         # the reference averages padded positions too, which makes a cell depend on its batch; here only real tokens count
         sums = x.new_zeros(layout.n_cells, x.shape[1]).index_add(0, layout.cell_of_token, x)
         return sums / torch.bincount(layout.cell_of_token, minlength=layout.n_cells)[:, None].to(x.dtype)
+
+
+def heard_at(listen: Listener | None, layer: int) -> Callable[[str, Tensor], Tensor]:
+    """A listener to one layer."""
+    return _unheard if listen is None else partial(_relay, listen, layer)
 
 
 def _unheard(hook: str, x: Tensor) -> Tensor:

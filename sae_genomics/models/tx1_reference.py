@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.checkpoint import tensor_shapes
+from sae_genomics.models.editing import Paused
 from sae_genomics.models.tx1_config import PREFIX, Release
 from sae_genomics.models.tx1_model import Outputs, Tx1Model
 from sae_genomics.tokens import Tokens
@@ -82,6 +83,9 @@ class ReferenceTx1(Tx1Model):
         with self._listening(hook, dict.fromkeys(changes, change)), self._autocast():
             found = self.model(self._batch(batch, padding, masked), skip_decoders=False)
         return Outputs(found["cell_emb"], padding.pack(found["expr_preds"]), padding.pack(found["mvc_output"]))
+
+    def pause(self, batch: Tokens, layer: int, hook: str, hidden: npt.NDArray[np.bool_] | None = None) -> Paused:
+        raise UserError("model.backend: reference cannot be edited; set model.backend to native")
 
     def _batch(self, batch: Tokens, padding: _Padding, masked: npt.NDArray[np.bool_] | None) -> dict[str, Tensor]:
         """The collated batch that the package's model takes."""

@@ -17,6 +17,8 @@ from sae_genomics.errors import UserError
 from sae_genomics.items import Items, SequenceItems
 from sae_genomics.models.base import FoundationModel, ModelInfo
 from sae_genomics.models.cpu_products import tokens_at_once, use_kernels
+from sae_genomics.models.editing import Paused, Predictions
+from sae_genomics.models.esm2 import editing
 from sae_genomics.models.esm2.config import READS, describe, find_folder
 from sae_genomics.models.esm2.folder import Esm2Folder, read_folder
 from sae_genomics.models.esm2.packed import PackedEsm, Sequences
@@ -61,6 +63,7 @@ class Esm2(FoundationModel):
     reads = READS
     hidden_share = 0.15
     loss_name = "cross-entropy of hidden residues, in nats"
+    outcome = "distribution"
 
     def __init__(
         self,
@@ -136,13 +139,32 @@ class Esm2(FoundationModel):
             return changes[layer](x) if at == hook and layer in changes else x
 
         token, is_hidden = self._on_device(batch.token), torch.from_numpy(hidden).to(self.device)
-        seen = torch.where(is_hidden, self.mask_token, token)
-        _, sequences = self._sequences(batch.item_ptr, 0, batch.n_items)  # interventions are given all rows at once
-        scores = self.network.predict(self.network(seen, sequences, self.info.n_layers, change)[is_hidden])
+        sequences = self.sequences(batch)  # interventions are given all rows at once
+        x = self.network(self.seen(batch, hidden), sequences, self.info.n_layers, change)
+        scores = self.network.predict(x[is_hidden])
         loss = torch.zeros(len(batch), dtype=torch.float64)
         losses = torch.nn.functional.cross_entropy(scores.cpu().double(), token[is_hidden].cpu(), reduction="none")
         loss[torch.from_numpy(hidden)] = losses
         return loss.numpy()
+
+    def pause(self, batch: Tokens, layer: int, hook: str, hidden: npt.NDArray[np.bool_] | None = None) -> Paused:
+        return editing.pause(self, batch, layer, hook, hidden)
+
+    def resume(
+        self, paused: Paused, activations: Tensor | None = None, *, layers: Sequence[int] = (), predict: bool = True
+    ) -> Predictions:
+        return editing.resume(self, paused, activations, layers, predict)
+
+    def seen(self, batch: Tokens, hidden: npt.NDArray[np.bool_] | None) -> Tensor:
+        """Token ids as the model reads them, <mask> where they are hidden: int64 [T]."""
+        token = self._on_device(batch.token)
+        if hidden is None:
+            return token
+        return torch.where(torch.from_numpy(hidden).to(self.device), self.mask_token, token)
+
+    def sequences(self, batch: Tokens) -> Sequences:
+        """Where the batch's sequences begin."""
+        return self._sequences(batch.item_ptr, 0, batch.n_items)[1]
 
     def _on_device(self, token: npt.NDArray[np.int32]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(token)).to(self.device).long()

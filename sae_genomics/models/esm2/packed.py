@@ -113,9 +113,17 @@ class Block(nn.Module):
         self, x: Tensor, sequences: Sequences, angles: tuple[Tensor, Tensor] | None, layer: int, listen: Listener
     ) -> Tensor:
         """x: [T, d_model]; returns the block's output."""
-        x = x + listen("attn_out", layer, self.attention(self.attention_norm(x), sequences, angles))
-        x = x + listen("mlp_out", layer, self.down(F.gelu(self.up(self.mlp_norm(x)))))
+        x = x + listen("attn_out", layer, self.attend(x, sequences, angles))
+        x = x + listen("mlp_out", layer, self.mlp(x))
         return listen("resid_post", layer, x)
+
+    def attend(self, x: Tensor, sequences: Sequences, angles: tuple[Tensor, Tensor] | None) -> Tensor:
+        """What attention adds to the stream."""
+        return self.attention(self.attention_norm(x), sequences, angles)  # type: ignore[no-any-return]
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """What the MLP adds to the stream."""
+        return self.down(F.gelu(self.up(self.mlp_norm(x))))  # type: ignore[no-any-return]
 
 
 class PackedEsm(nn.Module):
@@ -132,9 +140,18 @@ class PackedEsm(nn.Module):
 
     def forward(self, token: Tensor, sequences: Sequences, n_layers: int, listen: Listener) -> Tensor:
         """The output of the first `n_layers` blocks: [T, d_model]. token: int64 [T]."""
-        x = self.embed(token, sequences)
-        angles = self.angles(sequences)
-        for layer in range(n_layers):
+        return self.encode(self.embed(token, sequences), sequences, self.angles(sequences), range(n_layers), listen)
+
+    def encode(
+        self,
+        x: Tensor,
+        sequences: Sequences,
+        angles: tuple[Tensor, Tensor] | None,
+        layers: range,
+        listen: Listener,
+    ) -> Tensor:
+        """The output of some consecutive blocks, given what enters the first of them."""
+        for layer in layers:
             x = self.blocks[layer](x, sequences, angles, layer, listen)
         return x
 

@@ -1,0 +1,211 @@
+"""One feature, exactly: it is ablated in the items in which it fires, beside the edits of its nulls, in one set of forward passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sae_genomics.causal.dose import Curve, Response, curve
+from sae_genomics.causal.nulls import equal_features, permuted, random_directions
+from sae_genomics.causal.passes import Changes, Edits, changes, predicted_values
+from sae_genomics.causal.strength import counted_tokens, gradient_of
+from sae_genomics.causal.targets import Targets, random_targets
+from sae_genomics.models.editing import Paused
+from sae_genomics.tokens import items_in_order
+
+if TYPE_CHECKING:
+    from sae_genomics.models import FoundationModel
+
+Floats = npt.NDArray[np.float64]
+Float32 = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What is the same for all features of a layer.
+
+    directions: float32 [features, d_model], decoder. rate, mean: float64 [features], on training items. bins: int64 [units], strata of
+    units. draws, target_draws: of the nulls. batch_tokens: rows of a forward pass.
+    """
+
+    model: FoundationModel
+    directions: Float32
+    rate: Floats
+    mean: Floats
+    bins: Ints
+    draws: int
+    target_draws: int
+    batch_tokens: int
+
+
+@dataclass(frozen=True)
+class Firing:
+    """A feature in some held-out items.
+
+    paused: the items. activation: float32 [T], of the feature. own_units: bool [units]. active: bool [T], where it is active when nothing is hidden.
+    """
+
+    feature: int
+    paused: Paused
+    activation: Float32
+    own_units: Bools
+    active: Bools
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One outcome of a feature's ablation, per item; NaN for items that do not count.
+
+    own, matched: float64 [items], per unit of edit norm. d: their difference. draws: null -> float64 [items, draws], the same.
+    """
+
+    name: str
+    own: Floats
+    matched: Floats
+    d: Floats
+    draws: dict[str, Floats]
+    n_own: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """norm: float64 [items], of the edit; 0 where the feature does not fire. strength: root mean square over items of all that changes."""
+
+    feature: int
+    norm: Floats
+    outcomes: list[Outcome]
+    strength: float
+
+
+def targets_of(layer: Layer, firing: Firing) -> Targets:
+    """The feature's targets in its items; with hidden tokens these alone."""
+    batch, hidden = firing.paused.batch, firing.paused.hidden
+    counted = counted_tokens(batch)
+    unit = np.maximum(batch.unit, 0).astype(np.int64)
+    items, item = items_in_order(batch)
+    looked_at = counted if hidden is None else counted & hidden
+    if layer.model.outcome == "distribution":
+        is_own, stratum, key = firing.active, unit, np.arange(len(batch))
+    else:
+        is_own, stratum, key = firing.own_units[unit], layer.bins[unit] + 1, unit
+    return Targets(item, looked_at & is_own, looked_at & ~is_own, stratum, key, len(items))
+
+
+def ablation_and_nulls(layer: Layer, firing: Firing, generator: np.random.Generator) -> tuple[Edits, dict[str, slice]]:
+    """The ablation first, then the draws of each null that needs passes."""
+    f, batch, n = firing.feature, firing.paused.batch, layer.draws
+    item = items_in_order(batch)[1]
+    ablation = -firing.activation[None]
+    own = layer.directions[[f]]
+    length = np.linalg.norm(own)
+    equal = equal_features(layer.rate, layer.mean, f, n)
+    others = layer.directions[equal]
+    others = others / np.maximum(np.linalg.norm(others, axis=1, keepdims=True), 1e-12)
+    counted = counted_tokens(batch)
+    moved = np.array([permuted(generator, ablation[0], item, counted) for _ in range(n)])
+    parts = {
+        "direction": Edits(np.repeat(ablation * length, n, axis=0), random_directions(generator, n, len(own[0]))),
+        "feature": Edits(np.repeat(ablation * length, len(equal), axis=0), others.astype(np.float32)),
+        "permuted": Edits(moved, np.repeat(own, n, axis=0)),
+    }
+    where, start = {}, 1
+    for name, part in parts.items():
+        where[name] = slice(start, start + len(part))
+        start += len(part)
+    return Edits.joined([Edits(ablation, own), *parts.values()]), where
+
+
+def measure(layer: Layer, firing: Firing, generator: np.random.Generator) -> Measured:
+    """The effects of ablating the feature, and of its nulls."""
+    edits, where = ablation_and_nulls(layer, firing, generator)
+    found = changes(layer.model, firing.paused, edits, layer.batch_tokens)
+    targets = targets_of(layer, firing)
+    length = float(np.linalg.norm(layer.directions[firing.feature]))
+    squares = np.bincount(targets.item, firing.activation.astype(np.float64) ** 2, targets.n_items)
+    norm = np.sqrt(squares) * length
+    per_norm = np.where(norm > 0, 1 / np.where(norm > 0, norm, 1), np.nan)
+    outcomes = [
+        _on_targets(name, change.astype(np.float64), targets, per_norm, where, layer.target_draws, generator)
+        for name, change in (("token", found.token), ("from_item", found.from_item))
+        if change is not None
+    ]
+    if found.embedding is not None:
+        outcomes.append(_on_embedding(found.embedding.astype(np.float64), firing.paused, targets, per_norm, where))
+    return Measured(firing.feature, norm, outcomes, _strength(layer, found, firing, targets, norm))
+
+
+def _on_targets(
+    name: str, change: Floats, targets: Targets, per_norm: Floats, where: dict[str, slice], n: int, generator: np.random.Generator
+) -> Outcome:  # fmt: skip
+    """change: float64 [edits, T]. n: draws of random targets."""
+    own_weight, matched_weight = targets.weights()
+    own, matched = (
+        np.column_stack([targets.per_item(each, weight) for each in change]) * per_norm[:, None]
+        for weight in (own_weight, matched_weight)
+    )
+    d = own - matched
+    draws = {null: d[:, part] for null, part in where.items()}
+    draws["targets"] = random_targets(targets, change[0], n, generator) * per_norm[:, None]
+    n_own = len(np.unique(targets.key[targets.own & targets.usable[targets.item]]))
+    return Outcome(name, own[:, 0], matched[:, 0], d[:, 0], draws, n_own)
+
+
+def _on_embedding(
+    moved: Floats, paused: Paused, targets: Targets, per_norm: Floats, where: dict[str, slice]
+) -> Outcome:
+    """Lengths beside what random directions give: their mean is what is subtracted. moved: float64 [edits, sequences]."""
+    of_sequence = targets.item[paused.batch.item_ptr[:-1]]
+    n = np.bincount(of_sequence, minlength=targets.n_items)
+    sums = np.column_stack([np.bincount(of_sequence, each, targets.n_items) for each in moved])
+    size = sums / n[:, None] * per_norm[:, None]
+    random = size[:, where["direction"]]
+    mean = random.mean(axis=1)
+    draws = {null: size[:, part] - mean[:, None] for null, part in where.items()}
+    if random.shape[1] > 1:  # a draw is no part of what it is compared with
+        draws["direction"] *= random.shape[1] / (random.shape[1] - 1)
+    return Outcome("embedding", size[:, 0], mean, size[:, 0] - mean, draws, 0)
+
+
+def _strength(layer: Layer, found: Changes, firing: Firing, targets: Targets, norm: Floats) -> float:
+    """As `first_order_strength`, from the ablation itself."""
+    if found.token is None or not (norm > 0).any():
+        return float("nan")
+    change = found.token[0].astype(np.float64)
+    squares = 2 * change if layer.model.outcome == "distribution" else change**2
+    counted = counted_tokens(firing.paused.batch)
+    per_item = np.bincount(targets.item[counted], squares[counted], targets.n_items)
+    return float(np.sqrt(per_item[norm > 0].mean()))
+
+
+def respond_to_doses(layer: Layer, firing: Firing, doses: list[float], bound: float) -> tuple[Curve, float, int]:
+    """The feature's dose-response curve, the slope at 1 by the gradient (NaN for a distribution), and its items."""
+    targets = targets_of(layer, firing)
+    own_weight, matched_weight = targets.weights()
+    n_items = int(targets.usable.sum())
+    direction = layer.directions[firing.feature]
+    values = predicted_values(layer.model, firing.paused)
+    spread = 1.0 if values is None else max(float(values[targets.own | targets.control].std()), 1e-12)
+
+    def respond(tried: list[float]) -> list[Response]:
+        coefficients = np.array([(dose - 1) * firing.activation for dose in tried], dtype=np.float32)
+        edits = Edits(coefficients, np.repeat(direction[None], len(tried), axis=0))
+        found = changes(layer.model, firing.paused, edits, layer.batch_tokens).token
+        assert found is not None
+        return [_response(targets, each.astype(np.float64), (own_weight, matched_weight), spread) for each in found]
+
+    found = curve(np.array(doses, dtype=np.float64), respond, bound)
+    gradient = float("nan")
+    if layer.model.outcome == "value" and n_items:
+        slopes = gradient_of(layer.model, firing.paused, own_weight - matched_weight) @ direction
+        gradient = float((slopes.astype(np.float64) * firing.activation).sum() / n_items)
+    return found, gradient, n_items
+
+
+def _response(targets: Targets, change: Floats, weights: tuple[Floats, Floats], spread: float) -> Response:
+    own, matched = (float(np.nanmean(targets.per_item(change, weight))) for weight in weights)
+    return Response(own, matched, float(np.sqrt((change[targets.control] ** 2).mean())) / spread)
