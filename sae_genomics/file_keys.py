@@ -31,6 +31,10 @@ def _named_files(wanted: Any, paths: Mapping[str, Any]) -> Files:
     return [(path.name, path) for path in files]
 
 
+def _one_file(wanted: Any, paths: Mapping[str, Any]) -> Files:
+    return _named_files([wanted] if wanted else [], paths)
+
+
 def _builtin_gene_sets(wanted: Any, paths: Mapping[str, Any]) -> Files:
     return [(path.name, path) for path in sorted(BUILTIN_GENE_SETS.glob("*.gmt"))] if wanted else []
 
@@ -98,6 +102,8 @@ FILE_KEYS: Mapping[str, Callable[[Any, Mapping[str, Any]], Files]] = {
     "validation.databases": _databases,
     "validation.network": _networks,
     "validation.regulons": _regulons,
+    "concepts.examples": _named_files,
+    "concepts.confounds": _one_file,
 }
 
 

@@ -73,8 +73,9 @@ _VALIDATE = Stage(
 )  # fmt: skip
 _CONCEPTS = Stage(
     name="concepts", number=6, unit="layer", needs=(_TRAIN,), reads=(_PREPARE, _EXTRACT, _TRAIN), root="results",
-    keys=("run.seed", "concepts"), applies=has_concepts,
-    function="sae_genomics.concepts.task:run_task", files=concepts_files, cost="sae_genomics.concepts.cost:cost",
+    keys=("run.seed", "concepts", "validation.builtin", "validation.gmt", "validation.sources"), applies=has_concepts,
+    function="sae_genomics.concepts.task:run_task", files=concepts_files, check="sae_genomics.concepts.settings:check",
+    cost="sae_genomics.concepts.cost:cost",
 )  # fmt: skip
 _CAUSAL = Stage(
     name="causal", number=7, unit="layer", needs=(_ASSOCIATE,), reads=(_PREPARE, _EXTRACT, _TRAIN, _ASSOCIATE), root="results",

@@ -25,6 +25,7 @@ from sae_genomics.artifacts.causal import (
     CAUSAL_SUMMARY,
     CAUSAL_TABLES,
 )
+from sae_genomics.artifacts.concepts import CONCEPT_CONFOUNDS, CONCEPT_NULLS, CONCEPT_VECTORS, OVER_CONCEPTS
 from sae_genomics.artifacts.items import (
     CELL_LAYER_TABLES,
     FEATURE_LABELS,
@@ -35,6 +36,7 @@ from sae_genomics.artifacts.items import (
     LABEL_BASELINES,
     LayerTables,
 )
+from sae_genomics.artifacts.localisation import CONCEPT_FEATURES, CONCEPT_LOCALISATION, CONCEPT_TCAV, CONCEPT_WINDOWS
 from sae_genomics.artifacts.names import ANNOTATIONS, FEATURE_NAMES
 from sae_genomics.artifacts.network import FEATURE_NETWORK, NETWORK_EDGES, NETWORK_NULLS
 from sae_genomics.artifacts.prepare import CELLS, GENE_INDEX, GENES, UNITS
@@ -72,7 +74,14 @@ __all__ = [
     "CELL_LAYER_TABLES",
     "CELL_TYPE_BASELINES",
     "CONCEPT_BASELINES",
+    "CONCEPT_CONFOUNDS",
     "CONCEPT_COUNTS",
+    "CONCEPT_FEATURES",
+    "CONCEPT_LOCALISATION",
+    "CONCEPT_NULLS",
+    "CONCEPT_TCAV",
+    "CONCEPT_VECTORS",
+    "CONCEPT_WINDOWS",
     "FEATURES",
     "FEATURE_CELL_TYPES",
     "FEATURE_CONCEPTS",
@@ -98,6 +107,7 @@ __all__ = [
     "NETWORK_NULLS",
     "NEURON_GENES",
     "OVER_CELLS",
+    "OVER_CONCEPTS",
     "OVER_SPANS",
     "PCA_GENES",
     "RANKINGS",

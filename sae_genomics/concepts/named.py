@@ -1,0 +1,221 @@
+"""The concepts of a run: from its labels, its spans, gene sets, and files of examples.
+
+- label: items with the label against items with another one. Items without a label count for nothing.
+- span: residues within a domain against residues outside, in items that carry at least one span of any concept. An item without any span
+  was perhaps never annotated, and cannot tell.
+- gene_set: tokens of the set's genes against tokens of other genes in the same tenth of expression.
+- examples: what the user's files say (`examples.py`).
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sae_genomics.concepts.concept import Bools, Concept, Ints, LeftOut, NamedConcepts, Spans
+from sae_genomics.concepts.examples import example_concepts
+
+if TYPE_CHECKING:
+    from sae_genomics.concepts.section import ConceptsConfig
+    from sae_genomics.data.units import Units
+    from sae_genomics.run import Run
+    from sae_genomics.validation.gene_sets import Collection
+
+N_BINS = 10  # of expression, within which genes are alike
+OTHERS_PER_GENE = 4
+LEAST_HELDOUT = 2  # of groups or items, on each side of the split, with the concept and without
+LEAST_HELDOUT_GENES = 3
+_SHARE_ALONE = 0.25
+_UNIT_SHARE = 1 / 3
+
+__all__ = ["Concept", "LeftOut", "NamedConcepts", "Spans", "concepts_of"]
+
+
+def concepts_of(run: Run) -> NamedConcepts:
+    """All concepts that the settings ask for and the data can tell. Raises UserError for a file of examples that cannot be used."""
+    settings = run.config.concepts
+    columns = ["item", "item_id", "heldout", "group", "label"]
+    items, units = run.kind.read_items(run, columns), run.kind.read_units(run)
+    spans = run.kind.read_spans(run) if "span" in settings.kinds else None
+    found: list[Concept] = []
+    left_out: list[LeftOut] = []
+    heldout_units = split_units(len(units), run.config.run.seed)
+    if "label" in settings.kinds:
+        _add(label_concepts(items["label"]), found, left_out, settings)
+    if spans is not None:
+        _add(span_concepts(spans), found, left_out, settings)
+    if "gene_set" in settings.kinds and run.kind.units_are_genes and settings.gene_sets:
+        sets, out = gene_set_concepts(_collections(run), units, heldout_units, settings, run.config.run.seed)
+        found, left_out = found + sets, left_out + out
+    if "examples" in settings.kinds and settings.examples:
+        _add(example_concepts(run, items["item_id"]), found, left_out, settings)
+    return with_split(found, left_out, items, heldout_units, run.config.run.seed)
+
+
+def _collections(run: Run) -> list[Collection]:
+    """The built-in gene sets and those of validation.gmt; downloaded databases are validate's."""
+    from sae_genomics.validation.databases import load_collections
+
+    settings = run.config.validation
+    return load_collections(settings) if settings.builtin or settings.gmt or settings.sources else []
+
+
+def _add(concepts: list[Concept], found: list[Concept], left_out: list[LeftOut], settings: ConceptsConfig) -> None:
+    """Keep those with enough items, at most `max_concepts` of them, the largest first."""
+    enough: list[Concept] = []
+    for each in concepts:
+        n, n_others = len(each.items), len(each.others) + (len(each.items) if each.spans is not None else 0)
+        if min(n, n_others) < settings.min_items:
+            why = f"{n:,} items with it and {n_others:,} that tell it from; concepts.min_items is {settings.min_items}"
+            left_out.append(LeftOut(each.id, each.kind, each.name, why))
+        else:
+            enough.append(each)
+    order = np.argsort([-len(each.items) for each in enough], kind="stable")
+    kept = sorted(order[: settings.max_concepts].tolist())
+    found += [enough[number] for number in kept]
+    for number in sorted(order[settings.max_concepts :].tolist()):
+        each = enough[number]
+        left_out.append(
+            LeftOut(each.id, each.kind, each.name, f"more than concepts.max_concepts = {settings.max_concepts}")
+        )
+
+
+def label_concepts(labels: pd.Series) -> list[Concept]:
+    """One concept per label. labels: [items], text or None."""
+    codes, names = pd.factorize(labels, sort=True)
+    known = np.flatnonzero(codes >= 0)
+    code = codes[known]
+    order = np.argsort(code, kind="stable")
+    edges = np.searchsorted(code[order], np.arange(len(names) + 1))
+    return [
+        Concept(
+            f"label:{name}",
+            "label",
+            str(name),
+            "item",
+            known[np.sort(order[edges[i] : edges[i + 1]])],
+            known[code != i],
+        )
+        for i, name in enumerate(names)
+    ]
+
+
+def span_concepts(spans: pd.DataFrame) -> list[Concept]:
+    """One concept per kind of span. spans: as `DataKind.read_spans` gives them."""
+    tell = np.unique(spans["item_index"].to_numpy(np.int64))
+    concepts = []
+    for concept, rows in spans.groupby("concept", sort=True):
+        where = Spans.of(rows["item_index"], rows["start"], rows["stop"])
+        carriers = np.unique(where.item)
+        others = tell[~np.isin(tell, carriers, assume_unique=True)]
+        concepts.append(
+            Concept(f"span:{concept}", "span", str(rows["name"].iloc[0]), "token", carriers, others, spans=where)
+        )
+    return concepts
+
+
+def gene_set_concepts(
+    collections: list[Collection],
+    units: Units,
+    heldout_units: Bools,
+    settings: ConceptsConfig,
+    seed: int,
+) -> tuple[list[Concept], list[LeftOut]]:
+    """The `concepts.gene_sets` sets with the most genes of the data, each with matched other genes, on either side of the split."""
+    place = {str(name).upper(): row for row, name in enumerate(units.unit_name)}
+    bins = expression_bins(units.counts)
+    sized: list[tuple[str, str, Ints]] = []
+    left_out: list[LeftOut] = []
+    for collection in collections:
+        for gene_set in collection.sets:
+            rows = np.array(sorted({place[gene.upper()] for gene in gene_set.genes if gene.upper() in place}), np.int64)
+            n_heldout = int(heldout_units[rows].sum())
+            if len(rows) < settings.min_genes or min(n_heldout, len(rows) - n_heldout) < LEAST_HELDOUT_GENES:
+                why = f"{len(rows)} genes of the data, {n_heldout} of them held out; concepts.min_genes is {settings.min_genes}"
+                left_out.append(LeftOut(f"gene_set:{gene_set.term}", "gene_set", gene_set.term, why))
+            else:
+                sized.append((collection.name, gene_set.term, rows))
+    sized.sort(key=lambda each: -len(each[2]))
+    for _, term, rows in sized[settings.gene_sets :]:
+        why = f"{len(rows)} genes of the data; others have more (concepts.gene_sets = {settings.gene_sets})"
+        left_out.append(LeftOut(f"gene_set:{term}", "gene_set", term, why))
+    taken = sized[: settings.gene_sets]
+    twice = pd.Series([term for _, term, _ in taken], dtype=object).duplicated(keep=False)
+    names = [f"{source}/{term}" if double else term for (source, term, _), double in zip(taken, twice, strict=True)]
+    concepts = [
+        Concept(
+            f"gene_set:{name}", "gene_set", term, "token", units=rows,
+            other_units=matched_units(rows, bins, heldout_units, np.random.default_rng([seed, zlib.crc32(name.encode())])),
+            split_by="gene",
+        )
+        for name, (_, term, rows) in zip(names, taken, strict=True)
+    ]  # fmt: skip
+    return concepts, left_out
+
+
+def expression_bins(counts: npt.NDArray[np.float64]) -> Ints:
+    """Which tenth of all units each is in by its counts: int64 [units]."""
+    rank = np.empty(len(counts), np.int64)
+    rank[np.argsort(counts, kind="stable")] = np.arange(len(counts))
+    return rank * N_BINS // max(len(counts), 1)
+
+
+def matched_units(members: Ints, bins: Ints, heldout: Bools, rng: np.random.Generator) -> Ints:
+    """Other units, OTHERS_PER_GENE for each member where there are as many in its bin on its side of the split: int64, ascending."""
+    is_member = np.zeros(len(bins), bool)
+    is_member[members] = True
+    stratum = bins * 2 + heldout
+    wanted = OTHERS_PER_GENE * np.bincount(stratum[members], minlength=2 * N_BINS)
+    candidates = rng.permutation(np.flatnonzero(~is_member))
+    order = candidates[np.argsort(stratum[candidates], kind="stable")]
+    of = stratum[order]
+    number = np.arange(len(order)) - np.searchsorted(of, of)
+    return np.sort(order[number < wanted[of]])
+
+
+def split_units(n_units: int, seed: int) -> Bools:
+    """A third of the units, held out: bool [units]."""
+    rng = np.random.default_rng([seed, zlib.crc32(b"concepts.units")])
+    heldout: Bools = rng.permutation(n_units) < round(n_units * _UNIT_SHARE)
+    return heldout
+
+
+def with_split(
+    concepts: list[Concept], left_out: list[LeftOut], items: pd.DataFrame, heldout_units: Bools, seed: int
+) -> NamedConcepts:
+    """Say of each concept what it is split by. items: heldout, group."""
+    heldout = items["heldout"].to_numpy(bool)
+    grouped = bool(items["group"].notna().any())
+    group = group_numbers(items["group"])
+    alone = heldout
+    if grouped or not heldout.any():
+        rng = np.random.default_rng([seed, zlib.crc32(b"concepts.items")])
+        alone = rng.permutation(len(items)) < round(len(items) * _SHARE_ALONE)
+    split = [
+        replace(each, split_by="group") if grouped and each.split_by != "gene" and _fits(each, heldout, group) else each
+        for each in concepts
+    ]
+    return NamedConcepts(tuple(split), tuple(left_out), group, heldout, alone, heldout_units)
+
+
+def _fits(concept: Concept, heldout: Bools, group: Ints) -> bool:
+    """Whether both sides of a split have groups with the concept and groups without."""
+    others = concept.others if concept.spans is None else np.concatenate([concept.items, concept.others])
+    return all(
+        len(np.unique(group[side[heldout[side] == part]])) >= LEAST_HELDOUT
+        for side in (concept.items, others)
+        for part in (False, True)
+    )
+
+
+def group_numbers(groups: pd.Series) -> Ints:
+    """int64 [items]; an item without a group gets a number of its own."""
+    codes = pd.factorize(groups)[0].astype(np.int64)
+    missing = codes < 0
+    codes[missing] = codes.max(initial=-1) + 1 + np.arange(missing.sum())
+    return codes

@@ -1,0 +1,28 @@
+"""What can be wrong with the stage's settings and files, told before anything runs."""
+
+from __future__ import annotations
+
+from sae_genomics.concepts.confound_table import read_confounds
+from sae_genomics.concepts.examples import read_examples
+from sae_genomics.errors import UserError
+from sae_genomics.run import Run
+
+
+def check(run: Run) -> None:
+    """Raise UserError for settings that the stage cannot work with, and for files with a bad row. Reads no items."""
+    settings = run.config.concepts
+    if not settings.enabled:
+        return
+    if not settings.kinds:
+        raise UserError(
+            "concepts.kinds is empty; name label, span, gene_set or examples, or set concepts.enabled to false"
+        )
+    for path in settings.examples:
+        read_examples(path)
+    if settings.confounds is not None:
+        read_confounds(settings.confounds)
+    if settings.stop_after > settings.draws:
+        raise UserError(
+            f"concepts.stop_after = {settings.stop_after} is more than concepts.draws = {settings.draws}; "
+            f"set it to {settings.draws} or less"
+        )

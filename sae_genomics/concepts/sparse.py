@@ -1,0 +1,54 @@
+"""Which features carry a concept: its vector as a sum of few decoder directions, beside random vectors fitted alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from sae_genomics.artifacts import CONCEPT_FEATURES
+from sae_genomics.concepts.decoder_sums import decompose
+from sae_genomics.concepts.held_out import HeldOut
+from sae_genomics.concepts.resampling import covariance_directions, generator, p_of, random_directions
+from sae_genomics.run import Run
+from sae_genomics.sae.load import load_encoder
+
+MOST_FEATURES = 5
+DRAWS = 99
+CARRIED = 0.05  # p-value
+
+
+def write_concept_features(run: Run, layer: int, held_out: HeldOut) -> None:
+    """Leave the layer's table: `MOST_FEATURES` rows for each concept."""
+    encoder = load_encoder(run.sae_dir(layer))
+    directions = encoder.W_dec.numpy()
+    frame = features_of(held_out, directions, run.config.run.seed, layer)
+    CONCEPT_FEATURES.write(run.layer_results(layer) / CONCEPT_FEATURES.file, frame, weights=encoder.weights)
+
+
+def features_of(held_out: HeldOut, directions: np.ndarray, seed: int, layer: int) -> pd.DataFrame:
+    """The table's rows. directions: float [d_sae, d_model], of any length."""
+    random = generator(seed, "concepts.sparse", layer)
+    d = directions.shape[1]
+    nulls = [random_directions(DRAWS, d, random), covariance_directions(held_out.rows, DRAWS, random)]
+    found = decompose(held_out.stacked.vectors, directions, MOST_FEATURES)
+    null = [decompose(vectors, directions, MOST_FEATURES).share for vectors in nulls]  # [draws, ranks] each
+    high = np.maximum(*(np.quantile(shares, 0.95, axis=0) for shares in null))
+    rows = []
+    for rank in range(MOST_FEATURES):
+        n = len(held_out.vectors)
+        p = np.maximum(*(p_of(found.share[:, rank], np.broadcast_to(shares[:, rank], (n, DRAWS))) for shares in null))
+        rows.append(
+            pd.DataFrame({
+                "concept": [each.concept for each in held_out.vectors], "name": [each.name for each in held_out.vectors],
+                "rank": rank + 1, "feature": pd.array(found.feature[:, rank], "Int32"), "weight": found.weight[:, rank],
+                "cosine": found.cosine[:, rank], "share": found.share[:, rank],
+                "share_random": null[0][:, rank].mean(), "share_covariance": null[1][:, rank].mean(),
+                "share_null_high": high[rank], "p_value": p,
+            })
+        )  # fmt: skip
+    frame = pd.concat(rows, ignore_index=True)
+    frame.loc[frame["feature"] < 0, "feature"] = pd.NA
+    last = frame[frame["rank"] == MOST_FEATURES].set_index("concept")["p_value"]
+    frame["carried"] = (frame["concept"].map(last) <= CARRIED).astype(bool)
+    order = {each.concept: number for number, each in enumerate(held_out.vectors)}
+    return frame.sort_values("concept", key=lambda column: column.map(order), kind="stable").reset_index(drop=True)
