@@ -245,3 +245,10 @@ class Drawing(NamedTuple):
     pair_ptr: Ints
     partner: Ints
     degree: Ints
+
+
+class Moments(NamedTuple):
+    """Of each feature over all tokens, zeros included: float64 [features]. sd: of the population; 0 where it never varies."""
+
+    mean: Floats
+    sd: Floats
