@@ -6,7 +6,7 @@ stand one after the other, never padded, one row per token.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,6 +76,24 @@ class Tokens:
             per_item={name: values[chosen] for name, values in self.per_item.items()},
             stored=None if self.stored is None else self.stored[rows],
         )
+
+    def without(self, rows: npt.ArrayLike) -> Tokens:
+        """The same sequences without some tokens, as if the items lacked them. rows: int [n]. All else stays as it is, values included."""
+        kept = np.ones(len(self), dtype=bool)
+        kept[np.asarray(rows, dtype=np.int64)] = False
+        return Tokens(
+            **{name: getattr(self, name)[kept] for name in _COLUMNS},
+            item_ptr=np.append(0, np.cumsum(kept))[self.item_ptr].astype(np.int64),
+            per_token={name: values[kept] for name, values in self.per_token.items()},
+            per_item=self.per_item,
+            stored=None if self.stored is None else self.stored[kept],
+        )
+
+    def with_values(self, name: str, rows: npt.ArrayLike, values: npt.ArrayLike) -> Tokens:
+        """The same tokens with other values at some rows of `per_token[name]`. rows: int [n]. values: [n], or one for all."""
+        changed = self.per_token[name].copy()
+        changed[np.asarray(rows, dtype=np.int64)] = values
+        return replace(self, per_token={**self.per_token, name: changed})
 
     @staticmethod
     def concatenate(parts: list[Tokens]) -> Tokens:
