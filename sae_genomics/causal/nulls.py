@@ -1,12 +1,12 @@
 """Four nulls of an edit: what each one draws, and p.
 
-Ablating feature f adds c_t w to the activation of token t: w is its decoder direction, c_t = -z_t. Every edit here has that form.
+Ablating feature f adds c_t w to the activation of token t: w is its decoder direction, c_t = -z_t. Every edit here has that form (`edits.Edit`: `turned`, `permuted`).
 
 | null | edit | asks whether |
 |---|---|---|
 | direction | c_t \\|w\\| u, u uniform on the sphere: the same norm at each token | any push at these tokens would do it |
 | feature | c_t \\|w\\| w_g / \\|w_g\\|, g a feature of equal firing rate and mean activation | any direction that the SAE uses would do it |
-| permuted | c_p(t) w, p a permutation of the item's tokens | it matters where the feature fires |
+| permuted | c_p(t) w, p a permutation of the sequence's tokens | it matters where the feature fires |
 | targets | c_t w, as it is | any matched targets would change as much |
 
 With x the observed specificity and y its n draws, p = (1 + number of |y| >= |x|) / (1 + n). With n draws p is at least 1 / (n + 1), and each draw
@@ -45,17 +45,6 @@ def equal_features(rate: Floats, mean: Floats, feature: int, n: int) -> Ints:
         return others[:0]
     distance = np.hypot(np.log2(rate[others]) - np.log2(rate[feature]), np.log2(mean[others]) - np.log2(mean[feature]))
     return others[np.lexsort((others, distance))[:n]]
-
-
-def permuted(
-    generator: np.random.Generator, coefficients: Float32, item: Ints, counted: npt.NDArray[np.bool_]
-) -> Float32:
-    """The coefficients dealt out anew among the tokens of each item that count: [T]. item: ascending."""
-    rows = np.flatnonzero(counted)
-    shuffled = rows[np.lexsort((generator.random(len(rows)), item[rows]))]
-    dealt = np.zeros_like(coefficients)
-    dealt[rows] = coefficients[shuffled]
-    return dealt
 
 
 def p_values(observed: Floats, draws: Floats) -> Floats:
