@@ -112,3 +112,6 @@ CAUSAL_READS_WRITES = Table(
         "random directions that fire as often (reads) or change as much (writes)",
     ),
 )  # fmt: skip
+
+USES_TABLES = (CAUSAL_STEERING, CAUSAL_GENES, CAUSAL_READS_WRITES)
+STEERED_FILE = "steered.h5ad"

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sae_genomics.artifacts.steering import CAUSAL_STEERING
+from sae_genomics.artifacts.steering import CAUSAL_STEERING, STEERED_FILE
 from sae_genomics.associations.multiple_testing import benjamini_hochberg
 from sae_genomics.causal.directions import (
     CONCEPT,
@@ -47,7 +47,6 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 LEAST_ITEMS = 10  # training items, and held-out items, that a label must have
-STEERED_FILE = "steered.h5ad"
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def write_steering(run: Run, layer: int, model: FoundationModel, encoder: Encode
     items = run.kind.read_items(run, ["item", "item_id", "heldout", "label", "group"])
     pairs, note = _pairs(run, items)
     if not pairs:
-        CAUSAL_STEERING.write(folder / CAUSAL_STEERING.file, _empty(), note=note, weights=encoder.weights)
+        CAUSAL_STEERING.write(folder / CAUSAL_STEERING.file, CAUSAL_STEERING.schema.empty_table().to_pandas(), note=note, weights=encoder.weights)
         write_steered(folder / STEERED_FILE, run, layer, model, [])
         return
     work = _Work(run, layer, model, encoder, items)
@@ -280,7 +279,3 @@ def _joined(first: ItemMeans, second: ItemMeans) -> ItemMeans:
         csr_matrix(vstack([first.features, second.features])),
         np.concatenate([first.embedding, second.embedding]),
     )
-
-
-def _empty() -> pd.DataFrame:
-    return pd.DataFrame({column.name: pd.Series(dtype=object) for column in CAUSAL_STEERING.columns})
