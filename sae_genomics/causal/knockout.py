@@ -40,6 +40,8 @@ Int64 = npt.NDArray[np.int64]
 KNOCK_OUT, OVER_EXPRESS = "knock_out", "over_express"
 RAISED_TO = 0.99  # quantile of the gene's values in training items
 LEAST_ITEMS = 3  # held-out items that have the gene and in which the feature fires
+LOOKED_AT = 400  # held-out items at most among which those with the gene are looked for
+SPARE = 10  # pairs per pair that is wanted: some genes are in too few held-out items
 LEAST_FIRINGS = 5  # tokens of a gene in training items on which a feature fires, or the gene is not tried
 _NEAREST = 10  # genes of a cell among which random ones are drawn, on either side of the gene in the order of values
 
@@ -66,14 +68,18 @@ def write_knockout(run: Run, layer: int, model: FoundationModel, encoder: Encode
     items = run.kind.read_items(run, ["item", "heldout", "group"])
     training, heldout = (np.flatnonzero(items["heldout"] == side) for side in (False, True))
     fires = read_fires(run, model, encoder, layer, evenly_of(training, run.config.causal.reads_items), len(units))
-    tried = read_sample(run, model, evenly_of(heldout, run.config.causal.reads_items)) if len(heldout) else None
-    pairs = _pairs(fires, named, run.config.causal.knockout_features)
     rows: list[dict[str, object]] = []
-    if tried is not None:
+    if len(heldout):
+        tried = read_sample(run, model, evenly_of(heldout, LOOKED_AT))
+        gene = _Gene(run, layer, model, encoder, tried, groups_of(run, items, tried.rows))
         raised = _raised(read_values(fires), len(units))
-        for pair in pairs:
+        wanted = run.config.causal.knockout_features if named is None else len(named)
+        n_found = 0
+        for pair in _pairs(fires, named, SPARE * wanted):
             stop_point()
-            rows += _Gene(run, layer, model, encoder, tried, groups_of(run, items, tried.rows)).rows(pair, raised[pair.unit])
+            found = gene.rows(pair, raised[pair.unit]) if n_found < wanted else []
+            n_found += bool(found)
+            rows += found
     table = pd.DataFrame(rows) if rows else _empty()
     for name in ("correlation", "effect"):
         table[f"q_{name}"] = benjamini_hochberg(table[f"p_{name}"].to_numpy(np.float64))

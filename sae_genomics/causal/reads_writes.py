@@ -181,16 +181,16 @@ def of_outcome(effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def dose_shapes(doses: pd.DataFrame) -> pd.DataFrame:
-    """Per feature: whether (own - matched) rises with every dose from 1 on, at least three of them, and its largest value."""
+    """Per feature: whether (own - matched) goes one way with every dose from 1 on, at least three of them, and its largest value."""
     up = doses[doses["dose"] >= 1].sort_values(["feature", "dose"], kind="stable")
-    gain = up["own"] - up["matched"]
-    steps = gain.groupby(up["feature"]).diff()
-    rises = (steps > 0) | steps.isna()
-    by = up["feature"]
+    by, gain = up["feature"], up["own"] - up["matched"]
+    steps = gain.groupby(by).diff()
+    one_way = [(sign * steps > 0) | steps.isna() for sign in (1, -1)]
+    monotone = one_way[0].groupby(by).all() | one_way[1].groupby(by).all()
     n = gain.groupby(by).size()
-    monotone = rises.groupby(by).all().astype(object).where(n >= 3, None)
     within = gain.where(~up["stopped"].astype(bool))
-    return pd.DataFrame({"monotone": monotone, "own_most": within.groupby(by).max()})
+    largest = within.groupby(by).agg(lambda values: values.loc[values.abs().idxmax()] if values.notna().any() else np.nan)
+    return pd.DataFrame({"monotone": monotone.astype(object).where(n >= 3, None), "own_most": largest})
 
 
 def classified(table: pd.DataFrame) -> pd.DataFrame:
