@@ -94,7 +94,9 @@ def _named(run: Run, units: Units) -> list[int] | None:
     genes = run.config.causal.knockout_genes
     if genes is None:
         return None
-    rows = {str(name): row for row, name in enumerate(units.unit_name)} | {str(each): row for row, each in enumerate(units.unit_id)}
+    rows = {str(name): row for row, name in enumerate(units.unit_name)} | {
+        str(each): row for row, each in enumerate(units.unit_id)
+    }
     unknown = [gene for gene in genes if gene not in rows]
     if unknown:
         raise UserError(
@@ -150,7 +152,9 @@ def _first_of(values: Int64) -> Int64:
 class _Gene:
     """One layer's items, and what edits of a gene and of a feature change in them."""
 
-    def __init__(self, run: Run, layer: int, model: FoundationModel, encoder: Encoder, tried: Sample, group: Int64 | None):
+    def __init__(
+        self, run: Run, layer: int, model: FoundationModel, encoder: Encoder, tried: Sample, group: Int64 | None
+    ):
         self.run, self.layer, self.model, self.encoder = run, layer, model, encoder
         self.tried, self.group = tried, group
         self.settings = run.config.causal
@@ -180,7 +184,9 @@ class _Gene:
         chosen, changes = np.zeros(0, np.int64), np.zeros(0)
         if not len(has):
             return None, changes
-        some = self.tried.take(evenly_of(has, 2 * self.settings.knockout_items))  # a few more: the feature may not fire in all
+        some = self.tried.take(
+            evenly_of(has, 2 * self.settings.knockout_items)
+        )  # a few more: the feature may not fire in all
         change, fired = self._ablated(some, pair.feature)
         chosen = evenly_of(np.flatnonzero(fired), self.settings.knockout_items)
         if not len(chosen):
@@ -215,7 +221,9 @@ class _Gene:
         found = np.zeros(len(tokens))
         sample = Sample(np.arange(tokens.n_items), tokens, np.arange(tokens.n_items))
         settings = self.run.config
-        for _, rows, paused in paused_batches(self.model, sample, 0, settings.model.hook, settings.activations.batch_tokens):
+        for _, rows, paused in paused_batches(
+            self.model, sample, 0, settings.model.hook, settings.activations.batch_tokens
+        ):
             with torch.inference_mode():
                 values = self.model.resume(paused).token
             assert values is not None
@@ -241,7 +249,9 @@ def nearest_values(sample: Sample, gene: Int64, draws: int, generator: np.random
     gene: int64 [items], the row of each item's own token, ascending.
     """
     tokens = sample.tokens
-    values = tokens.per_token[VALUE].astype(np.float64) + 0.01 * generator.random(len(tokens))  # equal values in random order
+    values = tokens.per_token[VALUE].astype(np.float64) + 0.01 * generator.random(
+        len(tokens)
+    )  # equal values in random order
     sequence = np.repeat(np.arange(tokens.n_items), tokens.lengths)
     usable = np.flatnonzero(sample.usual & (tokens.unit >= 0))
     order = usable[np.lexsort((values[usable], sequence[usable]))]
@@ -257,7 +267,14 @@ def nearest_values(sample: Sample, gene: Int64, draws: int, generator: np.random
 
 
 def _row(
-    pair: Pair, edit: str, sample: Sample, gene: Int64, draws: list[Int64], change: Float64, ablated: Float64, group: Int64 | None
+    pair: Pair,
+    edit: str,
+    sample: Sample,
+    gene: Int64,
+    draws: list[Int64],
+    change: Float64,
+    ablated: Float64,
+    group: Int64 | None,
 ) -> dict[str, object]:
     """One edit's columns. change: float64 [1 + draws, T], the gene's own first."""
     item, n = sample.of_tokens(), len(sample.rows)
@@ -274,7 +291,12 @@ def _row(
             f"p_{name}": p_above(mean.value, null),
         }  # fmt: skip
         if name == "correlation":
-            row |= {"correlation_low": mean.low, "correlation_high": mean.high, "n_items": mean.n_items, "n_groups": mean.n_groups}
+            row |= {
+                "correlation_low": mean.low,
+                "correlation_high": mean.high,
+                "n_items": mean.n_items,
+                "n_groups": mean.n_groups,
+            }
     of_feature = _root_mean_square(ablated, item, usual, n)
     return row | {"effect_feature": float(group_means(of_feature, group).mean()), "n_random": len(draws)}
 

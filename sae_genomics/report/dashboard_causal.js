@@ -4,11 +4,8 @@ const causalEntry = (list, row, visit) => { for (let entry = list.pointer[row]; 
 
 function causalOutcome(entry) {
   const list = data.causal, outcome = meta.causal_outcomes[list.outcome[entry]];
-  const names = {
-    token: nouns.kind === "cells" ? "expression, from the token" : "distribution at each " + nouns.token,
-    from_item: "expression, from the " + nouns.item + "'s embedding", embedding: "the " + nouns.item + "'s embedding",
-  };
-  return (names[outcome] || outcome) + (list.masked[entry] ? ", " + nouns.tokens + " hidden" : "");
+  const names = { token: nouns.kind === "cells" ? "expression" : "distribution", from_item: "expression, from embedding", embedding: "embedding" };
+  return (names[outcome] || outcome) + (list.masked[entry] ? " (hidden)" : "");
 }
 
 function drawing(name, attributes, ...children) {
@@ -40,13 +37,13 @@ function doseCurve(row) {
 }
 
 function causalSection(row) {
-  const list = data.causal, rows = [], columns = data.columns, number = (title) => ({ title, number: true });
+  const list = data.causal, rows = [], chances = [], columns = data.columns, number = (title) => ({ title, number: true });
   const nulls = ["p_direction", "p_feature", "p_permuted", "p_targets"], first = list.pointer[row];
   const log = (p) => probability(Math.log10(p));
   causalEntry(list, row, (entry) => {
     const interval = Number.isFinite(list.specificity_low[entry]) ? " (" + decimal(list.specificity_low[entry], 2) + " to " + decimal(list.specificity_high[entry], 2) + ")" : "";
-    rows.push([causalOutcome(entry), decimal(list.effect_own[entry], 3), decimal(list.effect_matched[entry], 3), decimal(list.specificity[entry], 2) + interval,
-      ...nulls.map((name) => log(list[name][entry])), probability(list.log10q[entry])]);
+    rows.push([causalOutcome(entry), decimal(list.effect_own[entry], 3), decimal(list.effect_matched[entry], 3), decimal(list.specificity[entry], 2) + interval]);
+    chances.push([causalOutcome(entry), ...nulls.map((name) => log(list[name][entry])), probability(list.log10q[entry])]);
   });
   const reads = Number.isFinite(columns.reads[row])
     ? [element("p", {}, "Input score " + decimal(columns.reads[row], 2) + " (random directions " + decimal(columns.reads_random[row], 2) + ", q " + probability(columns.reads_log10q[row]) + "): how well the " +
@@ -55,9 +52,11 @@ function causalSection(row) {
   const made = [element("h3", {}, "What it changes in the model"), ...reads];
   if (!rows.length) return element("section", { id: "panel-causal" }, ...made, element("p", { class: "note" }, "It was not taken out: the stage tests the features that one gradient ranks highest, and a few at random."));
   return element("section", { id: "panel-causal" }, ...made,
-    element("p", { class: "note" }, "Taken out in " + list.n_items[first].toLocaleString("en") + " held-out " + nouns.items + ". Own and matched: change per unit of edit norm. p against four nulls."),
-    element("div", { class: "scroll-x" }, table([{ title: "Predicted" }, number("Own"), number("Matched"), number("Specificity"),
-      ...meta.causal_nulls.map((name) => number("p, " + name)), number("q")], rows)),
+    element("p", { class: "note" }, "Taken out in " + list.n_items[first].toLocaleString("en") + " held-out " + nouns.items + ". Own and matched: change of what is predicted there, per unit of edit norm. " +
+      "Hidden: the " + nouns.tokens + " looked at were hidden from the model."),
+    table([{ title: "Predicted" }, number("Own"), number("Matched"), number("Specificity")], rows),
+    element("p", { class: "note" }, "p against each of four nulls; q of the largest."),
+    table([{ title: "Predicted" }, ...meta.causal_nulls.map((name) => number(firstUpper(name))), number("q")], chances),
     ...inferenceNote("causal_features"), ...doseCurve(row));
 }
 

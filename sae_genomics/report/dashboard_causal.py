@@ -39,14 +39,18 @@ class CausalPanel(Panel):
                 "causal_specificity": features.map(best["specificity"]).to_numpy(np.float32),
                 "causal_log10q": log10(features.map(best["q_value"])),
                 "reads": missing if scores is None else features.map(scores["reads"]).to_numpy(np.float32),
-                "reads_random": missing if scores is None else features.map(scores["reads_random"]).to_numpy(np.float32),
+                "reads_random": missing
+                if scores is None
+                else features.map(scores["reads_random"]).to_numpy(np.float32),
                 "reads_log10q": missing if scores is None else log10(features.map(scores["q_reads"])),
                 "causal_role": np.full(len(layer), -1, np.int32)
                 if scores is None
                 else self._roles.codes(features.map(scores["role"])),
             }
         )
-        ordered = effects.assign(order=effects["outcome"].map(_ORDER).astype(float), hidden=1 - effects["masked"].astype(float))
+        ordered = effects.assign(
+            order=effects["outcome"].map(_ORDER).astype(float), hidden=1 - effects["masked"].astype(float)
+        )
         entries, row = in_rows(ordered, layer.rows, ["order", "hidden"])
         values: dict[str, Array] = {name: shortened(entries[name]) for name in _VALUES}
         self.lists["causal"].add(
@@ -63,8 +67,14 @@ class CausalPanel(Panel):
         doses = _DOSES if found is None or found.doses.empty else found.doses
         curve, row = in_rows(doses, layer.rows, ["dose"])
         self.lists["doses"].add(
-            len(layer), row, {name: shortened(curve[name].astype(float)) for name in ("dose", "own", "matched", "off_target")}
+            len(layer),
+            row,
+            {name: shortened(curve[name].astype(float)) for name in ("dose", "own", "matched", "off_target")},
         )
 
     def meta(self) -> dict[str, Any]:
-        return {"causal_outcomes": self._outcomes.texts, "causal_roles": self._roles.texts, "causal_nulls": list(P_NULLS.values())}
+        return {
+            "causal_outcomes": self._outcomes.texts,
+            "causal_roles": self._roles.texts,
+            "causal_nulls": list(P_NULLS.values()),
+        }

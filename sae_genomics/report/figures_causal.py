@@ -9,11 +9,15 @@ from matplotlib.figure import Figure
 
 from sae_genomics.report.causal import METHODS, Causal, dose_curves
 from sae_genomics.report.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, TYPE_COLOURS, layer_axis, new_figure
-from sae_genomics.report.wording import Wording
 
 Layers = list[tuple[int, Causal]]
 MOST_PANELS = 4
-_NULLS = {"direction": (GREY, "random directions"), "feature": (ORANGE, "random features"), "permuted": (GREEN, "other tokens"), "targets": (PURPLE, "random targets")}
+_NULLS = {
+    "direction": (GREY, "random directions"),
+    "feature": (ORANGE, "random features"),
+    "permuted": (GREEN, "other tokens"),
+    "targets": (PURPLE, "random targets"),
+}
 _METHOD_STYLE = {"means": (BLUE, "o"), "features": (ORANGE, "D"), "concept": (GREEN, "^")}
 _ROLES = {"neither": GREY, "reads": BLUE, "writes": ORANGE, "both": PURPLE}
 
@@ -31,12 +35,25 @@ def effects(layers: Layers) -> Figure | None:
         values = main["specificity"].to_numpy(float)
         sure = (main["q_value"] <= 0.05).to_numpy(bool)
         spread = np.linspace(-0.09, 0.09, len(values)) if len(values) > 1 else np.zeros(1)
-        axis.scatter(layer - 0.25 + spread[~sure], values[~sure], s=16, color=BLUE, alpha=0.45, linewidths=0, label="features")
-        axis.scatter(layer - 0.25 + spread[sure], values[sure], s=26, color=BLUE, edgecolors="black", linewidths=0.7, label="features, q ≤ 0.05")
+        axis.scatter(
+            layer - 0.25 + spread[~sure], values[~sure], s=16, color=BLUE, alpha=0.45, linewidths=0, label="features"
+        )
+        if sure.any():
+            axis.scatter(
+                layer - 0.25 + spread[sure],
+                values[sure],
+                s=26,
+                color=BLUE,
+                edgecolors="black",
+                linewidths=0.7,
+                label="features, q ≤ 0.05",
+            )
         outcome, masked = str(main["outcome"].iloc[0]), bool(main["masked"].iloc[0])
         ranges = each.nulls
         if len(ranges):
-            ranges = ranges[(ranges["outcome"] == outcome) & (ranges["masked"].astype(bool) == masked)].set_index("null")
+            ranges = ranges[(ranges["outcome"] == outcome) & (ranges["masked"].astype(bool) == masked)].set_index(
+                "null"
+            )
         for offset, (null, (colour, name)) in zip((0.0, 0.11, 0.22, 0.33), _NULLS.items(), strict=True):
             if len(ranges) and null in ranges.index:
                 low, high = ranges.loc[null, ["low", "high"]]
@@ -85,9 +102,28 @@ def reads_writes(layers: Layers) -> Figure | None:
             axis.scatter(some["reads"], some["writes"], s=24, color=colour, alpha=0.8, linewidths=0, label=name)
     steers = both[both["steers"].eq(True)]
     if len(steers):
-        axis.scatter(steers["reads"], steers["writes"], s=70, facecolors="none", edgecolors="black", linewidths=1, label="can steer")
-    axis.axvline(float(both["reads_random"].median()), color=GREY, linestyle="--", linewidth=1.2, label="random directions, median")
-    axis.axhline(float(both["writes_random"].median()) if both["writes_random"].notna().any() else 0.0, color=GREY, linestyle="--", linewidth=1.2)
+        axis.scatter(
+            steers["reads"],
+            steers["writes"],
+            s=70,
+            facecolors="none",
+            edgecolors="black",
+            linewidths=1,
+            label="can steer",
+        )
+    axis.axvline(
+        float(both["reads_random"].median()),
+        color=GREY,
+        linestyle="--",
+        linewidth=1.2,
+        label="random directions, median",
+    )
+    axis.axhline(
+        float(both["writes_random"].median()) if both["writes_random"].notna().any() else 0.0,
+        color=GREY,
+        linestyle="--",
+        linewidth=1.2,
+    )
     axis.set_xlabel("input score (AUROC)")
     axis.set_ylabel("output score (specificity)")
     axis.set_title("What features read, and what they write")
@@ -96,7 +132,7 @@ def reads_writes(layers: Layers) -> Figure | None:
 
 
 @matplotlib.rc_context(STYLE)
-def steering(layers: Layers, wording: Wording) -> Figure | None:
+def steering(layers: Layers) -> Figure | None:
     """How far embeddings go by dose, of the clearest pair of labels in each layer; bars reach to the highest random direction."""
     known = _spread([(layer, each) for layer, each in layers if len(each.steering)])
     if not known:
@@ -110,11 +146,26 @@ def steering(layers: Layers, wording: Wording) -> Figure | None:
         for method, (colour, marker) in _METHOD_STYLE.items():
             some = pair[pair["method"] == method].sort_values("dose")
             if len(some):
-                axis.fill_between(some["dose"], some["toward_low"], some["toward_high"], color=colour, alpha=0.13, linewidth=0)
-                axis.plot(some["dose"], some["toward"], marker + "-", color=colour, label=METHODS[method], clip_on=False)
+                axis.fill_between(
+                    some["dose"], some["toward_low"], some["toward_high"], color=colour, alpha=0.13, linewidth=0
+                )
+                axis.plot(
+                    some["dose"], some["toward"], marker + "-", color=colour, label=METHODS[method], clip_on=False
+                )
         null = pair[pair["toward_random_high"].notna()].drop_duplicates("dose")
-        for offset, name, colour, said in ((-0.1, "random", GREY, "random, highest"), (0.1, "shuffled", PURPLE, "halves, highest")):
-            axis.vlines(null["dose"] + offset, null[f"toward_{name}"], null[f"toward_{name}_high"], color=colour, alpha=0.6, linewidth=4, label=said)
+        for offset, name, colour, said in (
+            (-0.1, "random", GREY, "random: mean to highest"),
+            (0.1, "shuffled", PURPLE, "halves: mean to highest"),
+        ):
+            axis.vlines(
+                null["dose"] + offset,
+                null[f"toward_{name}"],
+                null[f"toward_{name}_high"],
+                color=colour,
+                alpha=0.6,
+                linewidth=4,
+                label=said,
+            )
         axis.axhline(1, color="#9a9a9a", linewidth=1, linestyle=":")
         axis.set_xlabel("dose (differences of means)")
         axis.set_title(f"Layer {layer}\n{best['from_label']} → {best['to_label']}", fontsize=9.5)
@@ -133,5 +184,5 @@ def _spread(known: Layers) -> Layers:
 def _legend(figure: Figure, axis: matplotlib.axes.Axes, columns: int) -> None:
     handles, labels = axis.get_legend_handles_labels()
     first = dict(zip(reversed(labels), reversed(handles), strict=True))
-    names = [name for name in dict.fromkeys(labels)]
+    names = list(dict.fromkeys(labels))
     figure.legend([first[name] for name in names], names, loc="outside lower center", ncols=columns, fontsize=8.5)

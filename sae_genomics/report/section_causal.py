@@ -24,7 +24,7 @@ from sae_genomics.report.markdown import (
     span,
     table,
 )
-from sae_genomics.report.wording import Wording, first_upper
+from sae_genomics.report.wording import Wording, a, first_upper
 
 MOST_SHOWN = 10
 FIGURES = ("causal_effects", "causal_doses", "causal_reads_writes", "causal_steering")
@@ -60,7 +60,9 @@ def _verdict(tested: Layers, wording: Wording) -> str:
 
 def _own_targets(wording: Wording) -> str:
     nouns = wording.nouns
-    return f"the {nouns.units} that they fire on" if wording.kind == "cells" else f"the {nouns.tokens} that they fire on"
+    return (
+        f"the {nouns.units} that they fire on" if wording.kind == "cells" else f"the {nouns.tokens} that they fire on"
+    )
 
 
 def _steered(layers: Layers) -> str:
@@ -131,7 +133,13 @@ def _counts(tested: Layers, wording: Wording) -> str:
             n = int(found["q_value"].notna().sum())
             passed = [_passed(found[name]) for name in P_NULLS]
             rows.append(
-                (str(layer), first_upper(outcome_name(outcome, masked, wording)), count(n), *passed, count((found["q_value"] <= LEVEL).sum()))
+                (
+                    str(layer),
+                    first_upper(outcome_name(outcome, masked, wording)),
+                    count(n),
+                    *passed,
+                    count((found["q_value"] <= LEVEL).sum()),
+                )
             )
     header = ("Layer", "What is predicted", "Tested", *(f"Beyond {name}" for name in P_NULLS.values()), "Specific")
     return table(header, rows, right=(0, *range(2, len(header))))
@@ -174,7 +182,11 @@ def _strongest(contents: Contents, tested: Layers) -> list[str]:
     outcome = tested[0][1].main.iloc[0]
     said = outcome_name(str(outcome["outcome"]), bool(outcome["masked"]), contents.wording)
     body = table(header, made, right=range(2, len(header)))
-    return [f"### The features with the smallest p\n\nWhat is predicted: {said}.", body, inference.line(contents.layers, "causal_features")]
+    return [
+        f"### The features with the smallest p\n\nWhat is predicted: {said}.",
+        body,
+        inference.line(contents.layers, "causal_features"),
+    ]
 
 
 def _interval(row: Any, name: str) -> str:
@@ -221,7 +233,7 @@ def _scores(contents: Contents, layers: Layers) -> list[str]:
     )  # fmt: skip
     text = (
         f"A feature *reads* when the {nouns.unit} alone tells where it fires. Its input score is an AUROC: how often a {nouns.token} on which it fires is of "
-        f"{'an' if nouns.unit[:1] in 'aeiou' else 'a'} {nouns.unit} with a higher firing rate than {'an' if nouns.token[:1] in 'aeiou' else 'a'} {nouns.token} on "
+        f"{a(nouns.unit)} with a higher firing rate than {a(nouns.token)} on "
         f"which it does not. Rates come from training {nouns.items}, firings from held-out ones. Random directions that fire as often "
         "stand beside it, because any direction of a layer reads something. A feature *writes* when taking it out is specific, see above. It "
         "*steers* when it writes and a larger dose does more. Reading and writing are two things: a feature can do either without the other."
@@ -254,8 +266,10 @@ def _steering(contents: Contents, layers: Layers) -> list[str]:
         )
     for index, (layer, rows) in enumerate(known):
         shown = rows[rows["p_toward"].notna() | rows["p_markers"].notna()]
-        body = _steering_table(shown, nouns.items)
-        parts.append(details(f"Layer {layer}: steered {nouns.items}", body) if index else f"#### Layer {layer}\n\n{body}")
+        body = _steering_tables(shown, nouns.items)
+        parts.append(
+            details(f"Layer {layer}: steered {nouns.items}", body) if index else f"#### Layer {layer}\n\n{body}"
+        )
     parts.append(inference.line(contents.layers, "causal_steering"))
     parts.append(
         f"All doses: `causal_steering.parquet` in each layer's folder. The {nouns.items} before and after, with what the model predicts of them, are in "
@@ -264,22 +278,26 @@ def _steering(contents: Contents, layers: Layers) -> list[str]:
     return parts
 
 
-def _steering_table(rows: pd.DataFrame, items: str) -> str:
-    header = (
-        "From", "To", "Along", "Dose", first_upper(items), "Toward", "95 % interval", "Highest random", "Highest of halves", "p", "q", "Nearer to the target",
-        "Markers", "95 % interval", "Highest random", "Highest of halves", "p", "q",
-    )  # fmt: skip
-    made = [
-        (
-            escape(row["from_label"]), escape(row["to_label"]), METHODS.get(row["method"], row["method"]), f"{row['dose']:g}", count(row["n_items"]),
-            decimal(row["toward"]), _interval(row, "toward"), decimal(row["toward_random_high"]), decimal(row["toward_shuffled_high"]),
-            probability(row["p_toward"]), probability(row["q_toward"]), f"{percent(row['nearer_after'])} (before: {percent(row['nearer_before'])})",
-            decimal(row["markers"]), _interval(row, "markers"), decimal(row["markers_random_high"]), decimal(row["markers_shuffled_high"]),
-            probability(row["p_markers"]), probability(row["q_markers"]),
-        )
-        for row in rows.to_dict("records")
-    ]  # fmt: skip
-    return table(header, made, right=range(3, len(header)))
+def _steering_tables(rows: pd.DataFrame, items: str) -> str:
+    """One table of embeddings, one of markers."""
+    parts = []
+    for name, title in (("toward", "Toward"), ("markers", "Markers")):
+        near = name == "toward"
+        header = (
+            "From", "To", "Along", "Dose", first_upper(items), title, "95 % interval", "Highest random", "Highest of halves", "p", "q",
+            *(("Nearer to the target", "before") if near else ()),
+        )  # fmt: skip
+        made = [
+            (
+                escape(row["from_label"]), escape(row["to_label"]), METHODS.get(row["method"], row["method"]), f"{row['dose']:g}",
+                count(row["n_items"]), decimal(row[name]), _interval(row, name), decimal(row[f"{name}_random_high"]),
+                decimal(row[f"{name}_shuffled_high"]), probability(row[f"p_{name}"]), probability(row[f"q_{name}"]),
+                *((percent(row["nearer_after"]), percent(row["nearer_before"])) if near else ()),
+            )
+            for row in rows.to_dict("records")
+        ]  # fmt: skip
+        parts.append(table(header, made, right=range(3, len(header))))
+    return "\n\n".join(parts)
 
 
 def _genes(contents: Contents, layers: Layers) -> list[str]:

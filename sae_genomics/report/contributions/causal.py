@@ -28,7 +28,7 @@ def _figures(contents: Contents) -> Mapping[str, Draw]:
         "causal_effects": lambda: figures_causal.effects(layers),
         "causal_doses": lambda: figures_causal.doses(layers),
         "causal_reads_writes": lambda: figures_causal.reads_writes(layers),
-        "causal_steering": lambda: figures_causal.steering(layers, contents.wording),
+        "causal_steering": lambda: figures_causal.steering(layers),
     }
 
 
@@ -66,6 +66,10 @@ CAUSAL = Contribution(
     panel=CausalPanel,
     changes=lambda wording: [
         (f"steer {wording.nouns.items} between other {wording.nouns.labels}", "`causal.steer`"),
-        *([(f"delete or raise other {wording.nouns.units}", "`causal.knockout_genes`")] if wording.kind == "cells" else []),
+        *(
+            [(f"delete or raise other {wording.nouns.units}", "`causal.knockout_genes`")]
+            if wording.kind == "cells"
+            else []
+        ),
     ],
 )
