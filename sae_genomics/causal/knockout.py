@@ -85,8 +85,8 @@ def write_knockout(run: Run, layer: int, model: FoundationModel, encoder: Encode
         table[f"q_{name}"] = benjamini_hochberg(table[f"p_{name}"].to_numpy(np.float64))
     unit = table["unit"].to_numpy(np.int64)
     table = table.assign(unit_id=units.unit_id[unit], unit_name=units.unit_name[unit])
-    note = None if len(table) else f"no gene is in {LEAST_ITEMS} held-out items in which its feature fires"
-    CAUSAL_GENES.write(path, table, note=note, weights=encoder.weights)
+    why = None if len(table) else f"no gene is in {LEAST_ITEMS} held-out items in which its feature fires"
+    CAUSAL_GENES.write(path, table, note=why, weights=encoder.weights)
 
 
 def _named(run: Run, units: Units) -> list[int] | None:
@@ -212,7 +212,8 @@ class _Gene:
                 y = y.index_add(0, torch.from_numpy(at).to(y.device), -part.to(y.device))
                 after = self.model.resume(paused, y.to(paused.activations.dtype)).token
                 before = self.model.resume(paused).token
-            assert after is not None and before is not None
+            assert after is not None
+            assert before is not None
             change[rows] = rows32(after - before)
         return change, fired
 

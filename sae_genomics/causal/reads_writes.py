@@ -12,6 +12,7 @@ Features", 2025).
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,7 +126,7 @@ def _random_aurocs(train: Fires, held: Fires, rate: float, n: int, generator: np
     """The input scores of random directions that fire on that share of the training tokens: float64 [n]."""
     directions = generator.standard_normal((train.inputs.shape[1], n)).astype(np.float32)
     on_train, on_held = train.inputs @ directions, held.inputs @ directions
-    above = max(int(round(rate * len(on_train))), 1)
+    above = max(round(rate * len(on_train)), 1)
     threshold = np.partition(on_train, len(on_train) - above, axis=0)[len(on_train) - above]
     counts = [
         _per_unit(values >= threshold, each.unit, len(each.n_tokens))
@@ -149,8 +150,7 @@ def own_units(train: Fires, units: Units) -> list[str | None]:
     first = np.searchsorted(row, np.arange(train.counts.shape[0] + 1))
     names = units.unit_name.astype(str)
     return [
-        ",".join(names[unit[start : min(start + N_OWN, stop)]]) or None
-        for start, stop in zip(first[:-1], first[1:], strict=True)
+        ",".join(names[unit[start : min(start + N_OWN, stop)]]) or None for start, stop in itertools.pairwise(first)
     ]
 
 

@@ -18,7 +18,6 @@ from sae_genomics.report.markdown import (
     escape,
     feature_link,
     is_number,
-    listing,
     percent,
     probability,
     span,
