@@ -186,6 +186,26 @@ def test_the_pass_keeps_means_and_windows(rng):
     np.testing.assert_allclose(tokens.window[0], np.bincount(unit[5:10], minlength=3) / 5, rtol=1e-6)
 
 
+def test_many_concepts_share_their_items(rng):
+    n = 2000
+    concepts = [
+        Concept(f"span:{i}", "span", str(i), "token", (a := np.sort(rng.permutation(n)[:300])), np.setdiff1d(np.arange(n), a),
+                spans=Spans.of(a, np.zeros(300, int), np.full(300, 5)))
+        for i in range(10)
+    ]  # fmt: skip
+    named = named_of(concepts, frame(n))
+    labels, none = np.full(n, -1), np.zeros(20, np.int64)
+    whole = choose(named, labels, none, ConceptsConfig(), 0)
+    assert all(4 * 50 < len(items) <= 4 * 64 for items in whole.span_items.values())
+    tight = ConceptsConfig(max_tokens=8000)
+    sample = choose(named, labels, none, tight, 0)
+    assert sample.token_items.sum() * tight.tokens_per_item <= tight.max_tokens
+    for concept in named:
+        own = sample.span_items[concept.id]
+        assert sample.token_items[own].all()
+        assert np.isin(own, concept.items).sum() == len(own) // 2  # as many with it as without
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
