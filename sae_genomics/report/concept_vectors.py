@@ -38,9 +38,9 @@ def layer_concepts(results: LayerResults, thresholds: dict[str, Any] | None) -> 
     tables = [results.table(name) for name in TABLES]
     if tables[0] is None:
         return None
-    frames = [pd.DataFrame() if table is None else table for table in tables]
+    vectors, located, windows, features, tcav = (pd.DataFrame() if table is None else table for table in tables)
     notes = {name: results.notes[name] for name in TABLES if name in results.notes}
-    return LayerConcepts(*frames, notes=notes, thresholds=thresholds or {})
+    return LayerConcepts(vectors, located, windows, features, tcav, notes, thresholds or {})
 
 
 def of(layers: list[LayerSummary]) -> list[tuple[int, LayerConcepts]]:

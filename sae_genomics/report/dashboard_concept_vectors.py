@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from sae_genomics.report import concept_vectors as of_vectors
-from sae_genomics.report.concept_vectors import LayerConcepts
 from sae_genomics.report.dashboard_arrays import Names, empty, in_rows, shortened
 from sae_genomics.report.dashboard_panel import Panel, PanelLayer, PanelSettings
 from sae_genomics.report.markdown import is_number

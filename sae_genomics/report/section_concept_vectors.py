@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -131,7 +132,9 @@ def _method(wording: Wording) -> str:
     )
 
 
-def _folded(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]], right: range | tuple[int, ...]) -> str:
+def _folded(
+    title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: range | tuple[int, ...]
+) -> str:
     """A table; what is beyond SHOWN rows is folded."""
     shown = table(header, rows[:SHOWN], right=right)
     rest = rows[SHOWN:]
@@ -301,7 +304,7 @@ def _features(contents: Contents, known: list[tuple[int, of_vectors.LayerConcept
         else "Features carry every concept better than a random direction."
     )
     text = (
-        "Each vector is written as a sum of decoder directions with weights of at least 0, one feature after the other. The share of its squared length that the sum explains stands "
+        "What activations do when a vector's score rises (the vector's pattern) is written as a sum of decoder directions with weights of at least 0, one feature after the other. The share of the pattern's squared length that the sum explains stands "
         f"beside what the same procedure explains of random directions, for one feature and for all of them. p asks of all numbers of features at once. {none}"
     )
     return "\n\n".join(
