@@ -69,7 +69,8 @@ CONCEPT_WINDOWS = Table(
 
 CONCEPT_FEATURES = Table(
     "concept_features.parquet",
-    "A concept vector as a sum of decoder directions with weights of at least 0: the few features that carry the concept.",
+    "The pattern of a concept vector (covariance of what the SAE reads x vector) as a sum of decoder directions with weights of at least 0: the few "
+    "features that carry the concept.",
     (
         _CONCEPT,
         _NAME,
@@ -78,8 +79,8 @@ CONCEPT_FEATURES = Table(
         Column(
             "weight", F64, "of the unit-norm decoder direction, when all features of the concept are fitted together"
         ),
-        Column("cosine", F64, "of the concept vector and the feature's decoder direction"),
-        Column("share", F64, "share of the vector's squared length explained by the features up to this rank"),
+        Column("cosine", F64, "of the pattern and the feature's decoder direction"),
+        Column("share", F64, "share of the pattern's squared length explained by the features up to this rank"),
         Column("share_random", F64, "the same for random directions: mean"),
         Column(
             "share_covariance",
@@ -87,8 +88,12 @@ CONCEPT_FEATURES = Table(
             "the same for random directions with the covariance of the layer's activations: mean",
         ),
         Column("share_null_high", F64, "the larger of the two nulls' 95th percentiles"),
-        Column("p_value", F64, "(1 + draws with at least that share) / (1 + draws), the larger of the two nulls'"),
-        Column("carried", BOOL, "whether the share at the last rank has p_value <= 0.05"),
+        Column(
+            "p_value",
+            F64,
+            "of the concept: is its share at any rank larger than random ones are? The larger of the two nulls'",
+        ),
+        Column("carried", BOOL, "p_value <= 0.05: these features carry the concept"),
     ),
     Inference(
         "one concept vector",
