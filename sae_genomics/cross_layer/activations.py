@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -113,17 +113,24 @@ def _drawn(seed: int, tokens: TokenShard, usable: npt.NDArray[np.bool_], items: 
 def encode_sample(run: Run, layer: int, encoder: Encoder, samples: list[ShardSample]) -> SparseRows:
     """A layer's features on the sampled tokens."""
     counts, features, values = [np.zeros(1, dtype=np.int64)], [np.empty(0, np.int32)], [np.empty(0, np.float32)]
+    for x in sample_inputs(run, layer, encoder, samples):
+        token, feature, value = encoder.encode_sparse(x)
+        counts.append(np.bincount(token, minlength=len(x)))
+        features.append(feature)
+        values.append(value)
+    return SparseRows(np.cumsum(np.concatenate(counts)), np.concatenate(features), np.concatenate(values))
+
+
+def sample_inputs(
+    run: Run, layer: int, encoder: Encoder, samples: list[ShardSample]
+) -> Iterator[npt.NDArray[np.float32]]:
+    """What the encoder reads of the sampled tokens, in order, block by block: float32 [n, d_in]."""
     for sample in samples:
         with open_activations(run.activations_file(layer, sample.shard)) as file:
             for start in range(0, len(sample.row), _AT_ONCE):
                 stop_point()
                 part = slice(start, start + _AT_ONCE)
-                x = encoder.input(_rows(file.rows, sample.row[part]), sample.token[part])
-                token, feature, value = encoder.encode_sparse(x)
-                counts.append(np.bincount(token, minlength=len(x)))
-                features.append(feature)
-                values.append(value)
-    return SparseRows(np.cumsum(np.concatenate(counts)), np.concatenate(features), np.concatenate(values))
+                yield encoder.input(_rows(file.rows, sample.row[part]), sample.token[part])
 
 
 def _rows(

@@ -34,3 +34,16 @@ class CrossLayerConfig(Section):
         ge=0,
         description="features of a layer that are removed to check it: half of them strong causes, half drawn by lot",
     )
+    module_items: int = Field(1_000, ge=20, description="training items in which modules of features are looked for")
+    module_tokens: int = Field(100_000, ge=100, description="tokens that these items are drawn with")
+    module_features: int = Field(
+        4_096, ge=2, description="features of a layer that are paired: those that split the items most evenly"
+    )
+    module_draws: int = Field(
+        49, ge=9, description="tables with the same margins that pairs and modules are compared with"
+    )
+    module_bootstraps: int = Field(10, ge=2, description="samples of the items over which modules must agree")
+    module_resolutions: list[float] = Field([0.5, 1.0, 2.0], min_length=1, description="resolutions of Leiden")
+    variance_tokens: int = Field(
+        20_000, ge=100, description="tokens on which features, PCA and ICA are compared; as many to fit PCA and ICA"
+    )
