@@ -12,13 +12,17 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from sae_genomics.activations.format.store import open_activations
 from sae_genomics.artifacts import ATTRIBUTION, FATES, MATCHES, PERSISTENCE
+from sae_genomics.associations.task import run_task as associate
 from sae_genomics.config import parse_config
+from sae_genomics.cross_layer import attribution_table, task
 from sae_genomics.cross_layer.activations import sample_layers, sample_tokens
 from sae_genomics.cross_layer.files import cross_layer_files, folder, is_enabled
 from sae_genomics.cross_layer.task import run_task
 from sae_genomics.errors import Interrupted
 from sae_genomics.execute import execute
+from sae_genomics.models import tx1
 from sae_genomics.models.base import FoundationModel
 from sae_genomics.progress import stop_asked
 from sae_genomics.run import Run
@@ -47,7 +51,7 @@ def run(tmp_path_factory) -> Run:
     names = [name for name in json.loads((MODEL / "vocab.json").read_text()) if not name.startswith("<")]
     counts = (rng.random((60, len(names))) < 0.5) * rng.integers(1, 30, (60, len(names)))
     counts[:, 0] += 1
-    obs = pd.DataFrame(index=[f"cell{i}" for i in range(60)])
+    obs = pd.DataFrame({"cell_type": ["a", "b"] * 30}, index=[f"cell{i}" for i in range(60)])
     var = pd.DataFrame({"symbol": names}, index=names)
     anndata.AnnData(sp.csr_matrix(counts.astype(np.float32)), obs=obs, var=var).write_h5ad(where / "cells.h5ad")
     values = {
@@ -57,17 +61,26 @@ def run(tmp_path_factory) -> Run:
         "model": {"path": str(MODEL), "device": "cpu", "layers": [0, 1]},
         "activations": {"cells_per_shard": 25},
         "sae": {"device": "cpu", "d_sae": D_SAE, "k": K, "steps": 30, "stability": True},
-        "validation": {"builtin": False},
-        "cross_layer": {"enabled": True, "attribution_items": 3, "attribution_features": 3, "attribution_checked": 8},
+        "validation": {"builtin": False, "baselines": []},
+        "cross_layer": {
+            "enabled": True,
+            "module_items": 30,
+            "variance_tokens": 500,
+            "attribution_items": 3,
+            "attribution_features": 3,
+            "attribution_checked": 8,
+        },
     }
     made = Run(parse_config(values, "test"))
     for name in ("prepare", "extract"):
-        for task in range(made.n_tasks(stage_named(name))):
-            execute(made, stage_named(name), task)
+        for number in range(made.n_tasks(stage_named(name))):
+            execute(made, stage_named(name), number)
     for layer, seed in ((0, 0), (1, 5)):
         facts = {"model_name": "toy", "hook_name": f"blocks.{layer}.hook_resid_post"}
         save_sae(made.sae_dir(layer), random_encoder(0), facts)
         save_sae(made.sae_dir(layer) / SECOND_SEED, random_encoder(seed), facts)
+    for number in range(2):
+        associate(made, number)
     return made
 
 
@@ -75,6 +88,26 @@ def with_settings(run: Run, section: str, **values: object) -> Run:
     """The same run with other settings of one section."""
     changed = getattr(run.config, section).model_copy(update=values)
     return Run(run.config.model_copy(update={section: changed}), paths=run.paths, is_owner=False)
+
+
+TABLES = (MATCHES, FATES, PERSISTENCE, ATTRIBUTION)
+
+
+@pytest.fixture(scope="module")
+def left(run) -> dict[str, pd.DataFrame]:
+    """What the stage leaves of the run: table by file name."""
+    run_task(run, 0)
+    assert sorted(path.name for path in folder(run).iterdir()) == sorted(
+        path.name for path in cross_layer_files(run, 0)
+    )
+    return {table.file: table.read(folder(run) / table.file) for table in TABLES}
+
+
+@pytest.fixture
+def _matching_alone(monkeypatch):
+    """Without modules, variance and novelty, which have tests of their own."""
+    for name in ("write_modules", "write_variance", "write_novelty"):
+        monkeypatch.setattr(task, name, lambda *arguments: None)
 
 
 def test_every_layer_is_encoded_on_the_same_heldout_tokens(run):
@@ -88,8 +121,6 @@ def test_every_layer_is_encoded_on_the_same_heldout_tokens(run):
     units = run.kind.read_units(run)
     samples = sample_tokens(run, units, items["heldout"].to_numpy(bool), 10, 100)
     rows = {sample.shard: sample.row for sample in samples}
-    from sae_genomics.activations.format.store import open_activations
-
     for layer in run.layers:
         dense = np.zeros((len(taken), D_SAE), np.float32)
         token = np.repeat(np.arange(len(taken)), np.diff(taken.layers[layer].indptr))
@@ -104,22 +135,18 @@ def test_every_layer_is_encoded_on_the_same_heldout_tokens(run):
         np.testing.assert_allclose(dense, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_stage_leaves_all_of_its_tables(run):
+def test_the_stage_leaves_all_of_its_tables(run, left):
     assert is_enabled(run)
-    run_task(run, 0)
-    assert sorted(path.name for path in folder(run).iterdir()) == sorted(
-        path.name for path in cross_layer_files(run, 0)
-    )
-    matches = MATCHES.read(folder(run) / MATCHES.file)
+    matches = left[MATCHES.file]
     assert set(zip(matches["layer_a"], matches["layer_b"], strict=True)) == {(0, 1)}
     same = matches[matches["feature_a"] == matches["feature_b"]]
     assert same["cosine"].tolist() == pytest.approx([1.0] * len(same))  # both layers have one SAE
     assert (matches["mutual"] <= matches["linked"]).all()
-    shares = PERSISTENCE.read(folder(run) / PERSISTENCE.file).set_index("layer_a")
+    shares = left[PERSISTENCE.file].set_index("layer_a")
     assert shares.loc[0, "ceiling"] + shares.loc[0, "by_unit"] >= 0.99  # the second seed is the same SAE
     assert shares.loc[1, "ceiling"] < shares.loc[0, "ceiling"]
-    assert set(FATES.read(folder(run) / FATES.file)["layer"]) == {0, 1}
-    edges = ATTRIBUTION.read(folder(run) / ATTRIBUTION.file)
+    assert set(left[FATES.file]["layer"]) == {0, 1}
+    edges = left[ATTRIBUTION.file]
     assert edges.groupby("feature_j")["edge"].sum().max() <= run.config.cross_layer.attribution_edges
     assert edges["exact"].notna().sum() >= 3 * 4
     checks = json.loads(ATTRIBUTION.fact(folder(run) / ATTRIBUTION.file, "rank_correlation"))
@@ -127,19 +154,14 @@ def test_the_stage_leaves_all_of_its_tables(run):
     assert "rank correlation" in ATTRIBUTION.note(folder(run) / ATTRIBUTION.file)
 
 
-def test_the_same_settings_give_the_same_tables(run):
-    tables = []
-    for _ in range(2):
-        run_task(run, 0)
-        tables.append([table.read(folder(run) / table.file) for table in (MATCHES, FATES, PERSISTENCE, ATTRIBUTION)])
-    for one, other in zip(*tables, strict=True):
-        pd.testing.assert_frame_equal(one, other)
+@pytest.mark.usefixtures("_matching_alone")
+def test_the_same_settings_give_the_same_tables(run, left):
+    run_task(run, 0)
+    for table in TABLES:
+        pd.testing.assert_frame_equal(table.read(folder(run) / table.file), left[table.file])
 
 
 def test_a_family_that_cannot_be_edited_leaves_an_empty_table_that_says_so(run, monkeypatch):
-    from sae_genomics.cross_layer import attribution_table
-    from sae_genomics.models import tx1
-
     monkeypatch.setattr(tx1.NativeTx1, "outcome", FoundationModel.outcome)
     attribution_table.write_attribution(run, CPU, lambda n: None)
     path = folder(run) / ATTRIBUTION.file
@@ -147,6 +169,7 @@ def test_a_family_that_cannot_be_edited_leaves_an_empty_table_that_says_so(run, 
     assert "cannot be edited" in ATTRIBUTION.note(path)
 
 
+@pytest.mark.usefixtures("_matching_alone")
 def test_without_a_second_seed_the_ceiling_is_missing_and_the_table_says_why(run):
     run_task(
         with_settings(with_settings(run, "sae", stability=False), "cross_layer", enabled=True, attribution_features=0),
