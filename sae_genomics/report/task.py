@@ -73,7 +73,9 @@ def run_task(run: Run, task: int) -> None:
 def _new_dashboard(contents: Contents, applying: list[Contribution]) -> Dashboard:
     sae, run = contents.config.sae, contents.run
     per_layer = sae.d_sae or round(sae.expansion * run.model_info.d_model)
-    settings = PanelSettings(contents.config, per_layer * len(run.layers), len(run.layers), contents.sample, contents.run_results)
+    settings = PanelSettings(
+        contents.config, per_layer * len(run.layers), len(run.layers), contents.sample, contents.run_results
+    )
     return Dashboard([each.panel(settings) for each in applying if each.panel is not None])
 
 
