@@ -222,7 +222,7 @@ def _novelty(contents: Contents) -> str:
     text = (
         f"{count(len(known))} active features have no name. A second seed finds {count(known['seed_match'].sum())} of them again, above chance. "
         f"{count(says.sum())} tell a {nouns.label} apart on held-out {nouns.items} (q < {fdr:g}). {count(len(chosen))} do both: these are candidates"
-        + (f", in {count(chosen['cluster'].nunique())} groups that share {nouns.units}." if len(chosen) else ".")
+        + (f", in {_groups(chosen['cluster'].nunique(), nouns.units)}." if len(chosen) else ".")
     )
     parts = [title, text]
     if len(chosen):
@@ -251,6 +251,10 @@ def _novelty(contents: Contents) -> str:
     elif note:
         parts.append(f"{first_upper(escape(note))}.")
     return "\n\n".join(part for part in parts if part)
+
+
+def _groups(n: int, units: str) -> str:
+    return f"1 group that shares {units}" if n == 1 else f"{count(n)} groups that share {units}"
 
 
 def _attribution(contents: Contents) -> str:
