@@ -211,7 +211,7 @@ def test_a_damaged_table_is_named_and_the_rest_is_read(layered: PlantedRun, tmp_
         (folder / table.file).write_bytes(b"PAR1 no more")
     PERSISTENCE.write(folder / PERSISTENCE.file, PERSISTENCE.schema.empty_table().to_pandas(), note="why")
     monkeypatch.setattr(collect, "done_files", lambda run, unit, task: set(folder.iterdir()))
-    monkeypatch.setattr(layered.paths, "results", tmp_path) if not isinstance(layered.paths, tuple) else None
+    monkeypatch.setattr(layered.paths, "results", tmp_path)
     problems = collect.Problems()
     found = collect.read_run_tables(layered, problems, CROSS_LAYER.run_tables)
     assert {Path(each.what).name for each in problems.found} == {MATCHES.file, MODULES.file}
