@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 FILES = (
-    "matches.parquet", "fates.parquet", "persistence.parquet", "attribution.parquet",
-    "coactivation.parquet", "modules.parquet", "module_summary.parquet", "variance.parquet", "novelty.parquet",
+    "matches.parquet", "fates.parquet", "persistence.parquet", "attribution.parquet", "coactivation.parquet", "modules.parquet",
+    "module_summary.parquet", "variance.parquet", "novelty.parquet",
 )  # fmt: skip
 
 

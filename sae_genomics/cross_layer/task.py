@@ -3,7 +3,7 @@
 1. Every layer's SAE encodes the same tokens of held-out items, once.
 2. All pairs of layers are matched: `compare`.
 3. What drives the strongest features of a layer is looked for in the layer before: `attribution`.
-4. Features that fire together, variance explained, and features without a name: `modules`, `variance`, `novelty`.
+4. Modules of features that fire together, the variance that features explain, and unnamed features: `modules`, `variance`, `novelty`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def run_task(run: Run, task: int) -> None:
     folder(run).mkdir(parents=True, exist_ok=True)
     n = len(run.layers)
     n_pairs = n * (n - 1) // 2 if run.config.cross_layer.pairs == "all" else n - 1
-    total = 3 * n + n_pairs + (n - 1) + (n if run.config.sae.stability else 0)
+    total = n + n_pairs + 3 * n - 1 + (n if run.config.sae.stability else 0)
     progress = Progress("cross_layer", total, "steps", run.heartbeat_file(stage_named("cross_layer"), task))
 
     def advance(steps: float) -> None:
@@ -63,4 +63,5 @@ def run_task(run: Run, task: int) -> None:
     write_modules(run, activations, device, advance)
     write_variance(run, device, advance)
     write_novelty(run, activations)
+    stop_point()
     progress.finish()
