@@ -87,8 +87,12 @@ CONCEPT_FEATURES = Table(
             "the same for random directions with the covariance of the layer's activations: mean",
         ),
         Column("share_null_high", F64, "the larger of the two nulls' 95th percentiles"),
-        Column("p_value", F64, "(1 + draws with at least that share) / (1 + draws), the larger of the two nulls'"),
-        Column("carried", BOOL, "whether the share at the last rank has p_value <= 0.05"),
+        Column(
+            "p_value",
+            F64,
+            "of the concept: is its share at any rank larger than random ones are? The larger of the two nulls'",
+        ),
+        Column("carried", BOOL, "p_value <= 0.05: these features carry the concept"),
     ),
     Inference(
         "one concept vector",

@@ -32,23 +32,38 @@ def features_of(held_out: HeldOut, directions: np.ndarray, seed: int, layer: int
     nulls = [random_directions(DRAWS, d, random), covariance_directions(held_out.rows, DRAWS, random)]
     found = decompose(held_out.stacked.vectors, directions, MOST_FEATURES)
     null = [decompose(vectors, directions, MOST_FEATURES).share for vectors in nulls]  # [draws, ranks] each
+    p_value = np.maximum(*(best_rank_p(found.share, shares) for shares in null))
     high = np.maximum(*(np.quantile(shares, 0.95, axis=0) for shares in null))
     rows = []
     for rank in range(MOST_FEATURES):
-        n = len(held_out.vectors)
-        p = np.maximum(*(p_of(found.share[:, rank], np.broadcast_to(shares[:, rank], (n, DRAWS))) for shares in null))
         rows.append(
             pd.DataFrame({
                 "concept": [each.concept for each in held_out.vectors], "name": [each.name for each in held_out.vectors],
                 "rank": rank + 1, "feature": pd.array(found.feature[:, rank], "Int32"), "weight": found.weight[:, rank],
                 "cosine": found.cosine[:, rank], "share": found.share[:, rank],
                 "share_random": null[0][:, rank].mean(), "share_covariance": null[1][:, rank].mean(),
-                "share_null_high": high[rank], "p_value": p,
+                "share_null_high": high[rank], "p_value": p_value, "carried": p_value <= CARRIED,
             })
         )  # fmt: skip
     frame = pd.concat(rows, ignore_index=True)
     frame.loc[frame["feature"] < 0, "feature"] = pd.NA
-    last = frame[frame["rank"] == MOST_FEATURES].set_index("concept")["p_value"]
-    frame["carried"] = (frame["concept"].map(last) <= CARRIED).astype(bool)
     order = {each.concept: number for number, each in enumerate(held_out.vectors)}
     return frame.sort_values("concept", key=lambda column: column.map(order), kind="stable").reset_index(drop=True)
+
+
+def best_rank_p(share: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """Is a share unusual at any rank? float64 [vectors]. share: [vectors, ranks]; null: [draws, ranks].
+
+    At each rank p = (1 + draws with at least that share) / (1 + draws), and the smallest of them is the statistic. The draws' own smallest p say
+    how small it gets by chance, so that looking at several ranks costs nothing.
+    """
+    of_draws = np.stack([p_of(column, np.broadcast_to(column, (len(null), len(null)))) for column in null.T]).min(
+        axis=0
+    )
+    of_vectors = np.stack(
+        [
+            p_of(own, np.broadcast_to(column, (len(share), len(null))))
+            for own, column in zip(share.T, null.T, strict=True)
+        ]
+    ).min(axis=0)
+    return p_of(-of_vectors, np.broadcast_to(-of_draws, (len(share), len(null))))

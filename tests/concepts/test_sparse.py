@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import nnls
 
 from sae_genomics.concepts.decoder_sums import decompose
+from sae_genomics.concepts.sparse import best_rank_p
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -59,3 +60,13 @@ def test_a_vector_against_all_directions_has_no_feature() -> None:
     assert (found.feature == -1).all()
     assert (found.weight == 0).all()
     assert found.share[0] == pytest.approx(np.zeros(3))
+
+
+def test_p_over_ranks_is_no_smaller_by_chance_than_it_should_be() -> None:
+    """Vectors drawn as the null is have p <= 0.05 about one time in twenty, although five ranks are looked at."""
+    rng = np.random.default_rng(3)
+    atoms = unit(rng.normal(size=(60, 24)))
+    shares = [decompose(rng.normal(size=(n, 24)), atoms, 5).share for n in (600, 99)]
+    assert (best_rank_p(shares[0], shares[1]) <= 0.05).mean() < 0.1
+    planted = decompose(atoms[:10] + 0.05 * rng.normal(size=(10, 24)), atoms, 5).share
+    assert (best_rank_p(planted, shares[1]) <= 0.05).all()

@@ -1,0 +1,117 @@
+"""AUROC and average precision, also for many draws of groups and within strata, and intervals over groups.
+
+With weights w (how often a bootstrap drew the row's group), the AUROC is the sum of w_i w_j over pairs of a positive i and a negative j with
+s_i > s_j, ties counting one half, over the sum of w_i w_j. Within strata only pairs of one stratum count.
+Average precision is the sum over thresholds of (recall gained) x precision; rows of one score share a threshold.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from sae_genomics.associations.intervals import auroc_interval
+from sae_genomics.concepts.concept import Bools, Ints
+
+Floats = npt.NDArray[np.float64]
+FEW_GROUPS = 20  # below, the interval is at least as wide as Newcombe's for as many independent values
+
+
+def aurocs(scores: npt.NDArray[np.floating[Any]], positive: Bools) -> Floats:
+    """Of every column; NaN without positives or negatives: float64 [columns]. scores, positive: [rows, columns]."""
+    if not len(scores):
+        return np.full(scores.shape[1], np.nan)
+    n_in = positive.sum(axis=0)
+    n_out = len(scores) - n_in
+    ranks = np.where(positive, rankdata(scores, axis=0), 0).sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        area: Floats = (ranks - n_in * (n_in + 1) / 2) / (n_in * n_out)
+    return np.where((n_in > 0) & (n_out > 0), area, np.nan)
+
+
+def auroc(scores: npt.NDArray[np.floating[Any]], positive: Bools) -> float:
+    """Of one column."""
+    return float(aurocs(scores[:, None], positive[:, None])[0])
+
+
+def weighted_aurocs(
+    scores: npt.NDArray[np.floating[Any]], positive: Bools, weights: Floats, stratum: Ints | None = None
+) -> Floats:
+    """Of one score under many weightings; NaN where no pair has weight: float64 [draws]. weights: [rows, draws]."""
+    if not len(scores):
+        return np.full(weights.shape[1], np.nan)
+    strata = np.zeros(len(scores), np.int64) if stratum is None else stratum
+    order = np.lexsort((scores, strata))
+    ordered, within = scores[order], strata[order]
+    is_new = np.ones(len(order), bool)
+    is_new[1:] = (np.diff(ordered) != 0) | (np.diff(within) != 0)
+    starts = np.flatnonzero(is_new)
+    drawn, told = weights[order], positive[order, None]
+    inside, outside = drawn * told, drawn * ~told
+    if len(starts) < len(order):  # ties share a threshold
+        inside, outside = (np.add.reduceat(each, starts, axis=0) for each in (inside, outside))
+    below = np.cumsum(outside, axis=0) - outside
+    of = within[starts]
+    first = np.searchsorted(of, of)
+    below = below - below[first]
+    wins = (inside * (below + outside / 2)).sum(axis=0)
+    edges = np.flatnonzero(np.concatenate([[True], np.diff(of) != 0]))
+    pairs = (np.add.reduceat(inside, edges, axis=0) * np.add.reduceat(outside, edges, axis=0)).sum(axis=0)
+    return np.where(pairs > 0, wins / np.where(pairs > 0, pairs, 1), np.nan)
+
+
+def average_precisions(scores: npt.NDArray[np.floating[Any]], positive: Bools, weights: Floats) -> Floats:
+    """Of one score under many weightings; NaN without positives: float64 [draws]."""
+    if not len(scores):
+        return np.full(weights.shape[1], np.nan)
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.concatenate([np.diff(scores[order]) != 0, [True]]))
+    hits = np.cumsum(weights[order] * positive[order, None], axis=0)[ends]
+    drawn = np.cumsum(weights[order], axis=0)[ends]
+    gained = np.diff(hits, axis=0, prepend=0)
+    total = hits[-1]
+    precision = hits / np.maximum(drawn, 1e-300)
+    return np.where(total > 0, (gained * precision).sum(axis=0) / np.where(total > 0, total, 1), np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class GroupDraws:
+    """Bootstrap draws of whole groups with replacement. weights: float64 [rows, draws]. n_groups: distinct ones."""
+
+    weights: Floats
+    n_groups: int
+
+    @staticmethod
+    def of(group: Ints, n_draws: int, seed: int) -> GroupDraws:
+        """group: [rows]."""
+        codes = np.unique(group, return_inverse=True)[1]
+        n = int(codes.max(initial=-1)) + 1
+        rng = np.random.default_rng(seed)
+        drawn = rng.multinomial(n, np.full(n, 1 / n), size=n_draws).T if n else np.zeros((0, n_draws))
+        return GroupDraws(drawn.astype(np.float64)[codes], n)
+
+
+def bounds(values: Floats) -> tuple[float, float]:
+    """The 2.5th and 97.5th percentile of the draws that have a value; NaN where none has."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return np.nan, np.nan
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def auroc_bounds(area: float, draws: Floats, positive: Bools, group: Ints) -> tuple[float, float]:
+    """Percentiles of the draws. Where few groups stand behind either side, at least as wide as Newcombe's interval of their number."""
+    low, high = bounds(draws)
+    n_in, n_out = len(np.unique(group[positive])), len(np.unique(group[~positive]))
+    if min(n_in, n_out) < FEW_GROUPS and np.isfinite(area):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            at_least, at_most = (float(end) for end in auroc_interval(area, n_in, n_out))
+        low, high = np.fmin(low, at_least), np.fmax(high, at_most)
+    return float(low), float(high)

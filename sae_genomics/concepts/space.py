@@ -1,0 +1,48 @@
+"""The coordinates that concepts are fitted in: scaled, and rotated to principal components.
+
+x' = V' ((x - mean) / deviation), with mean, deviation and V from training rows alone. With every component kept, the rotation
+changes neither distances nor the fit; it makes the columns uncorrelated, which the solver is fast for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.floating[Any]]
+_LEAST_SHARE = 1e-6  # of the largest deviation: a coordinate that does not vary tells nothing
+
+
+@dataclass(frozen=True)
+class Space:
+    """mean, deviation: float64 [d]. axes: float64 [d, components], orthonormal columns."""
+
+    mean: npt.NDArray[np.float64]
+    deviation: npt.NDArray[np.float64]
+    axes: npt.NDArray[np.float64]
+
+    @staticmethod
+    def of(x: Array, components: int | None = None) -> Space:
+        """From training rows [n, d]. components: how many are kept; None: all of them."""
+        rows = np.asarray(x, np.float64)
+        mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+        floor = _LEAST_SHARE * max(float(deviation.max(initial=0.0)), 1e-30)
+        deviation = np.where(deviation > floor, deviation, np.inf)
+        scaled = (rows - mean) / deviation
+        _, axes = np.linalg.eigh(scaled.T @ scaled)
+        kept = min(components or axes.shape[1], axes.shape[1])
+        return Space(mean, deviation, np.ascontiguousarray(axes[:, ::-1][:, :kept]))
+
+    def place(self, x: Array, dtype: npt.DTypeLike = np.float32) -> Array:
+        """x' of rows [n, d]: [n, components]."""
+        scaled = (np.asarray(x, np.float64) - self.mean) / self.deviation
+        placed: Array = (scaled @ self.axes).astype(dtype)
+        return placed
+
+    def direction(self, weights: Array) -> tuple[npt.NDArray[np.float64], float]:
+        """Weights [components] as a vector v [d] of activation space, and the offset c: weights . x' = v . x + c."""
+        vector = (self.axes @ np.asarray(weights, np.float64)) / self.deviation
+        return vector, -float(vector @ self.mean)
