@@ -26,6 +26,7 @@ from sae_genomics.artifacts.causal import (
     CAUSAL_TABLES,
 )
 from sae_genomics.artifacts.concepts import CONCEPT_CONFOUNDS, CONCEPT_NULLS, CONCEPT_VECTORS, OVER_CONCEPTS
+from sae_genomics.artifacts.cross_layer import ATTRIBUTION, FATES, MATCHES, PERSISTENCE
 from sae_genomics.artifacts.items import (
     CELL_LAYER_TABLES,
     FEATURE_LABELS,
@@ -62,6 +63,7 @@ LAYER_TABLES = (
 __all__ = [
     "ANNOTATIONS",
     "ANNOTATION_NULLS",
+    "ATTRIBUTION",
     "BASELINE_GENES",
     "CAUSAL_CURVES",
     "CAUSAL_DOSE",
@@ -82,6 +84,7 @@ __all__ = [
     "CONCEPT_TCAV",
     "CONCEPT_VECTORS",
     "CONCEPT_WINDOWS",
+    "FATES",
     "FEATURES",
     "FEATURE_CELL_TYPES",
     "FEATURE_CONCEPTS",
@@ -103,6 +106,7 @@ __all__ = [
     "ITEM_NAMES",
     "LABEL_BASELINES",
     "LAYER_TABLES",
+    "MATCHES",
     "NETWORK_EDGES",
     "NETWORK_NULLS",
     "NEURON_GENES",
@@ -110,6 +114,7 @@ __all__ = [
     "OVER_CONCEPTS",
     "OVER_SPANS",
     "PCA_GENES",
+    "PERSISTENCE",
     "RANKINGS",
     "RECONSTRUCTION",
     "REGULON_EDGES",

@@ -23,6 +23,7 @@ from scipy.sparse import csr_matrix
 from scipy.special import xlogy
 
 from sae_genomics.associations.multiple_testing import benjamini_hochberg
+from sae_genomics.cross_layer.activations import SparseRows
 from sae_genomics.cross_layer.margins import Fires, Floats, Strata, draws, expected_pairs
 
 SHRINK = 1.0  # items
@@ -50,9 +51,12 @@ class High:
         return High(self.fires[np.ix_(items, features)], self.alone[rows][:, features], number[self.item[rows]])
 
 
-def high_items(
-    active: csr_matrix, item: npt.NDArray[np.integer], unit: npt.NDArray[np.integer], n_items: int
-) -> High:
+def as_matrix(rows: SparseRows, d_sae: int) -> csr_matrix:
+    """[tokens, features]."""
+    return csr_matrix((rows.value, rows.feature, rows.indptr), shape=(len(rows.indptr) - 1, d_sae))
+
+
+def high_items(active: csr_matrix, item: npt.NDArray[np.integer], unit: npt.NDArray[np.integer], n_items: int) -> High:
     """See the module's text.
 
     active: [tokens, features], activations. item: int [tokens], from 0 to n_items. unit: int [tokens]; -1: the token is left out.
@@ -160,7 +164,9 @@ def together(
 
     observed = observed_pairs(high, other)
     g = g_of(observed)
-    strongest, null_g, tables = np.full(n_draws, -np.inf), [], []
+    strongest, n_pooled = np.full(n_draws, -np.inf), 0
+    null_g: list[Floats] = []
+    tables: list[tuple[Floats, Floats]] = []
     first_draws = draws(high.fires, stratum, n_draws, [*seed, 1])
     second_draws = first_draws if other is None else draws(other.fires, stratum, n_draws, [*seed, 2])
     for number in range(n_draws if len(rows) else 0):
@@ -169,8 +175,9 @@ def together(
         counts = np.asarray(left.T @ right, np.float64)
         of_draw = g_of(counts)
         strongest[number] = of_draw.max()
-        if sum(map(len, null_g)) < _POOLED:
+        if n_pooled < _POOLED:
             null_g.append(of_draw)
+            n_pooled += len(of_draw)
         tables.append((counts, of_draw))
         if len(tables) > _NULL_GRAPHS:
             tables.pop(0)
@@ -204,4 +211,4 @@ def _null_p(g: Floats, null: list[Floats]) -> Floats:
         return np.ones(len(g))
     pooled = np.sort(np.concatenate(null))
     reached = len(pooled) - np.searchsorted(pooled, g, side="left")
-    return (1.0 + reached) / (1.0 + len(pooled))
+    return np.asarray((1.0 + reached) / (1.0 + len(pooled)), np.float64)

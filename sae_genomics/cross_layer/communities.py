@@ -67,7 +67,12 @@ def modularity(n: int, first: Int64, second: Int64, weight: Floats, label: Int64
 
 
 def consensus_groups(
-    n: int, pairs: tuple[Int64, Int64], weight: Floats, kept: npt.NDArray[np.bool_], resolutions: Sequence[float], seed: int
+    n: int,
+    pairs: tuple[Int64, Int64],
+    weight: Floats,
+    kept: npt.NDArray[np.bool_],
+    resolutions: Sequence[float],
+    seed: int,
 ) -> Groups:
     """See the module's text. pairs: nodes of each pair. kept: bool [samples, pairs], which pairs remain in each sample."""
     first, second = pairs

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+from scipy import sparse, stats
 
 from sae_genomics.cross_layer.activations import SparseRows
 from sae_genomics.kernels.arrays import Active, Moments
 from sae_genomics.kernels.cross_products import best_correlations, largest_correlations
 
 FEWEST = 8  # tokens of a unit, below which its tokens are permuted together with those of other rare units
+_ROUNDING = 1e-9  # of sums in another order: a feature that is constant within its unit has the same r in every draw
+CERTAIN = 0.99  # share of further draws that stay below the bound of the null
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -111,6 +113,21 @@ def permuted_within(unit: npt.NDArray[np.integer], rng: np.random.Generator, few
     order = np.empty(len(unit), dtype=np.int64)
     order[np.argsort(group, kind="stable")] = np.lexsort((rng.random(len(unit)), group))
     return order
+
+
+def chance_bound(null: Float64) -> Float64:
+    """What a further draw of the null would exceed with a probability of one in a hundred, and no less than the largest draw: float64 [features].
+
+    null: float64 [draws, features], each feature's largest correlation in each draw. The one-sided prediction bound of a normal sample,
+
+        mean + t(0.99, draws - 1) sd sqrt(1 + 1 / draws)
+
+    because the largest of n draws alone is exceeded by chance once in n + 1 times.
+    """
+    draws = len(null)
+    spread = null.std(axis=0, ddof=1) * np.sqrt(1 + 1 / draws)
+    bound: Float64 = np.maximum(null.mean(axis=0) + stats.t.ppf(CERTAIN, draws - 1) * spread, null.max(axis=0))
+    return bound + _ROUNDING
 
 
 def same_layer_correlations(features: Features, first: Int32, second: Int32) -> Float64:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sae_genomics.stage import Files
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run
+
+
+FILES = ("matches.parquet", "fates.parquet", "persistence.parquet", "attribution.parquet")
+
+
+def folder(run: Run) -> Path:
+    """Where the stage's tables are."""
+    return run.results / "cross_layer"
 
 
 def is_enabled(run: Run) -> bool:
@@ -17,5 +26,4 @@ def is_enabled(run: Run) -> bool:
 
 def cross_layer_files(run: Run, task: int) -> Files:
     """Its tables, in a folder of their own."""
-    names: tuple[str, ...] = ()
-    return {run.results / "cross_layer" / name: {} for name in names}
+    return {folder(run) / name: {} for name in FILES}

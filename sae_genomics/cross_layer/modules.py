@@ -19,8 +19,16 @@ from scipy.sparse import csr_matrix
 from sae_genomics.artifacts.modules import COACTIVATION, MODULE_SUMMARY, MODULES
 from sae_genomics.artifacts.names import FEATURE_NAMES, UNNAMED
 from sae_genomics.associations.multiple_testing import benjamini_hochberg
-from sae_genomics.cross_layer.activations import LayerActivations, SparseRows, encode_sample, load_both, sample_tokens
-from sae_genomics.cross_layer.coactivation import High, Together, high_items, signed_g, together, usable_features
+from sae_genomics.cross_layer.activations import LayerActivations, encode_sample, load_both, sample_tokens
+from sae_genomics.cross_layer.coactivation import (
+    High,
+    Together,
+    as_matrix,
+    high_items,
+    signed_g,
+    together,
+    usable_features,
+)
 from sae_genomics.cross_layer.communities import Groups, by_size, consensus_groups, leiden, modularity
 from sae_genomics.cross_layer.margins import Floats, Strata, draws
 from sae_genomics.data.units import Units
@@ -134,9 +142,7 @@ def _no_rows() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=np.float64) for name in _COLUMNS})
 
 
-def _rows(
-    groups: Groups, edges: tuple[Int64, Int64], weight: Floats, found: Together, seed: int
-) -> pd.DataFrame:
+def _rows(groups: Groups, edges: tuple[Int64, Int64], weight: Floats, found: Together, seed: int) -> pd.DataFrame:
     label, n = groups.label, int(groups.label.max(initial=-1)) + 1
     if not n:
         return _no_rows()
@@ -179,7 +185,10 @@ def _scores(held: High, stratum: Strata, label: Int64, settings: Settings) -> di
 
     if not len(stratum):
         unknown = np.full(n, np.nan)
-        return {"n_items": np.zeros(n, np.int64), **dict.fromkeys(("score", "null_mean", "null_max", "p_value"), unknown)}
+        return {
+            "n_items": np.zeros(n, np.int64),
+            **dict.fromkeys(("score", "null_mean", "null_max", "p_value"), unknown),
+        }
     alone = np.asarray((held.alone @ member).todense(), dtype=np.float64)
     observed = pairs_in(held.fires) - (alone * (alone - 1) / 2).sum(axis=0)
     tables = draws(held.fires, stratum, settings.n_heldout_draws, [*settings.seed, 2])
@@ -245,11 +254,6 @@ def write_modules(run: Run, taken: LayerActivations, device: torch.device, advan
     COACTIVATION.write(folder / COACTIVATION.file, pd.concat(pairs, ignore_index=True))
     MODULES.write(folder / MODULES.file, pd.concat(members, ignore_index=True).merge(passing), note=note)
     MODULE_SUMMARY.write(folder / MODULE_SUMMARY.file, table, note=note)
-
-
-def as_matrix(rows: SparseRows, d_sae: int) -> csr_matrix:
-    """[tokens, features]."""
-    return csr_matrix((rows.value, rows.feature, rows.indptr), shape=(len(rows.indptr) - 1, d_sae))
 
 
 def held_high(taken: LayerActivations, layer: int, scored: npt.NDArray[np.bool_]) -> High:

@@ -22,13 +22,18 @@ class CrossLayerConfig(Section):
     min_correlation: float = Field(
         0.3, ge=0.0, lt=1.0, description="smallest correlation of two features that are called a match"
     )
-    null_draws: int = Field(4, ge=2, le=1_000, description="times that tokens are permuted within their unit")
+    null_draws: int = Field(4, ge=3, le=1_000, description="times that tokens are permuted within their unit")
     top_units: int = Field(10, ge=1, description="units of a feature that are compared with those of its match")
     attribution_features: int = Field(
         8, ge=0, description="features of a layer whose causes in the layer before are looked for; 0 for none"
     )
     attribution_items: int = Field(8, ge=1, description="held-out items in which their causes are looked for")
     attribution_edges: int = Field(5, ge=1, description="causes that are kept of a feature")
+    attribution_checked: int = Field(
+        16,
+        ge=0,
+        description="features of a layer that are removed to check it: half of them strong causes, half drawn by lot",
+    )
     module_items: int = Field(1_000, ge=20, description="training items in which modules of features are looked for")
     module_tokens: int = Field(100_000, ge=100, description="tokens that these items are drawn with")
     module_features: int = Field(

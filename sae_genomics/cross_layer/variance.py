@@ -172,7 +172,11 @@ def layer_variance(
         principal = principal_components(train)
         independent, _ = of_independent(principal, train, int(seed.generate_state(1)[0]), stop_point)
     center = train.mean(axis=0, dtype=np.float64)
-    bases = {"pca": Basis.of_pca(principal), "pca_per_token": Basis.of_pca(principal), "random": Basis.random(center, generator)}
+    bases = {
+        "pca": Basis.of_pca(principal),
+        "pca_per_token": Basis.of_pca(principal),
+        "random": Basis.random(center, generator),
+    }
     if independent.directions is not None and independent.n_components:
         bases["ica"] = Basis.of_ica(principal, independent.directions)
     for name, basis in bases.items():

@@ -11,9 +11,7 @@ from sae_genomics.kernels.plain import curveball as plain
 
 
 @instead_of(plain.trade_rows)
-def trade_rows(
-    table: npt.NDArray[np.bool_], pairs: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]
-) -> None:
+def trade_rows(table: npt.NDArray[np.bool_], pairs: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]) -> None:
     _trade(table, pairs, keys)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sae_genomics.cross_layer.correlations import (
     Features,
     candidates,
+    chance_bound,
     largest,
     permuted_within,
     same_layer_correlations,
@@ -58,7 +59,9 @@ def test_both_versions_of_the_kernel_agree(drawn, n_best):
     for one, other in zip(largest_of.fast(*arguments[:4]), largest_of.plain(*arguments[:4]), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-9)
     apart = np.abs(np.diff(np.pad(plain[1], ((0, 0), (1, 1)), constant_values=2), axis=1)) > 1e-9
-    clear = apart[:, :-1] & apart[:, 1:]  # where two partners are equally good up to rounding either may come first
+    clear = (
+        apart[:, :-1] & apart[:, 1:] & (plain[1] > 1e-9)
+    )  # where two partners are equally good up to rounding either may come first
     np.testing.assert_array_equal(fast[0][clear], plain[0][clear])
 
 
@@ -108,6 +111,15 @@ def test_what_follows_the_unit_alone_survives_the_permutation_and_what_follows_t
     assert permuted[0][0] == pytest.approx(1)
     assert permuted[0][1] < 0.4
     assert permuted[1][1] < 0.4
+
+
+def test_a_further_draw_exceeds_the_bound_once_in_a_hundred_times():
+    rng = np.random.default_rng(6)
+    draws = rng.normal(0.3, 0.02, (5, 20_000))
+    bound = chance_bound(draws[:4])
+    assert (draws[4] > bound).mean() == pytest.approx(0.01, abs=0.003)
+    assert (bound > draws[:4].max(axis=0)).all()
+    assert (draws[4] > draws[:4].max(axis=0)).mean() == pytest.approx(0.2, abs=0.02)  # why the largest is not enough
 
 
 def test_correlations_within_a_layer_are_numpys():

@@ -14,9 +14,7 @@ import numpy.typing as npt
 _MASK = (1 << 64) - 1
 
 
-def trade_rows(
-    table: npt.NDArray[np.bool_], pairs: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]
-) -> None:
+def trade_rows(table: npt.NDArray[np.bool_], pairs: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]) -> None:
     """Make the trades in order; changes `table`.
 
     table: [rows, columns]. pairs: [trades, 2], rows. keys: [trades], where the random numbers of each trade begin (splitmix64).
