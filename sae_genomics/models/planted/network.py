@@ -7,7 +7,7 @@
     read_f(cell) = mean over the tokens that carry f of <x_t, d_f> / s        (attention whose keys are the genes)
     sat(r)       = 2 tanh(r / 2)
     prior_t      = base(gene) + gain(gene) * sum of sat(read_f) over features f that act on the gene
-    token_t      = prior_t, of a visible token + 0.4 (<x_t, v> - prior_t)     (a visible value is partly copied)
+    token_t      = prior_t, of a visible token + 0.15 (<x_t, v> - prior_t)     (a visible value is partly copied)
     <cls>        += sum over f of read_f d_f;   from_item_t = base + gain * sum of sat(<cls, d_f>)
 
 d: the features' unit vectors, v: that of the value, e: the gene's own vector, orthogonal to both; s = STRENGTH.
@@ -23,9 +23,9 @@ from torch import Tensor
 
 from sae_genomics.models.planted import truth
 
-COPIED = 0.4  # share of a visible token's prediction that is its own value
+COPIED = 0.15  # share of a visible token's prediction that is its own value
 STEEP = 12.0
-OWN_LENGTH = 0.7  # of a gene's own vector
+OWN_LENGTH = 0.3  # of a gene's own vector
 
 
 @dataclass(frozen=True)
