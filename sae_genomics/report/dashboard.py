@@ -6,6 +6,7 @@ The page has numbers over all features (`columns`), which the list shows, and wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ _ROUNDED = ("heldout_firing_rate", "mean_activation", "max_activation")  # nothi
 class Dashboard:
     """Takes layers one after the other, keeps only what the page shows of them, and writes the page."""
 
-    def __init__(self, panels: list[Panel]):
+    def __init__(self, panels: list[Panel], inference: Mapping[str, Inference] | None = None):
+        """inference: what the tables of the run are about; those of layers come with them."""
         self.panels = panels
-        self._inference: dict[str, Inference] = {}
+        self._inference: dict[str, Inference] = dict(inference or {})
         self._columns: dict[str, list[Array]] = {}
         self._layers: list[int] = []
 

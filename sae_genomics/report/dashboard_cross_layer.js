@@ -20,9 +20,9 @@ function fateText(row) {
 function partnersTable(row) {
   const { pointer, layer, feature, correlation, mutual } = data.partners, rows = [];
   for (let entry = pointer[row]; entry < pointer[row + 1]; entry++) {
-    rows.push([featureLink(layer[entry], feature[entry]), decimal(correlation[entry], 2), mutual[entry] ? "best of both" : ""]);
+    rows.push([featureLink(layer[entry], feature[entry]), mutual[entry] ? "best of both" : "", decimal(correlation[entry], 2)]);
   }
-  return rows.length ? table([{ title: "Matches" }, { title: "Correlation", number: true }, { title: "" }], rows)
+  return rows.length ? table([{ title: "Matches" }, { title: "" }, { title: "Correlation", number: true }], rows)
     : element("p", { class: "note" }, "No feature of another layer goes with it more than chance gives.");
 }
 
@@ -63,7 +63,7 @@ addPanel({
   applies: () => data.columns.fate.some((code) => code >= 0) || data.columns.module.some((code) => code >= 0),
   columns: ["fate", "before", "after", "module"],
   lists: { partners: ["length", "layer", "feature", "correlation", "mutual"] },
-  listColumns: [{ order: 60, title: "Over layers", hint: "what becomes of it from layer to layer", width: [6, 1], narrow: [5, 1],
+  listColumns: [{ order: 60, title: "Over layers", hint: "what becomes of it from layer to layer", width: [6.4, 1], narrow: [6.2, 1],
     show: (row) => nameOf("fates", data.columns.fate[row]) }],
   scope: ["modules", "modules"], finds: "module", find: findModules,
   section: crossLayerSection,

@@ -313,6 +313,8 @@ def _files(contents: Contents) -> str:
     names = sorted(
         {path.name for name, path in contents.run_results.files.items() if path.parent.name == "cross_layer"}
     )
+    if not names:
+        return ""
     layers = layers_of(contents.run_results)
     about = f"Layers {', '.join(map(str, layers))}. " if len(layers) > 1 else ""
     return f"{about}All of it: {', '.join(f'`{name}`' for name in names)} in `cross_layer/`."

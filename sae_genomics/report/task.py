@@ -76,7 +76,8 @@ def _new_dashboard(contents: Contents, applying: list[Contribution]) -> Dashboar
     settings = PanelSettings(
         contents.config, per_layer * len(run.layers), len(run.layers), contents.sample, contents.run_results
     )
-    return Dashboard([each.panel(settings) for each in applying if each.panel is not None])
+    panels = [each.panel(settings) for each in applying if each.panel is not None]
+    return Dashboard(panels, contents.run_results.inference)
 
 
 def _take_layer(

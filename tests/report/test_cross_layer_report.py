@@ -200,7 +200,7 @@ def test_the_nouns_are_those_of_the_data(layered: PlantedRun) -> None:
     text = _all_said(contents)
     assert "with residues permuted within their amino acid 5.0 % match" in text
     assert "tell a family apart on held-out proteins" in text
-    assert not {"cell", "cells", "gene", "genes"} & set(text.replace(",", " ").split())
+    assert not {"cell", "cells", "gene", "genes"} & set(text.replace("T cell", "").replace(",", " ").split())
 
 
 def test_a_damaged_table_is_named_and_the_rest_is_read(layered: PlantedRun, tmp_path: Path, monkeypatch) -> None:
@@ -250,6 +250,7 @@ def test_the_panel_shows_fate_matches_and_module(layered: PlantedRun, browser) -
     assert "0.80" in panel
     assert "T cell | <b> (layer 1, module 0)" in panel
     assert "2^1.25" in panel
+    assert panel.count("Unit of inference") == 2
     browser.one("#panel-cross-layer a[href='#layer=2&feature=3']").click()
     browser.until(lambda: "Layer 2 · feature 3" in browser.one("#panel-title").text)
     browser.open(layered.dashboard_file, "#layer=1&feature=30")
