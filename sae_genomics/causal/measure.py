@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.causal.dose import Curve, Response, curve
-from sae_genomics.causal.nulls import equal_features, permuted, random_directions
-from sae_genomics.causal.passes import Changes, Edits, changes, predicted_values
+from sae_genomics.causal.edits import Edit
+from sae_genomics.causal.exact import Clean
+from sae_genomics.causal.nulls import equal_features, random_directions
+from sae_genomics.causal.passes import Changes, changes
 from sae_genomics.causal.strength import counted_tokens, gradient_of
 from sae_genomics.causal.targets import Targets, random_targets
 from sae_genomics.models.editing import Paused
@@ -47,14 +49,31 @@ class Layer:
 class Firing:
     """A feature in some held-out items.
 
-    paused: the items. activation: float32 [T], of the feature. own_units: bool [units]. active: bool [T], where it is active when nothing is hidden.
+    clean: the items, without an edit. own_units: bool [units]. active: bool [T], where the feature is active when nothing is hidden.
     """
 
     feature: int
-    paused: Paused
-    activation: Float32
+    clean: Clean
     own_units: Bools
     active: Bools
+
+    @property
+    def paused(self) -> Paused:
+        """The items, stopped at the hook."""
+        return self.clean.paused
+
+    @property
+    def activation(self) -> Float32:
+        """Of the feature: float32 [T]."""
+        return activation_of(self.clean, self.feature)
+
+
+def activation_of(clean: Clean, feature: int) -> Float32:
+    """A feature's activation at every token: float32 [T]."""
+    found = np.zeros(len(clean.paused.batch), np.float32)
+    at = clean.encoded.of(np.array([feature]))
+    found[clean.encoded.token[at]] = clean.encoded.activation[at]
+    return found
 
 
 @dataclass(frozen=True)
@@ -96,34 +115,28 @@ def targets_of(layer: Layer, firing: Firing) -> Targets:
     return Targets(item, looked_at & is_own, looked_at & ~is_own, stratum, key, len(items))
 
 
-def ablation_and_nulls(layer: Layer, firing: Firing, generator: np.random.Generator) -> tuple[Edits, dict[str, slice]]:
+def ablation_and_nulls(
+    layer: Layer, feature: int, generator: np.random.Generator
+) -> tuple[list[Edit], dict[str, slice]]:
     """The ablation first, then the draws of each null that needs passes."""
-    f, batch, n = firing.feature, firing.paused.batch, layer.draws
-    item = items_in_order(batch)[1]
-    ablation = -firing.activation[None]
-    own = layer.directions[[f]]
-    length = np.linalg.norm(own)
-    equal = equal_features(layer.rate, layer.mean, f, n)
-    others = layer.directions[equal]
-    others = others / np.maximum(np.linalg.norm(others, axis=1, keepdims=True), 1e-12)
-    counted = counted_tokens(batch)
-    moved = np.array([permuted(generator, ablation[0], item, counted) for _ in range(n)])
+    n, it = layer.draws, np.array([feature])
+    others = layer.directions[equal_features(layer.rate, layer.mean, feature, n)]
     parts = {
-        "direction": Edits(np.repeat(ablation * length, n, axis=0), random_directions(generator, n, len(own[0]))),
-        "feature": Edits(np.repeat(ablation * length, len(equal), axis=0), others.astype(np.float32)),
-        "permuted": Edits(moved, np.repeat(own, n, axis=0)),
-    }
-    where, start = {}, 1
+        "direction": [Edit("ablate", it, turned=each) for each in random_directions(generator, n, len(layer.directions[0]))],
+        "feature": [Edit("ablate", it, turned=-each) for each in others],  # what is ablated points away from the direction
+        "permuted": [Edit("ablate", it, permuted=int(seed)) for seed in generator.integers(0, 1 << 31, n)],
+    }  # fmt: skip
+    edits, where = [Edit("ablate", it)], {}
     for name, part in parts.items():
-        where[name] = slice(start, start + len(part))
-        start += len(part)
-    return Edits.joined([Edits(ablation, own), *parts.values()]), where
+        where[name] = slice(len(edits), len(edits) + len(part))
+        edits += part
+    return edits, where
 
 
 def measure(layer: Layer, firing: Firing, generator: np.random.Generator) -> Measured:
     """The effects of ablating the feature, and of its nulls."""
-    edits, where = ablation_and_nulls(layer, firing, generator)
-    found = changes(layer.model, firing.paused, edits, layer.batch_tokens)
+    edits, where = ablation_and_nulls(layer, firing.feature, generator)
+    found = changes(firing.clean, edits, layer.batch_tokens)
     targets = targets_of(layer, firing)
     length = float(np.linalg.norm(layer.directions[firing.feature]))
     squares = np.bincount(targets.item, firing.activation.astype(np.float64) ** 2, targets.n_items)
@@ -187,21 +200,21 @@ def respond_to_doses(layer: Layer, firing: Firing, doses: list[float], bound: fl
     targets = targets_of(layer, firing)
     own_weight, matched_weight = targets.weights()
     n_items = int(targets.usable.sum())
-    direction = layer.directions[firing.feature]
-    values = predicted_values(layer.model, firing.paused)
-    spread = 1.0 if values is None else max(float(values[targets.own | targets.control].std()), 1e-12)
+    spread = 1.0
+    if layer.model.outcome == "value" and (values := firing.clean.predictions.token) is not None:
+        spread = max(float(values.float().cpu().numpy()[targets.own | targets.control].std()), 1e-12)
 
     def respond(tried: list[float]) -> list[Response]:
-        coefficients = np.array([(dose - 1) * firing.activation for dose in tried], dtype=np.float32)
-        edits = Edits(coefficients, np.repeat(direction[None], len(tried), axis=0))
-        found = changes(layer.model, firing.paused, edits, layer.batch_tokens).token
+        edits = [Edit("scale", np.array([firing.feature]), amount=dose) for dose in tried]
+        found = changes(firing.clean, edits, layer.batch_tokens).token
         assert found is not None
         return [_response(targets, each.astype(np.float64), (own_weight, matched_weight), spread) for each in found]
 
     found = curve(np.array(doses, dtype=np.float64), respond, bound)
     gradient = float("nan")
     if layer.model.outcome == "value" and n_items:
-        slopes = gradient_of(layer.model, firing.paused, own_weight - matched_weight) @ direction
+        slopes = gradient_of(layer.model, firing.paused, own_weight - matched_weight)
+        slopes = slopes @ layer.directions[firing.feature]
         gradient = float((slopes.astype(np.float64) * firing.activation).sum() / n_items)
     return found, gradient, n_items
 

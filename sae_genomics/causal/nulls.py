@@ -1,16 +1,21 @@
 """Four nulls of an edit: what each one draws, and p.
 
-Ablating feature f adds c_t w to the activation of token t: w is its decoder direction, c_t = -z_t. Every edit here has that form.
+Ablating feature f adds c_t w to the activation of token t: w is its decoder direction, c_t = -z_t. Every edit here has that form (`edits.Edit`: `turned`, `permuted`).
 
 | null | edit | asks whether |
 |---|---|---|
 | direction | c_t \\|w\\| u, u uniform on the sphere: the same norm at each token | any push at these tokens would do it |
 | feature | c_t \\|w\\| w_g / \\|w_g\\|, g a feature of equal firing rate and mean activation | any direction that the SAE uses would do it |
-| permuted | c_p(t) w, p a permutation of the item's tokens | it matters where the feature fires |
+| permuted | c_p(t) w, p a permutation of the sequence's tokens | it matters where the feature fires |
 | targets | c_t w, as it is | any matched targets would change as much |
 
-With x the observed specificity and y its draws, p = (1 + number of |y| >= |x|) / (1 + n). The specificity is standardised within each
-feature, so with few draws the features of a layer share theirs (see `p_values`).
+With x the observed specificity and y its n draws, p = (1 + number of |y| >= |x|) / (1 + n). With n draws p is at least 1 / (n + 1), and each draw
+is a forward pass. Below OWN_DRAWS the features of a layer therefore share their draws, each number on the scale of its own feature's others:
+
+    t(x) = |x| / scale(y),    t(y_j) = |y_j| / scale(x and the other y),    p = (1 + number of t(y) of all features >= t(x)) / (1 + all draws)
+
+scale is a root mean square; a hundredth of that of all draws, squared, is added to its square, so that it is never near zero. When the null holds, x and its y
+are exchangeable, so t(x) is like any t(y) of its feature. That t has one distribution in all features is an assumption.
 """
 
 from __future__ import annotations
@@ -42,32 +47,39 @@ def equal_features(rate: Floats, mean: Floats, feature: int, n: int) -> Ints:
     return others[np.lexsort((others, distance))[:n]]
 
 
-def permuted(
-    generator: np.random.Generator, coefficients: Float32, item: Ints, counted: npt.NDArray[np.bool_]
-) -> Float32:
-    """The coefficients dealt out anew among the tokens of each item that count: [T]. item: ascending."""
-    rows = np.flatnonzero(counted)
-    shuffled = rows[np.lexsort((generator.random(len(rows)), item[rows]))]
-    dealt = np.zeros_like(coefficients)
-    dealt[rows] = coefficients[shuffled]
-    return dealt
-
-
 def p_values(observed: Floats, draws: Floats) -> Floats:
     """p of each feature, two-sided: float64 [features]; NaN where there is no specificity or no draw.
 
-    observed: [features]. draws: [features, n], NaN where there is none. Below OWN_DRAWS a feature the draws of all features are one
-    null: n draws alone could give no p below 1 / (n + 1). A specificity is a standardised number, so that they can be compared.
+    observed: [features]. draws: [features, n], NaN where there is none.
     """
     known = np.isfinite(draws)
-    size = np.where(known, np.abs(draws), -np.inf)
-    here = np.abs(observed)
-    # Draws that are the same number up to rounding are ties, and count against the feature.
-    reached = here * (1 - 1e-9)
+    n = known.sum(axis=1)
     if draws.shape[1] >= OWN_DRAWS:
-        n, exceed = known.sum(axis=1), (size >= reached[:, None]).sum(axis=1)
+        exceed = (np.where(known, np.abs(draws), -np.inf) >= _reached(np.abs(observed))[:, None]).sum(axis=1)
+        total = n
     else:
-        pool = np.sort(size[known])
-        n = np.full(len(observed), len(pool))
-        exceed = len(pool) - np.searchsorted(pool, reached, side="left")
-    return np.where(np.isfinite(observed) & (n > 0), (1 + exceed) / (1 + n), np.nan)
+        of_observed, of_draws = _scaled(observed, draws)
+        pool = np.sort(of_draws[np.isfinite(of_draws)])
+        exceed = len(pool) - np.searchsorted(pool, _reached(of_observed), side="left")
+        total = np.full(len(observed), len(pool))
+    return np.where(np.isfinite(observed) & (n > 0) & (total > 0), (1 + exceed) / (1 + total), np.nan)
+
+
+def _reached(size: Floats) -> Floats:
+    """Draws that are the same number up to rounding are ties, and count against the feature."""
+    return size * (1 - 1e-9)
+
+
+def _scaled(observed: Floats, draws: Floats) -> tuple[Floats, Floats]:
+    """t of the observed numbers, [features], and of the draws, [features, n]: see the module's text. Features that are not tested give no draws."""
+    tested = np.isfinite(observed)[:, None]
+    known = np.isfinite(draws) & tested
+    squares, own = np.where(known, draws, 0.0) ** 2, np.where(tested, observed[:, None], 0.0) ** 2
+    n, total = known.sum(axis=1, keepdims=True), squares.sum(axis=1, keepdims=True)
+    least = 1e-4 * squares.sum() / max(int(known.sum()), 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_observed = np.sqrt(own / (total / n + least))[:, 0]
+        of_draws = np.sqrt(squares / ((total - squares + own) / n + least))
+    # Where nothing changes at all, 0 / 0 is no effect.
+    of_observed = np.where(np.isnan(of_observed) & tested[:, 0], 0.0, of_observed)
+    return of_observed, np.where(known, np.nan_to_num(of_draws), np.nan)

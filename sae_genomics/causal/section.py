@@ -12,7 +12,7 @@ class CausalConfig(Section):
 
     enabled: bool = Field(False, description="run the stage causal")
     features: int = Field(
-        12,
+        10,
         ge=0,
         description="features per layer whose effects are computed exactly: those that the screen ranks highest",
     )
@@ -31,7 +31,7 @@ class CausalConfig(Section):
     )
     own_units: int = Field(20, ge=1, description="units at most that are a feature's own targets")
     draws: int = Field(
-        9, ge=1, description="draws of each null that needs forward passes; from 99 on each feature has its own null, below that "
+        6, ge=1, description="draws of each null that needs forward passes; from 99 on each feature has its own null, below that "
         "the features of a layer share their draws",
     )  # fmt: skip
     target_draws: int = Field(999, ge=19, description="draws of random targets, which need no forward pass")

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import sparse
 
+from sae_genomics.causal.encoded import encode_paused
 from sae_genomics.kernels.dots import pair_values
 from sae_genomics.models.editing import Paused
 from sae_genomics.tokens import Tokens, items_in_order
@@ -55,36 +55,21 @@ def counted_tokens(batch: Tokens) -> Bools:
     return usual if batch.stored is None else usual & batch.stored
 
 
-def activations_of(encoder: Encoder, paused: Paused, mask_token: int | None) -> sparse.csr_matrix:
-    """What is active at the hook: csr float32 [T, features], no row for special tokens.
-
-    mask_token: as in the model; a hidden token counts as it, so that its unit's mean does not tell what was hidden.
-    """
-    batch = paused.batch
-    rows = np.flatnonzero(~batch.special)
-    units = batch.token[rows]
-    if mask_token is not None and paused.hidden is not None:
-        units = np.where(paused.hidden[rows], np.int32(mask_token), units)
-    x = paused.activations[torch.from_numpy(rows).to(paused.activations.device)].float().cpu().numpy()
-    token, feature, activation = encoder.encode_sparse(encoder.input(x, units))
-    return sparse.csr_matrix((activation, (rows[token], feature)), shape=(len(batch), encoder.d_sae))
-
-
 def first_order_strength(
     model: FoundationModel, paused: Paused, encoder: Encoder, generator: np.random.Generator
 ) -> Strength:
     """Of the items of one batch: PROBES backward passes."""
-    active = activations_of(encoder, paused, model.mask_token).tocoo()
+    active = encode_paused(model, paused, encoder)
     item = items_in_order(paused.batch)[1]
-    pair, place = np.unique(item[active.row] * encoder.d_sae + active.col, return_inverse=True)
+    pair, place = np.unique(item[active.token] * encoder.d_sae + active.feature, return_inverse=True)
     counted = counted_tokens(paused.batch)
     directions = np.ascontiguousarray(encoder.W_dec.float().cpu().numpy())
     nothing = np.zeros(encoder.d_sae, np.float32)
     squares = np.zeros(len(pair))
     for _ in range(PROBES):
         gradient = _probe(model, paused, counted, generator)
-        along = pair_values(gradient, directions, nothing, active.row.astype(np.int64), active.col.astype(np.int32))
-        squares += np.bincount(place, along.astype(np.float64) * active.data, len(pair)) ** 2
+        along = pair_values(gradient, directions, nothing, active.token, active.feature)
+        squares += np.bincount(place, along.astype(np.float64) * active.activation, len(pair)) ** 2
     feature = pair % encoder.d_sae
     n_items = np.bincount(feature, minlength=encoder.d_sae)
     mean = np.bincount(feature, squares / PROBES, encoder.d_sae) / np.maximum(n_items, 1)

@@ -32,10 +32,11 @@ from sae_genomics.artifacts.causal import (
 )
 from sae_genomics.atomic import write_json
 from sae_genomics.causal.dose import Curve
-from sae_genomics.causal.measure import Firing, Layer, measure, respond_to_doses
+from sae_genomics.causal.exact import Clean
+from sae_genomics.causal.measure import Firing, Layer, activation_of, measure, respond_to_doses
 from sae_genomics.causal.results import Effect, dose_tables, effect_tables, empty_tables
 from sae_genomics.causal.stored import fired_on, fires_in
-from sae_genomics.causal.strength import Strength, activations_of, first_order_strength
+from sae_genomics.causal.strength import Strength, first_order_strength
 from sae_genomics.causal.targets import Fired, own_units, unit_bins
 from sae_genomics.models.editing import Paused
 from sae_genomics.progress import Progress, say, stop_point
@@ -184,26 +185,22 @@ class _Task:
             items = np.unique(np.concatenate([chosen.items[number] for number in part]))
             visible = self._pause(_tokens(self.run, self.model, items))
             hidden = self._hidden(visible)
-            active = activations_of(self.encoder, visible, self.model.mask_token).tocsc()
-            active_hidden = (
-                None if hidden is None else activations_of(self.encoder, hidden, self.model.mask_token).tocsc()
-            )
             for number in part:
                 stop_point()
                 feature = int(chosen.features[number])
-                rows, sequences = _rows_of(visible.batch, np.searchsorted(items, chosen.items[number]))
-                where = _column(active, feature, rows)
+                sequences = _sequences_of(visible.batch, np.searchsorted(items, chosen.items[number]))
                 group = None if self.group is None else self.group[chosen.items[number]]
-                firing = Firing(feature, visible.take(sequences), where, own[number], where > 0)
+                clean = Clean.of(self.model, visible.take(sequences), self.encoder)
+                active = activation_of(clean, feature) > 0
+                firing = Firing(feature, clean, own[number], active)
                 found = measure(shared, firing, self.generator("causal.nulls", feature))
                 effects.append(Effect(found, group, bool(chosen.sampled[number]), masked=False))
                 if number < self.settings.dose_features and not chosen.sampled[number]:
-                    curves.append(
-                        (feature, *respond_to_doses(shared, firing, self.settings.doses, self.settings.off_target))
-                    )
-                if hidden is not None and active_hidden is not None:
-                    there = _column(active_hidden, feature, rows)
-                    firing = Firing(feature, hidden.take(sequences), there, own[number], where > 0)
+                    response = respond_to_doses(shared, firing, self.settings.doses, self.settings.off_target)
+                    curves.append((feature, *response))
+                if hidden is not None:
+                    clean = Clean.of(self.model, hidden.take(sequences), self.encoder)
+                    firing = Firing(feature, clean, own[number], active)
                     found = measure(shared, firing, self.generator("causal.masked", feature))
                     effects.append(Effect(found, group, bool(chosen.sampled[number]), masked=True))
                 progress.advance(1)
@@ -334,14 +331,6 @@ def _parts(items: list[Ints], longest: int) -> Iterator[list[int]]:
         yield part
 
 
-def _rows_of(batch: Tokens, wanted: Ints) -> tuple[Ints, Ints]:
-    """Rows and sequences of some items of a batch. wanted: ascending, among the batch's items in order."""
-    of_sequence = items_in_order(batch)[1][batch.item_ptr[:-1]]
-    sequences = np.flatnonzero(np.isin(of_sequence, wanted))
-    rows = np.concatenate([np.arange(batch.item_ptr[s], batch.item_ptr[s + 1]) for s in sequences.tolist()])
-    return rows, sequences
-
-
-def _column(active: sparse.csc_matrix, feature: int, rows: Ints) -> npt.NDArray[np.float32]:
-    """A feature's activations at some rows, float32."""
-    return np.asarray(active[:, feature].toarray()).ravel()[rows].astype(np.float32)
+def _sequences_of(batch: Tokens, wanted: Ints) -> Ints:
+    """The sequences of some items of a batch. wanted: ascending, among the batch's items in order."""
+    return np.flatnonzero(np.isin(items_in_order(batch)[1][batch.item_ptr[:-1]], wanted))

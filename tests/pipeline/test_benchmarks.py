@@ -18,6 +18,7 @@ SMALL = {
     "extraction": "--shape tiny --cells 4 --repeats 1 --threads 1",
     "enrichment": "--lists 20 --sets 50 --genes 1000 --repeats 1",
     "enrichment_ranking": "--units 8 --sets 40 --genes 500",
+    "interventions": "--d-model 64 --layers 3 --d-sae 64 --k 8 --items 4 --tokens 30 --features 4 --loop-features 1 --rounds 1 --plain-loop",
     "kernels": "--small --rounds 1 --only adam",
     "kills": "--kills 3 --disturb 0.6",
     "memory": "--cells 300,600",
