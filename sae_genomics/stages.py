@@ -78,9 +78,11 @@ _CONCEPTS = Stage(
     cost="sae_genomics.concepts.cost:cost",
 )  # fmt: skip
 _CAUSAL = Stage(
-    name="causal", number=7, unit="layer", needs=(_ASSOCIATE,), reads=(_PREPARE, _EXTRACT, _TRAIN, _ASSOCIATE), root="results",
+    name="causal", number=7, unit="layer", needs=(_ASSOCIATE, _CONCEPTS),
+    reads=(_PREPARE, _EXTRACT, _TRAIN, _ASSOCIATE, _CONCEPTS), root="results",
     keys=("run.seed", "causal"), applies=has_causal, gpu=True,
     function="sae_genomics.causal.task:run_task", files=causal_files, cost="sae_genomics.causal.cost:cost",
+    contributions=("sae_genomics.report.contributions.causal:CAUSAL",),
 )  # fmt: skip
 _CROSS_LAYER = Stage(
     name="cross_layer", number=8, unit="run", needs=(_ASSOCIATE, _VALIDATE),

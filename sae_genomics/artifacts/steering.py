@@ -101,8 +101,8 @@ CAUSAL_READS_WRITES = Table(
         Column("p_writes", F64, "largest of the p-values of causal_features.parquet"),
         Column("q_writes", F64, "q-value of causal_features.parquet"),
         Column("outcome", STR, "what the output score is about: an outcome of causal_features.parquet"),
-        Column("monotone", BOOL, "whether the effect on its own units rises with every dose above 0 that was tried; null without doses"),
-        Column("own_most", F64, "largest effect on its own units over the doses, before the off-target bound"),
+        Column("monotone", BOOL, "whether the effect on its own units, less that on matched ones, goes one way with every dose from 1 on; null below three such doses"),
+        Column("own_most", F64, "largest of that effect over the doses from 1 on, before the off-target bound"),
         Column("role", STR, "reads | writes | both | neither, at q < 0.05; null where one score is missing"),
         Column("steers", BOOL, "writes, and its effect is monotone in the dose; null where either is not known"),
     ),
@@ -112,3 +112,6 @@ CAUSAL_READS_WRITES = Table(
         "random directions that fire as often (reads) or change as much (writes)",
     ),
 )  # fmt: skip
+
+USES_TABLES = (CAUSAL_STEERING, CAUSAL_GENES, CAUSAL_READS_WRITES)
+STEERED_FILE = "steered.h5ad"

@@ -44,7 +44,9 @@ def read_fires(run: Run, model: FoundationModel, encoder: Encoder, layer: int, r
     shape = (encoder.d_sae, n_units)
     counts, sums = csr_matrix(shape), csr_matrix(shape)
     inputs, units = [], []
-    for _, at, paused in paused_batches(model, sample, layer, run.config.model.hook, run.config.activations.batch_tokens):
+    for _, at, paused in paused_batches(
+        model, sample, layer, run.config.model.hook, run.config.activations.batch_tokens
+    ):
         kept = usual[at]
         x = encoder.input(rows32(paused.activations)[kept], paused.batch.token[kept])
         unit = paused.batch.unit[kept].astype(np.int64)

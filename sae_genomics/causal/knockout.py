@@ -40,6 +40,8 @@ Int64 = npt.NDArray[np.int64]
 KNOCK_OUT, OVER_EXPRESS = "knock_out", "over_express"
 RAISED_TO = 0.99  # quantile of the gene's values in training items
 LEAST_ITEMS = 3  # held-out items that have the gene and in which the feature fires
+LOOKED_AT = 400  # held-out items at most among which those with the gene are looked for
+SPARE = 10  # pairs per pair that is wanted: some genes are in too few held-out items
 LEAST_FIRINGS = 5  # tokens of a gene in training items on which a feature fires, or the gene is not tried
 _NEAREST = 10  # genes of a cell among which random ones are drawn, on either side of the gene in the order of values
 
@@ -66,21 +68,25 @@ def write_knockout(run: Run, layer: int, model: FoundationModel, encoder: Encode
     items = run.kind.read_items(run, ["item", "heldout", "group"])
     training, heldout = (np.flatnonzero(items["heldout"] == side) for side in (False, True))
     fires = read_fires(run, model, encoder, layer, evenly_of(training, run.config.causal.reads_items), len(units))
-    tried = read_sample(run, model, evenly_of(heldout, run.config.causal.reads_items)) if len(heldout) else None
-    pairs = _pairs(fires, named, run.config.causal.knockout_features)
     rows: list[dict[str, object]] = []
-    if tried is not None:
+    if len(heldout):
+        tried = read_sample(run, model, evenly_of(heldout, LOOKED_AT))
+        gene = _Gene(run, layer, model, encoder, tried, groups_of(run, items, tried.rows))
         raised = _raised(read_values(fires), len(units))
-        for pair in pairs:
+        wanted = run.config.causal.knockout_features if named is None else len(named)
+        n_found = 0
+        for pair in _pairs(fires, named, SPARE * wanted):
             stop_point()
-            rows += _Gene(run, layer, model, encoder, tried, groups_of(run, items, tried.rows)).rows(pair, raised[pair.unit])
+            found = gene.rows(pair, raised[pair.unit]) if n_found < wanted else []
+            n_found += bool(found)
+            rows += found
     table = pd.DataFrame(rows) if rows else _empty()
     for name in ("correlation", "effect"):
         table[f"q_{name}"] = benjamini_hochberg(table[f"p_{name}"].to_numpy(np.float64))
     unit = table["unit"].to_numpy(np.int64)
     table = table.assign(unit_id=units.unit_id[unit], unit_name=units.unit_name[unit])
-    note = None if len(table) else f"no gene is in {LEAST_ITEMS} held-out items in which its feature fires"
-    CAUSAL_GENES.write(path, table, note=note, weights=encoder.weights)
+    why = None if len(table) else f"no gene is in {LEAST_ITEMS} held-out items in which its feature fires"
+    CAUSAL_GENES.write(path, table, note=why, weights=encoder.weights)
 
 
 def _named(run: Run, units: Units) -> list[int] | None:
@@ -88,7 +94,9 @@ def _named(run: Run, units: Units) -> list[int] | None:
     genes = run.config.causal.knockout_genes
     if genes is None:
         return None
-    rows = {str(name): row for row, name in enumerate(units.unit_name)} | {str(each): row for row, each in enumerate(units.unit_id)}
+    rows = {str(name): row for row, name in enumerate(units.unit_name)} | {
+        str(each): row for row, each in enumerate(units.unit_id)
+    }
     unknown = [gene for gene in genes if gene not in rows]
     if unknown:
         raise UserError(
@@ -144,7 +152,9 @@ def _first_of(values: Int64) -> Int64:
 class _Gene:
     """One layer's items, and what edits of a gene and of a feature change in them."""
 
-    def __init__(self, run: Run, layer: int, model: FoundationModel, encoder: Encoder, tried: Sample, group: Int64 | None):
+    def __init__(
+        self, run: Run, layer: int, model: FoundationModel, encoder: Encoder, tried: Sample, group: Int64 | None
+    ):
         self.run, self.layer, self.model, self.encoder = run, layer, model, encoder
         self.tried, self.group = tried, group
         self.settings = run.config.causal
@@ -174,7 +184,9 @@ class _Gene:
         chosen, changes = np.zeros(0, np.int64), np.zeros(0)
         if not len(has):
             return None, changes
-        some = self.tried.take(evenly_of(has, 2 * self.settings.knockout_items))  # a few more: the feature may not fire in all
+        some = self.tried.take(
+            evenly_of(has, 2 * self.settings.knockout_items)
+        )  # a few more: the feature may not fire in all
         change, fired = self._ablated(some, pair.feature)
         chosen = evenly_of(np.flatnonzero(fired), self.settings.knockout_items)
         if not len(chosen):
@@ -200,7 +212,8 @@ class _Gene:
                 y = y.index_add(0, torch.from_numpy(at).to(y.device), -part.to(y.device))
                 after = self.model.resume(paused, y.to(paused.activations.dtype)).token
                 before = self.model.resume(paused).token
-            assert after is not None and before is not None
+            assert after is not None
+            assert before is not None
             change[rows] = rows32(after - before)
         return change, fired
 
@@ -209,7 +222,9 @@ class _Gene:
         found = np.zeros(len(tokens))
         sample = Sample(np.arange(tokens.n_items), tokens, np.arange(tokens.n_items))
         settings = self.run.config
-        for _, rows, paused in paused_batches(self.model, sample, 0, settings.model.hook, settings.activations.batch_tokens):
+        for _, rows, paused in paused_batches(
+            self.model, sample, 0, settings.model.hook, settings.activations.batch_tokens
+        ):
             with torch.inference_mode():
                 values = self.model.resume(paused).token
             assert values is not None
@@ -235,7 +250,9 @@ def nearest_values(sample: Sample, gene: Int64, draws: int, generator: np.random
     gene: int64 [items], the row of each item's own token, ascending.
     """
     tokens = sample.tokens
-    values = tokens.per_token[VALUE].astype(np.float64) + 0.01 * generator.random(len(tokens))  # equal values in random order
+    values = tokens.per_token[VALUE].astype(np.float64) + 0.01 * generator.random(
+        len(tokens)
+    )  # equal values in random order
     sequence = np.repeat(np.arange(tokens.n_items), tokens.lengths)
     usable = np.flatnonzero(sample.usual & (tokens.unit >= 0))
     order = usable[np.lexsort((values[usable], sequence[usable]))]
@@ -251,7 +268,14 @@ def nearest_values(sample: Sample, gene: Int64, draws: int, generator: np.random
 
 
 def _row(
-    pair: Pair, edit: str, sample: Sample, gene: Int64, draws: list[Int64], change: Float64, ablated: Float64, group: Int64 | None
+    pair: Pair,
+    edit: str,
+    sample: Sample,
+    gene: Int64,
+    draws: list[Int64],
+    change: Float64,
+    ablated: Float64,
+    group: Int64 | None,
 ) -> dict[str, object]:
     """One edit's columns. change: float64 [1 + draws, T], the gene's own first."""
     item, n = sample.of_tokens(), len(sample.rows)
@@ -268,7 +292,12 @@ def _row(
             f"p_{name}": p_above(mean.value, null),
         }  # fmt: skip
         if name == "correlation":
-            row |= {"correlation_low": mean.low, "correlation_high": mean.high, "n_items": mean.n_items, "n_groups": mean.n_groups}
+            row |= {
+                "correlation_low": mean.low,
+                "correlation_high": mean.high,
+                "n_items": mean.n_items,
+                "n_groups": mean.n_groups,
+            }
     of_feature = _root_mean_square(ablated, item, usual, n)
     return row | {"effect_feature": float(group_means(of_feature, group).mean()), "n_random": len(draws)}
 

@@ -29,7 +29,11 @@ def amounts(sample: Sample, n_units: int) -> Float64:
     cell = sample.of_tokens()[kept] * n_units + tokens.unit[kept]
     values = tokens.per_token.get(VALUE)
     if values is not None:
-        return np.bincount(cell, values[kept], minlength=n * n_units).reshape(n, n_units)
+        return (
+            np.bincount(cell, values[kept].astype(np.float64), minlength=n * n_units)
+            .astype(np.float64)
+            .reshape(n, n_units)
+        )
     counts = np.bincount(cell, minlength=n * n_units).reshape(n, n_units).astype(np.float64)
     return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
 

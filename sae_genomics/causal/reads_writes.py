@@ -12,6 +12,7 @@ Features", 2025).
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +50,9 @@ def write_reads_writes(run: Run, layer: int, model: FoundationModel, encoder: En
     path = folder / CAUSAL_READS_WRITES.file
     if heldout.all() or not heldout.any():
         frame = pd.DataFrame({column.name: pd.Series(dtype=object) for column in CAUSAL_READS_WRITES.columns})
-        CAUSAL_READS_WRITES.write(path, frame, note="the input score needs training items and held-out items", weights=encoder.weights)
+        CAUSAL_READS_WRITES.write(
+            path, frame, note="the input score needs training items and held-out items", weights=encoder.weights
+        )
         return
     train, held = (
         read_fires(run, model, encoder, layer, evenly_of(np.flatnonzero(side), settings.reads_items), len(units))
@@ -123,10 +126,11 @@ def _random_aurocs(train: Fires, held: Fires, rate: float, n: int, generator: np
     """The input scores of random directions that fire on that share of the training tokens: float64 [n]."""
     directions = generator.standard_normal((train.inputs.shape[1], n)).astype(np.float32)
     on_train, on_held = train.inputs @ directions, held.inputs @ directions
-    above = max(int(round(rate * len(on_train))), 1)
+    above = max(round(rate * len(on_train)), 1)
     threshold = np.partition(on_train, len(on_train) - above, axis=0)[len(on_train) - above]
     counts = [
-        _per_unit(values >= threshold, each.unit, len(each.n_tokens)) for values, each in ((on_train, train), (on_held, held))
+        _per_unit(values >= threshold, each.unit, len(each.n_tokens))
+        for values, each in ((on_train, train), (on_held, held))
     ]
     return unit_auroc(counts[0], counts[1], train.n_tokens, held.n_tokens)
 
@@ -145,7 +149,9 @@ def own_units(train: Fires, units: Units) -> list[str | None]:
     row, unit = entries.row[order], entries.col[order]
     first = np.searchsorted(row, np.arange(train.counts.shape[0] + 1))
     names = units.unit_name.astype(str)
-    return [",".join(names[unit[start : min(start + N_OWN, stop)]]) or None for start, stop in zip(first[:-1], first[1:], strict=True)]
+    return [
+        ",".join(names[unit[start : min(start + N_OWN, stop)]]) or None for start, stop in itertools.pairwise(first)
+    ]
 
 
 def output_scores(folder: Path) -> pd.DataFrame:
@@ -153,7 +159,9 @@ def output_scores(folder: Path) -> pd.DataFrame:
     from sae_genomics.artifacts import causal
 
     columns = ["writes", "writes_random", "p_writes", "q_writes", "outcome", "monotone", "own_most"]
-    empty = pd.DataFrame({name: pd.Series(dtype=object if name in ("outcome", "monotone") else float) for name in columns})
+    empty = pd.DataFrame(
+        {name: pd.Series(dtype=object if name in ("outcome", "monotone") else float) for name in columns}
+    )
     effects, nulls, doses = (
         table.read(folder / table.file) if (folder / table.file).exists() else None
         for table in (causal.CAUSAL_FEATURES, causal.CAUSAL_NULLS, causal.CAUSAL_DOSE)
@@ -161,7 +169,9 @@ def output_scores(folder: Path) -> pd.DataFrame:
     if effects is None or effects.empty:
         return empty
     effects = of_outcome(effects)
-    found = effects.set_index("feature").rename(columns={"specificity": "writes", "p_value": "p_writes", "q_value": "q_writes"})
+    found = effects.set_index("feature").rename(
+        columns={"specificity": "writes", "p_value": "p_writes", "q_value": "q_writes"}
+    )
     if nulls is not None and len(nulls):
         outcome, masked = effects["outcome"].iloc[0], effects["masked"].iloc[0]
         random = nulls[(nulls["null"] == "direction") & (nulls["outcome"] == outcome) & (nulls["masked"] == masked)]
@@ -181,16 +191,18 @@ def of_outcome(effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def dose_shapes(doses: pd.DataFrame) -> pd.DataFrame:
-    """Per feature: whether (own - matched) rises with every dose from 1 on, at least three of them, and its largest value."""
+    """Per feature: whether (own - matched) goes one way with every dose from 1 on, at least three of them, and its largest value."""
     up = doses[doses["dose"] >= 1].sort_values(["feature", "dose"], kind="stable")
-    gain = up["own"] - up["matched"]
-    steps = gain.groupby(up["feature"]).diff()
-    rises = (steps > 0) | steps.isna()
-    by = up["feature"]
+    by, gain = up["feature"], up["own"] - up["matched"]
+    steps = gain.groupby(by).diff()
+    one_way = [(sign * steps > 0) | steps.isna() for sign in (1, -1)]
+    monotone = one_way[0].groupby(by).all() | one_way[1].groupby(by).all()
     n = gain.groupby(by).size()
-    monotone = rises.groupby(by).all().astype(object).where(n >= 3, None)
     within = gain.where(~up["stopped"].astype(bool))
-    return pd.DataFrame({"monotone": monotone, "own_most": within.groupby(by).max()})
+    largest = within.groupby(by).agg(
+        lambda values: values.loc[values.abs().idxmax()] if values.notna().any() else np.nan
+    )
+    return pd.DataFrame({"monotone": monotone.astype(object).where(n >= 3, None), "own_most": largest})
 
 
 def classified(table: pd.DataFrame) -> pd.DataFrame:
@@ -200,7 +212,9 @@ def classified(table: pd.DataFrame) -> pd.DataFrame:
     role = np.select([reads & writes, reads, writes], ["both", "reads", "writes"], "neither")
     monotone = table["monotone"]
     known = monotone.notna() & table["q_writes"].notna()
-    steers = pd.Series([bool(one) and bool(other) for one, other in zip(writes, monotone.eq(True), strict=True)], dtype=object)
+    steers = pd.Series(
+        [bool(one) and bool(other) for one, other in zip(writes, monotone.eq(True), strict=True)], dtype=object
+    )
     return table.assign(
         role=pd.Series(role, dtype=object).where(both_known, None),
         steers=steers.where(known, None),

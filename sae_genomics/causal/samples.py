@@ -88,8 +88,10 @@ def paused_batches(
     for sequences in cut_pieces(tokens.lengths, batch_tokens):
         rows = ranges(tokens.item_ptr[sequences], tokens.lengths[sequences])
         with torch.inference_mode():
-            yield sequences, rows, model.pause(
-                tokens.take(sequences), layer, hook, None if hidden is None else hidden[rows]
+            yield (
+                sequences,
+                rows,
+                model.pause(tokens.take(sequences), layer, hook, None if hidden is None else hidden[rows]),
             )
 
 
@@ -130,5 +132,7 @@ def mean_rows(values: Float32, group: Int64, n_groups: int, counted: Bools | Non
         values, group = values[counted], group[counted]
     from scipy.sparse import csr_matrix
 
-    sums = csr_matrix((np.ones(len(group)), (group, np.arange(len(group)))), shape=(n_groups, len(group))) @ values.astype(np.float64)
+    sums = csr_matrix(
+        (np.ones(len(group)), (group, np.arange(len(group)))), shape=(n_groups, len(group))
+    ) @ values.astype(np.float64)
     return np.asarray(sums / np.maximum(np.bincount(group, minlength=n_groups), 1)[:, None])

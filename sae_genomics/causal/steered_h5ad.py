@@ -67,7 +67,8 @@ def write_steered(path: Path, run: Run, layer: int, model: FoundationModel, stee
     table = pd.concat(obs, ignore_index=True)[columns] if obs else pd.DataFrame({name: [] for name in columns})
     table = table.astype(str)
     table.index = [
-        ":".join(filter(None, (row.item_id, row.from_label, row.to_label, row.state, row.method))) for row in table.itertuples()
+        ":".join(filter(None, (row.item_id, row.from_label, row.to_label, row.state, row.method)))
+        for row in table.itertuples()
     ]
     var = pd.DataFrame({"unit_id": units.unit_id.astype(str), "unit_name": units.unit_name.astype(str)})
     var.index = var["unit_id"].to_numpy()
@@ -96,7 +97,15 @@ def _predicted(
             np.add.at(embedding, at, rows32(found.embedding) * lengths.astype(np.float64)[:, None])
             weight += np.bincount(at, lengths, minlength=len(embedding))
             kept = usual[rows][local_rows] & (paused.batch.unit[local_rows] >= 0)
-            added = _per_unit(model, found, np.repeat(at, lengths)[kept], paused.batch.unit[local_rows][kept], kept, units, values.shape)
+            added = _per_unit(
+                model,
+                found,
+                np.repeat(at, lengths)[kept],
+                paused.batch.unit[local_rows][kept],
+                kept,
+                units,
+                values.shape,
+            )
             values, counts = values + added[0], counts + added[1]
     counts.data = 1 / np.maximum(counts.data, 1)
     return csr_matrix(values.multiply(counts)), embedding / np.maximum(weight, 1)[:, None]

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sae_genomics.artifacts.steering import CAUSAL_STEERING
+from sae_genomics.artifacts.steering import CAUSAL_STEERING, STEERED_FILE
 from sae_genomics.associations.multiple_testing import benjamini_hochberg
 from sae_genomics.causal.directions import (
     CONCEPT,
@@ -47,7 +47,6 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 LEAST_ITEMS = 10  # training items, and held-out items, that a label must have
-STEERED_FILE = "steered.h5ad"
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,12 @@ def write_steering(run: Run, layer: int, model: FoundationModel, encoder: Encode
     items = run.kind.read_items(run, ["item", "item_id", "heldout", "label", "group"])
     pairs, note = _pairs(run, items)
     if not pairs:
-        CAUSAL_STEERING.write(folder / CAUSAL_STEERING.file, _empty(), note=note, weights=encoder.weights)
+        CAUSAL_STEERING.write(
+            folder / CAUSAL_STEERING.file,
+            CAUSAL_STEERING.schema.empty_table().to_pandas(),
+            note=note,
+            weights=encoder.weights,
+        )
         write_steered(folder / STEERED_FILE, run, layer, model, [])
         return
     work = _Work(run, layer, model, encoder, items)
@@ -148,7 +152,9 @@ class _Work:
 
     def generator(self, *about: str) -> np.random.Generator:
         """Random numbers that depend on the run's seed, the layer, and what they are for."""
-        return np.random.default_rng([self.run.config.run.seed, self.layer, *(zlib.crc32(each.encode()) for each in about)])
+        return np.random.default_rng(
+            [self.run.config.run.seed, self.layer, *(zlib.crc32(each.encode()) for each in about)]
+        )
 
     def steer(self, start: str, stop: str) -> tuple[pd.DataFrame, Steered]:
         """One pair: its rows of the table, and the items before and after."""
@@ -157,7 +163,9 @@ class _Work:
         is_b = np.arange(len(means.inputs)) >= len(of_first.inputs)
         directions = self._directions(means, is_b, stop)
         markers = marker_units(
-            np.concatenate([amounts(each, len(self.units)) for each in (first, second)]), is_b, self.settings.steer_markers
+            np.concatenate([amounts(each, len(self.units)) for each in (first, second)]),
+            is_b,
+            self.settings.steer_markers,
         )
         axis = Axis(of_first.embedding.mean(axis=0), of_second.embedding.mean(axis=0))
         sample = self.sample(start, heldout=True)
@@ -198,7 +206,9 @@ class _Work:
             role = roles(sample, markers, generator)
         else:
             role = np.where(hidden_share(sample, self.model.hidden_share, generator), MARKER, 0).astype(np.int8)
-        readout = Readout(self.model.outcome, self.units.token[markers].astype(np.int64), self.units.token.astype(np.int64))
+        readout = Readout(
+            self.model.outcome, self.units.token[markers].astype(np.int64), self.units.token.astype(np.int64)
+        )
         usual = sample.usual
         embedding, score = np.zeros((n, n_items, self.model.info.d_model)), np.zeros((n, n_items))
         weight, seen = np.zeros(n_items), np.zeros(n_items)
@@ -280,7 +290,3 @@ def _joined(first: ItemMeans, second: ItemMeans) -> ItemMeans:
         csr_matrix(vstack([first.features, second.features])),
         np.concatenate([first.embedding, second.embedding]),
     )
-
-
-def _empty() -> pd.DataFrame:
-    return pd.DataFrame({column.name: pd.Series(dtype=object) for column in CAUSAL_STEERING.columns})

@@ -38,6 +38,7 @@ from sae_genomics.causal.results import Effect, dose_tables, effect_tables, empt
 from sae_genomics.causal.stored import fired_on, fires_in
 from sae_genomics.causal.strength import Strength, first_order_strength
 from sae_genomics.causal.targets import Fired, own_units, unit_bins
+from sae_genomics.causal.uses import write_no_uses, write_uses
 from sae_genomics.models.editing import Paused
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
@@ -84,8 +85,10 @@ def run_task(run: Run, task: int) -> None:
     if reason:
         say(f"causal layer {layer}: nothing is edited: {reason}")
         _write_nothing(run, layer, encoder, reason)
+        write_no_uses(run, layer, model, encoder, reason)
         return
     _Task(run, task, model, encoder, items).work()
+    write_uses(run, layer, model, encoder)
 
 
 def why_nothing(run: Run, model: FoundationModel, heldout: Bools) -> str:
