@@ -89,6 +89,7 @@ _CROSS_LAYER = Stage(
     reads=(_PREPARE, _EXTRACT, _TRAIN, _ASSOCIATE, _VALIDATE), root="results",
     keys=("run.seed", "cross_layer"), applies=has_cross_layer, gpu=True,
     function="sae_genomics.cross_layer.task:run_task", files=cross_layer_files, cost="sae_genomics.cross_layer.cost:cost",
+    contributions=("sae_genomics.report.contributions.cross_layer:CROSS_LAYER",),
 )  # fmt: skip
 _REPORT = Stage(
     name="report", number=9, unit="run", needs=(), reads=(), root="results", keys=("report",),

@@ -99,7 +99,7 @@ NOVELTY = Table(
         _FEATURE,
         Column("seed_feature", I32, "latent of the second seed whose activations go with it best on half of the items"),
         Column("seed_correlation", F64, "their correlation on the other half"),
-        Column("chance_correlation", F64, "largest of 49 draws in which the partner's tokens are permuted within their unit"),
+        Column("chance_correlation", F64, "largest of 19 draws in which the partner's tokens are permuted within their unit"),
         Column("seed_cosine", F64, "cosine of their decoder directions"),
         Column("chance_cosine", F64, "largest cosine of random directions, as many as features, with the second seed's latents, whose second moments they have"),
         Column("seed_match", BOOL, "both are above chance"),

@@ -15,6 +15,7 @@ Gradient times activation: Shrikumar et al. 2017 (arXiv:1704.02685); between fea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -124,7 +125,7 @@ class Step:
     def _parts(self) -> list[tuple[Paused, slice, npt.NDArray[np.bool_]]]:
         """Each batch, its rows among the counted tokens, and which of its tokens count."""
         edges = np.concatenate([[0], np.cumsum([int(each.sum()) for each in self.counted])]).tolist()
-        rows = [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+        rows = [slice(start, stop) for start, stop in pairwise(edges)]
         return list(zip(self.batches, rows, self.counted, strict=True))
 
 

@@ -201,7 +201,7 @@ def together(
     return Together(pairs, threshold, strongest, len(rows), null)
 
 
-_NULL_GRAPHS = 10  # draws whose strongest pairs are kept: graphs of chance
+_NULL_GRAPHS = 5  # draws whose strongest pairs are kept: graphs of chance
 _POOLED = 10_000_000  # values of G of draws: with as many, further draws are not added to them
 
 

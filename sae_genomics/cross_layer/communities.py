@@ -50,7 +50,7 @@ def leiden(n: int, first: Int64, second: Int64, weight: Floats, resolution: floa
         weights=weight.tolist(),
         resolution_parameter=resolution,
         seed=seed,
-        n_iterations=3,
+        n_iterations=2,
     )
     return np.asarray(found.membership, dtype=np.int64)
 

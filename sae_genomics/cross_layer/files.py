@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from sae_genomics.run import Run
 
 
-FILES = ("matches.parquet", "fates.parquet", "persistence.parquet", "attribution.parquet")
+FILES = (
+    "matches.parquet", "fates.parquet", "persistence.parquet", "attribution.parquet", "coactivation.parquet", "modules.parquet",
+    "module_summary.parquet", "variance.parquet", "novelty.parquet",
+)  # fmt: skip
 
 
 def folder(run: Run) -> Path:

@@ -33,7 +33,7 @@ from sae_genomics.kernels.cross_products import best_correlations
 from sae_genomics.progress import stop_point
 from sae_genomics.run import Run
 
-_DRAWS = 49
+_DRAWS = 19
 _LEAST_JACCARD = 0.2
 _MANY_UNITS = 100  # genes are that many, amino acids are not
 _TOP_UNITS = (10, 3)

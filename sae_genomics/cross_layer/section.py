@@ -45,5 +45,5 @@ class CrossLayerConfig(Section):
     module_bootstraps: int = Field(10, ge=2, description="samples of the items over which modules must agree")
     module_resolutions: list[float] = Field([0.5, 1.0, 2.0], min_length=1, description="resolutions of Leiden")
     variance_tokens: int = Field(
-        20_000, ge=100, description="tokens on which features, PCA and ICA are compared; as many to fit PCA and ICA"
+        10_000, ge=100, description="tokens on which features, PCA and ICA are compared; as many to fit PCA and ICA"
     )

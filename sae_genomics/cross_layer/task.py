@@ -3,6 +3,7 @@
 1. Every layer's SAE encodes the same tokens of held-out items, once.
 2. All pairs of layers are matched: `compare`.
 3. What drives the strongest features of a layer is looked for in the layer before: `attribution`.
+4. Modules of features that fire together, the variance that features explain, and unnamed features: `modules`, `variance`, `novelty`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from sae_genomics.cross_layer.activations import sample_layers
 from sae_genomics.cross_layer.attribution_table import write_attribution
 from sae_genomics.cross_layer.compare import Comparison
 from sae_genomics.cross_layer.files import folder
+from sae_genomics.cross_layer.modules import write_modules
+from sae_genomics.cross_layer.novelty import write_novelty
+from sae_genomics.cross_layer.variance import write_variance
 from sae_genomics.models import pick_device
 from sae_genomics.progress import Progress, stop_point
 from sae_genomics.run import Run
@@ -37,7 +41,7 @@ def run_task(run: Run, task: int) -> None:
     folder(run).mkdir(parents=True, exist_ok=True)
     n = len(run.layers)
     n_pairs = n * (n - 1) // 2 if run.config.cross_layer.pairs == "all" else n - 1
-    total = n + n_pairs + (n - 1) + (n if run.config.sae.stability else 0)
+    total = n + n_pairs + 3 * n - 1 + (n if run.config.sae.stability else 0)
     progress = Progress("cross_layer", total, "steps", run.heartbeat_file(stage_named("cross_layer"), task))
 
     def advance(steps: float) -> None:
@@ -56,4 +60,8 @@ def run_task(run: Run, task: int) -> None:
         activations, run.config.cross_layer, run.config.run.seed, directions if shared_space else None, advance
     ).write(folder(run))
     write_attribution(run, device, advance)
+    write_modules(run, activations, device, advance)
+    write_variance(run, device, advance)
+    write_novelty(run, activations)
+    stop_point()
     progress.finish()

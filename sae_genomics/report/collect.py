@@ -73,6 +73,20 @@ class Prepared:
 
 
 @dataclass
+class RunResults:
+    """The run's own tables, those of no layer, as far as they are done. The fields are those of `LayerResults`."""
+
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    inference: dict[str, Inference] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+
+    def table(self, name: str) -> pd.DataFrame | None:
+        """The rows of a `Reading`; None where they are not there."""
+        return self.tables.get(name)
+
+
+@dataclass
 class LayerResults:
     """One layer's artifacts, as far as they are done."""
 
@@ -129,24 +143,38 @@ def read_layer(run: Run, task: int, problems: Problems, readings: Iterable[Readi
     if metrics in done:
         found.metrics = problems.attempt(metrics, _mapping, metrics)
     for wanted in readings:
-        file = wanted.file(folder, done)
-        if file is None:
-            continue
-        table, path = file
-        frame = problems.attempt(path, wanted.read, table, path, run.config)
-        if frame is None:
-            continue
-        found.tables[wanted.name] = frame
-        found.files[wanted.name] = path
-        said = problems.attempt(path, table.inference_of, path)
-        if said is not None:
-            found.inference[wanted.name] = said
-        note = table.note(path) if frame.empty else None
-        if note:
-            found.notes[wanted.name] = note
+        _read_table(run, wanted, folder, done, problems, found)
     if features in done:
         found.features_file = features
     return found
+
+
+def read_run_tables(run: Run, problems: Problems, readings: Iterable[Reading]) -> RunResults:
+    """Read what is done of the tables that no layer has."""
+    found, done = RunResults(), done_files(run, "run", 0)
+    for wanted in readings:
+        _read_table(run, wanted, run.results / wanted.below, done, problems, found)
+    return found
+
+
+def _read_table(
+    run: Run, wanted: Reading, folder: Path, done: set[Path], problems: Problems, found: LayerResults | RunResults
+) -> None:
+    file = wanted.file(folder, done)
+    if file is None:
+        return
+    table, path = file
+    frame = problems.attempt(path, wanted.read, table, path, run.config)
+    if frame is None:
+        return
+    found.tables[wanted.name] = frame
+    found.files[wanted.name] = path
+    said = problems.attempt(path, table.inference_of, path)
+    if said is not None:
+        found.inference[wanted.name] = said
+    note = table.note(path) if frame.empty else None
+    if note:
+        found.notes[wanted.name] = note
 
 
 def count_labels(path: Path, column: str) -> pd.DataFrame | None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from sae_genomics.config import RunConfig
 from sae_genomics.report.cells import CellSample
-from sae_genomics.report.collect import Prepared, Problem
+from sae_genomics.report.collect import Prepared, Problem, RunResults
 from sae_genomics.report.missing import Unfinished
 from sae_genomics.report.provenance import Provenance
 from sae_genomics.report.summary import LayerSummary
@@ -39,6 +39,8 @@ class Contents:
     model: list[tuple[str, str]] = field(default_factory=list)
     """facts of the model: (name, Markdown)"""
     prepared: Prepared = field(default_factory=Prepared)
+    run_results: RunResults = field(default_factory=RunResults)
+    """tables of the run that contributions name in `run_tables`"""
     layers: list[LayerSummary] = field(default_factory=list)
     wide: pd.DataFrame | None = None
     """best units of every label over layers, see `summary.side_by_side`"""

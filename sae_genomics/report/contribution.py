@@ -52,6 +52,8 @@ class Contribution:
     """data kinds that it is not for"""
     tables: tuple[Reading, ...] = ()
     """what it reads of every layer"""
+    run_tables: tuple[Reading, ...] = ()
+    """what it reads of the run: `Contents.run_results` has it before the first layer is taken"""
     take_layer: Callable[[Contents, LayerResults, LayerSummary], None] | None = None
     """takes from a layer's results what is wanted later: the results themselves are forgotten"""
     gather: Callable[[Contents], None] | None = None

@@ -7,7 +7,7 @@ A panel is a Python file that fills arrays and a script of the same name (`scrip
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +15,7 @@ import pandas as pd
 
 from sae_genomics.config import RunConfig
 from sae_genomics.report.cells import CellSample
-from sae_genomics.report.collect import LayerResults
+from sae_genomics.report.collect import LayerResults, RunResults
 from sae_genomics.report.dashboard_arrays import Lists
 from sae_genomics.report.dashboard_packing import Array, Coded, Steps
 
@@ -31,6 +31,8 @@ class PanelSettings:
     """of all layers together, as far as known; decides how much is kept of each"""
     n_layers: int
     sample: CellSample | None = None
+    run_results: RunResults = field(default_factory=RunResults)
+    """tables of the run"""
 
     @property
     def of_log10q(self) -> Steps:

@@ -1,4 +1,4 @@
-"""A table that the report reads of every layer: where it is, how much of it is kept, and the names its columns get.
+"""A table that the report reads of every layer, or of the run: where it is, how much of it is kept, and the names its columns get.
 
 Every kind of data has its own names for the same columns (`cell_type`, `label`). What is read has one set of names, so that
 a section, a figure and a panel are written once.
@@ -23,14 +23,16 @@ Keep = Callable[[Path, RunConfig], pd.DataFrame]
 
 @dataclass(frozen=True)
 class Reading:
-    """One table of a layer's results."""
+    """One table of a layer's results, or of the run's."""
 
     name: str
-    """under which `collect.LayerResults` has it"""
+    """under which `collect.LayerResults`, or `collect.RunResults`, has it"""
     tables: tuple[Table, ...]
     """the files it may be, each of another data kind; the first that is done is read"""
     keep: Keep | None = None
     """reads a part of a large table; None: all of it"""
+    below: str = ""
+    """folder within the run's results, of a table of the run"""
 
     def file(self, folder: Path, done: Collection[Path]) -> tuple[Table, Path] | None:
         """The table that is in a layer's folder, and where; None where it is not among the files that are done."""

@@ -12,7 +12,7 @@ from sae_genomics.config import dump_config
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.report import dashboard_about, figures, missing, provenance
 from sae_genomics.report.cells import read_activations, read_embedding, sample_cells
-from sae_genomics.report.collect import LayerResults, Problems, done_files, read_layer, read_prepared
+from sae_genomics.report.collect import LayerResults, Problems, done_files, read_layer, read_prepared, read_run_tables
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.contribution import Contribution
 from sae_genomics.report.contributions import contributions
@@ -41,6 +41,9 @@ def run_task(run: Run, task: int) -> None:
     contents.prepared = read_prepared(run, problems)
     if contents.prepared.plan is not None and run.cells_file.exists():
         contents.sample = problems.attempt(run.cells_file, sample_cells, run)
+    contents.run_results = read_run_tables(run, problems, [table for each in applying for table in each.run_tables])
+    said = contents.run_results.inference
+    contents.run_results.inference = {name: in_nouns(each, wording) for name, each in said.items()}
     dashboard = _new_dashboard(contents, applying)
     progress.advance(1, "looked at what is done")
     readings = [table for each in applying for table in each.tables]
@@ -70,7 +73,9 @@ def run_task(run: Run, task: int) -> None:
 def _new_dashboard(contents: Contents, applying: list[Contribution]) -> Dashboard:
     sae, run = contents.config.sae, contents.run
     per_layer = sae.d_sae or round(sae.expansion * run.model_info.d_model)
-    settings = PanelSettings(contents.config, per_layer * len(run.layers), len(run.layers), contents.sample)
+    settings = PanelSettings(
+        contents.config, per_layer * len(run.layers), len(run.layers), contents.sample, contents.run_results
+    )
     return Dashboard([each.panel(settings) for each in applying if each.panel is not None])
 
 

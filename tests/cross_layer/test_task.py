@@ -1,0 +1,191 @@
+"""The stage on a small run of two layers, from its settings to its tables, and what it says where it cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import torch
+
+from sae_genomics.activations.format.store import open_activations
+from sae_genomics.artifacts import ATTRIBUTION, FATES, MATCHES, PERSISTENCE
+from sae_genomics.associations.task import run_task as associate
+from sae_genomics.config import parse_config
+from sae_genomics.cross_layer import attribution_table, task
+from sae_genomics.cross_layer.activations import sample_layers, sample_tokens
+from sae_genomics.cross_layer.files import cross_layer_files, folder, is_enabled
+from sae_genomics.cross_layer.task import run_task
+from sae_genomics.errors import Interrupted
+from sae_genomics.execute import execute
+from sae_genomics.models import tx1
+from sae_genomics.models.base import FoundationModel
+from sae_genomics.progress import stop_asked
+from sae_genomics.run import Run
+from sae_genomics.sae.export import save_sae
+from sae_genomics.sae.files import SECOND_SEED
+from sae_genomics.sae.load import Encoder, load_encoder
+from sae_genomics.stages import stage_named
+
+MODEL = Path(__file__).parents[1] / "fixtures" / "tx1_parity" / "relu_70m_style"
+D_MODEL, D_SAE, K = 48, 64, 6
+CPU = torch.device("cpu")
+
+
+def random_encoder(seed: int) -> Encoder:
+    generator = torch.Generator().manual_seed(seed)
+    decoder = torch.nn.functional.normalize(torch.randn(D_SAE, D_MODEL, generator=generator), dim=1)
+    return Encoder("topk", decoder.T.contiguous(), torch.zeros(D_SAE), decoder, torch.full((D_MODEL,), 0.1), k=K)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    """Made-up cells through prepare and extract of a small checkpoint, and SAEs that are saved as trained ones are: those of both seeds of
+    both layers are the same but for layer 1's second."""
+    where = tmp_path_factory.mktemp("run")
+    rng = np.random.default_rng(0)
+    names = [name for name in json.loads((MODEL / "vocab.json").read_text()) if not name.startswith("<")]
+    counts = (rng.random((60, len(names))) < 0.5) * rng.integers(1, 30, (60, len(names)))
+    counts[:, 0] += 1
+    obs = pd.DataFrame({"cell_type": ["a", "b"] * 30}, index=[f"cell{i}" for i in range(60)])
+    var = pd.DataFrame({"symbol": names}, index=names)
+    anndata.AnnData(sp.csr_matrix(counts.astype(np.float32)), obs=obs, var=var).write_h5ad(where / "cells.h5ad")
+    values = {
+        "run": {"name": "r", "seed": 3},
+        "paths": {name: str(where / name) for name in ("checkpoints", "results", "logs")},
+        "data": {"path": str(where / "cells.h5ad"), "symbol_key": "symbol", "heldout_fraction": 0.4},
+        "model": {"path": str(MODEL), "device": "cpu", "layers": [0, 1]},
+        "activations": {"cells_per_shard": 25},
+        "sae": {"device": "cpu", "d_sae": D_SAE, "k": K, "steps": 30, "stability": True},
+        "validation": {"builtin": False, "baselines": []},
+        "cross_layer": {
+            "enabled": True,
+            "module_items": 30,
+            "variance_tokens": 500,
+            "attribution_items": 3,
+            "attribution_features": 3,
+            "attribution_checked": 8,
+        },
+    }
+    made = Run(parse_config(values, "test"))
+    for name in ("prepare", "extract"):
+        for number in range(made.n_tasks(stage_named(name))):
+            execute(made, stage_named(name), number)
+    for layer, seed in ((0, 0), (1, 5)):
+        facts = {"model_name": "toy", "hook_name": f"blocks.{layer}.hook_resid_post"}
+        save_sae(made.sae_dir(layer), random_encoder(0), facts)
+        save_sae(made.sae_dir(layer) / SECOND_SEED, random_encoder(seed), facts)
+    for number in range(2):
+        associate(made, number)
+    return made
+
+
+def with_settings(run: Run, section: str, **values: object) -> Run:
+    """The same run with other settings of one section."""
+    changed = getattr(run.config, section).model_copy(update=values)
+    return Run(run.config.model_copy(update={section: changed}), paths=run.paths, is_owner=False)
+
+
+TABLES = (MATCHES, FATES, PERSISTENCE, ATTRIBUTION)
+
+
+@pytest.fixture(scope="module")
+def left(run) -> dict[str, pd.DataFrame]:
+    """What the stage leaves of the run: table by file name."""
+    run_task(run, 0)
+    assert sorted(path.name for path in folder(run).iterdir()) == sorted(
+        path.name for path in cross_layer_files(run, 0)
+    )
+    return {table.file: table.read(folder(run) / table.file) for table in TABLES}
+
+
+@pytest.fixture
+def _matching_alone(monkeypatch):
+    """Without modules, variance and novelty, which have tests of their own."""
+    for name in ("write_modules", "write_variance", "write_novelty"):
+        monkeypatch.setattr(task, name, lambda *arguments: None)
+
+
+def test_every_layer_is_encoded_on_the_same_heldout_tokens(run):
+    taken = sample_layers(with_settings(run, "cross_layer", tokens=100, items=10), CPU, lambda n: None)
+    items = run.kind.read_items(run, ["heldout"])
+    assert items["heldout"].to_numpy()[taken.item].all()
+    assert len(np.unique(taken.item)) == 10
+    assert len(taken) == 100
+    assert (np.diff(taken.item) >= 0).all()
+    assert (taken.unit >= 0).all()
+    units = run.kind.read_units(run)
+    samples = sample_tokens(run, units, items["heldout"].to_numpy(bool), 10, 100)
+    rows = {sample.shard: sample.row for sample in samples}
+    for layer in run.layers:
+        dense = np.zeros((len(taken), D_SAE), np.float32)
+        token = np.repeat(np.arange(len(taken)), np.diff(taken.layers[layer].indptr))
+        dense[token, taken.layers[layer].feature] = taken.layers[layer].value
+        x = []
+        for shard, chosen in rows.items():
+            with open_activations(run.activations_file(layer, shard)) as file:
+                x.append(file.rows(0, int(chosen.max()) + 1)[chosen])
+        expected = np.zeros_like(dense)
+        at, feature, value = load_encoder(run.sae_dir(layer)).encode_sparse(np.concatenate(x))
+        expected[at, feature] = value
+        np.testing.assert_allclose(dense, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_stage_leaves_all_of_its_tables(run, left):
+    assert is_enabled(run)
+    matches = left[MATCHES.file]
+    assert set(zip(matches["layer_a"], matches["layer_b"], strict=True)) == {(0, 1)}
+    same = matches[matches["feature_a"] == matches["feature_b"]]
+    assert same["cosine"].tolist() == pytest.approx([1.0] * len(same))  # both layers have one SAE
+    assert (matches["mutual"] <= matches["linked"]).all()
+    shares = left[PERSISTENCE.file].set_index("layer_a")
+    assert shares.loc[0, "ceiling"] + shares.loc[0, "by_unit"] >= 0.99  # the second seed is the same SAE
+    assert shares.loc[1, "ceiling"] < shares.loc[0, "ceiling"]
+    assert set(left[FATES.file]["layer"]) == {0, 1}
+    edges = left[ATTRIBUTION.file]
+    assert edges.groupby("feature_j")["edge"].sum().max() <= run.config.cross_layer.attribution_edges
+    assert edges["exact"].notna().sum() >= 3 * 4
+    checks = json.loads(ATTRIBUTION.fact(folder(run) / ATTRIBUTION.file, "rank_correlation"))
+    assert checks[0]["rank_correlation"] > 0.5
+    assert "rank correlation" in ATTRIBUTION.note(folder(run) / ATTRIBUTION.file)
+
+
+@pytest.mark.usefixtures("_matching_alone")
+def test_the_same_settings_give_the_same_tables(run, left):
+    run_task(run, 0)
+    for table in TABLES:
+        pd.testing.assert_frame_equal(table.read(folder(run) / table.file), left[table.file])
+
+
+def test_a_family_that_cannot_be_edited_leaves_an_empty_table_that_says_so(run, monkeypatch):
+    monkeypatch.setattr(tx1.NativeTx1, "outcome", FoundationModel.outcome)
+    attribution_table.write_attribution(run, CPU, lambda n: None)
+    path = folder(run) / ATTRIBUTION.file
+    assert len(ATTRIBUTION.read(path)) == 0
+    assert "cannot be edited" in ATTRIBUTION.note(path)
+
+
+@pytest.mark.usefixtures("_matching_alone")
+def test_without_a_second_seed_the_ceiling_is_missing_and_the_table_says_why(run):
+    run_task(
+        with_settings(with_settings(run, "sae", stability=False), "cross_layer", enabled=True, attribution_features=0),
+        0,
+    )
+    path = folder(run) / PERSISTENCE.file
+    assert PERSISTENCE.read(path)[["ceiling", "relative"]].isna().all(axis=None)
+    assert "sae.stability" in PERSISTENCE.note(path)
+    assert "attribution_features" in ATTRIBUTION.note(folder(run) / ATTRIBUTION.file)
+
+
+def test_a_signal_stops_the_stage(run):
+    with stop_asked(15), pytest.raises(Interrupted):
+        run_task(run, 0)
+
+
+def test_one_layer_alone_has_no_such_stage(run):
+    assert not is_enabled(with_settings(run, "model", layers=[1]))
+    assert not is_enabled(with_settings(run, "cross_layer", enabled=False))
