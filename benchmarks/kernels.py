@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 # Arguments of each benchmark that measures kernels, and of the same one on sizes that say nothing about speed.
 BENCHMARKS = {
     "association": ("--loop-tokens 200", "--tokens 256 --d-in 32 --d-sae 128 --k 4 --genes 50 --tokens-per-cell 30 --loop-tokens 32 --repeats 1"),
+    "cross_layer": ("--tokens 20000", "--tokens 500 --features 64 --k 4"),
     "enrichment": ("--lists 256 --no-peers", "--lists 20 --sets 50 --genes 1000 --repeats 1 --no-peers"),
     "enrichment_ranking": ("--units 64", "--units 8 --sets 40 --genes 500"),
     "extraction": ("--cells 16 --repeats 2", "--shape tiny --cells 4 --repeats 1 --threads 1"),
@@ -33,6 +34,7 @@ KERNELS = {
     "attention": ("extraction", "ours"),
     "checksum": ("store", "ours"),
     "chunks": ("store", "ours"),
+    "cross_products": ("cross_layer", "ours"),
     "dots": ("training", "rates.ours, bfloat16"),
     "grouped_sums": ("association", "neurons"),
     "item_sums": ("association", "ours"),

@@ -87,7 +87,7 @@ _CAUSAL = Stage(
 _CROSS_LAYER = Stage(
     name="cross_layer", number=8, unit="run", needs=(_ASSOCIATE, _VALIDATE),
     reads=(_PREPARE, _EXTRACT, _TRAIN, _ASSOCIATE, _VALIDATE), root="results",
-    keys=("run.seed", "cross_layer"), applies=has_cross_layer, gpu=True,
+    keys=("run.seed", "cross_layer", "validation.fdr"), applies=has_cross_layer, gpu=True,
     function="sae_genomics.cross_layer.task:run_task", files=cross_layer_files, cost="sae_genomics.cross_layer.cost:cost",
     contributions=("sae_genomics.report.contributions.cross_layer:CROSS_LAYER",),
 )  # fmt: skip

@@ -1,10 +1,29 @@
-"""What `cross_layer` costs."""
+"""What `cross_layer` costs, with its default settings."""
 
 from __future__ import annotations
 
+from sae_genomics.cross_layer.section import CrossLayerConfig
 from sae_genomics.data.plan import BASE_MEMORY, Cost, Workload
+from sae_genomics.sae.cost import HIDDEN_MEMORY, sae_parameters
+
+_SETTINGS = CrossLayerConfig()
+_ENTRY = 32  # bytes of an active feature of a token: by token and by feature, with what sorting one layer takes
+_MATCH = 30  # bytes of a row of matches.parquet, compressed
+_MATCHES = 4  # rows per feature and pair of layers
+_PRODUCTS_RATE = 50e6  # products per second and direction, of one core
+_PASSES = 40  # of the model over a few items per pair of layers, for attribution
 
 
 def cost(work: Workload) -> Cost:
-    """Tables, memory and time."""
-    return Cost(work.n_layers * work.d_sae * 1_000, BASE_MEMORY, work.n_layers * (5 + work.d_sae / 500))
+    """Tables of all pairs of layers, the sampled tokens of all layers in memory, and the time of their products."""
+    tokens = min(_SETTINGS.tokens, work.n_stored)
+    pairs = work.n_layers * (work.n_layers - 1) / 2
+    disk = (pairs * _MATCHES * _MATCH + work.n_layers * 400) * work.d_sae
+    sampled = work.n_layers * work.seeds * tokens * work.k * _ENTRY
+    memory = BASE_MEMORY + 3 * 4 * sae_parameters(work) + HIDDEN_MEMORY + sampled
+    products = pairs * (2 + _SETTINGS.null_draws) * tokens * work.k**2
+    encoded = work.n_layers * (work.seeds * tokens + 140_000) * 2 * work.d_model * work.d_sae
+    items = _SETTINGS.attribution_items * work.n_tokens / max(work.n_cells, 1)
+    attributed = work.n_layers * _PASSES * items * 2 * work.n_parameters / max(work.deepest, 1)
+    seconds = 5 + products / _PRODUCTS_RATE + encoded / work.train_rate + attributed / work.extract_rate
+    return Cost(disk, memory, seconds + work.n_layers * (2 + work.d_sae / 500))
