@@ -67,7 +67,7 @@ def measure(rows: ConceptRows, evidence: Evidence, settings: ConceptsConfig, see
     fold = grouped_folds(rows.positive[train], rows.group[train], settings.folds, np.random.default_rng(seed))
     chosen, fit = _fitted(x[train], rows.positive[train], fold)
     vector = _vector(rows, fit, evidence.space)
-    scores = fit.scores(x[test].astype(np.float64))[:, 0]
+    scores = fit.scores(x[test].astype(np.float64))[:, 0].astype(np.float64)
     draws = GroupDraws.of(rows.group[test], settings.bootstraps, seed)
     about, areas = _scored(scores, rows.positive[test], rows.group[test], draws)
     nulls = {
@@ -163,8 +163,7 @@ def _baseline_scores(columns: Floats, rows: ConceptRows, fold: Ints) -> Floats:
     space = Space.of(columns[train])
     placed = space.place(columns)
     _, fit = _fitted(placed[train], rows.positive[train], fold)
-    scores: Floats = fit.scores(placed[rows.heldout].astype(np.float64))[:, 0]
-    return scores
+    return fit.scores(placed[rows.heldout].astype(np.float64))[:, 0].astype(np.float64)
 
 
 def _beyond(baselines: dict[str, Floats], positive: Bools, draws: GroupDraws, areas: Floats) -> dict[str, Any]:

@@ -148,16 +148,21 @@ def _item_rows(parts: _Parts, weights: list[sparse.csr_matrix], d_model: int, n_
 
 
 def _token_rows(parts: _Parts, d_model: int, n_units: int | None) -> TokenRows:
-    ints = {name: parts.joined(name, np.zeros(0, np.int64)).astype(np.int64) for name in ("item", "unit", "position")}
-    names = ("weight", "length", "depth", "part")
-    floats = {name: parts.joined(name, np.zeros(0)).astype(np.float64) for name in names}
+    def whole(name: str) -> Ints:
+        return parts.joined(name, np.zeros(0, np.int64)).astype(np.int64)
+
+    def real(name: str) -> Floats:
+        return parts.joined(name, np.zeros(0)).astype(np.float64)
+
     window = None
     if n_units is not None:
         window = parts.joined("window", np.zeros((0, n_units), np.float32)).astype(np.float32, copy=False)
-    x = parts.joined("x", np.zeros((0, d_model), np.float32)).astype(np.float32, copy=False)
     return TokenRows(
-        x=x, window=window, for_spans=parts.joined("for_spans", np.zeros(0, bool)).astype(bool), **ints, **floats
-    )
+        x=parts.joined("x", np.zeros((0, d_model), np.float32)).astype(np.float32, copy=False),
+        item=whole("item"), unit=whole("unit"), position=whole("position"), weight=real("weight"), length=real("length"),
+        depth=real("depth"), part=real("part"), window=window,
+        for_spans=parts.joined("for_spans", np.zeros(0, bool)).astype(bool),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from sae_genomics.concepts.section import ConceptsConfig
 
 
+LEAST_SPAN_ITEMS = 8
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """What the pass over a layer keeps.
@@ -41,14 +44,13 @@ def choose(named: NamedConcepts, labels: Ints, unit_tokens: Ints, settings: Conc
     rng = np.random.default_rng([seed, zlib.crc32(b"concepts.sample")])
     mean_items, token_items = np.zeros(n_items, bool), np.zeros(n_items, bool)
     units = np.zeros(len(named.heldout_units), bool)
-    span_items = {}
     of_items = [each for each in named if each.level == "item"]
     if of_items:
         mean_items[_even_items(of_items, labels, settings.max_items, rng)] = True
+    span_items = _span_items(named, settings, rng.permutation(n_items))
+    for chosen in span_items.values():
+        token_items[chosen] = True
     for concept in named:
-        if concept.spans is not None:
-            span_items[concept.id] = _span_items(concept, named.heldout_of(concept), settings.span_items, rng)
-            token_items[span_items[concept.id]] = True
         units[concept.units] = True
         units[concept.other_units] = True
     return Sample(
@@ -71,12 +73,30 @@ def _even_items(concepts: list[Concept], labels: Ints, most: int, rng: np.random
     return np.sort(order[np.argsort(number, kind="stable")[:most]])
 
 
-def _span_items(concept: Concept, heldout: Bools, most: int, rng: np.random.Generator) -> Ints:
-    parts = [
-        rng.permutation(side[heldout[side] == part])[:most]
-        for side in (concept.items, concept.others)
-        for part in (False, True)
-    ]
+def _span_items(named: NamedConcepts, settings: ConceptsConfig, order: Ints) -> dict[str, Ints]:
+    """By concept's id, the items whose tokens stand for it: on each side of the split as many with it as without, at most.
+
+    order: [items], random. All concepts take the first ones in this order, so that they share what they can. Halved until the tokens of
+    all of them are at most `max_tokens`.
+    """
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    concepts = [each for each in named if each.spans is not None]
+    most = settings.span_items
+    while True:
+        found = {each.id: _first_items(each, named.heldout_of(each), most, rank) for each in concepts}
+        distinct = len(np.unique(np.concatenate(list(found.values())))) if found else 0
+        if distinct * settings.tokens_per_item <= settings.max_tokens or most <= LEAST_SPAN_ITEMS:
+            return found
+        most = max(most // 2, LEAST_SPAN_ITEMS)
+
+
+def _first_items(concept: Concept, heldout: Bools, most: int, rank: Ints) -> Ints:
+    parts = []
+    for side in (concept.items, concept.others):
+        for part in (False, True):
+            items = side[heldout[side] == part]
+            parts.append(items[np.argsort(rank[items])[:most]])
     return np.sort(np.concatenate(parts))
 
 

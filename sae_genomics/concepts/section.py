@@ -55,6 +55,11 @@ class ConceptsConfig(Section):
     span_items: int = Field(
         64, ge=4, description="most items with a span, and as many without it, on each side of the split"
     )
+    max_tokens: int = Field(
+        200_000,
+        ge=1000,
+        description="most tokens whose activations are kept for spans; with many concepts each gets fewer items",
+    )
     tokens_per_item: int = Field(32, ge=4, description="most tokens of an item for spans, spread evenly over it")
     tokens_per_gene: int = Field(
         4, ge=1, description="most tokens of a gene for gene sets, spread evenly over the cells"

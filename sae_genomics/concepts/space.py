@@ -6,6 +6,7 @@ changes neither distances nor the fit; it makes the columns uncorrelated, which 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,13 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.floating[Any]]
 _LEAST_SHARE = 1e-6  # of the largest deviation: a coordinate that does not vary tells nothing
+
+
+_AT_ONCE = 8192  # rows that are held in float64
+
+
+def _blocks(x: Array) -> Iterator[npt.NDArray[np.float64]]:
+    return (x[start : start + _AT_ONCE].astype(np.float64) for start in range(0, len(x), _AT_ONCE))
 
 
 @dataclass(frozen=True)
@@ -27,19 +35,24 @@ class Space:
     @staticmethod
     def of(x: Array, components: int | None = None) -> Space:
         """From training rows [n, d]. components: how many are kept; None: all of them."""
-        rows = np.asarray(x, np.float64)
-        mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+        n = max(len(x), 1)
+        mean = sum((block.sum(axis=0) for block in _blocks(x)), np.zeros(x.shape[1])) / n
+        spread = np.zeros((x.shape[1], x.shape[1]))
+        for block in _blocks(x):
+            block -= mean
+            spread += block.T @ block
+        deviation = np.sqrt(np.diag(spread) / n)
         floor = _LEAST_SHARE * max(float(deviation.max(initial=0.0)), 1e-30)
         deviation = np.where(deviation > floor, deviation, np.inf)
-        scaled = (rows - mean) / deviation
-        _, axes = np.linalg.eigh(scaled.T @ scaled)
+        _, axes = np.linalg.eigh(spread / np.outer(deviation, deviation))
         kept = min(components or axes.shape[1], axes.shape[1])
         return Space(mean, deviation, np.ascontiguousarray(axes[:, ::-1][:, :kept]))
 
     def place(self, x: Array, dtype: npt.DTypeLike = np.float32) -> Array:
         """x' of rows [n, d]: [n, components]."""
-        scaled = (np.asarray(x, np.float64) - self.mean) / self.deviation
-        placed: Array = (scaled @ self.axes).astype(dtype)
+        placed = np.empty((len(x), self.axes.shape[1]), dtype)
+        for start, block in zip(range(0, len(x), _AT_ONCE), _blocks(x), strict=True):
+            placed[start : start + len(block)] = ((block - self.mean) / self.deviation) @ self.axes
         return placed
 
     def direction(self, weights: Array) -> tuple[npt.NDArray[np.float64], float]:
