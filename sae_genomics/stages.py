@@ -76,6 +76,7 @@ _CONCEPTS = Stage(
     keys=("run.seed", "concepts", "validation.builtin", "validation.gmt", "validation.sources"), applies=has_concepts,
     function="sae_genomics.concepts.task:run_task", files=concepts_files, check="sae_genomics.concepts.settings:check",
     cost="sae_genomics.concepts.cost:cost",
+    contributions=("sae_genomics.report.contributions.concept_vectors:CONCEPT_VECTORS_PART",),
 )  # fmt: skip
 _CAUSAL = Stage(
     name="causal", number=7, unit="layer", needs=(_ASSOCIATE, _CONCEPTS),

@@ -69,7 +69,8 @@ CONCEPT_WINDOWS = Table(
 
 CONCEPT_FEATURES = Table(
     "concept_features.parquet",
-    "A concept vector as a sum of decoder directions with weights of at least 0: the few features that carry the concept.",
+    "The pattern of a concept vector (covariance of what the SAE reads x vector) as a sum of decoder directions with weights of at least 0: the few "
+    "features that carry the concept.",
     (
         _CONCEPT,
         _NAME,
@@ -78,8 +79,8 @@ CONCEPT_FEATURES = Table(
         Column(
             "weight", F64, "of the unit-norm decoder direction, when all features of the concept are fitted together"
         ),
-        Column("cosine", F64, "of the concept vector and the feature's decoder direction"),
-        Column("share", F64, "share of the vector's squared length explained by the features up to this rank"),
+        Column("cosine", F64, "of the pattern and the feature's decoder direction"),
+        Column("share", F64, "share of the pattern's squared length explained by the features up to this rank"),
         Column("share_random", F64, "the same for random directions: mean"),
         Column(
             "share_covariance",

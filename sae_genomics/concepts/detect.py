@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from sae_genomics.concepts.choosing import MEASURES, Scored, measure
+from sae_genomics.concepts.files import THRESHOLDS_FILE
 from sae_genomics.concepts.item_scores import Stacked, of_items, window_means
 from sae_genomics.concepts.named import Concept, label_concepts, span_concepts
-from sae_genomics.concepts.thresholds import THRESHOLDS_FILE, read_thresholds
+from sae_genomics.concepts.thresholds import read_thresholds
 from sae_genomics.concepts.vectors import read_vectors
 from sae_genomics.config import RunConfig, load_config
 from sae_genomics.data.kinds import kind_named

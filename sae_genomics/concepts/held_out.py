@@ -51,7 +51,7 @@ class Localised:
 @dataclass(frozen=True)
 class HeldOut:
     """What the pass leaves. concepts, vectors: those with a vector, in the same order. items: int64 [n]. score: float64 [n, concepts].
-    rows: float32 [m, d_model], some activations. spaced: whether stored tokens are only a sample of an item's, so that windows mean nothing."""
+    rows: float32 [m, d_model], some activations; row_units: int32 [m], their units. spaced: whether stored tokens are only a sample of an item's, so that windows mean nothing."""
 
     named: NamedConcepts
     concepts: Sequence[Concept]
@@ -62,6 +62,7 @@ class HeldOut:
     score: npt.NDArray[np.float64]
     localised: Localised
     rows: npt.NDArray[np.float32]
+    row_units: npt.NDArray[np.int32]
     spaced: bool = False
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -82,7 +83,7 @@ def read_held_out(run: Run, layer: int, named: NamedConcepts, vectors: Sequence[
     sampled, pairs = _chosen(run, named, concepts, stacked)
     wanted = np.unique(np.concatenate([sampled, pairs[0]]))
     units = run.kind.read_units(run)
-    parts, items, scores, rows = [], [], [], []
+    parts, items, scores, rows, row_units = [], [], [], [], []
     step = max(1, len(wanted) * 200 // ROWS_KEPT)
     for block in item_blocks(run, layer, units, wanted):
         stop_point()
@@ -91,14 +92,26 @@ def read_held_out(run: Run, layer: int, named: NamedConcepts, vectors: Sequence[
         scores.append(of_items(of_tokens, block.ptr, stacked.window)[0])
         parts.append(_localise(block, of_tokens, pairs))
         rows.append(block.x[::step])
-    kept = np.concatenate(rows)[:ROWS_KEPT] if rows else np.zeros((0, width), np.float32)
+        row_units.append(block.unit[::step])
+    kept = np.concatenate(rows or [np.zeros((0, width), np.float32)])[:ROWS_KEPT]
+    kept_units = np.concatenate(row_units or [np.zeros(0, np.int32)])[:ROWS_KEPT]
     found, score = (
         np.concatenate(items or [np.zeros(0, np.int64)]),
         np.concatenate(scores or [np.zeros((0, len(concepts)))]),
     )
     of_sample = np.isin(found, sampled)
     return HeldOut(
-        named, concepts, vectors, stacked, units, found[of_sample], score[of_sample], _joined(parts), kept, spaced
+        named,
+        concepts,
+        vectors,
+        stacked,
+        units,
+        found[of_sample],
+        score[of_sample],
+        _joined(parts),
+        kept,
+        kept_units,
+        spaced,
     )
 
 

@@ -24,7 +24,11 @@ def write_localisation(run: Run, layer: int, held_out: HeldOut) -> None:
     folder, note = run.layer_results(layer), why_not(run, held_out)
     if note:
         for table in (CONCEPT_LOCALISATION, CONCEPT_WINDOWS):
-            table.write(folder / table.file, pd.DataFrame({column.name: [] for column in table.columns}), note=note)
+            table.write(
+                folder / table.file,
+                pd.DataFrame({column.name: pd.Series(dtype=object) for column in table.columns}),
+                note=note,
+            )
         return
     at = stretches(held_out)
     found = spans_found.best_windows(at.score, at)

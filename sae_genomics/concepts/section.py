@@ -66,7 +66,7 @@ class ConceptsConfig(Section):
     )
     bootstraps: int = Field(200, ge=100, description="draws of groups for each interval")
     tcav_items: int = Field(
-        12,
+        10,
         ge=0,
         description="held-out items of each concept on which the effect of its direction on predictions is measured; 0: none",
     )

@@ -28,6 +28,7 @@ from sae_genomics.concepts.pool import Pool, described_items
 from sae_genomics.concepts.rows import collect
 from sae_genomics.concepts.sampling import Sample, choose, unit_rows
 from sae_genomics.concepts.section import ConceptsConfig
+from sae_genomics.concepts.uses import write_uses
 from sae_genomics.concepts.vectors import write_vectors
 from sae_genomics.data.units import Units
 from sae_genomics.progress import Progress, stop_point
@@ -56,6 +57,7 @@ def run_task(run: Run, task: int) -> None:
     }  # fmt: skip
     vectors = [each.vector for each in measured if each.vector is not None]
     write_vectors(folder, vectors, run.model_info.d_model, facts)
+    write_uses(run, layer, named, vectors)
     progress.finish()
 
 

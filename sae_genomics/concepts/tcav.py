@@ -54,7 +54,7 @@ def write_tcav(run: Run, layer: int, held_out: HeldOut) -> None:
     from sae_genomics.activations.extraction.extract import loaded_model
 
     path, note = run.layer_results(layer) / CONCEPT_TCAV.file, ""
-    frame = pd.DataFrame({column.name: [] for column in CONCEPT_TCAV.columns})
+    frame = pd.DataFrame({column.name: pd.Series(dtype=object) for column in CONCEPT_TCAV.columns})
     n_items = run.config.concepts.tcav_items
     pairs = chosen_pairs(held_out, n_items)
     if not n_items:

@@ -23,12 +23,12 @@ from sae_genomics.concepts.choosing import (
     halves,
     measure,
 )
+from sae_genomics.concepts.files import THRESHOLDS_FILE
 from sae_genomics.concepts.held_out import HeldOut
 from sae_genomics.concepts.resampling import generator
 from sae_genomics.errors import DamagedArtifact
 from sae_genomics.run import Run
 
-THRESHOLDS_FILE = "thresholds.json"
 FORMAT_VERSION = 1
 LEAST = 2  # items (or groups) with the concept, and without, that each half needs
 _RULES_SAY = {

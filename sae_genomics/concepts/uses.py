@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sae_genomics.artifacts import CONCEPT_FEATURES, CONCEPT_LOCALISATION, CONCEPT_TCAV, CONCEPT_WINDOWS
 from sae_genomics.concepts.held_out import read_held_out
 from sae_genomics.concepts.localisation import write_localisation
 from sae_genomics.concepts.named import NamedConcepts
 from sae_genomics.concepts.sparse import write_concept_features
 from sae_genomics.concepts.tcav import write_tcav
-from sae_genomics.concepts.thresholds import THRESHOLDS_FILE, write_thresholds
+from sae_genomics.concepts.thresholds import write_thresholds
 from sae_genomics.concepts.vectors import ConceptVector
 from sae_genomics.progress import stop_point
 from sae_genomics.run import Run
 
-USES_FILES = (
-    THRESHOLDS_FILE, CONCEPT_LOCALISATION.file, CONCEPT_WINDOWS.file, CONCEPT_FEATURES.file, CONCEPT_TCAV.file,
-)  # fmt: skip
-
 
 def write_uses(run: Run, layer: int, named: NamedConcepts, vectors: Sequence[ConceptVector]) -> None:
-    """Leave `USES_FILES` of a layer; its held-out items are read once."""
+    """Leave `files.USES_FILES` of a layer; its held-out items are read once."""
     held_out = read_held_out(run, layer, named, vectors)
     for write in (write_thresholds, write_localisation, write_concept_features, write_tcav):
         stop_point()
