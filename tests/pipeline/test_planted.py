@@ -18,6 +18,7 @@ from sae_genomics.models.planted import truth
 from sae_genomics.run import Run
 from tests.pipeline.conftest import ROOT, run_command
 
+pytestmark = pytest.mark.slow
 COSINE = 0.95  # of a planted direction and the decoder row of its feature
 FDR = 0.05
 
