@@ -45,7 +45,7 @@ CAUSAL_FEATURES = Table(
         Column(
             "specificity",
             F64,
-            "standardised difference: mean of (own - matched) / (standard deviation + s0), over items or groups",
+            "standardised difference: mean over items or groups of (own - matched), in units of what a random direction of equal norm changes",
         ),
         Column("specificity_low", F64, "lower end of its 95 % t-interval over items or groups; null below three"),
         Column("specificity_high", F64, "upper end"),

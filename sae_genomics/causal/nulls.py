@@ -14,7 +14,7 @@ is a forward pass. Below OWN_DRAWS the features of a layer therefore share their
 
     t(x) = |x| / scale(y),    t(y_j) = |y_j| / scale(x and the other y),    p = (1 + number of t(y) of all features >= t(x)) / (1 + all draws)
 
-scale is a root mean square; a tenth of that of all draws is added to its square, so that it is never near zero. When the null holds, x and its y
+scale is a root mean square; a hundredth of that of all draws, squared, is added to its square, so that it is never near zero. When the null holds, x and its y
 are exchangeable, so t(x) is like any t(y) of its feature. That t has one distribution in all features is an assumption.
 """
 
@@ -76,7 +76,7 @@ def _scaled(observed: Floats, draws: Floats) -> tuple[Floats, Floats]:
     known = np.isfinite(draws) & tested
     squares, own = np.where(known, draws, 0.0) ** 2, np.where(tested, observed[:, None], 0.0) ** 2
     n, total = known.sum(axis=1, keepdims=True), squares.sum(axis=1, keepdims=True)
-    least = 0.01 * squares.sum() / max(int(known.sum()), 1)
+    least = 1e-4 * squares.sum() / max(int(known.sum()), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         of_observed = np.sqrt(own / (total / n + least))[:, 0]
         of_draws = np.sqrt(squares / ((total - squares + own) / n + least))

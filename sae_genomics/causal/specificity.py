@@ -6,11 +6,11 @@ For item i, with the edit's norm N_i (L2 norm of all that is added to the item's
 
 Over the items (with `data.group_key` over groups, each the mean of its items; tokens never),
 
-    specificity = mean(d) / (sd(d) + s0),    interval = (mean(d) +- t(0.975, n - 1) sd(d) / sqrt(n)) / (sd(d) + s0).
+    specificity = mean(d) / s0,    interval = (mean(d) +- t(0.975, n - 1) sd(d) / sqrt(n)) / s0.
 
-s0 is one number of the layer, outcome and mask: the median over all random directions of the root mean square of d. So no denominator is
-near zero, and a small effect that happens to be alike in few items is not large (Tusher, Tibshirani and Chu 2001, PNAS 98:5116,
-use such a constant for the same reason). There is no ratio of own and matched: matched is often near zero.
+s0 is one number of the layer, outcome and mask: the median over all random directions of equal norm of the root mean square of d. So 1 is what a
+random push does, and no denominator is near zero. There is no ratio of own and matched: matched is often near zero. Nor is d divided
+by its own standard deviation: a random direction has an effect of its own, tiny and alike in all items, and would seem as sure as a real one.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def typical_size(d: Floats) -> float:
 
 def standardised(d: Floats, s0: float) -> Floats:
     """The specificity of each column of d, [n, columns]; NaN with fewer than LEAST known values, 0 where nothing changes."""
-    mean, sd, n = _moments(d)
+    mean, _, n = _moments(d)
     with np.errstate(divide="ignore", invalid="ignore"):
-        value = np.where((sd + s0) > 0, mean / (sd + s0), np.where(mean == 0, 0.0, np.nan))
+        value = np.where(mean == 0, 0.0, mean / s0 if s0 > 0 else np.nan)
     return np.where(n >= LEAST, value, np.nan)
 
 
@@ -81,7 +81,7 @@ def specificity_of(d: Floats, s0: float) -> Specificity:
     """With its interval. d: [n], per unit of edit norm, of items or groups."""
     mean, sd, n = (float(part[0]) for part in _moments(d[:, None]))
     value = float(standardised(d[:, None], s0)[0])
-    if n < LEAST_FOR_AN_INTERVAL or not np.isfinite(value) or sd + s0 <= 0:
+    if n < LEAST_FOR_AN_INTERVAL or not np.isfinite(value) or s0 <= 0:
         return Specificity(value, np.nan, np.nan, int(n))
     reach = float(stats.t.ppf(0.975, n - 1)) * sd / np.sqrt(n)
-    return Specificity(value, (mean - reach) / (sd + s0), (mean + reach) / (sd + s0), int(n))
+    return Specificity(value, (mean - reach) / s0, (mean + reach) / s0, int(n))

@@ -20,15 +20,18 @@ def responder(own, off_target=lambda dose: 0.0, asked=None):
 def test_a_straight_line_is_monotone_and_does_not_saturate():
     found = curve(DOSES, responder(lambda dose: 3 * (dose - 1)), 1.0)
     assert found.doses.tolist() == DOSES.tolist()
-    assert found.monotonicity == pytest.approx(1) and found.slope == pytest.approx(2.7)
+    assert found.monotonicity == pytest.approx(1)
+    assert found.slope == pytest.approx(2.7)
     assert found.saturation == pytest.approx(1)
-    assert np.isnan(found.stopped_side(above=True)) and np.isnan(found.stopped_side(above=False))
+    assert np.isnan(found.stopped_side(above=True))
+    assert np.isnan(found.stopped_side(above=False))
     assert found.own[found.doses == 1] == 0
 
 
 def test_a_curve_that_bends_saturates():
     found = curve(DOSES, responder(lambda dose: np.tanh(dose - 1)), 1.0)
-    assert found.monotonicity == pytest.approx(1, abs=0.02) and found.saturation < 0.2
+    assert found.monotonicity == pytest.approx(1, abs=0.02)
+    assert found.saturation < 0.2
     assert curve(DOSES, responder(lambda dose: -(dose - 1.0)), 1.0).monotonicity == pytest.approx(-1)
 
 
@@ -38,15 +41,20 @@ def test_no_dose_beyond_the_bound_is_tried():
     assert found.doses.tolist() == [-1, 0, 0.5, 1, 1.5, 2, 4]
     assert found.doses[found.stopped].tolist() == [-1, 4]
     assert (found.stopped_side(above=True), found.stopped_side(above=False)) == (4, -1)
-    assert 8 not in asked and -2 not in asked and 1 not in asked
+    assert 8 not in asked
+    assert -2 not in asked
+    assert 1 not in asked
 
 
 def test_a_flat_curve_has_no_shape():
     found = curve(DOSES, responder(lambda dose: 0.0), 1.0)
-    assert np.isnan(found.monotonicity) and np.isnan(found.saturation) and found.slope == 0
+    assert np.isnan(found.monotonicity)
+    assert np.isnan(found.saturation)
+    assert found.slope == 0
 
 
 def test_a_curve_stopped_at_once_on_one_side():
     found = curve(DOSES, responder(lambda dose: dose - 1, lambda dose: 9.0 if dose > 1 else 0.0), 1.0)
-    assert found.doses.max() == 1.5 and found.doses.min() == -2
+    assert found.doses.max() == 1.5
+    assert found.doses.min() == -2
     assert found.slope == pytest.approx(0.9)

@@ -18,7 +18,8 @@ def test_equal_features_are_the_nearest_in_rate_and_mean():
     rate = np.array([0.01, 0.011, 0.5, 0.0, 0.009, 0.01])
     mean = np.array([2.0, 2.1, 2.0, 2.0, 1.9, 40.0])
     assert set(equal_features(rate, mean, 0, 2).tolist()) == {1, 4}
-    assert 3 not in equal_features(rate, mean, 0, 9) and 0 not in equal_features(rate, mean, 0, 9)
+    assert 3 not in equal_features(rate, mean, 0, 9)
+    assert 0 not in equal_features(rate, mean, 0, 9)
     assert len(equal_features(rate, mean, 3, 9)) == 0  # one that never fires has none of its kind
 
 

@@ -10,10 +10,10 @@ from sae_genomics.causal.specificity import over_groups, specificity_of, standar
 def test_formula():
     d = np.array([1.0, 2.0, 4.0, 5.0])
     found = specificity_of(d, 0.5)
-    sd = d.std(ddof=1)
-    assert found.value == pytest.approx(3 / (sd + 0.5)) and found.n == 4
-    low, high = stats.t.interval(0.95, 3, loc=3, scale=sd / 2)
-    assert (found.low, found.high) == pytest.approx((low / (sd + 0.5), high / (sd + 0.5)))
+    assert found.value == pytest.approx(6)
+    assert found.n == 4
+    low, high = stats.t.interval(0.95, 3, loc=3, scale=d.std(ddof=1) / 2)
+    assert (found.low, found.high) == pytest.approx((low / 0.5, high / 0.5))
 
 
 def test_interval_covers_the_mean_as_often_as_it_says():
@@ -22,24 +22,26 @@ def test_interval_covers_the_mean_as_often_as_it_says():
     for _ in range(1000):
         d = generator.standard_normal(6) + 0.7
         found = specificity_of(d, 0.3)
-        scale = d.std(ddof=1) + 0.3
-        covered += found.low * scale <= 0.7 <= found.high * scale
+        covered += found.low * 0.3 <= 0.7 <= found.high * 0.3
     assert 925 <= covered <= 975
 
 
-def test_items_alike_by_chance_do_not_make_a_small_effect_large():
+def test_items_that_are_alike_do_not_make_a_small_effect_large():
     assert specificity_of(np.full(3, 1e-9), 0.1).value == pytest.approx(1e-8)
+    assert np.isnan(specificity_of(np.ones(3), 0.0).value)  # no random direction changes anything: there is no scale
 
 
 def test_nothing_changes():
     found = specificity_of(np.zeros(4), 0.0)
-    assert found.value == 0 and np.isnan(found.low)
+    assert found.value == 0
+    assert np.isnan(found.low)
 
 
 def test_one_item_has_no_specificity_and_two_have_no_interval():
     assert np.isnan(specificity_of(np.array([3.0, np.nan]), 0.1).value)
     two = specificity_of(np.array([3.0, 4.0]), 0.1)
-    assert np.isfinite(two.value) and np.isnan(two.low)
+    assert np.isfinite(two.value)
+    assert np.isnan(two.low)
 
 
 def test_groups_are_the_unit_and_each_counts_once():
@@ -47,7 +49,7 @@ def test_groups_are_the_unit_and_each_counts_once():
     group = np.array([7, 7, 7, 7, 2, 2])
     means = over_groups(d, group)
     assert sorted(means.tolist()) == [1.0, 5.0]
-    assert specificity_of(means, 0.0).n == 2
+    assert specificity_of(means, 1.0).n == 2
     both = over_groups(np.column_stack([d, 2 * d]), group)
     np.testing.assert_allclose(both[:, 1], 2 * both[:, 0])
     np.testing.assert_array_equal(over_groups(d, None), d)

@@ -61,7 +61,8 @@ def test_random_targets_have_the_own_ones_strata_and_never_are_own():
     change = np.where(unit // 8 == 0, 5.0, 0.0)  # all units of the own bin change alike: nothing is left of it
     change[targets.own] = 100.0
     drawn = random_targets(targets, change, 200, generator)
-    assert drawn.shape == (6, 200) and np.isfinite(drawn).mean() > 0.9
+    assert drawn.shape == (6, 200)
+    assert np.isfinite(drawn).mean() > 0.9
     np.testing.assert_allclose(drawn[np.isfinite(drawn)], 0, atol=1e-12)
 
 
@@ -99,7 +100,8 @@ def test_own_units_are_the_most_specific_ones():
     assert own.tolist() == [[True, False, False, False], [False, False, True, False]]
     both = own_units(found, [0], 4)[0]
     bits = specificity(activation[0], 62.0, 15, np.array([100] * 4), 400)
-    assert both.tolist() == (bits > 0).tolist() and both.sum() == 1
+    assert both.tolist() == (bits > 0).tolist()
+    assert both.sum() == 1
 
 
 def test_a_unit_that_was_seen_too_rarely_is_no_ones_own():
@@ -111,5 +113,6 @@ def test_a_unit_that_was_seen_too_rarely_is_no_ones_own():
 def test_bins_join_units_of_like_detection_and_leave_out_those_never_met():
     tokens = np.concatenate([np.full(100, 10), np.full(100, 1000), [0]])
     bins = unit_bins(fired(np.zeros((1, 201)), tokens))
-    assert bins[-1] == -1 and (bins[:-1] >= 0).all()
+    assert bins[-1] == -1
+    assert (bins[:-1] >= 0).all()
     assert not set(bins[:100]) & set(bins[100:200])

@@ -76,17 +76,21 @@ def test_p_is_the_largest_of_four_and_all_draws_are_stored(tables):
     np.testing.assert_array_equal(token["p_value"], four.max(axis=1))
     assert token[four.columns].notna().all().all()
     embedding = features[features["outcome"] == "embedding"]
-    assert embedding["p_targets"].isna().all() and embedding["p_value"].notna().all()
+    assert embedding["p_targets"].isna().all()
+    assert embedding["p_value"].notna().all()
     counts = nulls[nulls["outcome"] == "token"].groupby(["feature", "null"]).size().unstack()
-    assert (counts[["direction", "feature", "permuted"]] == 6).all().all() and (counts["targets"] == 99).all()
+    assert (counts[["direction", "feature", "permuted"]] == 6).all().all()
+    assert (counts["targets"] == 99).all()
 
 
 def test_groups_are_the_unit(toy):
     group = np.array([0, 0, 0, 1, 1, 1])
     features, nulls = effect_tables(measured(toy, group=group))
-    assert (features["n_groups"] == 2).all() and (features["n_items"] == 6).all()
+    assert (features["n_groups"] == 2).all()
+    assert (features["n_items"] == 6).all()
     assert features["specificity_low"].isna().all()  # of two groups there is no interval
-    assert features["specificity"].notna().all() and len(nulls)
+    assert features["specificity"].notna().all()
+    assert len(nulls)
 
 
 def test_hidden_targets_alone_are_looked_at(toy):
@@ -94,7 +98,8 @@ def test_hidden_targets_alone_are_looked_at(toy):
     features, _ = effect_tables(measured(toy, hidden=True))
     token = features[features["outcome"] == "token"]
     assert token["masked"].all()
-    assert (token["n_own"] <= batch_own.sum(axis=1)[0]).all() and (token["n_own"] > 0).all()
+    assert (token["n_own"] <= batch_own.sum(axis=1)[0]).all()
+    assert (token["n_own"] > 0).all()
     assert (token["q_value"][:N_PLANTED] <= 0.05).all()
 
 
@@ -112,7 +117,8 @@ def test_the_nulls_of_an_edit_have_its_norm(toy):
     for item in range(2):
         here = norm[sequence == item]
         np.testing.assert_allclose(here, here[0], rtol=1e-4)
-    assert set(edit.tolist()) == set(range(len(edits))) and where["permuted"].stop == len(edits)
+    assert set(edit.tolist()) == set(range(len(edits)))
+    assert where["permuted"].stop == len(edits)
 
 
 def test_changes_are_those_of_a_pass_by_hand(toy):
@@ -151,10 +157,14 @@ def test_a_dose_response_of_a_linear_model_is_a_line_with_the_gradients_slope(to
     clean = Clean.of(toy, toy.pause(toy.batch(4, seed=6), 1, "resid_post"), encoder)
     firing = Firing(1, clean, toy.own()[1], activation_of(clean, 1) > 0)
     found, gradient, n_items = respond_to_doses(layer_of(toy), firing, [-1, 0, 0.5, 1, 2, 8], bound=1e9)
-    assert n_items == 4 and found.monotonicity == pytest.approx(1)
-    assert found.slope == pytest.approx(gradient, rel=1e-3) and found.saturation == pytest.approx(1, rel=1e-3)
+    assert n_items == 4
+    assert found.monotonicity == pytest.approx(1)
+    assert found.slope == pytest.approx(gradient, rel=1e-3)
+    assert found.saturation == pytest.approx(1, rel=1e-3)
     doses, shapes = dose_tables([(1, found, gradient, n_items)])
-    assert doses["dose"].tolist() == [-1, 0, 0.5, 1, 2, 8] and not doses["stopped"].any() and len(shapes) == 1
+    assert doses["dose"].tolist() == [-1, 0, 0.5, 1, 2, 8]
+    assert not doses["stopped"].any()
+    assert len(shapes) == 1
     stopped, _, _ = respond_to_doses(layer_of(toy), firing, [-1, 0, 0.5, 1, 2, 8], bound=1e-6)
     assert stopped.doses.tolist() == [0.5, 1, 2]
 
@@ -171,7 +181,9 @@ def test_the_gradient_is_that_of_the_predictions(toy):
 def test_a_summary_without_rows_knows_no_correlation():
     tables = (artifacts.CAUSAL_SCREEN, artifacts.CAUSAL_FEATURES, artifacts.CAUSAL_CURVES)
     summary = summary_of(*(table.schema.empty_table().to_pandas() for table in tables))
-    assert summary["screen_rank_correlation"] is None and summary["n_features"] == 0 and summary["outcomes"] == []
+    assert summary["screen_rank_correlation"] is None
+    assert summary["n_features"] == 0
+    assert summary["outcomes"] == []
 
 
 def test_doses_need_the_one_that_changes_nothing():
@@ -196,17 +208,21 @@ def test_the_stage_leaves_its_tables_and_they_are_the_same_again(make_run):
     folder = run.layer_results(1)
     assert all(path.exists() for path in causal_files(run, 0))
     features = artifacts.CAUSAL_FEATURES.read(folder / "causal_features.parquet")
-    assert set(features["outcome"]) >= {"token", "embedding"} and set(features["masked"]) == {False, True}
-    assert features["feature"].nunique() == 5 and features.groupby("feature")["sampled"].first().sum() == 2
-    assert (features.loc[~features["masked"], "n_items"] <= 4).all() and features["p_value"].notna().any()
+    assert set(features["outcome"]) >= {"token", "embedding"}
+    assert set(features["masked"]) == {False, True}
+    assert features["feature"].nunique() == 5
+    assert features.groupby("feature")["sampled"].first().sum() == 2
+    assert (features.loc[~features["masked"], "n_items"] <= 4).all()
+    assert features["p_value"].notna().any()
     screen = artifacts.CAUSAL_SCREEN.read(folder / "causal_screen.parquet")
-    assert len(screen) == 64 and screen["exact"].notna().sum() == 5
+    assert len(screen) == 64
+    assert screen["exact"].notna().sum() == 5
     top = screen[screen["exact"].notna() & ~screen["sampled"]]
     assert set(top["feature"]) == set(screen.nlargest(3, "first_order")["feature"])
     summary = json.loads((folder / "causal_summary.json").read_text())
-    assert (
-        summary["n_features"] == 5 and summary["outcome"] == "value" and -1 <= summary["screen_rank_correlation"] <= 1
-    )
+    assert summary["n_features"] == 5
+    assert summary["outcome"] == "value"
+    assert -1 <= summary["screen_rank_correlation"] <= 1
     run_task(run, 0)
     pd.testing.assert_frame_equal(features, artifacts.CAUSAL_FEATURES.read(folder / "causal_features.parquet"))
 

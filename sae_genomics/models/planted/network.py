@@ -3,9 +3,10 @@
     x_t          = e(gene) + value v
     block l      x_t += s on_p(cell) d_f     for features f that are born at l, t among the tokens that carry f
                  features that are erased at l are projected out; one is split into two, two are merged into one
-    on_p(cell)   = sigmoid(12 * mean over the programme's visible tokens of (<x, v> - the gene's value half way between off and on))
+    m_p(cell)    = mean over the programme's visible tokens of (<x, v> - the gene's value half way between off and on)
+    on_p(cell)   = sigmoid(12 m_p) max(1 + 1.5 (m_p - half the rise from off to on), 0.3)     (stronger where expressed more)
     read_f(cell) = mean over the tokens that carry f of <x_t, d_f> / s        (attention whose keys are the genes)
-    sat(r)       = 2 tanh(r / 2)
+    sat(r)       = sigmoid(5 (r - 0.5)), less its value at r = 0      (a threshold: little of a direction does little)
     prior_t      = base(gene) + gain(gene) * sum of sat(read_f) over features f that act on the gene
     token_t      = prior_t, of a visible token + 0.15 (<x_t, v> - prior_t)     (a visible value is partly copied)
     <cls>        += sum over f of read_f d_f;   from_item_t = base + gain * sum of sat(<cls, d_f>)
@@ -24,7 +25,8 @@ from torch import Tensor
 from sae_genomics.models.planted import truth
 
 COPIED = 0.15  # share of a visible token's prediction that is its own value
-STEEP = 12.0
+STEEP, STRONGER, WEAKEST = 12.0, 1.5, 0.3
+READ_STEEP, READ_HALF = 5.0, 0.5
 OWN_LENGTH = 0.3  # of a gene's own vector
 
 
@@ -81,6 +83,8 @@ class PlantedNetwork:
         at_end = torch.tensor([float(feature.last == truth.LAST) for feature in truth.FEATURES])
         self.acts_on = put(acted_on * at_end)
         self.base, self.gain = put(torch.cat([base, torch.zeros(1)])), put(torch.cat([on - off, torch.zeros(1)]))
+        rise = _table([programme.genes for programme in truth.PROGRAMMES])[:-1] * ((on - off) / 2)[:, None]
+        self.half_rise = put(rise.sum(0) / torch.tensor([float(len(each.genes)) for each in truth.PROGRAMMES]))
         self.half_way = put(torch.cat([(off + on) / 2, torch.zeros(1)]))
 
     def embed(self, rows: Sequences, value: Tensor) -> Tensor:
@@ -112,10 +116,12 @@ class PlantedNetwork:
         return x + truth.STRENGTH * (on[rows.sequence] * self.carries[rows.gene][:, born]) @ self.directions[born]
 
     def _on(self, x: Tensor, rows: Sequences) -> Tensor:
-        """[sequences, programmes], near 1 where a programme is on."""
+        """[sequences, programmes], about 1 where a programme is on, else about 0."""
         above = (x @ self.value) - self.half_way[rows.gene]
         marks = self.marks[rows.gene] * rows.visible[:, None]
-        return torch.sigmoid(STEEP * rows.mean(above[:, None].expand_as(marks), marks)) * rows.any(marks)
+        more = rows.mean(above[:, None].expand_as(marks), marks)
+        strength = (1 + STRONGER * (more - self.half_rise)).clamp_min(WEAKEST)
+        return torch.sigmoid(STEEP * more) * strength * rows.any(marks)
 
     def _split_and_merge(self, x: Tensor, rows: Sequences) -> Tensor:
         was, carried = x @ self.directions.T, self.carries[rows.gene]
@@ -137,7 +143,8 @@ class PlantedNetwork:
         return token, self._prior(embedding @ self.directions.T, rows), embedding
 
     def _prior(self, read: Tensor, rows: Sequences) -> Tensor:
-        acting = (2 * torch.tanh(read / 2))[rows.sequence] * self.acts_on[rows.gene]
+        nothing = torch.sigmoid(read.new_tensor(-READ_STEEP * READ_HALF))
+        acting = (torch.sigmoid(READ_STEEP * (read - READ_HALF)) - nothing)[rows.sequence] * self.acts_on[rows.gene]
         return self.base[rows.gene] + self.gain[rows.gene] * acting.sum(1)
 
 
