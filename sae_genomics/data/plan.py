@@ -50,6 +50,7 @@ class Workload:
     span_tokens: tokens stored of items with a span. n_concepts: of spans. random_directions: that are compared with spans.
     dense_rows: rows of a training step whose latents are all kept for its gradient; 0 where active ones alone are.
     whole_rankings: whether the test of gene sets reads them.
+    causal_passes, causal_screen_items: of a layer, items that `causal` runs behind the hook with an edit, and items of its screen.
     """
 
     n_cells: int
@@ -84,6 +85,8 @@ class Workload:
     random_directions: int = 0
     dense_rows: int = 0
     whole_rankings: bool = False
+    causal_passes: int = 0
+    causal_screen_items: int = 0
 
     @property
     def n_stored(self) -> int:
@@ -173,6 +176,8 @@ def workload(
         random_directions=config.associations.random_directions,
         dense_rows=config.sae.batch_tokens if architecture_named(config.sae.architecture).dense else 0,
         whole_rankings=keeps_rankings(run),
+        causal_passes=config.causal.passes,
+        causal_screen_items=config.causal.screen_items,
     )
 
 

@@ -18,8 +18,12 @@ from sae_genomics.causal.measure import Firing, Layer, ablation_and_nulls, activ
 from sae_genomics.causal.passes import changes
 from sae_genomics.causal.results import Effect, dose_tables, effect_tables
 from sae_genomics.causal.section import CausalConfig
+from sae_genomics.causal.settings import check
 from sae_genomics.causal.strength import first_order_strength, gradient_of
 from sae_genomics.causal.task import run_task, summary_of
+from sae_genomics.config import parse_config
+from sae_genomics.errors import UserError
+from sae_genomics.run import Run
 from tests.causal.conftest import N_FEATURES, N_PLANTED, N_UNITS, D, Toy
 
 
@@ -185,6 +189,17 @@ def test_doses_need_the_one_that_changes_nothing():
     assert CausalConfig(doses=[8, 1, 0]).doses == [0, 1, 8]
     with pytest.raises(ValueError, match=r"causal\.doses takes at least three"):
         CausalConfig(doses=[0, 2, 4])
+
+
+def test_settings_that_edit_nothing_are_refused():
+    config = parse_config({"causal": {"enabled": True, "features": 0, "sampled_features": 0}}, "test")
+    with pytest.raises(UserError, match=r"causal\.features and causal\.sampled_features are both 0"):
+        check(Run(config))
+
+
+def test_the_cost_grows_with_draws():
+    few, many = CausalConfig(draws=1), CausalConfig(draws=99)
+    assert many.passes > 20 * few.passes
 
 
 SMALL = {
