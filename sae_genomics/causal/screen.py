@@ -20,6 +20,7 @@ import torch
 
 from sae_genomics.activations.extraction.cutting import cut_windows
 from sae_genomics.causal.encoded import Encoded, encode_paused
+from sae_genomics.kernels.dots import pair_values
 from sae_genomics.models.editing import Paused, Predictions
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 Float64 = npt.NDArray[np.float64]
 Outcome = str  # token | from_item
-_PAIRS = 1 << 16  # of tokens and features, whose vectors are multiplied at once
+_PAIRS = 1 << 16  # of tokens and features, whose vectors are multiplied at once on an accelerator
 BATCH_TOKENS = 4096
 
 
@@ -148,17 +149,21 @@ def _predicted(model: FoundationModel, paused: Paused, found: Predictions, outco
 
 def _by_entry(encoder: Encoder, encoded: Encoded, gradient: torch.Tensor) -> Float64:
     """- z_tj (g_t . W_dec[j]) of each entry and target: float64 [n, n_targets]."""
-    n, device = len(encoded.token), gradient.device
-    row, feature = torch.from_numpy(encoded.token).to(device), torch.from_numpy(encoded.feature.astype(np.int64))
-    W_dec, feature = encoder.W_dec.to(device), feature.to(device)
-    found = np.empty((n, len(gradient)))
-    for start in range(0, n, _PAIRS):
-        some = slice(start, start + _PAIRS)
-        decoder = W_dec[feature[some]]
+    row, feature = encoded.token, encoded.feature.astype(np.int64)
+    products = np.empty((len(row), len(gradient)))
+    if gradient.device.type == "cpu":
+        nothing = np.zeros(encoder.d_sae, np.float32)
+        W_dec = np.ascontiguousarray(encoder.W_dec.cpu().numpy())
         for target in range(len(gradient)):
-            products = (gradient[target][row[some]] * decoder).sum(dim=1)
-            found[some, target] = -encoded.activation[some].astype(np.float64) * products.cpu().numpy()
-    return found
+            products[:, target] = pair_values(gradient[target].numpy(), W_dec, nothing, row, feature)
+    else:
+        decoder = encoder.W_dec.to(gradient.device)
+        for start in range(0, len(row), _PAIRS):
+            some = slice(start, start + _PAIRS)
+            at, of = (torch.from_numpy(values[some]).to(gradient.device) for values in (row, feature))
+            found = torch.einsum("cnd,nd->nc", gradient[:, at], decoder[of])
+            products[some] = found.cpu().numpy()
+    return -encoded.activation[:, None].astype(np.float64) * products
 
 
 def rank_correlation(first: npt.NDArray[np.floating], exact: npt.NDArray[np.floating]) -> float:

@@ -14,7 +14,16 @@ from sae_genomics import artifacts
 from sae_genomics.causal.edits import Edit
 from sae_genomics.causal.exact import Clean, exact_effects
 from sae_genomics.causal.files import causal_files
-from sae_genomics.causal.measure import Firing, Layer, ablation_and_nulls, activation_of, measure, respond_to_doses
+from sae_genomics.causal.measure import (
+    Firing,
+    Layer,
+    _norms,
+    ablation_and_nulls,
+    activation_of,
+    measure,
+    respond_to_doses,
+    targets_of,
+)
 from sae_genomics.causal.passes import changes
 from sae_genomics.causal.results import Effect, dose_tables, effect_tables
 from sae_genomics.causal.section import CausalConfig
@@ -106,18 +115,25 @@ def test_hidden_targets_alone_are_looked_at(toy):
 
 
 def test_the_nulls_of_an_edit_have_its_norm(toy):
-    encoder = toy.encoder()
-    paused = toy.pause(toy.batch(2, seed=3), 1, "resid_post")
-    clean = Clean.of(toy, paused, encoder)
-    norms = []
-    edits, where = ablation_and_nulls(layer_of(toy), 2, np.random.default_rng(0))
-    exact_effects(clean, edits, lambda found: norms.append((found.edit, found.sequence, found.norm)), batch_tokens=500)
-    edit, sequence, norm = (np.concatenate([each[i] for each in norms]) for i in range(3))
-    for item in range(2):
-        here = norm[sequence == item]
-        np.testing.assert_allclose(here, here[0], rtol=1e-4)
-    assert set(edit.tolist()) == set(range(len(edits)))
-    assert where["permuted"].stop == len(edits)
+    clean = Clean.of(toy, toy.pause(toy.batch(2, seed=3), 1, "resid_post"), toy.encoder())
+    firing = Firing(2, clean, toy.own()[2], activation_of(clean, 2) > 0)
+    edits, where = ablation_and_nulls(layer_of(toy), firing, np.random.default_rng(0))
+    norms = np.zeros((2, len(edits)))
+
+    def gather(found):
+        norms[found.sequence, found.edit] = found.norm
+
+    exact_effects(clean, edits, gather, batch_tokens=500)
+    same = np.ones(len(edits), bool)
+    same[where["feature"]] = False
+    np.testing.assert_allclose(norms[:, same], np.repeat(norms[:, :1], same.sum(), axis=1), rtol=1e-4)
+    assert (norms > 0).all()  # the other features fire in the same items
+    np.testing.assert_allclose(
+        _norms(layer_of(toy), firing, edits, where, targets_of(layer_of(toy), firing)), norms, rtol=1e-4
+    )
+    others = [int(edit.features[0]) for edit in edits[where["feature"]]]
+    assert 2 not in others
+    assert len(set(others)) == 6
 
 
 def test_changes_are_those_of_a_pass_by_hand(toy):
@@ -192,7 +208,13 @@ def test_doses_need_the_one_that_changes_nothing():
 
 
 def test_settings_that_edit_nothing_are_refused():
-    config = parse_config({"causal": {"enabled": True, "features": 0, "sampled_features": 0}}, "test")
+    config = parse_config(
+        {
+            "data": {"path": "builtin:pbmc68k_reduced"},
+            "causal": {"enabled": True, "features": 0, "sampled_features": 0},
+        },
+        "test",
+    )
     with pytest.raises(UserError, match=r"causal\.features and causal\.sampled_features are both 0"):
         check(Run(config))
 
