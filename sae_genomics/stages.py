@@ -84,6 +84,7 @@ _CAUSAL = Stage(
     keys=("run.seed", "causal"), applies=has_causal, gpu=True,
     function="sae_genomics.causal.task:run_task", files=causal_files, cost="sae_genomics.causal.cost:cost",
     contributions=("sae_genomics.report.contributions.causal:CAUSAL",),
+    check="sae_genomics.causal.settings:check",
 )  # fmt: skip
 _CROSS_LAYER = Stage(
     name="cross_layer", number=8, unit="run", needs=(_ASSOCIATE, _VALIDATE),

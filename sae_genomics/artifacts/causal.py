@@ -17,7 +17,7 @@ _MASKED = Column(
 )
 _UNIT = "one held-out item in which the feature fires, or one group of such items where data.group_key is set"
 _NULL = (
-    "the same edit in a random direction, in the direction of a random feature of equal firing rate and mean, at other tokens of the "
+    "the same edit in a random direction, another feature of equal firing rate and mean, the same edit at other tokens of the "
     "item, and on random targets; p_value is the largest of the four"
 )
 
@@ -51,7 +51,11 @@ CAUSAL_FEATURES = Table(
         Column("specificity_high", F64, "upper end"),
         Column("norm", F64, "edit norm: L2 norm of all that is added to an item's activations, mean over the items"),
         Column("p_direction", F64, "against random directions with the same edit norm at each token"),
-        Column("p_feature", F64, "against directions of other features of equal firing rate and mean activation"),
+        Column(
+            "p_feature",
+            F64,
+            "against other features of equal firing rate and mean activation, ablated in the same items",
+        ),
         Column("p_permuted", F64, "against the same edit at other tokens of the item"),
         Column("p_targets", F64, "against random targets, matched; null for embedding"),
         Column("p_value", F64, "largest of the four: whatever null explains the effect decides"),

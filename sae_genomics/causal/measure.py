@@ -116,16 +116,17 @@ def targets_of(layer: Layer, firing: Firing) -> Targets:
 
 
 def ablation_and_nulls(
-    layer: Layer, feature: int, generator: np.random.Generator
+    layer: Layer, firing: Firing, generator: np.random.Generator
 ) -> tuple[list[Edit], dict[str, slice]]:
     """The ablation first, then the draws of each null that needs passes."""
-    n, it = layer.draws, np.array([feature])
-    others = layer.directions[equal_features(layer.rate, layer.mean, feature, n)]
+    n, it = layer.draws, np.array([firing.feature])
+    others = equal_features(layer.rate, layer.mean, firing.feature, n, _beside(firing, n))
+    width = layer.directions.shape[1]
     parts = {
-        "direction": [Edit("ablate", it, turned=each) for each in random_directions(generator, n, len(layer.directions[0]))],
-        "feature": [Edit("ablate", it, turned=-each) for each in others],  # what is ablated points away from the direction
+        "direction": [Edit("ablate", it, turned=each) for each in random_directions(generator, n, width)],
+        "feature": [Edit("ablate", np.array([each])) for each in others.tolist()],
         "permuted": [Edit("ablate", it, permuted=int(seed)) for seed in generator.integers(0, 1 << 31, n)],
-    }  # fmt: skip
+    }
     edits, where = [Edit("ablate", it)], {}
     for name, part in parts.items():
         where[name] = slice(len(edits), len(edits) + len(part))
@@ -133,14 +134,24 @@ def ablation_and_nulls(
     return edits, where
 
 
+def _beside(firing: Firing, wanted: int) -> Bools:
+    """Features that fire in half of the items in which this one does; in two of them where there are too few: bool [features]."""
+    encoded = firing.clean.encoded
+    item = items_in_order(firing.paused.batch)[1]
+    d_sae = len(encoded.feature_ptr) - 1
+    pairs = np.unique(item[encoded.token] * d_sae + encoded.feature)
+    here = np.isin(pairs // d_sae, np.unique(item[firing.activation > 0]))
+    n_items = np.bincount(pairs[here] % d_sae, minlength=d_sae)
+    half = n_items >= max(2, n_items[firing.feature] / 2)
+    return half if half.sum() > wanted else n_items >= 2
+
+
 def measure(layer: Layer, firing: Firing, generator: np.random.Generator) -> Measured:
     """The effects of ablating the feature, and of its nulls."""
-    edits, where = ablation_and_nulls(layer, firing.feature, generator)
+    edits, where = ablation_and_nulls(layer, firing, generator)
     found = changes(firing.clean, edits, layer.batch_tokens)
     targets = targets_of(layer, firing)
-    length = float(np.linalg.norm(layer.directions[firing.feature]))
-    squares = np.bincount(targets.item, firing.activation.astype(np.float64) ** 2, targets.n_items)
-    norm = np.sqrt(squares) * length
+    norm = _norms(layer, firing, edits, where, targets)
     per_norm = np.where(norm > 0, 1 / np.where(norm > 0, norm, 1), np.nan)
     outcomes = [
         _on_targets(name, change.astype(np.float64), targets, per_norm, where, layer.target_draws, generator)
@@ -149,7 +160,23 @@ def measure(layer: Layer, firing: Firing, generator: np.random.Generator) -> Mea
     ]
     if found.embedding is not None:
         outcomes.append(_on_embedding(found.embedding.astype(np.float64), firing.paused, targets, per_norm, where))
-    return Measured(firing.feature, norm, outcomes, _strength(layer, found, firing, targets, norm))
+    return Measured(firing.feature, norm[:, 0], outcomes, _strength(layer, found, firing, targets, norm[:, 0]))
+
+
+def _norms(layer: Layer, firing: Firing, edits: list[Edit], where: dict[str, slice], targets: Targets) -> Floats:
+    """Norm of each edit in each item: float64 [items, edits]. All but those of other features have the ablation's."""
+
+    def norm(feature: int) -> Floats:
+        squares = activation_of(firing.clean, feature).astype(np.float64) ** 2
+        length = float(np.linalg.norm(layer.directions[feature]))
+        return np.sqrt(np.bincount(targets.item, squares, targets.n_items)) * length
+
+    found = np.repeat(norm(firing.feature)[:, None], len(edits), axis=1)
+    for number in range(where["feature"].start, where["feature"].stop):
+        features = edits[number].features
+        assert features is not None
+        found[:, number] = norm(int(features[0]))
+    return found
 
 
 def _on_targets(
@@ -158,12 +185,12 @@ def _on_targets(
     """change: float64 [edits, T]. n: draws of random targets."""
     own_weight, matched_weight = targets.weights()
     own, matched = (
-        np.column_stack([targets.per_item(each, weight) for each in change]) * per_norm[:, None]
+        np.column_stack([targets.per_item(each, weight) for each in change]) * per_norm
         for weight in (own_weight, matched_weight)
     )
     d = own - matched
     draws = {null: d[:, part] for null, part in where.items()}
-    draws["targets"] = random_targets(targets, change[0], n, generator) * per_norm[:, None]
+    draws["targets"] = random_targets(targets, change[0], n, generator) * per_norm[:, [0]]
     n_own = len(np.unique(targets.key[targets.own & targets.usable[targets.item]]))
     return Outcome(name, own[:, 0], matched[:, 0], d[:, 0], draws, n_own)
 
@@ -175,7 +202,7 @@ def _on_embedding(
     of_sequence = targets.item[paused.batch.item_ptr[:-1]]
     n = np.bincount(of_sequence, minlength=targets.n_items)
     sums = np.column_stack([np.bincount(of_sequence, each, targets.n_items) for each in moved])
-    size = sums / n[:, None] * per_norm[:, None]
+    size = sums / n[:, None] * per_norm
     random = size[:, where["direction"]]
     mean = random.mean(axis=1)
     draws = {null: size[:, part] - mean[:, None] for null, part in where.items()}

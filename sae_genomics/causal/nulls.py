@@ -1,11 +1,11 @@
 """Four nulls of an edit: what each one draws, and p.
 
-Ablating feature f adds c_t w to the activation of token t: w is its decoder direction, c_t = -z_t. Every edit here has that form (`edits.Edit`: `turned`, `permuted`).
+Ablating feature f adds c_t w to the activation of token t: w is its decoder direction, c_t = -z_t. Every edit here has such a form (`edits.Edit`: `turned`, `permuted`).
 
 | null | edit | asks whether |
 |---|---|---|
 | direction | c_t \\|w\\| u, u uniform on the sphere: the same norm at each token | any push at these tokens would do it |
-| feature | c_t \\|w\\| w_g / \\|w_g\\|, g a feature of equal firing rate and mean activation | any direction that the SAE uses would do it |
+| feature | another feature of equal firing rate and mean activation is ablated, where it fires | any feature would do it |
 | permuted | c_p(t) w, p a permutation of the sequence's tokens | it matters where the feature fires |
 | targets | c_t w, as it is | any matched targets would change as much |
 
@@ -14,7 +14,8 @@ is a forward pass. Below OWN_DRAWS the features of a layer therefore share their
 
     t(x) = |x| / scale(y),    t(y_j) = |y_j| / scale(x and the other y),    p = (1 + number of t(y) of all features >= t(x)) / (1 + all draws)
 
-scale is a root mean square; a hundredth of that of all draws, squared, is added to its square, so that it is never near zero. When the null holds, x and its y
+scale^2 is a mean square plus the mean square of all draws of all features. So it is never near zero, and one draw with an effect stands out no
+more in a feature whose other draws do next to nothing than in one of the usual size. When the null holds, x and its y
 are exchangeable, so t(x) is like any t(y) of its feature. That t has one distribution in all features is an assumption.
 """
 
@@ -37,9 +38,12 @@ def random_directions(generator: np.random.Generator, n: int, d_model: int) -> F
     return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
 
 
-def equal_features(rate: Floats, mean: Floats, feature: int, n: int) -> Ints:
-    """The n features that are nearest in log2 firing rate and log2 mean activation, `feature` itself left out; fewer where fewer fire."""
-    others = np.flatnonzero((rate > 0) & (mean > 0))
+def equal_features(rate: Floats, mean: Floats, feature: int, n: int, among: npt.NDArray[np.bool_]) -> Ints:
+    """The n features that are nearest in log2 firing rate and log2 mean activation, `feature` itself left out; fewer where fewer are possible.
+
+    among: bool [features], those that are possible.
+    """
+    others = np.flatnonzero((rate > 0) & (mean > 0) & among)
     others = others[others != feature]
     if not len(others) or not rate[feature] > 0:
         return others[:0]
@@ -76,7 +80,7 @@ def _scaled(observed: Floats, draws: Floats) -> tuple[Floats, Floats]:
     known = np.isfinite(draws) & tested
     squares, own = np.where(known, draws, 0.0) ** 2, np.where(tested, observed[:, None], 0.0) ** 2
     n, total = known.sum(axis=1, keepdims=True), squares.sum(axis=1, keepdims=True)
-    least = 1e-4 * squares.sum() / max(int(known.sum()), 1)
+    least = squares.sum() / max(int(known.sum()), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         of_observed = np.sqrt(own / (total / n + least))[:, 0]
         of_draws = np.sqrt(squares / ((total - squares + own) / n + least))

@@ -88,3 +88,10 @@ class CausalConfig(Section):
         if 1 not in doses or len(set(doses)) < 3:
             raise ValueError("causal.doses takes at least three different numbers, 1 among them")
         return sorted(set(doses))
+
+    @property
+    def passes(self) -> int:
+        """Items that are run with an edit, at most, for the effects of a layer's features and their dose-response curves."""
+        edits = (1 + 3 * self.draws) * (2 if self.masked else 1)
+        tested = self.features + self.sampled_features
+        return self.items * (tested * edits + min(self.dose_features, self.features) * (len(self.doses) - 1))

@@ -99,8 +99,6 @@ def why_nothing(run: Run, model: FoundationModel, heldout: Bools) -> str:
         return model.why_no_loss
     if not heldout.any() or heldout.all():
         return "effects are measured on held-out items, and own targets come from others; set data.heldout_fraction above 0"
-    if run.config.causal.features + run.config.causal.sampled_features == 0:
-        return "causal.features and causal.sampled_features are 0"
     return ""
 
 

@@ -51,6 +51,7 @@ class Workload:
     span_tokens: tokens stored of items with a span. n_concepts: of spans. random_directions: that are compared with spans.
     dense_rows: rows of a training step whose latents are all kept for its gradient; 0 where active ones alone are.
     whole_rankings: whether the test of gene sets reads them. n_networks: downloaded networks that top genes are compared with.
+    causal_passes, causal_screen_items: of a layer, items that `causal` runs behind the hook with an edit, and items of its screen.
     """
 
     n_cells: int
@@ -86,6 +87,8 @@ class Workload:
     dense_rows: int = 0
     whole_rankings: bool = False
     n_networks: int = 0
+    causal_passes: int = 0
+    causal_screen_items: int = 0
 
     @property
     def n_stored(self) -> int:
@@ -182,6 +185,8 @@ def workload(
         dense_rows=config.sae.batch_tokens if architecture_named(config.sae.architecture).dense else 0,
         whole_rankings=keeps_rankings(run),
         n_networks=_networks(run),
+        causal_passes=config.causal.passes,
+        causal_screen_items=config.causal.screen_items,
     )
 
 

@@ -20,7 +20,7 @@ class Toy:
     """Feature j stands in the activations of the units reads[j]; if it is planted, it moves the predictions of the units writes[j].
 
     token of unit u = sum over planted j with u in writes[j] of (w_j . mean activation of the units reads[j]) + a little of everything.
-    outcome `distribution`: the same number is the logit of the first of three ids, the others' are 0.
+    outcome `distribution`: the same number is the logit of the first id, the others' are 0.
     """
 
     mask_token = None
@@ -92,9 +92,7 @@ class Toy:
         mean = torch.zeros(n, D).index_add(0, item, x) / lengths[:, None]
         value = (pooled[item] * self.writing[:, unit].T).sum(dim=1) + (mean[item] * self.noise[unit]).sum(dim=1)
         if self.outcome == "distribution":
-            return Predictions(
-                torch.stack([value, torch.zeros_like(value), torch.zeros_like(value)], dim=1), None, mean
-            )
+            return Predictions(torch.nn.functional.pad(value[:, None], (0, N_UNITS - 1)), None, mean)
         return Predictions(value, None, mean)
 
 

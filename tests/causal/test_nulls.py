@@ -17,10 +17,12 @@ def test_directions_are_on_the_sphere_and_prefer_none():
 def test_equal_features_are_the_nearest_in_rate_and_mean():
     rate = np.array([0.01, 0.011, 0.5, 0.0, 0.009, 0.01])
     mean = np.array([2.0, 2.1, 2.0, 2.0, 1.9, 40.0])
-    assert set(equal_features(rate, mean, 0, 2).tolist()) == {1, 4}
-    assert 3 not in equal_features(rate, mean, 0, 9)
-    assert 0 not in equal_features(rate, mean, 0, 9)
-    assert len(equal_features(rate, mean, 3, 9)) == 0  # one that never fires has none of its kind
+    every = np.ones(6, bool)
+    assert set(equal_features(rate, mean, 0, 2, every).tolist()) == {1, 4}
+    assert 3 not in equal_features(rate, mean, 0, 9, every)
+    assert 0 not in equal_features(rate, mean, 0, 9, every)
+    assert equal_features(rate, mean, 0, 9, np.arange(6) == 5).tolist() == [5]
+    assert len(equal_features(rate, mean, 3, 9, every)) == 0  # one that never fires has none of its kind
 
 
 def test_p_of_own_draws_counts_those_at_least_as_far_from_zero():
