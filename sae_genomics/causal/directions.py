@@ -49,6 +49,10 @@ class ItemMeans:
     embedding: Float64
     """[items, d_model], the items' own embeddings"""
 
+    def take(self, items: slice) -> ItemMeans:
+        """Some of the items."""
+        return ItemMeans(self.inputs[items], self.features[items], self.embedding[items])
+
 
 @dataclass(frozen=True)
 class Direction:
