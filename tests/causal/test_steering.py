@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from sae_genomics.artifacts.steering import CAUSAL_STEERING
-from sae_genomics.causal.markers import MARKER, OTHER, marker_units, roles
+from sae_genomics.causal.markers import MARKER, OTHER, Readout, marker_units, roles
 from sae_genomics.causal.samples import Sample
 from sae_genomics.causal.steering import write_steering
 from sae_genomics.errors import UserError
+from sae_genomics.models.editing import Predictions
 from sae_genomics.tokens import Tokens
 from tests.causal.toy_run import ToyModel, encoder_of, tokens_of, toy_run
 
@@ -149,3 +150,14 @@ def test_markers_are_units_that_the_moved_items_have_too() -> None:
     amount[:10, 7] = 0  # no item of A has it: there is no token to predict
     found = marker_units(amount, np.arange(20) >= 10, 5)
     assert found.tolist() == [3]
+
+
+def test_of_distributions_the_score_is_how_much_likelier_markers_became() -> None:
+    logits = torch.zeros(4, 6)
+    logits[1, 2] = 3.0  # the marker, at a token that is hidden
+    logits[2, 2] = 9.0  # at a token that is seen: a copy, not counted
+    readout = Readout("distribution", np.array([2]), np.arange(1, 6))
+    role = np.array([MARKER, MARKER, 0, MARKER], dtype=np.int8)
+    found = readout.score(Predictions(logits, None, None), role, np.array([0, 0, 1, 1]), 3)
+    assert found[:2] == pytest.approx([1.5, 0.0], abs=1e-6)
+    assert np.isnan(found[2])  # nothing of it is hidden
