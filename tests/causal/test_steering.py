@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from sae_genomics.artifacts.steering import CAUSAL_STEERING
 from sae_genomics.causal.markers import MARKER, OTHER, Readout, marker_units, roles
 from sae_genomics.causal.samples import Sample
 from sae_genomics.causal.steering import write_steering
+from sae_genomics.checked_json import write_checked_json
 from sae_genomics.errors import UserError
 from sae_genomics.models.editing import Predictions
 from sae_genomics.tokens import Tokens
@@ -86,6 +88,19 @@ def test_items_go_all_the_way_along_the_planted_direction_and_not_along_random_o
     assert double["toward"].to_numpy() == pytest.approx(2.0, abs=0.12)
     assert first.loc["features", "features"].split(",")[0] == "0"  # the feature that differs
     assert set(first.loc["means", "marker_units"].split(",")) == {"G0", "G1", "G2", "G3"}
+
+
+def test_a_concept_vector_steers_where_the_stage_concepts_left_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    direction = Labelled(np.zeros(1), 3.0).direction
+    save_file({"vectors": np.stack([np.roll(direction, 3), direction])}, tmp_path / "concepts.safetensors")
+    named = [{"concept": "span:B", "kind": "span", "name": "B"}, {"concept": "label:B", "kind": "label", "name": "B"}]
+    write_checked_json(tmp_path / "concepts.json", {"concepts": named})
+    table = steered(monkeypatch, tmp_path, 3.0, ["A", "B"], steer=[["A", "B"]], steer_doses=[1.0], steer_draws=5)
+    found = table.set_index("method").loc["concept"]
+    assert found["toward"] == pytest.approx(1.0, abs=0.06)
+    assert found["norm"] == pytest.approx(3.0, abs=0.2)  # a unit vector, made as long as the difference of means
 
 
 def test_labels_that_do_not_differ_are_not_steered_beyond_chance(
