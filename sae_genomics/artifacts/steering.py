@@ -46,7 +46,7 @@ CAUSAL_STEERING = Table(
     ),
     Inference(
         "one held-out item, or one group of them (n_groups)",
-        "held-out items of from_label (n_items); directions and markers come from training items",
+        "held-out items of from_label (n_items); directions and markers come from training items, the labels' mean embeddings from other training items",
         "random directions, and differences between random halves of the same items, of equal length per token",
     ),
 )  # fmt: skip

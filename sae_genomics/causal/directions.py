@@ -15,7 +15,6 @@ Each is scaled to the length of `means`, so that every token is moved equally fa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from sae_genomics.causal.samples import Sample, mean_rows, paused_batches, rows32
+from sae_genomics.checked_json import read_checked_json
 
 if TYPE_CHECKING:
     from sae_genomics.models.base import FoundationModel
@@ -48,6 +48,10 @@ class ItemMeans:
     """[items, d_sae], mean activation over tokens, zeros included"""
     embedding: Float64
     """[items, d_model], the items' own embeddings"""
+
+    def take(self, items: slice) -> ItemMeans:
+        """Some of the items."""
+        return ItemMeans(self.inputs[items], self.features[items], self.embedding[items])
 
 
 @dataclass(frozen=True)
@@ -155,10 +159,7 @@ def concept_vectors(folder: Path) -> dict[str, Float32]:
         return {}
     from safetensors.numpy import load_file
 
-    said = json.loads(listed.read_text(encoding="utf-8"))
-    concepts: Sequence[dict[str, str]] = said["concepts"] if "concepts" in said else [
-        {"id": each, "kind": kind, "name": name}
-        for each, kind, name in zip(said["ids"], said["kinds"], said["names"], strict=True)
-    ]  # fmt: skip
+    said = read_checked_json(listed)
+    concepts: Sequence[dict[str, str]] = [] if said is None else said["concepts"]
     vectors = load_file(stored)["vectors"]
     return {each["name"]: vector for each, vector in zip(concepts, vectors, strict=True) if each["kind"] == "label"}

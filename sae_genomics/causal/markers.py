@@ -19,6 +19,7 @@ Int64 = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 VALUE = "value"  # where a family with `outcome == "value"` keeps each token's value, in `Tokens.per_token`
 NOTHING, MARKER, OTHER = 0, 1, 2
+_LEAST_T = 3.0
 _LEAST_SHARE = 0.25  # of the items to be moved that must have a unit, or there is nothing to predict
 
 
@@ -39,7 +40,7 @@ def amounts(sample: Sample, n_units: int) -> Float64:
 
 
 def marker_units(amount: Float64, is_b: Bools, wanted: int) -> Int64:
-    """Units of which the items of `is_b` have clearly more (Welch's t), the clearest first: int64 [at most wanted].
+    """Units of which the items of `is_b` have clearly more (Welch's t of _LEAST_T), the clearest first: int64 [at most wanted].
 
     Only units that a quarter of the other items have; at most a quarter of all units.
     """
@@ -49,7 +50,7 @@ def marker_units(amount: Float64, is_b: Bools, wanted: int) -> Int64:
     usable = ((second > 0).mean(axis=0) >= _LEAST_SHARE) & (change > 0)
     clear = np.where(usable, change / np.sqrt(spread + 1e-12), -np.inf)
     order = np.argsort(-clear, kind="stable")[: min(wanted, max(amount.shape[1] // 4, 1))]
-    return order[np.isfinite(clear[order])].astype(np.int64)
+    return order[clear[order] >= _LEAST_T].astype(np.int64)
 
 
 def roles(sample: Sample, markers: Int64, generator: np.random.Generator) -> npt.NDArray[np.int8]:
@@ -68,18 +69,25 @@ def roles(sample: Sample, markers: Int64, generator: np.random.Generator) -> npt
     wanted = np.flatnonzero(is_marker)
     if not len(others) or not len(wanted):
         return role
-    near = np.clip(np.searchsorted(key[others], key[wanted]), 0, len(others) - 1)
-    near = _apart(np.sort(near), len(others))
-    chosen = others[near]
-    role[chosen[np.isin(sequence[chosen], sequence[wanted])]] = OTHER
+    wanted = wanted[np.argsort(key[wanted], kind="stable")]
+    near = np.searchsorted(key[others], key[wanted])
+    first = np.searchsorted(sequence[others], np.arange(tokens.n_items + 1))
+    of_marker = sequence[wanted]
+    near = _apart(near, of_marker, first[of_marker], first[of_marker + 1])
+    role[others[near[near >= first[of_marker]]]] = OTHER
     return role
 
 
-def _apart(position: Int64, n: int) -> Int64:
-    """Ascending positions, each one at least one further than the one before; those beyond the end go."""
+def _apart(position: Int64, part: Int64, start: Int64, stop: Int64) -> Int64:
+    """Ascending positions within each part, all different and below its stop; where a part is too short, some are below its start.
+
+    position, part: int64 [n], ascending by part. start, stop: of the part of each, half-open.
+    """
     steps = np.arange(len(position))
-    moved = np.maximum.accumulate(position - steps) + steps
-    return moved[moved < n]
+    away = part * (int(stop.max(initial=0)) + len(position) + 1)  # so that no part pushes the next one
+    moved = np.maximum.accumulate(np.maximum(position, start) - steps + away) + steps - away
+    later = np.searchsorted(part, part, side="right") - 1 - steps  # positions of the part that come after this one
+    return np.minimum(moved, stop - 1 - later)
 
 
 def hidden_share(sample: Sample, share: float, generator: np.random.Generator) -> Bools:
@@ -105,6 +113,8 @@ class Readout:
         units minus that of the other units, over the tokens that are MARKER. role, sequence: [T].
         """
         assert predictions.token is not None
+        if not len(self.markers):
+            return np.full(n, np.nan)
         if self.outcome == "value":
             values = predictions.token.detach().float().cpu().numpy().astype(np.float64)
             return _mean(values, role == MARKER, sequence, n) - _mean(values, role == OTHER, sequence, n)

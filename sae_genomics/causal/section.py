@@ -53,7 +53,9 @@ class CausalConfig(Section):
     steer_pairs: int = Field(2, ge=0, description="pairs of labels that are taken where steer names none")
     steer_items: int = Field(8, ge=2, description="held-out items per label that are moved")
     steer_training_items: int = Field(
-        40, ge=2, description="training items per label that directions and markers come from"
+        40,
+        ge=2,
+        description="training items per label: half of them give directions and markers, half the labels' mean embeddings",
     )
     steer_doses: list[float] = Field(
         [1.0, 2.0, 4.0, 8.0],

@@ -1,7 +1,8 @@
 """Move items of one label toward another, and see how far they go beside random directions of the same length.
 
-Directions and markers come from training items, what they do is measured on held-out items of the label that is moved. With e the
-items' embeddings, m_A and m_B the mean embeddings of the training items of both labels,
+Directions and markers come from every second training item, m_A and m_B, the mean embeddings of both labels, from the others: else a
+direction of pure noise would lead toward its own noise. What directions do is measured on held-out items of the label that is moved.
+With e the items' embeddings,
 
     toward = (e' - e) . (m_B - m_A) / |m_B - m_A|^2,
 
@@ -159,6 +160,11 @@ class _Work:
     def steer(self, start: str, stop: str) -> tuple[pd.DataFrame, Steered]:
         """One pair: its rows of the table, and the items before and after."""
         (first, of_first), (second, of_second) = self.training(start), self.training(stop)
+        axis = Axis(
+            *(each.embedding[1::2].mean(axis=0) for each in (of_first, of_second))
+        )  # of items that give no direction
+        of_first, of_second = of_first.take(slice(0, None, 2)), of_second.take(slice(0, None, 2))
+        first, second = (each.take(np.arange(0, len(each.rows), 2)) for each in (first, second))
         means = _joined(of_first, of_second)
         is_b = np.arange(len(means.inputs)) >= len(of_first.inputs)
         directions = self._directions(means, is_b, stop)
@@ -167,7 +173,6 @@ class _Work:
             is_b,
             self.settings.steer_markers,
         )
-        axis = Axis(of_first.embedding.mean(axis=0), of_second.embedding.mean(axis=0))
         sample = self.sample(start, heldout=True)
         group = groups_of(self.run, self.items, sample.rows)
         length = float(np.linalg.norm(directions[0].vector))

@@ -55,8 +55,8 @@ function causalSection(row) {
     element("p", { class: "note" }, "Taken out in " + list.n_items[first].toLocaleString("en") + " held-out " + nouns.items + ". Own and matched: change of what is predicted there, per unit of edit norm. " +
       "Hidden: the " + nouns.tokens + " looked at were hidden from the model."),
     table([{ title: "Predicted" }, number("Own"), number("Matched"), number("Specificity")], rows),
-    element("p", { class: "note" }, "p against each of four nulls; q of the largest."),
-    table([{ title: "Predicted" }, ...meta.causal_nulls.map((name) => number(firstUpper(name))), number("q")], chances),
+    element("p", { class: "note" }, "p against four nulls: " + meta.causal_nulls.join(", ") + ". q: of the largest."),
+    table([{ title: "Predicted" }, number("Dir."), number("Feat."), number("Tok."), number("Targ."), number("q")], chances),
     ...inferenceNote("causal_features"), ...doseCurve(row));
 }
 
@@ -70,7 +70,7 @@ addPanel({
     doses: ["length", "dose", "own", "matched", "off_target"],
   },
   listColumns: [
-    { order: 50, key: "causal_log10q", title: "q (effect)", number: true, width: [5], narrow: [4.6], table: "causal_features",
+    { order: 50, key: "causal_log10q", title: "q (effect)", number: true, width: [5.8], narrow: [5.6], table: "causal_features",
       shown: () => data.columns.causal_log10q.some(Number.isFinite), hint: "q-value of what taking it out changes, against four nulls; only some features were taken out",
       show: (row) => probability(data.columns.causal_log10q[row]) },
   ],

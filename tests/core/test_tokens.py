@@ -119,3 +119,25 @@ def test_windows_in_numbers():
 def test_windows_that_would_not_move_on(most, overlap):
     with pytest.raises(ValueError, match="cannot overlap"):
         windows_of(np.array([3]), most, overlap)
+
+
+def test_tokens_without_some_rows_are_those_of_items_that_lack_them() -> None:
+    tokens = some_tokens([4, 3, 5], stored=True)
+    found = tokens.without([1, 2, 7])
+    kept = np.setdiff1d(np.arange(12), [1, 2, 7])
+    assert found.lengths.tolist() == [2, 3, 4]
+    for name in COLUMNS:
+        assert (getattr(found, name) == getattr(tokens, name)[kept]).all()
+    assert all((found.per_token[name] == values[kept]).all() for name, values in tokens.per_token.items())
+    assert len(found) == 9
+
+
+def test_other_values_at_some_rows_leave_the_rest_and_the_original() -> None:
+    tokens = some_tokens([4, 3])
+    name = next(iter(tokens.per_token))
+    before = tokens.per_token[name].copy()
+    found = tokens.with_values(name, [0, 5], 77)
+    assert (found.per_token[name][[0, 5]] == 77).all()
+    rest = np.setdiff1d(np.arange(7), [0, 5])
+    assert (found.per_token[name][rest] == before[rest]).all()
+    assert (tokens.per_token[name] == before).all()
