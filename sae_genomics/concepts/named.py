@@ -48,7 +48,7 @@ def concepts_of(run: Run) -> NamedConcepts:
     heldout_units = split_units(len(units), run.config.run.seed)
     parts = []
     if "label" in settings.kinds:
-        parts.append(label_concepts(items["label"], settings))
+        parts.append(frequent_labels(items["label"], settings))
         parts += further_labels(run, items["item_id"])
     if spans is not None:
         parts.append(_large_enough(span_concepts(spans), settings))
@@ -99,31 +99,42 @@ def further_labels(run: Run, item_ids: pd.Series) -> Iterator[tuple[list[Concept
         values = placed[column].map(
             lambda value: f"{value:g}" if isinstance(value, float) else value, na_action="ignore"
         )
-        yield label_concepts(values.reset_index(drop=True), run.config.concepts, f"{column}: ")
+        yield frequent_labels(values.reset_index(drop=True), run.config.concepts, f"{column}: ")
 
 
-def label_concepts(
+def label_concepts(labels: pd.Series, prefix: str = "", wanted: Ints | None = None) -> list[Concept]:
+    """One concept per label. labels: [items], text or None. prefix: of the names. wanted: numbers of sorted labels; None: all."""
+    codes, values = pd.factorize(labels, sort=True)
+    known = np.flatnonzero(codes >= 0)
+    code = codes[known]
+    return [
+        Concept(
+            f"label:{prefix}{values[i]}", "label", f"{prefix}{values[i]}", "item", known[code == i], known[code != i]
+        )
+        for i in (range(len(values)) if wanted is None else wanted.tolist())
+    ]
+
+
+def frequent_labels(
     labels: pd.Series, settings: ConceptsConfig, prefix: str = ""
 ) -> tuple[list[Concept], list[LeftOut]]:
-    """One concept per label with enough items, for the most frequent ones. labels: [items], text or None. prefix: of the names.
+    """Concepts of the most frequent labels with enough items, and the other labels.
 
     A concept is made for those alone: of thousands of families, lists of the items without each would not fit the memory.
     """
     codes, values = pd.factorize(labels, sort=True)
-    names = [f"{prefix}{value}" for value in values]
-    known = np.flatnonzero(codes >= 0)
-    code = codes[known]
-    sizes = np.bincount(code, minlength=len(names))
-    enough = np.flatnonzero(np.minimum(sizes, len(known) - sizes) >= settings.min_items)
+    n_known = int((codes >= 0).sum())
+    sizes = np.bincount(codes[codes >= 0], minlength=len(values))
+    enough = np.flatnonzero(np.minimum(sizes, n_known - sizes) >= settings.min_items)
     kept = np.sort(enough[np.argsort(-sizes[enough], kind="stable")][: settings.max_concepts])
     left_out = [
-        LeftOut(f"label:{names[i]}", "label", names[i], _why(int(sizes[i]), len(known) - int(sizes[i]), settings))
-        for i in np.setdiff1d(np.arange(len(names)), kept)
-    ]
-    concepts = [
-        Concept(f"label:{names[i]}", "label", names[i], "item", known[code == i], known[code != i]) for i in kept
-    ]
-    return concepts, left_out
+        LeftOut(
+            f"label:{prefix}{values[i]}", "label", f"{prefix}{values[i]}",
+            _why(int(sizes[i]), n_known - int(sizes[i]), settings),
+        )
+        for i in np.setdiff1d(np.arange(len(values)), kept)
+    ]  # fmt: skip
+    return label_concepts(labels, prefix, kept), left_out
 
 
 def _why(n: int, n_others: int, settings: ConceptsConfig) -> str:
