@@ -103,6 +103,7 @@ FILE_KEYS: Mapping[str, Callable[[Any, Mapping[str, Any]], Files]] = {
     "validation.network": _networks,
     "validation.regulons": _regulons,
     "concepts.examples": _named_files,
+    "concepts.labels": _one_file,
     "concepts.confounds": _one_file,
 }
 

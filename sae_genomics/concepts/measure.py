@@ -19,6 +19,7 @@ from sae_genomics.concepts.scores import (
     auroc_bounds,
     average_precisions,
     bounds,
+    least_groups,
     weighted_aurocs,
 )
 from sae_genomics.concepts.solver import Fit, balanced, fit_logistic
@@ -82,7 +83,8 @@ def measure(rows: ConceptRows, evidence: Evidence, settings: ConceptsConfig, see
         for name, columns in (("composition", evidence.composition), ("position", evidence.position))
         if columns is not None and columns.shape[1]
     }
-    beyond = _beyond(baselines, rows.positive[test], draws, areas)
+    n_groups = least_groups(rows.positive[test], rows.group[test])
+    beyond = _beyond(baselines, rows.positive[test], draws, areas, n_groups)
     properties = [Property(each.name, each.values[test], each.is_category) for each in evidence.properties]
     properties += [Property(name, values, False) for name, values in baselines.items()]
     confounds = audit(rows.concept.id, HeldOut(scores, rows.positive[test], rows.group[test], draws), properties, seed)
@@ -150,7 +152,8 @@ def _scored(scores: Floats, positive: Bools, group: Ints, draws: GroupDraws) -> 
     weights = np.column_stack([np.ones(len(scores)), draws.weights])
     areas, precisions = weighted_aurocs(scores, positive, weights), average_precisions(scores, positive, weights)
     low, high = auroc_bounds(float(areas[0]), areas[1:], positive, group)
-    lower, upper = bounds(precisions[1:])
+    lower, upper = bounds(precisions[1:], float(precisions[0]), least_groups(positive, group))
+    lower, upper = max(lower, 0.0), min(upper, 1.0)
     return {
         "auroc": float(areas[0]), "auroc_low": low, "auroc_high": high,
         "auprc": float(precisions[0]), "auprc_low": lower, "auprc_high": upper, "prevalence": float(positive.mean()),
@@ -166,13 +169,15 @@ def _baseline_scores(columns: Floats, rows: ConceptRows, fold: Ints) -> Floats:
     return fit.scores(placed[rows.heldout].astype(np.float64))[:, 0].astype(np.float64)
 
 
-def _beyond(baselines: dict[str, Floats], positive: Bools, draws: GroupDraws, areas: Floats) -> dict[str, Any]:
+def _beyond(
+    baselines: dict[str, Floats], positive: Bools, draws: GroupDraws, areas: Floats, n_groups: int
+) -> dict[str, Any]:
     """The baselines' AUROCs, and what the concept has beyond composition, over the same draws of groups."""
     weights = np.column_stack([np.ones(len(positive)), draws.weights])
     of = {name: weighted_aurocs(scores, positive, weights) for name, scores in baselines.items()}
     missing = np.full(len(areas), np.nan)
     difference = areas - of.get("composition", missing)
-    low, high = bounds(difference[1:])
+    low, high = bounds(difference[1:], float(difference[0]), n_groups)
     return {
         "auroc_composition": float(of.get("composition", missing)[0]),
         "auroc_position": float(of.get("position", missing)[0]),

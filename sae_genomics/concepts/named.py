@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ import pandas as pd
 
 from sae_genomics.concepts.concept import Bools, Concept, Ints, LeftOut, NamedConcepts, Spans
 from sae_genomics.concepts.examples import example_concepts
+from sae_genomics.concepts.item_table import read_item_table
+from sae_genomics.errors import UserError
 
 if TYPE_CHECKING:
     from sae_genomics.concepts.section import ConceptsConfig
@@ -42,18 +45,19 @@ def concepts_of(run: Run) -> NamedConcepts:
     columns = ["item", "item_id", "heldout", "group", "label"]
     items, units = run.kind.read_items(run, columns), run.kind.read_units(run)
     spans = run.kind.read_spans(run) if "span" in settings.kinds else None
-    found: list[Concept] = []
-    left_out: list[LeftOut] = []
     heldout_units = split_units(len(units), run.config.run.seed)
+    parts = []
     if "label" in settings.kinds:
-        _add(label_concepts(items["label"]), found, left_out, settings)
+        parts.append(frequent_labels(items["label"], settings))
+        parts += further_labels(run, items["item_id"])
     if spans is not None:
-        _add(span_concepts(spans), found, left_out, settings)
+        parts.append(_large_enough(span_concepts(spans), settings))
     if "gene_set" in settings.kinds and run.kind.units_are_genes and settings.gene_sets:
-        sets, out = gene_set_concepts(_collections(run), units, heldout_units, settings, run.config.run.seed)
-        found, left_out = found + sets, left_out + out
+        parts.append(gene_set_concepts(_collections(run), units, heldout_units, settings, run.config.run.seed))
     if "examples" in settings.kinds and settings.examples:
-        _add(example_concepts(run, items["item_id"]), found, left_out, settings)
+        parts.append(_large_enough(example_concepts(run, items["item_id"]), settings))
+    found = [concept for concepts, _ in parts for concept in concepts]
+    left_out = [each for _, out in parts for each in out]
     return with_split(found, left_out, items, heldout_units, run.config.run.seed)
 
 
@@ -65,44 +69,79 @@ def _collections(run: Run) -> list[Collection]:
     return load_collections(settings) if settings.builtin or settings.gmt or settings.sources else []
 
 
-def _add(concepts: list[Concept], found: list[Concept], left_out: list[LeftOut], settings: ConceptsConfig) -> None:
-    """Keep those with enough items, at most `max_concepts` of them, the largest first."""
-    enough: list[Concept] = []
-    for each in concepts:
-        n, n_others = len(each.items), len(each.others) + (len(each.items) if each.spans is not None else 0)
-        if min(n, n_others) < settings.min_items:
-            why = f"{n:,} items with it and {n_others:,} that tell it from; concepts.min_items is {settings.min_items}"
-            left_out.append(LeftOut(each.id, each.kind, each.name, why))
-        else:
-            enough.append(each)
-    order = np.argsort([-len(each.items) for each in enough], kind="stable")
-    kept = sorted(order[: settings.max_concepts].tolist())
-    found += [enough[number] for number in kept]
-    for number in sorted(order[settings.max_concepts :].tolist()):
-        each = enough[number]
-        left_out.append(
-            LeftOut(each.id, each.kind, each.name, f"more than concepts.max_concepts = {settings.max_concepts}")
+def _large_enough(concepts: list[Concept], settings: ConceptsConfig) -> tuple[list[Concept], list[LeftOut]]:
+    """Those with enough items, at most `max_concepts` of them, the largest ones."""
+    n = np.array([len(each.items) for each in concepts], np.int64)
+    n_others = np.array([len(each.others) + (len(each.items) if each.spans else 0) for each in concepts], np.int64)
+    enough = np.flatnonzero(np.minimum(n, n_others) >= settings.min_items)
+    kept = set(enough[np.argsort(-n[enough], kind="stable")][: settings.max_concepts].tolist())
+    left_out = [
+        LeftOut(each.id, each.kind, each.name, _why(int(n[i]), int(n_others[i]), settings))
+        for i, each in enumerate(concepts)
+        if i not in kept
+    ]
+    return [each for i, each in enumerate(concepts) if i in kept], left_out
+
+
+def further_labels(run: Run, item_ids: pd.Series) -> Iterator[tuple[list[Concept], list[LeftOut]]]:
+    """The concepts of each column of concepts.labels, called `column: value`. Raises UserError where it names none of the items."""
+    path = run.config.concepts.labels
+    if path is None:
+        return
+    table = read_item_table(path, "concepts.labels")
+    placed = table.reindex(item_ids.astype(str))
+    if not table.index.isin(item_ids.astype(str)).any():
+        raise UserError(
+            f"{path}: none of its item_ids (the first is {table.index[0]}) is among the run's {run.kind.nouns.items} "
+            f"(the first is {item_ids.iloc[0]}); correct the column"
         )
+    for column in placed.columns:
+        values = placed[column].map(
+            lambda value: f"{value:g}" if isinstance(value, float) else value, na_action="ignore"
+        )
+        yield frequent_labels(values.reset_index(drop=True), run.config.concepts, f"{column}: ")
 
 
-def label_concepts(labels: pd.Series) -> list[Concept]:
-    """One concept per label. labels: [items], text or None."""
-    codes, names = pd.factorize(labels, sort=True)
+def label_concepts(labels: pd.Series, prefix: str = "", wanted: Ints | None = None) -> list[Concept]:
+    """One concept per label. labels: [items], text or None. prefix: of the names. wanted: numbers of sorted labels; None: all."""
+    codes, values = pd.factorize(labels, sort=True)
     known = np.flatnonzero(codes >= 0)
     code = codes[known]
-    order = np.argsort(code, kind="stable")
-    edges = np.searchsorted(code[order], np.arange(len(names) + 1))
     return [
         Concept(
-            f"label:{name}",
-            "label",
-            str(name),
-            "item",
-            known[np.sort(order[edges[i] : edges[i + 1]])],
-            known[code != i],
+            f"label:{prefix}{values[i]}", "label", f"{prefix}{values[i]}", "item", known[code == i], known[code != i]
         )
-        for i, name in enumerate(names)
+        for i in (range(len(values)) if wanted is None else wanted.tolist())
     ]
+
+
+def frequent_labels(
+    labels: pd.Series, settings: ConceptsConfig, prefix: str = ""
+) -> tuple[list[Concept], list[LeftOut]]:
+    """Concepts of the most frequent labels with enough items, and the other labels.
+
+    A concept is made for those alone: of thousands of families, lists of the items without each would not fit the memory.
+    """
+    codes, values = pd.factorize(labels, sort=True)
+    n_known = int((codes >= 0).sum())
+    sizes = np.bincount(codes[codes >= 0], minlength=len(values))
+    enough = np.flatnonzero(np.minimum(sizes, n_known - sizes) >= settings.min_items)
+    kept = np.sort(enough[np.argsort(-sizes[enough], kind="stable")][: settings.max_concepts])
+    left_out = [
+        LeftOut(
+            f"label:{prefix}{values[i]}", "label", f"{prefix}{values[i]}",
+            _why(int(sizes[i]), n_known - int(sizes[i]), settings),
+        )
+        for i in np.setdiff1d(np.arange(len(values)), kept)
+    ]  # fmt: skip
+    return label_concepts(labels, prefix, kept), left_out
+
+
+def _why(n: int, n_others: int, settings: ConceptsConfig) -> str:
+    """Why a concept of so many items, and so many to tell it from, has no vector."""
+    if min(n, n_others) < settings.min_items:
+        return f"{n:,} items with it and {n_others:,} that tell it from; concepts.min_items is {settings.min_items}"
+    return f"{n:,} items with it; others have more (concepts.max_concepts = {settings.max_concepts})"
 
 
 def span_concepts(spans: pd.DataFrame) -> list[Concept]:

@@ -7,13 +7,12 @@ Average precision is the sum over thresholds of (recall gained) x precision; row
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+from scipy.stats import rankdata, t
 
 from sae_genomics.associations.intervals import auroc_interval
 from sae_genomics.concepts.concept import Bools, Ints
@@ -96,22 +95,33 @@ class GroupDraws:
         return GroupDraws(drawn.astype(np.float64)[codes], n)
 
 
-def bounds(values: Floats) -> tuple[float, float]:
-    """The 2.5th and 97.5th percentile of the draws that have a value; NaN where none has."""
+def bounds(values: Floats, estimate: float = np.nan, n_groups: int = 0) -> tuple[float, float]:
+    """The 2.5th and 97.5th percentile of the draws that have a value; NaN where none has.
+
+    estimate, n_groups: where given, each end is moved away from the estimate by the factor sqrt(n / (n - 1)) t / 1.96, with t the 97.5th
+    percentile of Student's distribution with n - 1 degrees of freedom: percentiles of few groups lie too close together
+    (Hesterberg, The American Statistician 2015, 69:371).
+    """
     known = values[np.isfinite(values)]
     if not len(known):
         return np.nan, np.nan
     low, high = np.percentile(known, [2.5, 97.5])
+    if n_groups > 1 and np.isfinite(estimate):
+        factor = np.sqrt(n_groups / (n_groups - 1)) * t.ppf(0.975, n_groups - 1) / t.ppf(0.975, np.inf)
+        low, high = estimate - factor * (estimate - low), estimate + factor * (high - estimate)
     return float(low), float(high)
+
+
+def least_groups(positive: Bools, group: Ints) -> int:
+    """Distinct groups on that side, with the concept or without, that has fewer."""
+    return min(len(np.unique(group[positive])), len(np.unique(group[~positive])))
 
 
 def auroc_bounds(area: float, draws: Floats, positive: Bools, group: Ints) -> tuple[float, float]:
-    """Percentiles of the draws. Where few groups stand behind either side, at least as wide as Newcombe's interval of their number."""
-    low, high = bounds(draws)
+    """`bounds`. Where few groups stand behind either side, at least as wide as Newcombe's interval of their number."""
+    low, high = bounds(draws, area, least_groups(positive, group))
     n_in, n_out = len(np.unique(group[positive])), len(np.unique(group[~positive]))
     if min(n_in, n_out) < FEW_GROUPS and np.isfinite(area):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            at_least, at_most = (float(end) for end in auroc_interval(area, n_in, n_out))
-        low, high = np.fmin(low, at_least), np.fmax(high, at_most)
-    return float(low), float(high)
+        at_least, at_most = (float(end) for end in auroc_interval(area, n_in, n_out))
+        low, high = float(np.fmin(low, at_least)), float(np.fmax(high, at_most))
+    return max(low, 0.0), min(high, 1.0)

@@ -25,6 +25,10 @@ class ConceptsConfig(Section):
         default_factory=list,
         description="files of positive and negative examples, .tsv or .jsonl; see docs/concepts.md",
     )
+    labels: Path | None = Field(
+        None,
+        description="a .tsv file with item_id and more labels of the items (condition, drug, ...): each value is a concept",
+    )
     confounds: Path | None = Field(
         None,
         description="a .tsv file with more properties of the items (organism, batch, ...) for the audit of confounds",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sae_genomics.concepts.confound_table import read_confounds
 from sae_genomics.concepts.examples import read_examples
+from sae_genomics.concepts.item_table import read_item_table
 from sae_genomics.errors import UserError
 from sae_genomics.run import Run
 
@@ -20,7 +20,9 @@ def check(run: Run) -> None:
     for path in settings.examples:
         read_examples(path)
     if settings.confounds is not None:
-        read_confounds(settings.confounds)
+        read_item_table(settings.confounds, "concepts.confounds")
+    if settings.labels is not None:
+        read_item_table(settings.labels, "concepts.labels")
     if settings.stop_after > settings.draws:
         raise UserError(
             f"concepts.stop_after = {settings.stop_after} is more than concepts.draws = {settings.draws}; "

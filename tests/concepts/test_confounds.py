@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from sae_genomics.concepts.baselines import item_composition
-from sae_genomics.concepts.confound_table import read_confounds
 from sae_genomics.concepts.confounds import HeldOut, Property, audit
+from sae_genomics.concepts.item_table import read_item_table
 from sae_genomics.concepts.rows import ItemRows
 from sae_genomics.concepts.scores import GroupDraws
 from sae_genomics.errors import UserError
@@ -125,14 +125,14 @@ def test_directions_of_expression_come_from_training_items(rng):
 def test_a_table_of_properties_is_read_and_refused(tmp_path):
     path = tmp_path / "more.tsv"
     path.write_text("item_id\torganism\tage\ni1\thuman\t3\ni2\t\tNA\n")
-    table = read_confounds(path)
+    table = read_item_table(path, "concepts.confounds")
     assert table["organism"].tolist() == ["human", None]
     assert table["age"].dtype == np.float64
     path.write_text("item_id\torganism\ni1\thuman\ni1\tmouse\n")
     with pytest.raises(UserError, match=r"more\.tsv, line 3: i1 has a row already"):
-        read_confounds(path)
+        read_item_table(path, "concepts.confounds")
     path.write_text("item_id\ni1\n")
     with pytest.raises(UserError, match="no column beside item_id"):
-        read_confounds(path)
+        read_item_table(path, "concepts.confounds")
     with pytest.raises(UserError, match=r"no such file: .*correct concepts\.confounds"):
-        read_confounds(tmp_path / "absent.tsv")
+        read_item_table(tmp_path / "absent.tsv", "concepts.confounds")

@@ -13,6 +13,7 @@ from sae_genomics.concepts.named import (
     LEAST_HELDOUT_GENES,
     OTHERS_PER_GENE,
     expression_bins,
+    frequent_labels,
     gene_set_concepts,
     group_numbers,
     label_concepts,
@@ -40,11 +41,17 @@ def frame(n, groups=None, heldout=None):
 
 
 def test_items_without_a_label_count_for_nothing():
-    concepts = label_concepts(pd.Series(["b", "a", None, "b", "a", "c"]))
-    assert [each.id for each in concepts] == ["label:a", "label:b", "label:c"]
-    np.testing.assert_array_equal(concepts[0].items, [1, 4])
-    np.testing.assert_array_equal(concepts[0].others, [0, 3, 5])
-    np.testing.assert_array_equal(concepts[0].item_truth(6), [0, 1, -1, 0, 1, 0])
+    labels = pd.Series(["b", "a", None, "b", "a", "c"] * 4)
+    concepts, left_out = frequent_labels(labels, ConceptsConfig(min_items=5), "type: ")
+    assert [each.id for each in concepts] == ["label:type: a", "label:type: b"]
+    np.testing.assert_array_equal(concepts[0].items[:2], [1, 4])
+    np.testing.assert_array_equal(concepts[0].others[:3], [0, 3, 5])
+    np.testing.assert_array_equal(concepts[0].item_truth(24)[:6], [0, 1, -1, 0, 1, 0])
+    assert left_out[0].why == "4 items with it and 16 that tell it from; concepts.min_items is 5"
+    concepts, left_out = frequent_labels(labels, ConceptsConfig(min_items=4, max_concepts=2))
+    assert [each.name for each in concepts] == ["a", "b"]
+    assert [each.name for each in label_concepts(labels)] == ["a", "b", "c"]
+    assert left_out[0].why == "4 items with it; others have more (concepts.max_concepts = 2)"
 
 
 def test_overlapping_spans_become_one():

@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from sae_genomics.concepts.crossval import STRENGTHS, choose_strength, grouped_folds, mean_cosine
 from sae_genomics.concepts.measure import measure
-from sae_genomics.concepts.scores import GroupDraws, aurocs, average_precisions, weighted_aurocs
+from sae_genomics.concepts.scores import GroupDraws, auroc_bounds, aurocs, average_precisions, bounds, weighted_aurocs
 from sae_genomics.concepts.solver import balanced, fit_logistic
 from sae_genomics.concepts.space import Space
 from sae_genomics.concepts.vectors import VECTORS_FILE, ConceptVector, read_facts, read_vectors, write_vectors
@@ -72,6 +72,18 @@ def test_groups_are_drawn_whole():
     for number in (3, 8):
         assert (draws.weights[group == number] == draws.weights[group == number][0]).all()
     np.testing.assert_array_equal(draws.weights[[0, 2, 7]].sum(axis=0), 3)
+
+
+def test_intervals_of_few_groups_are_wider(rng):
+    draws = rng.normal(0.7, 0.05, 1000)
+    plain, few, many = bounds(draws), bounds(draws, 0.7, 4), bounds(draws, 0.7, 10_000)
+    np.testing.assert_allclose(plain, many, atol=1e-3)
+    factor = np.sqrt(4 / 3) * 3.182 / 1.960
+    np.testing.assert_allclose(0.7 - few[0], factor * (0.7 - plain[0]), rtol=1e-3)
+    np.testing.assert_allclose(few[1] - 0.7, factor * (plain[1] - 0.7), rtol=1e-3)
+    group, positive = np.arange(12) // 2, np.arange(12) < 4
+    assert auroc_bounds(1.0, np.ones(50), positive, group)[0] < 0.8  # two groups that are told prove little
+    assert np.isnan(bounds(np.full(3, np.nan))).all()
 
 
 def test_a_planted_direction_is_found(rng):

@@ -1,4 +1,4 @@
-"""More properties of the items for the audit of confounds (`concepts.confounds`): a .tsv file with item_id and further columns."""
+"""More columns about the items, from a .tsv file with item_id: labels (`concepts.labels`), properties to audit (`concepts.confounds`)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sae_genomics.file_keys import expanded
 _BLANK = ("", "nan", "NA", "None")
 
 
-def read_confounds(path: Path) -> pd.DataFrame:
+def read_item_table(path: Path, setting: str) -> pd.DataFrame:
     """The columns by item_id: float64 where every value is a number, text or None else. Raises UserError naming file and line."""
     path = expanded(path)
     if not path.is_file():
-        raise UserError(f"no such file: {path}; correct concepts.confounds")
+        raise UserError(f"no such file: {path}; correct {setting}")
     table = read_tsv(path, ("item_id",))
     index = pd.Index(table.columns["item_id"], dtype=object)
     twice = np.flatnonzero(index.duplicated())
@@ -28,7 +28,7 @@ def read_confounds(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}, line {table.line[twice[0]]}: {index[twice[0]]} has a row already; keep one of them")
     columns = {name: _typed(values) for name, values in table.columns.items() if name != "item_id"}
     if not columns:
-        raise UserError(f"{path}: no column beside item_id; add the properties to audit, such as organism")
+        raise UserError(f"{path}: no column beside item_id; {setting} takes a table with more of them")
     return pd.DataFrame(columns, index=index)
 
 
