@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from sae_genomics.concepts.detect import compare, detect, detectors, run_on
+from sae_genomics.concepts.choosing import RULES
+from sae_genomics.concepts.detect import Detected, compare, detect, detectors, run_on
 from sae_genomics.concepts.held_out import item_blocks, read_held_out
 from sae_genomics.concepts.named import NamedConcepts, concepts_of
 from sae_genomics.concepts.thresholds import read_thresholds, write_thresholds
@@ -24,7 +25,8 @@ from sae_genomics.execute import execute
 from sae_genomics.run import Run
 from sae_genomics.stages import stage_named
 
-LAYER = 3
+LAYER = 2
+NEAR = 0.02  # an interval of shares ends before 1, and a share may be 1
 ZINC_FINGER, METALLOPEPTIDASE = "span:PS00028", "span:PS00142"
 
 
@@ -34,7 +36,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = Path(tmp_path_factory.mktemp("detect"))
     config = {
         "run": {"name": "known"},
-        "data": {"kind": "proteins", "path": "builtin:demo_proteins", "label_key": "family", "group_key": "family", "heldout_fraction": 0.5, "max_proteins": 700},
+        "data": {"kind": "proteins", "path": "builtin:demo_proteins", "label_key": "family", "group_key": "family", "heldout_fraction": 0.5, "max_proteins": 450},
         "model": {"family": "esm2", "name": "demo", "layers": [LAYER]},
         "paths": {name: str(folder / name) for name in ("results", "checkpoints", "logs")},
         "concepts": {"enabled": True, "kinds": ["span"], "min_items": 10},
@@ -77,7 +79,7 @@ def fitted(run: Run, named: NamedConcepts) -> list[ConceptVector]:
 def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Proteins of another seed: no family of the demo is among them."""
     folder = Path(tmp_path_factory.mktemp("unseen"))
-    write_proteins(make_proteins(60, 4711), folder)
+    write_proteins(make_proteins(40, 4711), folder)
     return folder
 
 
@@ -104,18 +106,26 @@ def test_registry_is_of_items_that_nothing_was_fitted_on(known: Run) -> None:
     assert zinc["thresholds"]["f1_max"]["f1"][0] > 0.8
 
 
-@pytest.mark.parametrize("rule", ["f1_max", "precision_at_recall_0.9", "fpr_0.05"])
-def test_unseen_proteins_give_the_registry_s_precision_and_recall(
-    known: Run, unseen: Path, tmp_path: Path, rule: str
-) -> None:
-    found = detectors(known, None, rule)
-    new = run_on(known, unseen / "proteins.fasta.gz", {"spans": str(unseen / "spans.tsv.gz")}, tmp_path)
+@pytest.fixture(scope="module")
+def scored(known: Run, unseen: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Detected]:
+    """The unseen proteins through the model, once: scores are the same for every rule."""
+    settings = {"spans": str(unseen / "spans.tsv.gz")}
+    new = run_on(known, unseen / "proteins.fasta.gz", settings, Path(tmp_path_factory.mktemp("new")))
     new.kind.prepare(new)
-    compared = compare(new, found, detect(new, found), rule)
+    return new, detect(new, detectors(known, None, "f1_max"))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_unseen_proteins_give_the_registry_s_precision_and_recall(
+    known: Run, scored: tuple[Run, Detected], rule: str
+) -> None:
+    new, detected = scored
+    compared = compare(new, detectors(known, None, rule), detected, rule)
     assert set(compared["concept"]) == {ZINC_FINGER, METALLOPEPTIDASE}
     for row in compared.to_dict("records"):
         for name in ("precision", "recall"):
-            assert row[f"{name}_registry_low"] <= row[name] <= row[f"{name}_registry_high"], (row["concept"], name, row)
+            low, high = row[f"{name}_registry_low"], row[f"{name}_registry_high"]
+            assert low - NEAR <= row[name] <= high + NEAR, (row["concept"], name, row[name], low, high)
 
 
 def test_script_writes_stretches_where_the_spans_are(
@@ -147,7 +157,7 @@ def test_script_writes_stretches_where_the_spans_are(
         (["--out", "found.csv"], "must end in .tsv or .parquet"),
         (["--data", "nothing.fasta"], "no such file: nothing.fasta"),
         (["--concepts", "span:NONE"], "--concepts span:NONE"),
-        (["--layers", "0"], "has the layers 3"),
+        (["--layers", "0"], "has the layers 2"),
     ],
 )
 def test_a_wrong_call_is_one_line(known: Run, unseen: Path, tmp_path: Path, script: ModuleType, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:  # fmt: skip
