@@ -30,6 +30,7 @@ from sae_genomics.report.wording import Wording, a, first_upper
 FIGURE, WINDOWS = "concept_vectors", "concept_windows"
 SHOWN = 40  # concepts in a table that is not folded
 NAMED = 6  # concepts that a sentence names
+TOLD = 3  # confounds that the opening tells
 NOTEWORTHY = 0.7  # AUROC of a confound, from which on it is told in the opening
 PICTURES = 4
 _SAY = {BEYOND: "beyond composition", CHANCE_ALONE: "beyond chance alone", NOT_KNOWN: "no", UNTESTED: "not tested"}
@@ -48,20 +49,12 @@ def verdict(contents: Contents, best: pd.DataFrame) -> str:
     where = "the one layer here" if len(layers) == 1 else f"at least one of {len(layers)} layers"
     beyond = tested[tested["verdict"] == BEYOND]
     text = f"A direction in {where} tells {count(len(beyond))} of {count(len(tested))} concepts from the rest, beyond chance and beyond composition."
-    told = [
-        (CHANCE_ALONE, "Composition alone tells {} as well, so {} nothing about the model"),
-        (NOT_KNOWN, "{} {} not told better than by chance"),
-    ]
-    for kind, sentence in told:
-        rows = tested[tested["verdict"] == kind]
-        if not len(rows):
-            continue
-        verb = (
-            ("this says" if len(rows) == 1 else "these say")
-            if kind == CHANCE_ALONE
-            else ("is" if len(rows) == 1 else "are")
-        )
-        text += " " + sentence.format(_named(rows), verb) + "."
+    composed, unknown = (tested[tested["verdict"] == kind] for kind in (CHANCE_ALONE, NOT_KNOWN))
+    if len(composed):
+        are, say = ("is", "its vector says") if len(composed) == 1 else ("are", "their vectors say")
+        text += f" {_named(composed)} {are} told beyond chance, but not clearly better than by composition alone; {say} nothing about the model."
+    if len(unknown):
+        text += f" {_named(unknown)} {'is' if len(unknown) == 1 else 'are'} not told better than by chance."
     if len(layers) > 1 and len(beyond):
         counts = [
             (layer, int((of_vectors.verdicts(each.vectors, contents.config.validation.fdr) == BEYOND).sum()))
@@ -78,7 +71,7 @@ def confounds(best: pd.DataFrame, wording: Wording) -> str:
     strong = best[best["auroc_confound"].astype(float).fillna(0.5) >= NOTEWORTHY]
     if strong.empty:
         return ""
-    shown = strong.sort_values("auroc_confound", ascending=False, kind="stable").head(NAMED)
+    shown = strong.sort_values("auroc_confound", ascending=False, kind="stable").head(TOLD)
     examples = [
         f"{escape(row['name'])} ({_noun(row['strongest_confound'], wording)}: AUROC {decimal(row['auroc_confound'])}"
         + (
@@ -148,9 +141,8 @@ def _folded(
 
 
 def _main(contents: Contents, best: pd.DataFrame) -> str:
-    nouns = contents.wording.nouns
     header = (
-        "Concept", "Kind", "Layer", f"{first_upper(nouns.items)} with it", "AUROC (95 %)", "by chance", "composition", "position", "AUPRC",
+        "Concept", "Kind", "Layer", "With it", "AUROC (95 %)", "by chance", "composition", "position", "AUPRC",
         "prevalence", "q", "Strongest confound", "matched for it", "Known",
     )  # fmt: skip
     rows = [_main_row(row, contents.wording) for row in best.to_dict("records")]
@@ -160,7 +152,7 @@ def _main(contents: Contents, best: pd.DataFrame) -> str:
         if row["verdict"] == UNTESTED and row["untested"]
     ]
     parts = [
-        "Each concept in its best layer:",
+        f"Each concept in its best layer. *With it*: how many {contents.wording.nouns.items} have the concept; of a set of {contents.wording.nouns.units}, how many it has.",
         _folded("Concepts", header, rows, range(2, 11)),
         inference.line(contents.layers, "concept_vectors"),
         details(f"{len(left)} concepts that were not tested", "\n".join(f"- {text}" for text in left)) if left else "",
