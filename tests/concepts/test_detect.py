@@ -109,7 +109,7 @@ def test_registry_is_of_items_that_nothing_was_fitted_on(known: Run) -> None:
 @pytest.fixture(scope="module")
 def scored(known: Run, unseen: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Detected]:
     """The unseen proteins through the model, once: scores are the same for every rule."""
-    settings = {"spans": str(unseen / "spans.tsv.gz")}
+    settings = {"spans": str(unseen / "spans.tsv.gz"), "labels": str(unseen / "labels.tsv.gz"), "group_key": "family"}
     new = run_on(known, unseen / "proteins.fasta.gz", settings, Path(tmp_path_factory.mktemp("new")))
     new.kind.prepare(new)
     return new, detect(new, detectors(known, None, "f1_max"))
