@@ -55,6 +55,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--spans", metavar="FILE", help="annotated spans of the new items")
     parser.add_argument("--labels", metavar="FILE", help="labels of the new items")
     parser.add_argument("--label-key", metavar="COLUMN", help="the column of labels; of obs for an .h5ad file")
+    parser.add_argument(
+        "--group-key", metavar="COLUMN", help="the column of groups (family, donor): intervals then count groups"
+    )
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a key of the run's config")  # fmt: skip
     arguments = parser.parse_args(argv)
     return guarded(lambda: _run(arguments))
@@ -72,7 +75,12 @@ def _run(arguments: argparse.Namespace) -> int:
     run = Run(load_config(arguments.config, arguments.overrides), arguments.config, arguments.overrides)
     found = detectors(run, arguments.layers, arguments.rule, arguments.concepts)
     label_key = "cell_type_key" if run.kind.name == "cells" else "label_key"
-    settings = {"spans": arguments.spans, "labels": arguments.labels, label_key: arguments.label_key}
+    settings = {
+        "spans": arguments.spans,
+        "labels": arguments.labels,
+        label_key: arguments.label_key,
+        "group_key": arguments.group_key,
+    }
     with tempfile.TemporaryDirectory(prefix="detect-concepts-") as folder:
         new = run_on(run, arguments.data, settings, Path(folder))
         new.kind.prepare(new)

@@ -14,7 +14,7 @@ import pandas as pd
 from sae_genomics.concepts.choosing import MEASURES, Scored, measure
 from sae_genomics.concepts.files import THRESHOLDS_FILE
 from sae_genomics.concepts.item_scores import Stacked, of_items, window_means
-from sae_genomics.concepts.named import Concept, label_concepts, span_concepts
+from sae_genomics.concepts.named import Concept, group_numbers, label_concepts, span_concepts
 from sae_genomics.concepts.thresholds import read_thresholds
 from sae_genomics.concepts.vectors import read_vectors
 from sae_genomics.config import RunConfig, load_config
@@ -114,7 +114,7 @@ def run_on(run: Run, data: Path, settings: dict[str, Any], folder: Path) -> Run:
     else:
         values = {"kind": kind.name, "path": str(data)}
     values |= {name: value for name, value in settings.items() if value is not None}
-    values |= {"group_key": None, "heldout_fraction": 0.0}
+    values |= {"heldout_fraction": 0.0}
     unknown = sorted(set(values) - set(kind_named(kind.name).section.model_fields))
     if unknown:
         raise UserError(f"data of the kind {kind.name} have no setting {unknown[0]}; leave it out")
@@ -272,16 +272,17 @@ def compare(new: Run, found: Sequence[Detector], detected: Detected, rule: str) 
     """Precision and recall in the new data, of the concepts that it has annotations of, beside the registry's. Empty without any.
 
     As in the registry, items without any span cannot tell which spans they lack, and items without a label which label.
+    Intervals count groups where the new data have some.
     """
     truth = _truth(new)
     rows: list[dict[str, Any]] = []
-    n = new.n_items
+    n, group = new.n_items, group_numbers(new.kind.read_items(new, ["group"])["group"])
     for detector, score in zip(found, detected.score, strict=True):
         numbers = [number for number, each in enumerate(detector.known) if each["concept"] in truth]
         if not numbers:
             continue
         known = np.stack([truth[detector.known[number]["concept"]].item_truth(n) for number in numbers], axis=1)
-        scored = Scored(score[:, numbers], known == 1, known >= 0, np.arange(n))
+        scored = Scored(score[:, numbers], known == 1, known >= 0, group)
         measured = measure(scored, detector.threshold[numbers])
         for column, number in enumerate(numbers):
             entry = detector.known[number]

@@ -37,7 +37,7 @@ function conceptVectorsTable(concepts) {
   const titles = [{ title: "Concept" }, { title: "Kind" }, number("Layer"), number("AUROC"), number("95 %"), number("composition"), number("chance"), number("q"),
     ...(located ? [number("IoU"), number("ceiling"), number("random")] : []), { title: "Known" }, { title: "Features (weight)" }];
   const rows = concepts.map((concept) => [
-    concept.name, concept.kind, String(concept.layer), maybe(concept.auroc, 2), concept.low === null ? NONE : maybe(concept.low, 2) + " to " + maybe(concept.high, 2),
+    concept.name, { label: nouns.label, span: nouns.span }[concept.kind] || concept.kind, String(concept.layer), maybe(concept.auroc, 2), concept.low === null ? NONE : maybe(concept.low, 2) + " to " + maybe(concept.high, 2),
     maybe(concept.composition, 2), maybe(concept.chance, 2), probability(concept.log10q ?? NaN),
     ...(located ? [maybe(concept.iou, 2), maybe(concept.ceiling, 2), maybe(concept.random, 2)] : []), KNOWN_TEXT[concept.verdict],
     concept.features.length ? concept.features.flatMap(([feature, weight]) => [featureButton(concept.layer, feature, weight), " "]) : [NONE],

@@ -16,6 +16,7 @@ from sae_genomics.report.markdown import (
     count,
     decimal,
     details,
+    either,
     escape,
     feature_link,
     is_number,
@@ -29,6 +30,7 @@ from sae_genomics.report.wording import Wording, a, first_upper
 FIGURE, WINDOWS = "concept_vectors", "concept_windows"
 SHOWN = 40  # concepts in a table that is not folded
 NAMED = 6  # concepts that a sentence names
+TOLD = 3  # confounds that the opening tells
 NOTEWORTHY = 0.7  # AUROC of a confound, from which on it is told in the opening
 PICTURES = 4
 _SAY = {BEYOND: "beyond composition", CHANCE_ALONE: "beyond chance alone", NOT_KNOWN: "no", UNTESTED: "not tested"}
@@ -47,20 +49,12 @@ def verdict(contents: Contents, best: pd.DataFrame) -> str:
     where = "the one layer here" if len(layers) == 1 else f"at least one of {len(layers)} layers"
     beyond = tested[tested["verdict"] == BEYOND]
     text = f"A direction in {where} tells {count(len(beyond))} of {count(len(tested))} concepts from the rest, beyond chance and beyond composition."
-    told = [
-        (CHANCE_ALONE, "Composition alone tells {} as well, so {} nothing about the model"),
-        (NOT_KNOWN, "{} {} not told better than by chance"),
-    ]
-    for kind, sentence in told:
-        rows = tested[tested["verdict"] == kind]
-        if not len(rows):
-            continue
-        verb = (
-            ("this says" if len(rows) == 1 else "these say")
-            if kind == CHANCE_ALONE
-            else ("is" if len(rows) == 1 else "are")
-        )
-        text += " " + sentence.format(_named(rows), verb) + "."
+    composed, unknown = (tested[tested["verdict"] == kind] for kind in (CHANCE_ALONE, NOT_KNOWN))
+    if len(composed):
+        are, say = ("is", "its vector says") if len(composed) == 1 else ("are", "their vectors say")
+        text += f" {_named(composed)} {are} told beyond chance, but not clearly better than by composition alone; {say} nothing about the model."
+    if len(unknown):
+        text += f" {_named(unknown)} {'is' if len(unknown) == 1 else 'are'} not told better than by chance."
     if len(layers) > 1 and len(beyond):
         counts = [
             (layer, int((of_vectors.verdicts(each.vectors, contents.config.validation.fdr) == BEYOND).sum()))
@@ -69,17 +63,17 @@ def verdict(contents: Contents, best: pd.DataFrame) -> str:
         most = max(n for _, n in counts)
         at = [str(layer) for layer, n in counts if n == most]
         text += f" Most are in {'layer' if len(at) == 1 else 'layers'} {listing(at)}: {most}."
-    return f"{text} {confounds(tested)}".strip()
+    return f"{text} {confounds(tested, contents.wording)}".strip()
 
 
-def confounds(best: pd.DataFrame) -> str:
+def confounds(best: pd.DataFrame, wording: Wording) -> str:
     """What else tells positives from negatives; empty where nothing much does."""
     strong = best[best["auroc_confound"].astype(float).fillna(0.5) >= NOTEWORTHY]
     if strong.empty:
         return ""
-    shown = strong.sort_values("auroc_confound", ascending=False, kind="stable").head(NAMED)
+    shown = strong.sort_values("auroc_confound", ascending=False, kind="stable").head(TOLD)
     examples = [
-        f"{escape(row['name'])} ({escape(row['strongest_confound'])}: AUROC {decimal(row['auroc_confound'])}"
+        f"{escape(row['name'])} ({_noun(row['strongest_confound'], wording)}: AUROC {decimal(row['auroc_confound'])}"
         + (
             f", {decimal(row['auroc_matched'])} left after matching)"
             if is_number(row["auroc_matched"])
@@ -109,7 +103,7 @@ def section(contents: Contents) -> str:
     parts = [
         title,
         verdict(contents, best),
-        _method(contents.wording),
+        _method(contents.wording, best["kind"].unique().tolist()),
         contents.figure(FIGURE, "AUROC of concept vectors, beside composition and chance"),
         _main(contents, best),
         _thresholds(contents, known, best),
@@ -121,14 +115,17 @@ def section(contents: Contents) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _method(wording: Wording) -> str:
+def _method(wording: Wording, kinds: Sequence[str]) -> str:
     nouns = wording.nouns
+    said = {
+        "label": a(nouns.label), "span": f"a kind of annotated {nouns.span}", "gene_set": f"a set of {nouns.units}", "examples": "what a file of examples names",
+    }  # fmt: skip
+    what = either([text for kind, text in said.items() if kind in kinds])
     return (
-        f"A *concept* is {a(nouns.label)}, a kind of annotated {nouns.span}, a set of {nouns.units}, or what a file of examples names. A *concept vector* is the direction "
-        f"of the layer's activations that best tells what has the concept from what has it not, by regularised logistic regression on training {nouns.items}. "
-        f"AUROC is measured on held-out {nouns.items}: 0.5 is a coin, 1 is never wrong. The same was fitted to shuffled annotations and to random concepts of the same size "
-        f"(*chance*), and to composition alone: which {nouns.units} there are, and how many {nouns.tokens}. A concept that composition tells as well may be known by the model, but "
-        "its vector is no evidence of it. q counts all concepts and layers."
+        f"A *concept* is {what}. Its *vector* is the direction of the layer's activations that best tells what has the concept from what has it not: a regularised logistic "
+        f"regression on training {nouns.items}. AUROC is measured on held-out {nouns.items}: 0.5 is a coin, 1 is never wrong. The same was fitted to shuffled annotations and to random "
+        f"concepts of the same size (*by chance*), and to composition alone: which {nouns.units} there are, and how many {nouns.tokens}. The model may know a concept that composition "
+        "tells as well, but its vector is no evidence of it. q counts all concepts and layers."
     )
 
 
@@ -144,19 +141,18 @@ def _folded(
 
 
 def _main(contents: Contents, best: pd.DataFrame) -> str:
-    nouns = contents.wording.nouns
     header = (
-        "Concept", "Kind", "Layer", f"{first_upper(nouns.items)} with it", "AUROC (95 %)", "by chance", "composition", "position", "AUPRC",
+        "Concept", "Kind", "Layer", "With it", "AUROC (95 %)", "by chance", "composition", "position", "AUPRC",
         "prevalence", "q", "Strongest confound", "matched for it", "Known",
     )  # fmt: skip
-    rows = [_main_row(row) for row in best.to_dict("records")]
+    rows = [_main_row(row, contents.wording) for row in best.to_dict("records")]
     left = [
         f"{escape(row['name'])}: {escape(row['untested'])}"
         for row in best.to_dict("records")
         if row["verdict"] == UNTESTED and row["untested"]
     ]
     parts = [
-        "Each concept in its best layer:",
+        f"Each concept in its best layer. *With it*: how many {contents.wording.nouns.items} have the concept; of a set of {contents.wording.nouns.units}, how many it has.",
         _folded("Concepts", header, rows, range(2, 11)),
         inference.line(contents.layers, "concept_vectors"),
         details(f"{len(left)} concepts that were not tested", "\n".join(f"- {text}" for text in left)) if left else "",
@@ -164,22 +160,25 @@ def _main(contents: Contents, best: pd.DataFrame) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _main_row(row: dict[Any, Any]) -> tuple[str, ...]:
+def _main_row(row: dict[Any, Any], wording: Wording) -> tuple[str, ...]:
     chance = [value for value in (row["null_shuffled"], row["null_random"]) if is_number(value)]
     confound = (
-        f"{escape(row['strongest_confound'])} {decimal(row['auroc_confound'])}"
+        f"{_noun(row['strongest_confound'], wording)} {decimal(row['auroc_confound'])}"
         if is_number(row["auroc_confound"])
         else NONE
     )
     return (
-        escape(row["name"]), _kind(row["kind"]), str(int(row["layer"])), count(row["n_items"]), _interval(row, "auroc"),
+        escape(row["name"]), _noun(row["kind"], wording), str(int(row["layer"])), count(row["n_items"]), _interval(row, "auroc"),
         decimal(max(chance)) if chance else NONE, decimal(row["auroc_composition"]), decimal(row["auroc_position"]), decimal(row["auprc"]),
         decimal(row["prevalence"]), probability(row["q_value"]), confound, decimal(row["auroc_matched"]), _SAY[row["verdict"]],
     )  # fmt: skip
 
 
-def _kind(kind: str) -> str:
-    return kind.replace("_", " ")
+def _noun(text: Any, wording: Wording) -> str:
+    """The kind of a concept, or a confound, in the data's nouns."""
+    nouns = wording.nouns
+    known = {"label": nouns.label, "span": nouns.span, "group": nouns.group}
+    return escape(known.get(str(text), str(text).replace("_", " ")))
 
 
 def _interval(row: dict[Any, Any], name: str, places: int = 2) -> str:
