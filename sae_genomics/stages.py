@@ -77,10 +77,10 @@ _CONCEPTS = Stage(
     function="sae_genomics.concepts.task:run_task", files=concepts_files, cost="sae_genomics.concepts.cost:cost",
 )  # fmt: skip
 _CAUSAL = Stage(
+    check="sae_genomics.causal.settings:check",
     name="causal", number=7, unit="layer", needs=(_ASSOCIATE,), reads=(_PREPARE, _EXTRACT, _TRAIN, _ASSOCIATE), root="results",
     keys=("run.seed", "causal"), applies=has_causal, gpu=True,
     function="sae_genomics.causal.task:run_task", files=causal_files, cost="sae_genomics.causal.cost:cost",
-    check="sae_genomics.causal.settings:check",
 )  # fmt: skip
 _CROSS_LAYER = Stage(
     name="cross_layer", number=8, unit="run", needs=(_ASSOCIATE, _VALIDATE),
