@@ -10,7 +10,7 @@ from sae_genomics.section import Section
 class CausalConfig(Section):
     """Which features are edited, how, and what the effects are compared with."""
 
-    enabled: bool = Field(False, description="run the stage causal")
+    enabled: bool = Field(True, description="run the stage causal")
     features: int = Field(
         10,
         ge=0,
@@ -21,7 +21,7 @@ class CausalConfig(Section):
         ge=0,
         description="further features per layer, drawn at random, so that screen and exact effects can be compared",
     )
-    items: int = Field(8, ge=2, description="held-out items per feature, of those in which it fires")
+    items: int = Field(6, ge=2, description="held-out items per feature, of those in which it fires")
     screen_items: int = Field(24, ge=2, description="training items of the screen of all features")
     training_items: int = Field(
         2000, ge=2, description="training items that a feature's own targets, rate and mean activation are taken from"
@@ -31,7 +31,7 @@ class CausalConfig(Section):
     )
     own_units: int = Field(20, ge=1, description="units at most that are a feature's own targets")
     draws: int = Field(
-        6, ge=1, description="draws of each null that needs forward passes; from 99 on each feature has its own null, below that "
+        8, ge=1, description="draws of each null that needs forward passes; from 99 on each feature has its own null, below that "
         "the features of a layer share their draws",
     )  # fmt: skip
     target_draws: int = Field(999, ge=19, description="draws of random targets, which need no forward pass")

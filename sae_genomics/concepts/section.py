@@ -16,7 +16,7 @@ KINDS: tuple[Kind, ...] = ("label", "span", "gene_set", "examples")
 class ConceptsConfig(Section):
     """Concept vectors, what they are compared with, and where they are found."""
 
-    enabled: bool = Field(False, description="run the stage concepts")
+    enabled: bool = Field(True, description="run the stage concepts")
     kinds: list[Kind] = Field(
         default_factory=lambda: list(KINDS),
         description="which concepts get a vector: label, span, gene_set, examples; kinds that the data lacks are passed over",

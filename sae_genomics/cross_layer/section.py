@@ -12,7 +12,7 @@ from sae_genomics.section import Section
 class CrossLayerConfig(Section):
     """How features of different layers are matched, and which of them fire together."""
 
-    enabled: bool = Field(False, description="run the stage cross_layer")
+    enabled: bool = Field(True, description="run the stage cross_layer")
     tokens: int = Field(
         50_000, ge=100, description="tokens of held-out items on which all layers' features are compared"
     )
