@@ -37,6 +37,12 @@ def stage_command(stage: Stage, run: Run, task: int) -> str:
     return f"{program} --config {config_words(run)} --task {task}"
 
 
+def script_command(name: str, run: Run, *options: str) -> str:
+    """The same for another script that reads a run, such as detect_concepts.py. options: words, or a placeholder in capitals."""
+    program = shlex.join([path_words(sys.executable), _script(f"scripts/{name}", run)])
+    return " ".join([program, "--config", config_words(run), *options])
+
+
 def config_words(run: Run) -> str:
     """The run's config file, and the settings that were typed beside it, quoted for a shell."""
     settings = [part for each in run.overrides for part in ("--set", each)]

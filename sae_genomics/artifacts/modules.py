@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sae_genomics.artifacts.table import BOOL, F64, I32, I64, STR, Column, Inference, Table
 
-_ITEMS = "one item (cell, protein); with data.group_key items are compared within their group alone"
+_ITEMS = "one item; with data.group_key items are compared within their group alone"
 _LAYER, _FEATURE = Column("layer", I32, "layer of the model, from 0"), Column("feature", I32, "latent index")
 _MODULE = Column("module", I32, "number of the module within its layer, from 0, the largest first")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ class Column:
     meaning: str
 
 
+_NOUNS = re.compile(r"\bitems?\b|(?<=their )unit\b")
+
+
 @dataclass(frozen=True)
 class Inference:
     """What a table's statistics are about, as text that follows `unit of inference:`, `n:` and `null:`."""
@@ -41,6 +45,11 @@ class Inference:
     def line(self) -> str:
         """One line for a reader."""
         return f"Unit of inference: {self.unit}; n: {self.n}; null: {self.null}."
+
+    def in_nouns(self, item: str, items: str, unit: str) -> Inference:
+        """The same with what a data kind calls an item (a cell) and a unit (a gene)."""
+        words = {"item": item, "items": items, "unit": unit}
+        return Inference(*(_NOUNS.sub(lambda found: words[found[0]], text) for text in (self.unit, self.n, self.null)))
 
     def metadata(self) -> dict[str, str]:
         """The keys that a Parquet file carries."""

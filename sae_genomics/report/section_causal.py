@@ -256,7 +256,11 @@ def _steering(contents: Contents, layers: Layers) -> list[str]:
         "all of them are hidden from the model. Both stand beside two kinds of vectors of the same length: *random* ones, and *halves*, "
         f"differences between random halves of the same training {nouns.items} that hold as many of either {nouns.label}. p is the larger of both."
     )
-    parts = ["### Steering", text, contents.figure("causal_steering", "How far steered items go, by dose")]
+    parts = [
+        "### Steering",
+        text,
+        contents.figure("causal_steering", f"How far steered {contents.wording.nouns.items} go, by dose"),
+    ]
     last = max(layer for layer, _ in known)
     unmoved = [layer for layer, rows in known if (rows["toward"].abs() < 1e-6).all()]
     if unmoved == [last]:

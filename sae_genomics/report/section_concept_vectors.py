@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from sae_genomics.commands import script_command
 from sae_genomics.report import concept_vectors as of_vectors
 from sae_genomics.report import inference
 from sae_genomics.report.concept_vectors import BEYOND, CHANCE_ALONE, NOT_KNOWN, UNTESTED
@@ -216,7 +217,7 @@ def _thresholds(contents: Contents, known: list[tuple[int, of_vectors.LayerConce
     )
     text = (
         f"The threshold of the largest F1 was chosen on one half of the held-out {nouns.items} and measured on the other half. Two more thresholds of each concept are in "
-        f"`thresholds.json`. `scripts/detect_concepts.py --config {contents.config_file or 'CONFIG'} --data FILE --out detected.tsv` uses them on new {nouns.items}. "
+        f"`thresholds.json`. `{script_command('detect_concepts.py', contents.run, '--data FILE --out detected.tsv')}` uses them on new {nouns.items}. "
         "Intervals are Wilson's at the number of observations that the groups are worth; none can be given for one group."
     )
     return f"### Finding concepts in new {nouns.items}\n\n{text}\n\n{_folded('Thresholds', header, rows, range(1, 8))}"
