@@ -1,11 +1,12 @@
-"""Effects of features on predictions: exact ones and the screen of all features, against a loop of full forward passes.
+"""Effects of features on predictions: exact ones and the screen that the stage runs, against a loop of full forward passes.
 
     python benchmarks/interventions.py [--d-model 256 --layers 9 --d-sae 4096 --items 8 --tokens 600] [--device auto] [--json]
 
 A random Tahoe-x1 model, edited behind two thirds of its layers. The loop is what a first script does: for each feature and each item two full
 forward passes of that item alone, one clean and one whose hook encodes the activations and takes the feature away. It uses the very kernels that
 ours uses; with --plain-loop it is timed once more with torch's own functions. Ours counts everything: the layers up to the hook, the clean run, the
-encoding, the edited runs. All contenders take turns, and the fastest round of each counts. The limit is going on from the hook, item by item, with
+encoding, the edited runs. The screen is `first_order_strength` with its own number of backward passes, batch by batch, as the stage runs it. All
+contenders take turns, and the fastest round of each counts. The limit is going on from the hook, item by item, with
 nothing around it.
 """
 
@@ -26,11 +27,13 @@ import sae_genomics  # noqa: F401  before torch: it says how torch's threads wai
 # isort: split
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 
+from sae_genomics.activations.extraction.cutting import cut_windows
 from sae_genomics.causal.edits import Edit
 from sae_genomics.causal.encoded import encode_paused
 from sae_genomics.causal.exact import Clean, Effects, exact_effects
-from sae_genomics.causal.screen import rank_correlation, screen
+from sae_genomics.causal.strength import PROBES, Strength, counted_tokens, first_order_strength
 from sae_genomics.models import pick_device
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.editing import Paused
@@ -51,7 +54,7 @@ class Bench:
     encoder: Encoder
     layer: int
     weights: np.ndarray
-    """[T, 1], of the screened target"""
+    """[T], of the target whose change the loop and the exact way compare"""
     batch_tokens: int
 
     def everywhere_and_rare(self) -> tuple[np.ndarray, np.ndarray]:
@@ -83,14 +86,14 @@ def compare(arguments: argparse.Namespace) -> dict[str, object]:
         "loop": lambda: loop(bench, some),
         "exact": lambda: exact(bench, often),
         "exact, rare": lambda: exact(bench, rare),
-        "screen": lambda: first_order_effects(bench),
+        "screen": lambda: screen(bench),
         "limit": lambda: suffix_alone(bench, paused),
     }
     if arguments.plain_loop:
         contenders["loop, plain"] = lambda: without_kernels(bench, lambda: loop(bench, some))
     seconds, cores = measure(contenders, arguments.rounds, bench.model.device)
     looped = loop(bench, some)
-    found, first = exact(bench, often), first_order_effects(bench)
+    found, strength = exact(bench, often)
     worst = float(np.abs(looped - found[: len(some)]).max() / max(np.abs(looped).max(), 1e-30))
     per_feature = {
         "loop": seconds["loop"] / len(some),
@@ -105,7 +108,8 @@ def compare(arguments: argparse.Namespace) -> dict[str, object]:
     loop_cores = cores["loop"] / len(some)
     result["ratio_of_core_time"] = loop_cores * len(often) / cores["exact"]
     result["ratio_of_core_time_screen"] = loop_cores * bench.encoder.d_sae / cores["screen"]
-    result["spearman"] = rank_correlation(first[often], found)
+    result["probes"] = PROBES
+    result["spearman"] = float(spearmanr(screen(bench).first_order[often], strength).statistic)
     show(arguments, bench, result)
     return result
 
@@ -152,7 +156,7 @@ def show(arguments: argparse.Namespace, bench: Bench, result: dict[str, object])
         "(what other work on the machine disturbs less)"
     )
     print(f"largest relative difference from the loop: {result['largest_relative_difference']:.1e}")
-    print(f"rank correlation of first-order and exact effects: {result['spearman']:.3f}")
+    print(f"rank correlation of first-order and exact effects, {PROBES} probes: {result['spearman']:.3f}")
 
 
 def loop(bench: Bench, features: np.ndarray) -> np.ndarray:
@@ -173,29 +177,34 @@ def loop(bench: Bench, features: np.ndarray) -> np.ndarray:
 
             clean = model.outputs(one, hook=HOOK).expr_preds
             edited = model.outputs(one, hook=HOOK, interventions={bench.layer: ablate}).expr_preds
-            sums[number] += float((edited - clean).double().cpu().numpy() @ bench.weights[rows, 0])
+            sums[number] += float((edited - clean).double().cpu().numpy() @ bench.weights[rows])
     return sums / bench.tokens.n_items
 
 
-def exact(bench: Bench, features: np.ndarray) -> np.ndarray:
-    """The same, from one clean run and the layers behind the hook."""
-    sums = np.zeros(len(features))
+def exact(bench: Bench, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same from one clean run and the layers behind the hook, and the effects' size as `Strength` has it: [features] each."""
+    sums, squares, n_items = (np.zeros(len(features)) for _ in range(3))
+    counted = counted_tokens(bench.tokens)
 
     def add(effects: Effects) -> None:
         assert effects.token is not None
-        np.add.at(sums, effects.edit, effects.sums(effects.token * bench.weights[effects.row, 0]))
+        np.add.at(sums, effects.edit, effects.sums(effects.token * bench.weights[effects.row]))
+        np.add.at(squares, effects.edit, effects.sums(effects.token.astype(np.float64) ** 2 * counted[effects.row]))
+        np.add.at(n_items, effects.edit, 1)
 
     clean = Clean.of(bench.model, bench.model.pause(bench.tokens, bench.layer, HOOK), bench.encoder)
     edits = [Edit("ablate", np.array([feature])) for feature in features.tolist()]
     exact_effects(clean, edits, add, batch_tokens=bench.batch_tokens)
-    return sums / bench.tokens.n_items
+    return sums / bench.tokens.n_items, np.sqrt(squares / np.maximum(n_items, 1))
 
 
-def first_order_effects(bench: Bench) -> np.ndarray:
-    """The same of all features to first order."""
-    paused = bench.model.pause(bench.tokens, bench.layer, HOOK)
-    found = screen(bench.model, paused, bench.encoder, bench.weights, batch_tokens=bench.batch_tokens)
-    return found.sums[:, 0] / bench.tokens.n_items
+def screen(bench: Bench) -> Strength:
+    """Of all features."""
+    generator, parts = np.random.default_rng(0), []
+    for part in cut_windows(bench.tokens.lengths, bench.batch_tokens):
+        paused = bench.model.pause(bench.tokens.take(np.arange(part.start, part.stop)), bench.layer, HOOK)
+        parts.append(first_order_strength(bench.model, paused, bench.encoder, generator))
+    return Strength.joined(parts)
 
 
 def suffix_alone(bench: Bench, paused: list[Paused]) -> None:
@@ -267,7 +276,7 @@ def make_bench(arguments: argparse.Namespace) -> Bench:
         per_token={"value": generator.integers(1, 50, n).astype(np.float32)},
     )
     layer = max(0, 2 * arguments.layers // 3 - 1)
-    weights = (generator.random((n, 1)) < 0.1) * (10 / arguments.tokens)
+    weights = (generator.random(n) < 0.1) * (10 / arguments.tokens)
     encoder = make_encoder(arguments, model, tokens, layer)
     return Bench(model, tokens, encoder, layer, weights, arguments.batch_tokens)
 

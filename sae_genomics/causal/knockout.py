@@ -21,9 +21,12 @@ import torch
 
 from sae_genomics.artifacts.steering import CAUSAL_GENES
 from sae_genomics.associations.multiple_testing import benjamini_hochberg
+from sae_genomics.causal.edits import Edit
+from sae_genomics.causal.exact import Clean
 from sae_genomics.causal.fires import Fires, read_fires
 from sae_genomics.causal.markers import VALUE
 from sae_genomics.causal.over_items import group_means, mean_over, p_above
+from sae_genomics.causal.passes import changes
 from sae_genomics.causal.samples import Sample, evenly_of, groups_of, paused_batches, read_sample, rows32
 from sae_genomics.errors import UserError
 from sae_genomics.progress import stop_point
@@ -197,24 +200,18 @@ class _Gene:
     def _ablated(self, sample: Sample, feature: int) -> tuple[Float64, npt.NDArray[np.bool_]]:
         """What the ablation of a feature changes at every token, float64 [T], and whether it fires in each item."""
         change, fired = np.zeros(len(sample.tokens)), np.zeros(len(sample.rows), bool)
-        usual, item_of = sample.usual, sample.of_tokens()
+        edit = Edit("ablate", np.array([feature]))
         batch_tokens = self.run.config.activations.batch_tokens
-        for _, rows, paused in paused_batches(self.model, sample, self.layer, self.run.config.model.hook, batch_tokens):
-            kept = np.flatnonzero(usual[rows])
-            x = self.encoder.input(rows32(paused.activations)[kept], paused.batch.token[kept])
-            token, which, activation = self.encoder.encode_sparse(x)
-            own = which == feature
-            at, z = kept[token[own]], torch.from_numpy(activation[own])
-            fired[item_of[rows[at]]] = True
+        for sequences, rows, paused in paused_batches(
+            self.model, sample, self.layer, self.run.config.model.hook, batch_tokens
+        ):
             with torch.inference_mode():
-                y = paused.activations.float()
-                part = z[:, None] * self.encoder.W_dec[feature].cpu()
-                y = y.index_add(0, torch.from_numpy(at).to(y.device), -part.to(y.device))
-                after = self.model.resume(paused, y.to(paused.activations.dtype)).token
-                before = self.model.resume(paused).token
-            assert after is not None
-            assert before is not None
-            change[rows] = rows32(after - before)
+                clean = Clean.of(self.model, paused, self.encoder)
+                found = changes(clean, [edit], batch_tokens).token
+            assert found is not None
+            change[rows] = found[0]
+            at = clean.encoded.of(np.array([feature]))
+            fired[sample.item[sequences[clean.encoded.sequence[at]]]] = True
         return change, fired
 
     def _predicted(self, tokens: Tokens) -> Float64:

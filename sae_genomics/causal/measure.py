@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from sae_genomics.causal.directions import random_directions
 from sae_genomics.causal.dose import Curve, Response, curve
 from sae_genomics.causal.edits import Edit
 from sae_genomics.causal.exact import Clean
-from sae_genomics.causal.nulls import equal_features, random_directions
+from sae_genomics.causal.nulls import equal_features
 from sae_genomics.causal.passes import Changes, changes
 from sae_genomics.causal.strength import counted_tokens, gradient_of
 from sae_genomics.causal.targets import Targets, random_targets
@@ -123,7 +124,7 @@ def ablation_and_nulls(
     others = equal_features(layer.rate, layer.mean, firing.feature, n, _beside(firing, n))
     width = layer.directions.shape[1]
     parts = {
-        "direction": [Edit("ablate", it, turned=each) for each in random_directions(generator, n, width)],
+        "direction": [Edit("ablate", it, turned=each) for each in random_directions(width, 1.0, n, generator)],
         "feature": [Edit("ablate", np.array([each])) for each in others.tolist()],
         "permuted": [Edit("ablate", it, permuted=int(seed)) for seed in generator.integers(0, 1 << 31, n)],
     }

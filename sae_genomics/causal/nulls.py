@@ -32,12 +32,6 @@ NULLS = ("direction", "feature", "permuted", "targets")
 OWN_DRAWS = 99  # of a feature, from which on its p needs no other feature's
 
 
-def random_directions(generator: np.random.Generator, n: int, d_model: int) -> Float32:
-    """Uniform on the sphere: float32 [n, d_model], norm 1."""
-    drawn = generator.standard_normal((n, d_model))
-    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
-
-
 def equal_features(rate: Floats, mean: Floats, feature: int, n: int, among: npt.NDArray[np.bool_]) -> Ints:
     """The n features that are nearest in log2 firing rate and log2 mean activation, `feature` itself left out; fewer where fewer are possible.
 

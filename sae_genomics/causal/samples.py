@@ -13,6 +13,7 @@ import torch
 from sae_genomics.activations.extraction.cutting import cut_pieces
 from sae_genomics.activations.extraction.extract import ranges
 from sae_genomics.activations.extraction.tokenised import tokenised_items
+from sae_genomics.sae.loss_recovered import evenly
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def read_sample(run: Run, model: FoundationModel, rows: Int64) -> Sample:
 
 def evenly_of(rows: Int64, wanted: int) -> Int64:
     """At most `wanted` of some rows, at even distances."""
-    n = min(len(rows), wanted)
-    return rows[(2 * np.arange(n) + 1) * len(rows) // (2 * max(n, 1))]
+    return rows[evenly(len(rows), wanted)]
 
 
 def groups_of(run: Run, items: pd.DataFrame, rows: Int64) -> Int64 | None:

@@ -1,4 +1,5 @@
-"""How much ablating every feature of a layer changes the predictions, to first order: a few backward passes for all of them.
+"""How much ablating every feature of a layer changes the predictions, to first order: one forward and a few backward passes for
+all of them.
 
 With J the derivative of an item's predictions with respect to the layer's activations and D_f what ablating feature f adds, the change is J D_f to
 first order. Its length needs no pass per feature: for random signs e, the mean of (e . J D_f)^2 is |J D_f|^2, and e . J is one backward
@@ -11,7 +12,7 @@ p_v (change of log p_v)^2, which is 2 KL(before, after) to second order. KL itse
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,16 +59,14 @@ def counted_tokens(batch: Tokens) -> Bools:
 def first_order_strength(
     model: FoundationModel, paused: Paused, encoder: Encoder, generator: np.random.Generator
 ) -> Strength:
-    """Of the items of one batch: PROBES backward passes."""
+    """Of the items of one batch: one forward and PROBES backward passes."""
     active = encode_paused(model, paused, encoder)
     item = items_in_order(paused.batch)[1]
     pair, place = np.unique(item[active.token] * encoder.d_sae + active.feature, return_inverse=True)
-    counted = counted_tokens(paused.batch)
     directions = np.ascontiguousarray(encoder.W_dec.float().cpu().numpy())
     nothing = np.zeros(encoder.d_sae, np.float32)
     squares = np.zeros(len(pair))
-    for _ in range(PROBES):
-        gradient = _probe(model, paused, counted, generator)
+    for gradient in _probes(model, paused, generator):
         along = pair_values(gradient, directions, nothing, active.token, active.feature)
         squares += np.bincount(place, along.astype(np.float64) * active.activation, len(pair)) ** 2
     feature = pair % encoder.d_sae
@@ -78,31 +77,37 @@ def first_order_strength(
 
 def gradient_of(model: FoundationModel, paused: Paused, weights: Floats) -> npt.NDArray[np.float32]:
     """The gradient of the weighted sum of predicted values with respect to the activations: float32 [T, d_model]. weights: [T]."""
+    x, token = _predicted(model, paused)
+    return _gradient(token, torch.from_numpy(weights.astype(np.float32)), x)
+
+
+def _predicted(model: FoundationModel, paused: Paused) -> tuple[torch.Tensor, torch.Tensor]:
+    """The activations in float32, and the values, [T], or log-probabilities, [T, vocabulary], that the model predicts from them."""
     with torch.enable_grad():
         x = paused.activations.detach().float().requires_grad_()
         token = model.resume(paused, x.to(paused.activations.dtype)).token
         assert token is not None
-        (token.float() * torch.from_numpy(weights.astype(np.float32)).to(token.device)).sum().backward()  # type: ignore[no-untyped-call]
-    assert x.grad is not None
-    return np.ascontiguousarray(x.grad.cpu().numpy())
+        return x, token.float() if model.outcome == "value" else torch.log_softmax(token.float(), dim=-1)
 
 
-def _probe(
-    model: FoundationModel, paused: Paused, counted: Bools, generator: np.random.Generator
+def _gradient(
+    predicted: torch.Tensor, weights: torch.Tensor, x: torch.Tensor, *, again: bool = False
 ) -> npt.NDArray[np.float32]:
-    """e . J of every item: float32 [T, d_model]."""
-    if model.outcome == "value":
-        signs = np.where(counted, generator.choice([-1.0, 1.0], len(counted)), 0.0)
-        return gradient_of(model, paused, signs)
-    with torch.enable_grad():
-        x = paused.activations.detach().float().requires_grad_()
-        token = model.resume(paused, x.to(paused.activations.dtype)).token
-        assert token is not None
-        logged = torch.log_softmax(token.float(), dim=-1)
-        random_signs = torch.from_numpy(generator.choice([-1.0, 1.0], tuple(logged.shape)).astype(np.float32)).to(
-            logged.device
-        )
-        random_signs[torch.from_numpy(~counted).to(logged.device)] = 0
-        (random_signs * logged.detach().exp().sqrt() * logged).sum().backward()  # type: ignore[no-untyped-call]
-    assert x.grad is not None
-    return np.ascontiguousarray(x.grad.cpu().numpy())
+    """Of the weighted sum with respect to x. again: another gradient through the same forward pass follows."""
+    (gradient,) = torch.autograd.grad(predicted, [x], weights.to(predicted.device), retain_graph=again)
+    return np.ascontiguousarray(gradient.cpu().numpy())
+
+
+def _probes(
+    model: FoundationModel, paused: Paused, generator: np.random.Generator
+) -> Iterator[npt.NDArray[np.float32]]:
+    """e . J of every item, for PROBES draws of signs: float32 [T, d_model] each. The model runs forward once."""
+    counted = torch.from_numpy(counted_tokens(paused.batch))
+    x, predicted = _predicted(model, paused)
+    for probe in range(PROBES):
+        signs = torch.from_numpy(generator.choice([-1.0, 1.0], tuple(predicted.shape)).astype(np.float32))
+        signs[~counted] = 0
+        weights = signs.to(predicted.device)
+        if model.outcome == "distribution":
+            weights = weights * predicted.detach().exp().sqrt()
+        yield _gradient(predicted, weights, x, again=probe < PROBES - 1)

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.associations.triples import TokenBlock
 from sae_genomics.concepts.section import Kind
 
 Ints = npt.NDArray[np.int64]
@@ -120,12 +119,6 @@ class Concept:
                 truth == UNCOUNTED, UNCOUNTED, np.where(has, POSITIVE, np.where(lacks, NEGATIVE, UNCOUNTED))
             )
         return np.where(unit >= 0, truth, UNCOUNTED).astype(np.int8)
-
-    def block_truth(self, block: TokenBlock) -> npt.NDArray[np.int8]:
-        """`token_truth` of a block of whole items."""
-        item = block.first_item + np.repeat(np.arange(block.n_items), np.diff(block.item_ptr))
-        position = np.zeros(len(block), np.int32) if block.position is None else block.position
-        return self.token_truth(item, position, block.unit)
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,7 +75,7 @@ def _share_elsewhere(category: Ints, positive: Bools, rng: np.random.Generator) 
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
+class ScoredRows:
     """A concept's held-out rows: the vector's score, what they are, their groups, and draws of groups."""
 
     scores: Floats
@@ -84,7 +84,7 @@ class HeldOut:
     draws: GroupDraws
 
 
-def audit(concept: str, rows: HeldOut, properties: list[Property], seed: int) -> list[dict[str, object]]:
+def audit(concept: str, rows: ScoredRows, properties: list[Property], seed: int) -> list[dict[str, object]]:
     """Rows of concept_confounds.parquet. properties: of the same held-out rows."""
     found = [_one(concept, rows, each, np.random.default_rng([seed, 11])) for each in properties]
     measured = [each for each in found if each["confound"] not in MODELS and np.isfinite(_far(each))]
@@ -98,7 +98,7 @@ def _far(row: Mapping[str, object]) -> float:
     return abs(float(row["auroc"]) - 0.5)  # type: ignore[arg-type]
 
 
-def _one(concept: str, rows: HeldOut, each: Property, rng: np.random.Generator) -> dict[str, object]:
+def _one(concept: str, rows: ScoredRows, each: Property, rng: np.random.Generator) -> dict[str, object]:
     known = each.known()
     positive, stratum = rows.positive[known], each.strata(known)
     n_in = np.bincount(stratum, positive, minlength=1)

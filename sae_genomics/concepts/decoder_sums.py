@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sae_genomics.concepts.resampling import unit_rows
+
 _SWEEPS = 200
 _NOTHING = 1e-9  # of correlation, below which no direction brings the sum closer
 _AT_ONCE = 1 << 25  # correlations held at once
@@ -33,7 +35,7 @@ class Sums:
 
 def decompose(vectors: npt.NDArray[np.floating], directions: npt.NDArray[np.floating], k: int) -> Sums:
     """vectors: [vectors, d]; directions: [features, d]; both are brought to unit norm. A direction of norm 0 is never chosen."""
-    target, atoms = _unit(vectors), _unit(directions)
+    target, atoms = unit_rows(vectors), unit_rows(directions)
     step = max(1, _AT_ONCE // max(len(atoms), 1))
     parts = [_decompose(target[first : first + step], atoms, k) for first in range(0, len(target), step)]
     if not parts:
@@ -41,12 +43,6 @@ def decompose(vectors: npt.NDArray[np.floating], directions: npt.NDArray[np.floa
     return Sums(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in ("feature", "weight", "cosine", "share"))
     )
-
-
-def _unit(vectors: npt.NDArray[np.floating]) -> Float64:
-    vectors = np.asarray(vectors, np.float64)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
 
 
 def _decompose(target: Float64, atoms: Float64, k: int) -> Sums:

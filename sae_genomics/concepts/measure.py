@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.concepts.concept import Bools, Ints
-from sae_genomics.concepts.confounds import HeldOut, Property, audit
+from sae_genomics.concepts.confounds import Property, ScoredRows, audit
 from sae_genomics.concepts.crossval import Chosen, choose_strength, grouped_folds
 from sae_genomics.concepts.nulls import Maker, Null, draw_null
 from sae_genomics.concepts.rows import ConceptRows
@@ -87,7 +87,9 @@ def measure(rows: ConceptRows, evidence: Evidence, settings: ConceptsConfig, see
     beyond = _beyond(baselines, rows.positive[test], draws, areas, n_groups)
     properties = [Property(each.name, each.values[test], each.is_category) for each in evidence.properties]
     properties += [Property(name, values, False) for name, values in baselines.items()]
-    confounds = audit(rows.concept.id, HeldOut(scores, rows.positive[test], rows.group[test], draws), properties, seed)
+    confounds = audit(
+        rows.concept.id, ScoredRows(scores, rows.positive[test], rows.group[test], draws), properties, seed
+    )
     row = {
         **facts,
         **about,

@@ -97,16 +97,18 @@ def grouped_share(hits: npt.ArrayLike, of: npt.ArrayLike, concept: Int64, group:
 
 def random_directions(n: int, d: int, random: np.random.Generator) -> Float64:
     """Unit vectors in every direction alike: float64 [n, d]."""
-    return _unit(random.standard_normal((n, d)))
+    return unit_rows(random.standard_normal((n, d)))
 
 
 def covariance_directions(x: npt.NDArray[np.floating], n: int, random: np.random.Generator) -> Float64:
     """Unit vectors with the covariance of the rows of x, as the difference of two random sets of rows has: float64 [n, d]."""
     centred = np.asarray(x, np.float64) - np.asarray(x, np.float64).mean(axis=0)
-    return _unit(random.standard_normal((n, len(centred))) @ centred)
+    return unit_rows(random.standard_normal((n, len(centred))) @ centred)
 
 
-def _unit(vectors: Float64) -> Float64:
+def unit_rows(vectors: npt.NDArray[np.floating]) -> Float64:
+    """Each row with length 1, float64; zeros stay zeros."""
+    vectors = np.asarray(vectors, np.float64)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
 

@@ -29,6 +29,7 @@ class ToyModel:
     outcome = "value"
     hidden_share = 0.15
     mask_token = None
+    piece_tokens = None
 
     def __init__(self, d_model: int):
         self.info = SimpleNamespace(d_model=d_model, n_layers=1)

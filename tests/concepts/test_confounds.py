@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from sae_genomics.concepts.baselines import item_composition
-from sae_genomics.concepts.confounds import HeldOut, Property, audit
+from sae_genomics.concepts.confounds import Property, ScoredRows, audit
 from sae_genomics.concepts.item_table import read_item_table
 from sae_genomics.concepts.rows import ItemRows
 from sae_genomics.concepts.scores import GroupDraws
@@ -19,7 +19,7 @@ def of(found, name):
 
 def heldout_rows(scores, positive, group=None):
     group = np.arange(len(scores)) if group is None else group
-    return HeldOut(scores, positive, group, GroupDraws.of(group, 100, 0))
+    return ScoredRows(scores, positive, group, GroupDraws.of(group, 100, 0))
 
 
 def test_what_is_only_composition_is_flagged(rng):

@@ -74,15 +74,8 @@ def test_items_that_were_perhaps_never_annotated_cannot_tell():
     # each item: a special token, then four residues, the third of item 0 without a unit
     unit = np.tile([-1, 0, 1, 2, 3], 3).astype(np.int32)
     unit[3] = -1
-    block = TokenBlock(
-        unit,
-        np.ones(15, np.float32),
-        np.array([0, 5, 10, 15]),
-        np.zeros(3, bool),
-        0,
-        np.tile(np.arange(5), 3).astype(np.int32),
-    )
-    np.testing.assert_array_equal(a.block_truth(block), [-1, 0, 1, -1, 0, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0])
+    truth = a.token_truth(np.repeat([0, 1, 2], 5), np.tile(np.arange(5), 3), unit)
+    np.testing.assert_array_equal(truth, [-1, 0, 1, -1, 0, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0])
 
 
 def test_examples_may_say_which_residues_lack_it():
