@@ -86,8 +86,7 @@ def test_ablation_changes_own_genes_and_not_matched_ones(planted: Run) -> None:
     assert set(acts["name"]) == acting
     assert (acts["effect_own"] < 0).all()
     assert (acts["effect_matched"].abs() < 0.1 * acts["effect_own"].abs()).all()
-    # the features of a layer share their draws: in layer 0 a few permuted draws of other features are large, and q is 0.11
-    assert (acts["q_value"] < FDR).mean() >= 0.8
+    assert (acts["q_value"] < FDR).mean() >= 0.9
     assert (acts["p_value"] < FDR).all()
 
 
