@@ -40,7 +40,8 @@ def _words(wording: Wording) -> dict[str, str]:
 
 def _facts(contents: Contents) -> list[str]:
     plan, sae, run = contents.prepared.plan or {}, contents.config.sae, contents.run
-    facts = [contents.model_name, f"{contents.config.model.hook}, layers {', '.join(map(str, run.layers))}"]
+    facts = ["synthetic data"] if synthetic(contents) else []
+    facts += [contents.model_name, f"{contents.config.model.hook}, layers {', '.join(map(str, run.layers))}"]
     if contents.prepared.n_items is not None:
         items = contents.wording.nouns.items
         facts.append(f"{count(contents.prepared.n_items)} {items}, {count(plan.get('n_heldout'))} held out")

@@ -221,8 +221,12 @@ def _novelty(contents: Contents) -> str:
     chosen = known[known["candidate"].astype(bool)]
     text = (
         f"{count(len(known))} active features have no name. A second seed finds {count(known['seed_match'].sum())} of them again, above chance. "
-        f"{count(says.sum())} tell a {nouns.label} apart on held-out {nouns.items} (q < {fdr:g}). {count(len(chosen))} do both: these are candidates"
-        + (f", in {_groups(chosen['cluster'].nunique(), nouns.units)}." if len(chosen) else ".")
+        f"{count(says.sum())} tell a {nouns.label} apart on held-out {nouns.items} (q < {fdr:g}). "
+        + (
+            f"{count(len(chosen))} do both: these are candidates, in {_groups(chosen['cluster'].nunique(), nouns.units)}."
+            if len(chosen)
+            else "Both are needed for a candidate: there is none."
+        )
     )
     parts = [title, text]
     if len(chosen):

@@ -54,7 +54,7 @@ def named(run: Run, layer: int, table: pd.DataFrame) -> pd.DataFrame:
 def test_the_report_says_that_it_is_synthetic(planted: Run) -> None:
     report = planted.report_file.read_text()
     assert "**Synthetic data.**" in report
-    assert "synthetic" in planted.dashboard_file.read_text().lower()
+    assert '"facts":["synthetic data",' in planted.dashboard_file.read_text()
 
 
 def test_every_planted_direction_is_a_feature(planted: Run) -> None:
@@ -86,8 +86,7 @@ def test_ablation_changes_own_genes_and_not_matched_ones(planted: Run) -> None:
     assert set(acts["name"]) == acting
     assert (acts["effect_own"] < 0).all()
     assert (acts["effect_matched"].abs() < 0.1 * acts["effect_own"].abs()).all()
-    # the features of a layer share their draws: in layer 0 a few permuted draws of other features are large, and q is 0.11
-    assert (acts["q_value"] < FDR).mean() >= 0.8
+    assert (acts["q_value"] < FDR).mean() >= 0.9
     assert (acts["p_value"] < FDR).all()
 
 

@@ -61,7 +61,7 @@ def test_the_first_paragraph_says_what_is_known_and_what_is_not(text: str) -> No
         in first
     )
     assert "P-loop is not told better than by chance." in first
-    assert f"Most are in layer {BEST_LAYER}: 1." in first
+    assert f"The most in one layer is 1, in layer {BEST_LAYER}." in first
     assert "length: AUROC 0.83, 0.95 left after matching" in first
     assert first in text.split("## What was run")[0]  # it is a finding too
 
