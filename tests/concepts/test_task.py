@@ -154,6 +154,8 @@ def test_examples_that_do_not_fit_the_run_are_refused(made, tmp_path):
         return str(error.value)
 
     assert "none of its proteins (the first is nobody)" in refused("item_id\tlabel\nnobody\tpositive\n")
+    said = refused(f"item_id\tlabel\n{name}\tpositive\nnobody\tpositive\nnoone\tpositive\n")
+    assert "bad.tsv, line 3: nobody is not among the proteins of the run; 2 lines name such proteins" in said
     said = refused(f"item_id\tlabel\tstart\tend\n{name}\tpositive\t5\t99999\n")
     assert f"line 2: the span ends at 99999, but {name} has" in said
     said = refused(f"item_id\tlabel\n{name}\tpositive\n{name}\tnegative\n")
