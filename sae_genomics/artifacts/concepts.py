@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sae_genomics.artifacts.table import BOOL, F64, I32, I64, STR, Column, Inference, Table
 
+OF_GENE_SETS = "; one gene for gene sets"  # what the report leaves out where there is no gene set
 OVER_CONCEPTS = Inference(
-    "one held-out item; one group where data.group_key is set; one gene for gene sets",
+    f"one held-out item; one group where data.group_key is set{OF_GENE_SETS}",
     "n_groups",
     "the same fit and score for shuffled labels, and for random concepts of the same size; intervals draw whole groups with replacement",
 )

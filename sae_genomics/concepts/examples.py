@@ -137,6 +137,13 @@ def example_concepts(run: Run, item_ids: pd.Series) -> list[Concept]:
                 f"{path}, line {examples[0].line}: none of its {nouns.items} (the first is {examples[0].item_id}) is among "
                 f"those of the run (the first is {item_ids.iloc[0]}); correct the item_id column"
             )
+        if np.isnan(known).any() and not _is_subset(run):
+            unknown = [each for each, row in zip(examples, known, strict=True) if np.isnan(row)]
+            more = f"; {len(unknown)} lines name such {run.kind.nouns.items}" if len(unknown) > 1 else ""
+            raise UserError(
+                f"{path}, line {unknown[0].line}: {unknown[0].item_id} is not among the {run.kind.nouns.items} of the run{more}; "
+                "correct or remove what is not there"
+            )
         placed = [(each, int(row)) for each, row in zip(examples, known, strict=True) if not np.isnan(row)]
         _check_spans(run, path, placed)
         for name in dict.fromkeys(each.concept for each in examples):
@@ -146,6 +153,12 @@ def example_concepts(run: Run, item_ids: pd.Series) -> list[Concept]:
             if any(each.positive for each, _ in own):
                 concepts[f"examples:{name}"] = _concept(path, name, own, len(item_ids))
     return list(concepts.values())
+
+
+def _is_subset(run: Run) -> bool:
+    """Whether the run reads a random subset of its input: an item that is not in it is then no mistake."""
+    setting = run.kind.key("data.max_items").removeprefix("data.")
+    return getattr(run.config.data, setting, None) is not None
 
 
 def _concept(path: Path, name: str, rows: Sequence[tuple[Example, int]], n_items: int) -> Concept:

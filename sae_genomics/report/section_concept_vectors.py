@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from sae_genomics.artifacts.concepts import OF_GENE_SETS
 from sae_genomics.commands import script_command
 from sae_genomics.report import concept_vectors as of_vectors
 from sae_genomics.report import inference
@@ -49,7 +50,8 @@ def verdict(contents: Contents, best: pd.DataFrame) -> str:
     tested = best[best["verdict"] != UNTESTED]
     where = "the one layer here" if len(layers) == 1 else f"at least one of {len(layers)} layers"
     beyond = tested[tested["verdict"] == BEYOND]
-    text = f"A direction in {where} tells {count(len(beyond))} of {count(len(tested))} concepts from the rest, beyond chance and beyond composition."
+    text = f"A direction in {where} tells {count(len(beyond))} of {count(len(tested))} concepts from the rest, beyond chance and beyond composition"
+    text += f": {_named(beyond)}." if len(beyond) else "."
     composed, unknown = (tested[tested["verdict"] == kind] for kind in (CHANCE_ALONE, NOT_KNOWN))
     if len(composed):
         are, say = ("is", "its vector says") if len(composed) == 1 else ("are", "their vectors say")
@@ -152,10 +154,14 @@ def _main(contents: Contents, best: pd.DataFrame) -> str:
         for row in best.to_dict("records")
         if row["verdict"] == UNTESTED and row["untested"]
     ]
+    nouns = contents.wording.nouns
+    sets = "gene_set" in best["kind"].to_numpy()
+    of_sets = f"; of a set of {nouns.units}, how many it has" if sets else ""
+    tested_on = inference.line(contents.layers, "concept_vectors")
     parts = [
-        f"Each concept in its best layer. *With it*: how many {contents.wording.nouns.items} have the concept; of a set of {contents.wording.nouns.units}, how many it has.",
+        f"Each concept in its best layer. *With it*: how many {nouns.items} have the concept{of_sets}.",
         _folded("Concepts", header, rows, range(2, 11)),
-        inference.line(contents.layers, "concept_vectors"),
+        tested_on if sets else tested_on.replace(OF_GENE_SETS, ""),
         details(f"{len(left)} concepts that were not tested", "\n".join(f"- {text}" for text in left)) if left else "",
     ]
     return "\n\n".join(part for part in parts if part)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from sae_genomics import artifacts
+from sae_genomics.concepts.examples import example_concepts
 from sae_genomics.concepts.files import CONCEPTS_FILES, concepts_files
 from sae_genomics.concepts.measure import Measured
 from sae_genomics.concepts.named import concepts_of
@@ -158,6 +159,22 @@ def test_examples_that_do_not_fit_the_run_are_refused(made, tmp_path):
     assert f"line 2: the span ends at 99999, but {name} has" in said
     said = refused(f"item_id\tlabel\n{name}\tpositive\n{name}\tnegative\n")
     assert "line 3: 'bad' has this item as a positive and as a negative" in said
+
+
+def test_an_unknown_accession_is_refused_unless_the_run_reads_a_subset(made, tmp_path):
+    folder, run = made
+    name = run.kind.read_items(run, ["item_id"])["item_id"][0]
+    path = tmp_path / "some.tsv"
+    path.write_text(f"item_id\tlabel\n{name}\tpositive\nnobody\tpositive\nnoone\tpositive\n")
+    values = config(folder, examples=[str(path)])
+    ids = run.kind.read_items(run, ["item_id"])["item_id"]
+    assert len(example_concepts(Run(parse_config(values, "test")), ids)) == 1
+    del values["data"]["max_proteins"]
+    with pytest.raises(UserError) as error:
+        example_concepts(Run(parse_config(values, "test")), ids)
+    assert str(error.value) == (
+        f"{path}, line 3: nobody is not among the proteins of the run; 2 lines name such proteins; correct or remove what is not there"
+    )
 
 
 def test_settings_that_cannot_work_are_refused(tmp_path):

@@ -55,7 +55,7 @@ def own_section(text: str) -> str:
 
 def test_the_first_paragraph_says_what_is_known_and_what_is_not(text: str) -> None:
     first = own_section(text).strip().split("\n\n")[0]
-    assert "tells 1 of 3 concepts from the rest, beyond chance and beyond composition" in first
+    assert "tells 1 of 3 concepts from the rest, beyond chance and beyond composition: Zinc finger" in first
     assert (
         "EF-hand is told beyond chance, but not clearly better than by composition alone; its vector says nothing"
         in first
@@ -64,6 +64,14 @@ def test_the_first_paragraph_says_what_is_known_and_what_is_not(text: str) -> No
     assert f"The most in one layer is 1, in layer {BEST_LAYER}." in first
     assert "length: AUROC 0.83, 0.95 left after matching" in first
     assert first in text.split("## What was run")[0]  # it is a finding too
+
+
+def test_proteins_have_no_gene_sets(text: str) -> None:
+    """Nouns of proteins only, also under the tables."""
+    section = own_section(text)
+    assert "*With it*: how many proteins have the concept." in section
+    assert "*Unit of inference: one held-out protein; one group where data.group_key is set; n:" in section
+    assert not re.search(r"\bgenes?\b|\bcells?\b", section)
 
 
 def test_every_number_has_its_null_beside_it(text: str) -> None:

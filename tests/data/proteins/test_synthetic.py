@@ -262,3 +262,20 @@ def test_neighbours_tell_a_residue_where_they_do():
     hidden[0, 3:6] = True
     frequency, neighbours = neighbour_loss(counts, rows, hidden)[:, 1]
     assert neighbours == pytest.approx(frequency)
+
+
+def test_new_families_may_have_the_domains_of_other_proteins():
+    """The free positions of a domain prefer the same residues as in the other proteins; the families are new."""
+
+    def preferred(proteins):
+        counts = np.zeros((len(PATTERNS), len(RESIDUES)))
+        for protein in proteins:
+            for start, stop, pattern in protein.spans:
+                counts[pattern] += np.bincount(protein.residues[start:stop], minlength=len(RESIDUES))
+        return counts / counts.sum(axis=1, keepdims=True)
+
+    one, same, other = (make_proteins(40, *seeds) for seeds in ((1, None), (2, 1), (2, None)))
+    assert not {text(p.residues) for p in one} & {text(p.residues) for p in same}
+    far = np.abs(preferred(one) - preferred(other)).sum(axis=1)
+    near = np.abs(preferred(one) - preferred(same)).sum(axis=1)
+    assert near.mean() < 0.7 * far.mean()

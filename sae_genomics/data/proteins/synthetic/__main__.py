@@ -13,8 +13,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=FOLDER, help="default: %(default)s")
     parser.add_argument("--families", type=int, default=FAMILIES, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=SEED, help="default: %(default)s")
+    parser.add_argument(
+        "--domains-of",
+        type=int,
+        metavar="SEED",
+        help="new families of the domains that this seed gives; without it the domains' free positions are drawn anew",
+    )
     arguments = parser.parse_args()
-    proteins = make_proteins(arguments.families, arguments.seed)
+    proteins = make_proteins(arguments.families, arguments.seed, arguments.domains_of)
     write_proteins(proteins, arguments.output)
     n_spans = sum(len(protein.spans) for protein in proteins)
     n_residues = sum(len(protein.residues) for protein in proteins)

@@ -25,9 +25,14 @@ FOLDER = Path(__file__).parents[3] / "assets" / "demo_proteins"
 _LINE = 80
 
 
-def make_proteins(n_families: int = FAMILIES, seed: int = SEED) -> list[Protein]:
-    """The same seed gives the same proteins, in an order in which families are mixed."""
+def make_proteins(n_families: int = FAMILIES, seed: int = SEED, domains_of: int | None = None) -> list[Protein]:
+    """The same seed gives the same proteins, in an order in which families are mixed.
+
+    domains_of: the seed of other proteins, whose domains these have too (their profiles); None: domains of their own.
+    """
     profile_seed, family_seed, clean_seed, order_seed = np.random.SeedSequence(seed).spawn(4)
+    if domains_of is not None:
+        profile_seed = np.random.SeedSequence(domains_of).spawn(4)[0]
     generator = np.random.default_rng(profile_seed)
     profiles = [make_profile(pattern, generator) for pattern in PATTERNS]
     proteins = make_families(n_families, profiles, np.random.default_rng(family_seed))
