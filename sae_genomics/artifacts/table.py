@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +27,6 @@ class Column:
     meaning: str
 
 
-_NOUNS = re.compile(r"\bitems?\b|(?<=their )unit\b")
-
-
 @dataclass(frozen=True)
 class Inference:
     """What a table's statistics are about, as text that follows `unit of inference:`, `n:` and `null:`."""
@@ -46,10 +42,9 @@ class Inference:
         """One line for a reader."""
         return f"Unit of inference: {self.unit}; n: {self.n}; null: {self.null}."
 
-    def in_nouns(self, item: str, items: str, unit: str) -> Inference:
-        """The same with what a data kind calls an item (a cell) and a unit (a gene)."""
-        words = {"item": item, "items": items, "unit": unit}
-        return Inference(*(_NOUNS.sub(lambda found: words[found[0]], text) for text in (self.unit, self.n, self.null)))
+    def worded(self, change: Callable[[str], str]) -> Inference:
+        """The same with each text changed."""
+        return Inference(change(self.unit), change(self.n), change(self.null))
 
     def metadata(self) -> dict[str, str]:
         """The keys that a Parquet file carries."""

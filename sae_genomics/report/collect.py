@@ -171,8 +171,7 @@ def _read_table(
     found.files[wanted.name] = path
     said = problems.attempt(path, table.inference_of, path)
     if said is not None:
-        nouns = run.kind.nouns
-        found.inference[wanted.name] = said.in_nouns(nouns.item, nouns.items, nouns.unit)
+        found.inference[wanted.name] = said
     note = table.note(path) if frame.empty else None
     if note:
         found.notes[wanted.name] = note

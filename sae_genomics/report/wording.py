@@ -11,6 +11,7 @@ from sae_genomics.data.kind import Nouns
 from sae_genomics.run import Run
 
 _PLAIN_NAME = re.compile("[a-z]{3,}(_[a-z]+)*")
+_OF_CELLS = re.compile(r"\bitems?\b|(?<=their )unit\b")
 _ANY_KIND = re.compile(r"\b(items?|cells?|labels?|types?|tokens?)\b")
 
 
@@ -107,9 +108,10 @@ def _many(noun: str) -> str:
 
 def in_nouns(inference: Inference, wording: Wording) -> Inference:
     """What is said of cells, or of items, tokens and labels of any kind, with the nouns of this one."""
-    if wording.kind == CELL_WORDING.kind:
-        return inference
     nouns = wording.nouns
+    if wording.kind == CELL_WORDING.kind:  # what is said of cells alone has their nouns
+        own = {"item": nouns.item, "items": nouns.items, "unit": nouns.unit}
+        return inference.worded(lambda text: _OF_CELLS.sub(lambda found: own[found.group()], text))
     nouns_of = {
         "item": nouns.item,
         "items": nouns.items,
@@ -124,8 +126,7 @@ def in_nouns(inference: Inference, wording: Wording) -> Inference:
         "token": nouns.token,
         "tokens": nouns.tokens,
     }
-    texts = (inference.unit, inference.n, inference.null)
-    return Inference(*(_ANY_KIND.sub(lambda match: nouns_of[match.group()], text) for text in texts))
+    return inference.worded(lambda text: _ANY_KIND.sub(lambda match: nouns_of[match.group()], text))
 
 
 def first_upper(text: str) -> str:

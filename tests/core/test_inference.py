@@ -69,13 +69,3 @@ def test_a_table_without_a_statistic_claims_nothing(tmp_path) -> None:
     table = artifacts.FEATURE_GENES
     table.write(tmp_path / table.file, pd.DataFrame({column.name: [] for column in table.columns}))
     assert table.inference_of(tmp_path / table.file) is None
-
-
-def test_a_reader_meets_the_nouns_of_the_data() -> None:
-    said = Inference(
-        "one held-out item", "items that n_items counts", "tokens permuted within their unit, one unit of inference"
-    )
-    found = said.in_nouns("cell", "cells", "gene")
-    assert found.line() == (
-        "Unit of inference: one held-out cell; n: cells that n_items counts; null: tokens permuted within their gene, one unit of inference."
-    )

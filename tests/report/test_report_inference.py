@@ -12,6 +12,7 @@ from test_report_groups import meta_of
 
 from sae_genomics.artifacts import ANNOTATION_NULLS, FEATURE_CELL_TYPES, FEATURE_TERMS, FEATURES, Inference
 from sae_genomics.report import associations_json
+from sae_genomics.report.wording import CELL_WORDING, in_nouns
 from sae_genomics.stages import stage_named
 
 STATISTICS = re.compile(r"AUROC|FVU|\bq\b|annotated|gene set", re.I)
@@ -77,3 +78,12 @@ def test_the_dashboard_holds_every_line(finished: PlantedRun) -> None:
     }
     for name, table in tables.items():
         assert shown[name] == table.inference.line()
+
+
+def test_a_reader_of_cells_meets_no_item() -> None:
+    said = Inference(
+        "one held-out item", "items that n_items counts", "tokens permuted within their unit, one unit of inference"
+    )
+    assert in_nouns(said, CELL_WORDING) == Inference(
+        "one held-out cell", "cells that n_items counts", "tokens permuted within their gene, one unit of inference"
+    )
