@@ -60,19 +60,6 @@ def _table(sets: list[tuple[int, ...]]) -> Tensor:
     return table
 
 
-def _changes() -> tuple[Tensor, Tensor]:
-    """What features give to others where they split and where they merge: [features, features]. What is given away goes with the merges."""
-    splits, merges = torch.zeros(2, len(truth.FEATURES), len(truth.FEATURES))
-    number = truth.NUMBER
-    for name in ("split", "merge_a", "merge_b"):
-        merges[number[name], number[name]] = -1.0
-    for name in ("merge_a", "merge_b"):
-        merges[number[name], number["merged"]] = 1.0
-    for name in ("split_a", "split_b"):
-        splits[number["split"], number[name]] = 1.0
-    return splits, merges
-
-
 class PlantedNetwork:
     """The weights, and the functions above."""
 
@@ -95,7 +82,6 @@ class PlantedNetwork:
         # what a feature becomes acts in its stead: at the head, only features of the last layer are read
         at_end = torch.tensor([float(feature.last == truth.LAST) for feature in truth.FEATURES])
         self.acts_on = put(acted_on * at_end)
-        self.splits, self.merges = (put(each) for each in _changes())
         self.base, self.gain = put(torch.cat([base, torch.zeros(1)])), put(torch.cat([on - off, torch.zeros(1)]))
         rise = _table([programme.genes for programme in truth.PROGRAMMES])[:-1] * ((on - off) / 2)[:, None]
         self.half_rise = put(rise.sum(0) / torch.tensor([float(len(each.genes)) for each in truth.PROGRAMMES]))
@@ -138,9 +124,14 @@ class PlantedNetwork:
         return torch.sigmoid(STEEP * more) * strength * rows.any(marks)
 
     def _split_and_merge(self, x: Tensor, rows: Sequences) -> Tensor:
-        was = x @ self.directions.T
-        more = was @ self.merges + (was @ self.splits) * self.carries[rows.gene]
-        return x + more @ self.directions
+        was, carried = x @ self.directions.T, self.carries[rows.gene]
+        number = truth.NUMBER
+        for name in ("split", "merge_a", "merge_b"):
+            x = x - was[:, number[name], None] * self.directions[number[name]]
+        for name in ("split_a", "split_b"):
+            part = was[:, number["split"]] * carried[:, number[name]]
+            x = x + part[:, None] * self.directions[number[name]]
+        return x + (was[:, number["merge_a"]] + was[:, number["merge_b"]])[:, None] * self.directions[number["merged"]]
 
     def head(self, x: Tensor, rows: Sequences) -> tuple[Tensor, Tensor, Tensor]:
         """What is predicted of each token from itself, and from the item: [T]; the items' embeddings: [sequences, d_model]."""
