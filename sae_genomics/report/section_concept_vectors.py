@@ -64,7 +64,7 @@ def verdict(contents: Contents, best: pd.DataFrame) -> str:
         ]
         most = max(n for _, n in counts)
         at = [str(layer) for layer, n in counts if n == most]
-        text += f" Most are in {'layer' if len(at) == 1 else 'layers'} {listing(at)}: {most}."
+        text += f" Most are in {'layer' if len(at) == 1 else 'layers'} {listing(at)}: {most}{' each' if len(at) > 1 else ''}."
     return f"{text} {confounds(tested, contents.wording)}".strip()
 
 
