@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sae_genomics.artifacts.table import BOOL, F64, I32, I64, STR, Column, Inference, Table
 
-OF_GENE_SETS = "; one gene for gene sets"  # what the report leaves out where there is no gene set
+OF_GENE_SETS = "; one gene for gene sets"  # what the report leaves out for data without genes
 OVER_CONCEPTS = Inference(
     f"one held-out item; one group where data.group_key is set{OF_GENE_SETS}",
     "n_groups",

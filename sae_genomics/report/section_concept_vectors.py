@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from sae_genomics.artifacts.concepts import OF_GENE_SETS
 from sae_genomics.commands import script_command
 from sae_genomics.report import concept_vectors as of_vectors
 from sae_genomics.report import inference
@@ -157,11 +156,10 @@ def _main(contents: Contents, best: pd.DataFrame) -> str:
     nouns = contents.wording.nouns
     sets = "gene_set" in best["kind"].to_numpy()
     of_sets = f"; of a set of {nouns.units}, how many it has" if sets else ""
-    tested_on = inference.line(contents.layers, "concept_vectors")
     parts = [
         f"Each concept in its best layer. *With it*: how many {nouns.items} have the concept{of_sets}.",
         _folded("Concepts", header, rows, range(2, 11)),
-        tested_on if sets else tested_on.replace(OF_GENE_SETS, ""),
+        inference.line(contents.layers, "concept_vectors"),
         details(f"{len(left)} concepts that were not tested", "\n".join(f"- {text}" for text in left)) if left else "",
     ]
     return "\n\n".join(part for part in parts if part)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from sae_genomics.artifacts import Inference
+from sae_genomics.artifacts.concepts import OF_GENE_SETS
 from sae_genomics.data.cells.settings import NOUNS as CELLS
 from sae_genomics.data.kind import Nouns
 from sae_genomics.run import Run
@@ -126,7 +127,8 @@ def in_nouns(inference: Inference, wording: Wording) -> Inference:
         "token": nouns.token,
         "tokens": nouns.tokens,
     }
-    return inference.worded(lambda text: _ANY_KIND.sub(lambda match: nouns_of[match.group()], text))
+    said = replace(inference, unit=inference.unit.replace(OF_GENE_SETS, ""))
+    return said.worded(lambda text: _ANY_KIND.sub(lambda match: nouns_of[match.group()], text))
 
 
 def first_upper(text: str) -> str:

@@ -66,8 +66,9 @@ def test_the_first_paragraph_says_what_is_known_and_what_is_not(text: str) -> No
     assert first in text.split("## What was run")[0]  # it is a finding too
 
 
-def test_proteins_have_no_gene_sets(text: str) -> None:
-    """Nouns of proteins only, also under the tables."""
+def test_proteins_have_no_gene_sets(text: str, dashboard: Path) -> None:
+    """Nouns of proteins only, also under the tables and in the dashboard."""
+    assert "one gene for gene sets" not in dashboard.read_text()
     section = own_section(text)
     assert "*With it*: how many proteins have the concept." in section
     assert "*Unit of inference: one held-out protein; one group where data.group_key is set; n:" in section
