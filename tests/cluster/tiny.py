@@ -20,7 +20,7 @@ import yaml
 
 from sae_genomics.config import load_config
 from sae_genomics.run import Run
-from sae_genomics.stages import STAGES, stage_named
+from sae_genomics.stages import stage_named, stages_of
 from tests.stage_names import OFF
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,7 +115,7 @@ class TinyRun:
 
     def all_done(self) -> bool:
         run = self.run
-        return all(state.done for stage in STAGES for state in run.states(stage))
+        return all(state.done for stage in stages_of(run) for state in run.states(stage))
 
     def logs(self) -> str:
         files = sorted(self.run.logs.glob("*.err"))
