@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -75,3 +75,18 @@ def not_half(x: torch.Tensor) -> torch.Tensor:
     import torch
 
     return x if x.dtype == torch.float64 else x.float()
+
+
+def kept_at(
+    hook: str, layers: Sequence[int]
+) -> tuple[dict[int, torch.Tensor], Callable[[str, int, torch.Tensor], torch.Tensor]]:
+    """Where activations of some layers at a hook are kept (layer -> [T, d_model]), and the listener that puts them there."""
+    found: dict[int, torch.Tensor] = {}
+    wanted = set(layers)
+
+    def listen(at: str, layer: int, x: torch.Tensor) -> torch.Tensor:
+        if at == hook and layer in wanted:
+            found[layer] = x
+        return x
+
+    return found, listen

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sae_genomics.models.editing import Paused, Predictions, deepest_layer, not_half
+from sae_genomics.models.editing import Paused, Predictions, deepest_layer, kept_at, not_half
 from sae_genomics.models.tx1_network import Block, Layout, Listener, Tx1Network, heard_at
 from sae_genomics.tokens import Tokens
 
@@ -52,14 +52,8 @@ def resume(
     model: NativeTx1, paused: Paused, activations: Tensor | None, layers: Sequence[int], predict: bool
 ) -> Predictions:
     """See `FoundationModel.resume`."""
-    network, wanted = model.network, set(layers)
-    found: dict[int, Tensor] = {}
-
-    def listen(at: str, layer: int, x: Tensor) -> Tensor:
-        if at == paused.hook and layer in wanted:
-            found[layer] = x
-        return x
-
+    network = model.network
+    found, listen = kept_at(paused.hook, layers)
     x = paused.activations if activations is None else activations.to(paused.activations)
     layout, masked = model.layout(paused.batch), model.on_device(paused.hidden)
     x = _rest_of_layer(network, paused, x, listen)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sae_genomics.models.editing import Paused, Predictions, deepest_layer, not_half
+from sae_genomics.models.editing import Paused, Predictions, deepest_layer, kept_at, not_half
 from sae_genomics.models.esm2.packed import Block, Listener, PackedEsm, Sequences
 from sae_genomics.tokens import Tokens
 
@@ -40,14 +40,8 @@ def resume(
     model: Esm2, paused: Paused, activations: Tensor | None, layers: Sequence[int], predict: bool
 ) -> Predictions:
     """See `FoundationModel.resume`."""
-    network, wanted = model.network, set(layers)
-    found: dict[int, Tensor] = {}
-
-    def listen(at: str, layer: int, x: Tensor) -> Tensor:
-        if at == paused.hook and layer in wanted:
-            found[layer] = x
-        return x
-
+    network = model.network
+    found, listen = kept_at(paused.hook, layers)
     x = paused.activations if activations is None else activations.to(paused.activations)
     x = _rest_of_layer(network, paused, x, listen)
     sequences = model.sequences(paused.batch)
