@@ -87,9 +87,10 @@ async function load() {
   await unpackTexts();
   data.columns = await blocks("columns", [...own, ...panels.flatMap((panel) => panel.columns || [])]);
   data.n = meta.n_features;
+  const there = (panel) => !panel.applies || (data.n > 0 && panel.applies()); // without features no array is there to be asked
+  panels.splice(0, panels.length, ...panels.filter(there));
   if (!data.n) return;
   for (const number of meta.layer_numbers) firstRow[number] = data.columns.layer.indexOf(number);
-  panels.splice(0, panels.length, ...panels.filter((panel) => !panel.applies || panel.applies()));
 }
 
 // The lists follow when the first rows are on the screen: they are most of the page.

@@ -27,6 +27,7 @@ from sae_genomics.config import RunConfig, parse_config
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.run import Run, State
 from sae_genomics.stages import Stage
+from tests.stage_names import OFF
 
 NAMES = (
     "Ala", "Cys", "Asp", "Glu", "Phe", "Gly", "His", "Ile", "Lys", "Leu", "Met", "Asn", "Pro", "Gln", "Arg", "Ser", "Thr", "Val", "Trp",
@@ -93,6 +94,7 @@ def planted_proteins(root: Path, plan: ProteinPlan | None = None) -> PlantedProt
         "run": {"name": "planted_proteins"}, "paths": paths, "data": data,
         "model": {"family": "esm2"},
         "sae": {"d_sae": plan.d_sae, "k": 8},
+        **OFF,
     }  # fmt: skip
     run = PlantedProteinRun(parse_config(values, "planted"), plan)
     _prepare(run, rng)

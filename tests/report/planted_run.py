@@ -39,6 +39,7 @@ from sae_genomics.validation.names import write_names
 from sae_genomics.validation.network_tables import write_network
 from sae_genomics.validation.normal_form import schema
 from sae_genomics.validation.regulon_tables import write_regulons
+from tests.stage_names import OFF
 
 MARKERS = {
     "CD4+ T Helper2": ["IL7R", "CD4", "LTB", "CCR7", "TCF7"],
@@ -117,11 +118,12 @@ def planted_run(root: Path, plan: Plan | None = None, **settings: dict) -> Plant
         "data": {"path": str(input_file)},
         "sae": {"d_sae": plan.d_sae, "k": min(plan.d_sae, 16)},
         "activations": {"cells_per_shard": max(plan.n_cells // 2, 1)},
+        **OFF,
     }
     if plan.annotated:
         values["data"]["cell_type_key"] = "bulk_labels"
     for section, keys in settings.items():
-        values.setdefault(section, {}).update(keys)
+        values[section] = {**values.get(section, {}), **keys}
     config = parse_config(values, "planted")
     config_file = root / "planted.yaml"
     write_text(config_file, dump_config(config))
