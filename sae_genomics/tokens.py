@@ -53,8 +53,19 @@ class Tokens:
         """Sequences: items, or windows of long ones."""
         return len(self.item_ptr) - 1
 
+    @property
+    def counted(self) -> npt.NDArray[np.bool_]:
+        """[T], tokens that are not special; where windows overlap, each token of an item once."""
+        usual = ~self.special
+        return usual if self.stored is None else usual & self.stored
+
     def __len__(self) -> int:
         return int(self.item_ptr[-1])
+
+    def rows_of(self, sequences: npt.ArrayLike) -> Int64:
+        """The rows of the chosen sequences, one sequence after the other: int64. sequences: int64 [n]."""
+        chosen = np.asarray(sequences, dtype=np.int64)
+        return ranges(self.item_ptr[:-1][chosen], self.lengths[chosen])
 
     def take(self, sequences: npt.ArrayLike) -> Tokens:
         """The tokens of the chosen sequences, in the chosen order.
@@ -68,7 +79,7 @@ class Tokens:
         if len(chosen) and (np.diff(chosen) == 1).all() and chosen[0] >= 0:
             rows = slice(int(self.item_ptr[chosen[0]]), int(self.item_ptr[chosen[-1] + 1]))
         else:
-            rows = np.repeat(self.item_ptr[:-1][chosen] - item_ptr[:-1], lengths) + np.arange(item_ptr[-1])
+            rows = ranges(self.item_ptr[:-1][chosen], lengths)
         return Tokens(
             **{name: getattr(self, name)[rows] for name in _COLUMNS},
             item_ptr=item_ptr,
@@ -117,6 +128,12 @@ def pointers(lengths: npt.NDArray[np.integer]) -> Int64:
     edges = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=edges[1:])
     return edges
+
+
+def ranges(starts: npt.NDArray[np.integer], lengths: npt.NDArray[np.integer]) -> Int64:
+    """start, start + 1, ..., start + length - 1 of every pair, one after the other: int64 [sum of lengths]."""
+    at = pointers(lengths)
+    return np.repeat(starts - at[:-1], lengths) + np.arange(at[-1])
 
 
 def items_in_order(tokens: Tokens) -> tuple[Int64, Int64]:

@@ -189,7 +189,7 @@ def _joined(parts: list[_Touched], ptr: Int64, taken_ptr: Int64) -> Delta:
 def _effects(clean: Clean, taken: Paused, edit: Int64, sequence: Int64, delta: Delta, found: Predictions) -> Effects:
     batch = clean.paused.batch
     ptr = taken.batch.item_ptr
-    row = np.repeat(batch.item_ptr[:-1][sequence] - ptr[:-1], np.diff(ptr)) + np.arange(ptr[-1])
+    row = batch.rows_of(sequence)
     device = taken.activations.device
     at, of_pair = torch.from_numpy(row).to(device), torch.from_numpy(sequence).to(device)
     before = clean.predictions

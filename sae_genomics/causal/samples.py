@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 
 from sae_genomics.activations.extraction.cutting import cut_pieces
-from sae_genomics.activations.extraction.extract import ranges
 from sae_genomics.activations.extraction.tokenised import tokenised_items
 from sae_genomics.sae.loss_recovered import evenly
 from sae_genomics.tokens import Tokens
@@ -42,8 +41,7 @@ class Sample:
     @property
     def usual(self) -> Bools:
         """[T], rows that an SAE reads and that count: no special tokens, each token of an item once."""
-        usual = ~self.tokens.special
-        return usual if self.tokens.stored is None else usual & self.tokens.stored
+        return self.tokens.counted
 
     def of_tokens(self) -> Int64:
         """The item of each token: int64 [T], positions in `rows`."""
@@ -86,7 +84,7 @@ def paused_batches(
     """The sample in batches: (its sequences, its rows of tokens, the model stopped at the hook)."""
     tokens = sample.tokens
     for sequences in cut_pieces(tokens.lengths, batch_tokens):
-        rows = ranges(tokens.item_ptr[sequences], tokens.lengths[sequences])
+        rows = tokens.rows_of(sequences)
         with torch.inference_mode():
             yield (
                 sequences,
@@ -110,7 +108,7 @@ def resumed_with(
     offered = torch.from_numpy(np.ascontiguousarray(vectors)).to(paused.activations.device)
     for piece in cut_pieces(lengths[sequences], batch_tokens):
         some = sequences[piece]
-        rows = ranges(paused.batch.item_ptr[some], lengths[some])
+        rows = paused.batch.rows_of(some)
         with torch.inference_mode():
             taken = paused.take(some)
             x = taken.activations

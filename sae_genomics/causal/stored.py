@@ -17,6 +17,7 @@ from sae_genomics.data.units import Units
 from sae_genomics.progress import stop_point
 from sae_genomics.run import Run
 from sae_genomics.sae.load import Encoder
+from sae_genomics.tokens import ranges
 
 Ints = npt.NDArray[np.int64]
 
@@ -54,7 +55,7 @@ def active_in(run: Run, layer: int, encoder: Encoder, units: Units, items: Ints)
                 stop_point()
                 here = wanted[block == number]
                 spans = [(int(tokens.item_ptr[item]), int(tokens.item_ptr[item + 1])) for item in here]
-                rows = np.concatenate([np.arange(*span) for span in spans])
+                rows = ranges(tokens.item_ptr[here], np.diff(tokens.item_ptr)[here])
                 x = np.concatenate([file.rows(*span) for span in spans])
                 counts = unit[rows] >= 0
                 rows, x = rows[counts], x[counts]

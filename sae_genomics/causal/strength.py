@@ -52,8 +52,7 @@ class Strength:
 
 def counted_tokens(batch: Tokens) -> Bools:
     """Tokens whose predictions count: no special ones, and of overlapping windows those that are stored: bool [T]."""
-    usual = ~batch.special & (batch.unit >= 0)
-    return usual if batch.stored is None else usual & batch.stored
+    return batch.counted & (batch.unit >= 0)
 
 
 def first_order_strength(

@@ -207,9 +207,7 @@ def _asked(
 ) -> tuple[Bool, Bool]:
     """Which tokens are targets, and at which the direction is added: bool [T] each."""
     pair = np.repeat(pair_of_sequence, batch.lengths)
-    usual = ~batch.special & (batch.unit >= 0)
-    if batch.stored is not None:
-        usual &= batch.stored
+    usual = batch.counted & (batch.unit >= 0)
     target, moved = np.zeros(len(batch), bool), np.zeros(len(batch), bool)
     concept = pairs.concept[pair]
     hidden = np.random.default_rng([seed, len(batch)]).random(len(batch)) < model.hidden_share

@@ -69,9 +69,9 @@ class Step:
         counted, items, vocabulary = [], [], []
         for sequences in cut_batches(tokens.lengths, batch_tokens):
             batch = tokens.take(sequences)
-            rows = np.concatenate([np.arange(*tokens.item_ptr[each : each + 2]) for each in sequences.tolist()])
+            rows = tokens.rows_of(sequences)
             self.batches.append(model.pause(batch, layers[0], hook))
-            usual = ~batch.special if batch.stored is None else ~batch.special & batch.stored
+            usual = batch.counted
             counted.append(usual)
             items.append(item[rows][usual])
             vocabulary.append(batch.token[usual])

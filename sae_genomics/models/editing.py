@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.tokens import Tokens, pointers
+from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
     import torch
@@ -36,9 +36,7 @@ class Paused:
         import torch
 
         chosen = np.asarray(sequences, dtype=np.int64)
-        lengths = self.batch.lengths[chosen]
-        first = np.repeat(self.batch.item_ptr[:-1][chosen] - pointers(lengths)[:-1], lengths)
-        rows = first + np.arange(int(lengths.sum()))
+        rows = self.batch.rows_of(chosen)
         at = torch.from_numpy(rows).to(self.activations.device)
         return Paused(
             self.batch.take(chosen), self.layer, self.hook, self.activations[at],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from sae_genomics.models.base import FoundationModel, ModelInfo
 from sae_genomics.models.checkpoint import check_shapes, load_weights
 from sae_genomics.models.cpu_products import tokens_at_once, use_kernels
 from sae_genomics.models.editing import Paused, Predictions
+from sae_genomics.models.sequences import pieces_of
 from sae_genomics.models.tx1_compiled import compile_blocks
 from sae_genomics.models.tx1_config import (
     PREFIX,
@@ -119,7 +119,8 @@ class NativeTx1(Tx1Model):
 
     @torch.inference_mode()
     def forward_layers(self, batch: Tokens, layers: Sequence[int], hook: str) -> dict[int, Tensor]:
-        pieces = [batch] if self.piece_tokens is None else pieces_of(batch, self.piece_tokens)
+        bounds = pieces_of(batch.item_ptr, self.piece_tokens)
+        pieces = [batch] if len(bounds) < 2 else [batch.take(np.arange(*each)) for each in bounds]
         if len(pieces) == 1:
             return self._capture(batch, layers, hook)
         dtype = self.network.flag_encoder.weight.dtype
@@ -198,14 +199,3 @@ class NativeTx1(Tx1Model):
         """Each cell's row in the chemical encoder's table: int64 [cells]; None where no drug is used."""
         drug = batch.per_item.get("drug")
         return None if drug is None else torch.from_numpy(drug).to(self.device)
-
-
-def pieces_of(batch: Tokens, tokens: int) -> list[Tokens]:
-    """The batch cut between cells into pieces of at most so many tokens, or of one cell."""
-    cuts, ptr = [0], batch.item_ptr
-    while cuts[-1] < batch.n_items:
-        most = int(np.searchsorted(ptr, ptr[cuts[-1]] + tokens, side="right")) - 1
-        cuts.append(max(most, cuts[-1] + 1))
-    if len(cuts) <= 2:
-        return [batch]
-    return [batch.take(np.arange(first, last)) for first, last in pairwise(cuts)]

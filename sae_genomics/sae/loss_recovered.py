@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 
 from sae_genomics.activations.extraction.cutting import cut_batches
-from sae_genomics.activations.extraction.extract import loaded_model, ranges
+from sae_genomics.activations.extraction.extract import loaded_model
 from sae_genomics.activations.extraction.tokenised import tokenised_items
 from sae_genomics.progress import say, stop_point
 from sae_genomics.tokens import Tokens, items_in_order
@@ -193,7 +193,7 @@ def measure(
     Each window of a long item is a sequence of its own; a token counts in the window that it is stored from.
     """
     usual = ~tokens.special
-    counted = usual if tokens.stored is None else usual & tokens.stored
+    counted = tokens.counted
     drawn = np.random.default_rng([seed, zlib.crc32(b"sae.hidden")]).random(len(tokens))
     hidden = usual & (drawn < model.hidden_share)
     items, item_of = items_in_order(tokens)
@@ -233,7 +233,7 @@ def _losses(
     loss = np.zeros(len(tokens))
     for sequences in cut_batches(tokens.lengths, batch_tokens):
         batch = tokens.take(sequences)
-        rows = ranges(tokens.item_ptr[sequences], tokens.lengths[sequences])
+        rows = tokens.rows_of(sequences)
         replaced = np.flatnonzero(usual[rows])
         units = batch.token[replaced]
         if model.mask_token is not None:  # what a hidden token is must not be told by its unit's mean

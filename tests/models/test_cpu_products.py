@@ -15,7 +15,8 @@ from sae_genomics.items import CountItems
 from sae_genomics.kernels import onednn
 from sae_genomics.models import cpu_products, tx1
 from sae_genomics.models.cpu_products import Linear, use_kernels
-from sae_genomics.models.tx1 import load_folder, pieces_of
+from sae_genomics.models.sequences import pieces_of
+from sae_genomics.models.tx1 import load_folder
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tx1_parity"
 CPU = torch.device("cpu")
@@ -138,7 +139,7 @@ def test_a_batch_in_pieces_gives_what_it_gives_whole(dtype, tokens, monkeypatch)
     batch = cells(model)
     whole = model.forward_layers(batch, [2, 0], "mlp_out")
     monkeypatch.setattr(tx1, "tokens_at_once", lambda widest: tokens)
-    assert len(pieces_of(batch, tokens)) > 1
+    assert len(pieces_of(batch.item_ptr, tokens)) > 1
     pieces = model.forward_layers(batch, [2, 0], "mlp_out")
     assert list(pieces) == [2, 0]
     for layer, rows in pieces.items():
@@ -150,7 +151,7 @@ def test_a_batch_in_pieces_gives_what_it_gives_whole(dtype, tokens, monkeypatch)
 @given(lengths=st.lists(st.integers(0, 80), min_size=1, max_size=12), tokens=st.integers(1, 200))
 def test_pieces_are_the_batch_in_order(model, lengths, tokens):
     batch = cells(model, lengths)
-    pieces = pieces_of(batch, tokens)
+    pieces = [batch.take(np.arange(*bounds)) for bounds in pieces_of(batch.item_ptr, tokens)]
     np.testing.assert_array_equal(np.concatenate([piece.token for piece in pieces]), batch.token)
     np.testing.assert_array_equal(np.concatenate([piece.lengths for piece in pieces]), batch.lengths)
     assert all(len(piece) <= tokens or piece.n_items == 1 for piece in pieces)

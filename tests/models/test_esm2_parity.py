@@ -161,7 +161,7 @@ def test_order_and_company_make_no_difference(tmp_path: Path) -> None:
 
 def test_padded_attention_is_the_same_and_counted(tmp_path: Path) -> None:
     """What an accelerator computes, here on the CPU."""
-    from sae_genomics.models.esm2.packed import Sequences
+    from sae_genomics.models.sequences import Sequences
 
     ours, _ = loaded(tmp_path)
     tokens = ours.tokenise(proteins(8, [30, 28, 25]), 0)

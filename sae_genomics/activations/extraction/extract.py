@@ -25,6 +25,7 @@ from sae_genomics.errors import UserError
 from sae_genomics.models import load_model, pick_device, used_dtype
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.stages import stage_named
+from sae_genomics.tokens import ranges
 
 if TYPE_CHECKING:
     from sae_genomics.models import FoundationModel
@@ -203,7 +204,7 @@ def capture(
         batch = tokens.take(sequences)
         activations = model.forward_layers(batch, list(writers), hook)
         if not everything:
-            rows = ranges(tokens.item_ptr[sequences], lengths[sequences])
+            rows = tokens.rows_of(sequences)
             chosen = torch.from_numpy(np.flatnonzero(is_kept[rows]))
             activations = {layer: x[chosen.to(x.device)] for layer, x in activations.items()}
         with torch.inference_mode():
@@ -252,12 +253,6 @@ def _batches(model: FoundationModel, lengths: npt.NDArray[np.int64], batch_token
         return cut_batches(lengths, batch_tokens)
     pieces = cut_pieces(lengths, _piece_tokens(model, batch_tokens))
     return sorted(pieces, key=lambda piece: int(-lengths[piece].sum()))
-
-
-def ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """start, start + 1, … for each start, one after the other: int64 [sum of lengths]."""
-    before = np.cumsum(lengths) - lengths
-    return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
 
 
 def _check_finite(run: Run, shard: int, summaries: dict[int, Summary]) -> None:

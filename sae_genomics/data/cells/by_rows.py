@@ -15,8 +15,9 @@ import numpy.typing as npt
 from sae_genomics import content
 from sae_genomics.atomic import atomic_path, remove_leftovers
 from sae_genomics.checked_json import write_checked_json
-from sae_genomics.data.cells.matrix import CscMatrix, Rows, pointers
+from sae_genomics.data.cells.matrix import CscMatrix, Rows
 from sae_genomics.progress import Progress, stop_point
+from sae_genomics.tokens import pointers
 
 BAND_VALUES = 1 << 22
 _CHUNK_VALUES = 1 << 17  # 1 MB at most, which HDF5 keeps while neighbours are written or read

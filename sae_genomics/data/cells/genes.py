@@ -11,9 +11,9 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from sae_genomics.artifacts import GENE_INDEX
-from sae_genomics.data.cells.matrix import pointers
 from sae_genomics.data.units import Units
 from sae_genomics.errors import UserError
+from sae_genomics.tokens import pointers
 
 # ENSG00000141510.17, ENSMUST00000000001.4, ENSG00000182378.14_PAR_Y; never a clone name such as AC012345.1
 _VERSIONED = r"^(ENS[A-Z]{0,6}\d{6,})\.\d+(?:_PAR_Y)?$"

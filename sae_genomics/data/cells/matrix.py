@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from sae_genomics.errors import UserError
+from sae_genomics.tokens import pointers, ranges
 
 BLOCK_VALUES = 1 << 21
 _GAP_VALUES = 1 << 14  # reading through a gap of this many values is cheaper than a second read
@@ -230,19 +231,6 @@ def read_rows(dataset: h5py.Dataset, rows: Rows, max_values: int = BLOCK_VALUES)
         some = dataset[low:high]
         result[first:last] = some if high - low == last - first else some[rows[first:last] - low]
     return result
-
-
-def pointers(lengths: npt.NDArray[np.integer]) -> Rows:
-    """Where each run of values starts, and where the last one stops: int64 [n + 1]."""
-    result = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=result[1:])
-    return result
-
-
-def ranges(starts: Rows, lengths: Rows) -> Rows:
-    """start, start + 1, ..., start + length - 1 of every pair, one after the other: int64 [sum of lengths]."""
-    at = pointers(lengths)
-    return np.repeat(starts - at[:-1], lengths) + np.arange(at[-1])
 
 
 def _spans(starts: Rows, stops: Rows, gap: int, limit: int) -> Iterator[tuple[int, int]]:

@@ -14,11 +14,12 @@ from sae_genomics.artifacts import GENE_INDEX, GENES
 from sae_genomics.data.cells.counts import CountsForm, NotCounts, to_counts
 from sae_genomics.data.cells.genes import sum_by_gene
 from sae_genomics.data.cells.h5ad import CellTable
-from sae_genomics.data.cells.matrix import Rows, pointers
+from sae_genomics.data.cells.matrix import Rows
 from sae_genomics.data.cells.row_copy import open_by_rows
 from sae_genomics.data.plan_file import read_plan
 from sae_genomics.errors import DamagedArtifact, UserError
 from sae_genomics.items import CountItems
+from sae_genomics.tokens import pointers
 
 if TYPE_CHECKING:
     from sae_genomics.run import Run

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from sae_genomics.models.editing import Paused, Predictions, deepest_layer, kept_at, not_half
-from sae_genomics.models.esm2.packed import Block, Listener, PackedEsm, Sequences
+from sae_genomics.models.esm2.packed import Block, PackedEsm
+from sae_genomics.models.sequences import Listener, Sequences
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:

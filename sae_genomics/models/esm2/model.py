@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +20,10 @@ from sae_genomics.models.editing import Paused, Predictions
 from sae_genomics.models.esm2 import editing
 from sae_genomics.models.esm2.config import READS, describe, find_folder
 from sae_genomics.models.esm2.folder import Esm2Folder, read_folder
-from sae_genomics.models.esm2.packed import PackedEsm, Sequences
+from sae_genomics.models.esm2.packed import PackedEsm
 from sae_genomics.models.esm2.tokenise import tokenise
 from sae_genomics.models.esm2.weights import check_shapes, load_network, random_network
+from sae_genomics.models.sequences import Sequences, pieces_of
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Esm2(FoundationModel):
             return x
 
         token = self._on_device(batch.token)
-        for first, last in self._pieces(batch.item_ptr):
+        for first, last in pieces_of(batch.item_ptr, self.piece_tokens):
             rows, sequences = self._sequences(batch.item_ptr, first, last)
             self.network(token[rows], sequences, max(wanted) + 1, listen)
         return {layer: rows[0] if len(rows) == 1 else torch.cat(rows) for layer, rows in parts.items()}
@@ -168,17 +168,6 @@ class Esm2(FoundationModel):
 
     def _on_device(self, token: npt.NDArray[np.int32]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(token)).to(self.device).long()
-
-    def _pieces(self, ptr: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-        """Sequences first to last of each piece of at most `piece_tokens` tokens, or of one sequence."""
-        n = len(ptr) - 1
-        if self.piece_tokens is None:
-            return [(0, n)]
-        cuts = [0]
-        while cuts[-1] < n:
-            most = int(np.searchsorted(ptr, ptr[cuts[-1]] + self.piece_tokens, side="right")) - 1
-            cuts.append(max(most, cuts[-1] + 1))
-        return list(pairwise(cuts))
 
     def _sequences(self, ptr: npt.NDArray[np.int64], first: int, last: int) -> tuple[slice, Sequences]:
         start, stop = int(ptr[first]), int(ptr[last])

@@ -11,63 +11,20 @@ sequence, needs to know where a sequence begins. Each block is
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sae_genomics.models.cpu_products import DotProductAttention, Linear
 from sae_genomics.models.esm2.rotary import rotate
+from sae_genomics.models.sequences import Listener, Sequences
 
 if TYPE_CHECKING:
     from transformers import EsmForMaskedLM
 
-# called with (hook, layer, activations [T, d_model]); what it returns, the network goes on with
-Listener = Callable[[str, int, Tensor], Tensor]
 MASKED_IN_TRAINING = 0.15 * 0.8  # share of tokens that ESM2's training replaced by <mask>; fixed in transformers too
-
-
-class Sequences:
-    """Where the sequences of a packed batch begin.
-
-    ptr: int64 [sequences + 1]. padded: attention pads to the longest sequence and masks, which launches few kernels; otherwise it
-    takes one sequence after the other.
-    """
-
-    def __init__(self, ptr: npt.NDArray[np.int64], device: torch.device, *, padded: bool):
-        self.ptr = ptr
-        lengths = np.diff(ptr)
-        self.count, self.longest = len(lengths), int(lengths.max(initial=0))
-        self.padded = padded
-        sequence = np.repeat(np.arange(self.count), lengths)
-        place = np.arange(int(ptr[-1])) - ptr[sequence]
-        self.of_token = torch.from_numpy(sequence).to(device)
-        self.place = torch.from_numpy(place).to(device)
-        self.lengths = torch.from_numpy(lengths).to(device)
-        self.is_uniform = bool((lengths == self.longest).all())
-        self.row = self.of_token * self.longest + self.place
-        self.real = torch.arange(self.longest, device=device) < self.lengths[:, None] if padded else None
-
-    @property
-    def computed(self) -> int:
-        """Tokens that the widest step computes, padding included."""
-        return self.count * self.longest if self.padded else int(self.ptr[-1])
-
-    def pad(self, rows: Tensor) -> Tensor:
-        """[T, n] -> [sequences, longest, n]."""
-        if self.is_uniform:
-            return rows.view(self.count, self.longest, -1)
-        padded = rows.new_zeros(self.count * self.longest, rows.shape[1])
-        return padded.index_copy(0, self.row, rows).view(self.count, self.longest, -1)
-
-    def pack(self, padded: Tensor) -> Tensor:
-        """[sequences, longest, n] -> [T, n]."""
-        flat = padded.reshape(self.count * self.longest, -1)
-        return flat if self.is_uniform else flat[self.row]
 
 
 class Attention(nn.Module):
