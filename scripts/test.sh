@@ -4,6 +4,7 @@
 #   bash scripts/test.sh tests/data -x   arguments go to pytest; the linters are left out
 #   bash scripts/test.sh --avx2          what depends on the CPU, as if this one had no AVX-512; more arguments go to pytest
 #   bash scripts/test.sh --plain         what kernels compute, by their plain versions; more arguments go to pytest
+# TEST_WORKERS=N runs N test files side by side; default: one for every core, two at most.
 # REQUIRE_ALL=1 makes a missing Slurm, browser or linter a failure instead of a skip.
 set -euo pipefail
 typed_in=$PWD
@@ -13,7 +14,7 @@ source slurm/lib/venv.sh
 
 case "${1:-}" in
 -h | --help)
-  sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   exit 0
   ;;
 esac
@@ -60,4 +61,5 @@ elif [[ -n "${REQUIRE_ALL:-}" ]]; then
   echo "shellcheck is required (REQUIRE_ALL=1) and not installed" >&2
   exit 1
 fi
-exec python -m pytest
+workers=${TEST_WORKERS:-$(($(nproc) < 2 ? 1 : 2))}
+exec python -m pytest -n "$workers" --dist loadgroup

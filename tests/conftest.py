@@ -19,6 +19,8 @@ _NEEDS = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        # With workers side by side a file's tests share one worker, for its fixtures, and there is one scheduler at a time.
+        item.add_marker(pytest.mark.xdist_group("slurm" if item.get_closest_marker("slurm") else str(item.path)))
         # A real scheduler on a busy machine may miss a moment that a test waits for; what is wrong fails twice.
         if item.get_closest_marker("slurm"):
             item.add_marker(pytest.mark.flaky(reruns=1))
