@@ -126,6 +126,8 @@ LATER_KEYS: dict[str, Any] = {
     "associations.concept_f1": 0.3,
     "associations.random_directions": 256,
     "validation.test": "fisher",
+    "concepts.label_columns": [],
+    "concepts.confound_columns": [],
     "validation.sources": [],
     "validation.databases": "all",
     "validation.network": "all",

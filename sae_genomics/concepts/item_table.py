@@ -1,9 +1,10 @@
-"""More columns about the items, from a .tsv file with item_id: labels (`concepts.labels`), properties to audit (`concepts.confounds`)."""
+"""More columns about the items: labels and properties to audit, from the input itself or from a .tsv file with item_id."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,36 @@ from sae_genomics.data.proteins.tsv import read_tsv
 from sae_genomics.errors import UserError
 from sae_genomics.file_keys import expanded
 
+if TYPE_CHECKING:
+    from sae_genomics.run import Run
+
 _BLANK = ("", "nan", "NA", "None")
+
+
+def more_columns(
+    run: Run, item_ids: pd.Series, path: Path | None, keys: Sequence[str], settings: tuple[str, str]
+) -> pd.DataFrame:
+    """Columns of the run's items, in their order: float64 where every value is a number, text or None else.
+
+    item_ids: of the run's items. path: a table, or None. keys: of the input. settings: the config keys of both, for errors.
+    Raises UserError for a table that names none of the items, and for a key that the input lacks.
+    """
+    parts = [pd.DataFrame(index=range(len(item_ids)))]
+    if keys:
+        columns = run.kind.read_columns(run, keys, settings[1])
+        parts.append(pd.DataFrame({key: _typed(columns[key].to_numpy(dtype=object)) for key in keys}))
+    if path is not None:
+        table = read_item_table(path, settings[0])
+        if not table.index.isin(item_ids.astype(str)).any():
+            raise UserError(
+                f"{path}: none of its item_ids (the first is {table.index[0]}) is among the run's {run.kind.nouns.items} "
+                f"(the first is {item_ids.iloc[0]}); correct the column"
+            )
+        twice = [name for name in table.columns if name in keys]
+        if twice:
+            raise UserError(f"{settings[1]} and {path} both have {twice[0]}; leave it out of one of them")
+        parts.append(table.reindex(item_ids.astype(str)).reset_index(drop=True))
+    return pd.concat(parts, axis=1)
 
 
 def read_item_table(path: Path, setting: str) -> pd.DataFrame:

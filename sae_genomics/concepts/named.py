@@ -20,8 +20,7 @@ import pandas as pd
 
 from sae_genomics.concepts.concept import Bools, Concept, Ints, LeftOut, NamedConcepts, Spans
 from sae_genomics.concepts.examples import example_concepts
-from sae_genomics.concepts.item_table import read_item_table
-from sae_genomics.errors import UserError
+from sae_genomics.concepts.item_table import more_columns
 
 if TYPE_CHECKING:
     from sae_genomics.concepts.section import ConceptsConfig
@@ -84,22 +83,15 @@ def _large_enough(concepts: list[Concept], settings: ConceptsConfig) -> tuple[li
 
 
 def further_labels(run: Run, item_ids: pd.Series) -> Iterator[tuple[list[Concept], list[LeftOut]]]:
-    """The concepts of each column of concepts.labels, called `column: value`. Raises UserError where it names none of the items."""
-    path = run.config.concepts.labels
-    if path is None:
-        return
-    table = read_item_table(path, "concepts.labels")
-    placed = table.reindex(item_ids.astype(str))
-    if not table.index.isin(item_ids.astype(str)).any():
-        raise UserError(
-            f"{path}: none of its item_ids (the first is {table.index[0]}) is among the run's {run.kind.nouns.items} "
-            f"(the first is {item_ids.iloc[0]}); correct the column"
-        )
+    """The concepts of concepts.label_columns and of the columns of concepts.labels, called `column: value`. Raises as `more_columns` does."""
+    settings = run.config.concepts
+    asked = ("concepts.labels", "concepts.label_columns")
+    placed = more_columns(run, item_ids, settings.labels, settings.label_columns, asked)
     for column in placed.columns:
         values = placed[column].map(
             lambda value: f"{value:g}" if isinstance(value, float) else value, na_action="ignore"
         )
-        yield frequent_labels(values.reset_index(drop=True), run.config.concepts, f"{column}: ")
+        yield frequent_labels(values, settings, f"{column}: ")
 
 
 def label_concepts(labels: pd.Series, prefix: str = "", wanted: Ints | None = None) -> list[Concept]:

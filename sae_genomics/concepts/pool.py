@@ -160,10 +160,8 @@ def _over(rows: ConceptRows, make: Callable[[int, np.random.Generator], Bools]) 
     return lambda n, rng: Draws(rows.row, rows.heldout, make(n, rng))
 
 
-def described_items(items: pd.DataFrame, more: pd.DataFrame | None) -> pd.DataFrame:
-    """Columns for the audit: group, label, and those of concepts.confounds. items: as read; more: by item_id."""
+def described_items(items: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:
+    """Columns for the audit: group, label, and further ones. items: as read; more: of the same items."""
     columns: dict[str, Any] = {name: items[name].to_numpy(object) for name in ("group", "label")}
-    if more is not None:
-        placed = more.reindex(items["item_id"].astype(str))
-        columns |= {str(name): placed[name].to_numpy() for name in placed.columns}
+    columns |= {str(name): more[name].to_numpy() for name in more.columns}
     return pd.DataFrame(columns, index=items.index)

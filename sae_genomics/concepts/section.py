@@ -29,9 +29,16 @@ class ConceptsConfig(Section):
         None,
         description="a .tsv file with item_id and more labels of the items (condition, drug, ...): each value is a concept",
     )
+    label_columns: list[str] = Field(
+        default_factory=list,
+        description="more columns of the input whose values are concepts: obs columns of cells (condition, drug, donor), columns of data.labels, keys of JSONL",
+    )
     confounds: Path | None = Field(
         None,
         description="a .tsv file with more properties of the items (organism, batch, ...) for the audit of confounds",
+    )
+    confound_columns: list[str] = Field(
+        default_factory=list, description="more columns of the input for the audit of confounds (organism, batch)"
     )
     min_items: int = Field(20, ge=4, description="items (cells, proteins) that a concept needs, with it and without it")
     min_genes: int = Field(10, ge=4, description="genes of the data that a gene set needs")

@@ -21,7 +21,7 @@ from sae_genomics.artifacts import CONCEPT_CONFOUNDS, CONCEPT_NULLS, CONCEPT_VEC
 from sae_genomics.associations.multiple_testing import benjamini_hochberg
 from sae_genomics.associations.stream import layer_blocks, token_blocks
 from sae_genomics.concepts.concept import Concept, Ints, LeftOut, NamedConcepts
-from sae_genomics.concepts.item_table import read_item_table
+from sae_genomics.concepts.item_table import more_columns
 from sae_genomics.concepts.measure import Measured, measure
 from sae_genomics.concepts.named import concepts_of, expression_bins
 from sae_genomics.concepts.pool import Pool, described_items
@@ -86,7 +86,8 @@ def read_pool(run: Run, layer: int, named: NamedConcepts, units: Units) -> Pool:
         sample.unit_tokens[:] = _unit_tokens(run, units, named, sample)
     blocks = layer_blocks(run, layer, units, named.heldout, run.config.associations.batch_tokens)
     rows = collect(_stoppable(blocks), sample, named, run.model_info.d_model)
-    more = read_item_table(settings.confounds, "concepts.confounds") if settings.confounds is not None else None
+    asked = ("concepts.confounds", "concepts.confound_columns")
+    more = more_columns(run, items["item_id"], settings.confounds, settings.confound_columns, asked)
     return Pool(named, sample, rows, expression_bins(units.counts), described_items(items, more), settings.pca)
 
 

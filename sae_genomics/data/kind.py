@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from sae_genomics.errors import UserError
 from sae_genomics.hashes import hash_file, hash_values
 from sae_genomics.section import Section
 
@@ -110,6 +111,24 @@ class DataKind(ABC):
         Columns: item (int64, row in the input), item_id (text), heldout (bool), group (text or None), label (text or None).
         columns: some of these; default: all. Raises DamagedArtifact when the prepared files cannot be read.
         """
+
+    def check_columns(self, settings: Any, keys: Sequence[str], setting: str) -> None:
+        """Raise what `read_columns` would, where a quick look at the input tells it."""
+        if keys:
+            raise self._no_columns(setting)
+
+    def read_columns(self, run: Run, keys: Sequence[str], setting: str) -> pd.DataFrame:
+        """More annotations of the items, from the input itself: one column of text or None for each key, in the rows of `read_items`.
+
+        setting: the config key that asks for them, for the error.
+        Raises UserError for a key that the input does not have, and for a kind whose input has no more annotations.
+        """
+        raise self._no_columns(setting)
+
+    def _no_columns(self, setting: str) -> UserError:
+        return UserError(
+            f"{setting}: data.kind {self.name} has no more annotations; leave it out, or give a table (docs/concepts.md)"
+        )
 
     @abstractmethod
     def read_units(self, run: Run) -> Units:

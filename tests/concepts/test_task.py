@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import sae_genomics
 from sae_genomics import artifacts
 from sae_genomics.concepts.examples import example_concepts
 from sae_genomics.concepts.files import CONCEPTS_FILES, concepts_files
@@ -118,6 +119,29 @@ def test_labels_of_a_file_are_concepts_too(made, tmp_path):
     (tmp_path / "other.tsv").write_text("item_id\tdose\nnobody\t1\n")
     with pytest.raises(UserError, match=r"none of its item_ids \(the first is nobody\) is among the run's proteins"):
         concepts_of(Run(parse_config(config(folder, labels=str(tmp_path / "other.tsv")), "test")))
+
+
+def test_columns_of_the_input_are_concepts_and_confounds(made, tmp_path):
+    folder, _ = made
+    asked = {"label_columns": ["decoys"], "confound_columns": ["family"], "kinds": ["label"]}
+    run = Run(parse_config(config(folder, **asked), "test"))
+    check(run)
+    items = run.kind.read_items(run, ["item_id", "label"])
+    found = run.kind.read_columns(run, ["decoys", "family"], "x")
+    labels = Path(sae_genomics.__file__).parent / "assets" / "demo_proteins" / "labels.tsv.gz"
+    table = pd.read_csv(labels, sep="\t", dtype=str).set_index("accession").loc[items["item_id"]]
+    assert found["decoys"].tolist() == table["decoys"].tolist()
+    assert found["family"].tolist() == items["label"].tolist()
+    named = {each.name: each for each in concepts_of(run)}
+    most = table["decoys"].value_counts().index[0]
+    assert named[f"decoys: {most}"].items.tolist() == np.flatnonzero((table["decoys"] == most).to_numpy()).tolist()
+    for key in ("label_columns", "confound_columns"):
+        with pytest.raises(UserError, match=rf"concepts\.{key}: no column 'drug'; labels\.tsv\.gz has "):
+            check(Run(parse_config(config(folder, **{key: ["drug"]}), "test")))
+    (tmp_path / "twice.tsv").write_text(f"item_id\tdecoys\n{items['item_id'][0]}\ta\n")
+    both = config(folder, labels=str(tmp_path / "twice.tsv"), label_columns=["decoys"])
+    with pytest.raises(UserError, match="both have decoys"):
+        concepts_of(Run(parse_config(both, "test")))
 
 
 def test_every_draw_and_confound_is_written(made):

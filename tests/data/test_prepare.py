@@ -46,6 +46,22 @@ def all_counts(run):
     return np.concatenate([counts.toarray() for counts, _ in parts]), np.concatenate([rows for _, rows in parts])
 
 
+def test_more_columns_of_the_cells_used_are_read_from_obs(tmp_path, make_run):
+    genes = model_genes()[:40]
+    more = {"drug": [None, "x", "y"] * 20, "dose": [1.0, 2.0] * 30}
+    path = write_cells(tmp_path / "cells.h5ad", random_counts(60, 40), genes, obs={**TYPES, **more})
+    run = make_run(path, data={"max_cells": 20})
+    run_task(run, 0)
+    rows = run.kind.read_items(run, ["item"])["item"].to_numpy()
+    found = run.kind.read_columns(run, ["drug", "dose"], "concepts.label_columns")
+    assert found["drug"].tolist() == [more["drug"][row] for row in rows]
+    assert found["dose"].tolist() == [f"{more['dose'][row]:g}" for row in rows]
+    run.kind.check_columns(run.config.data, ["drug"], "a")
+    for ask in (run.kind.check_columns, run.kind.read_columns):
+        with pytest.raises(UserError, match=r"a: .*cells\.h5ad has no obs column 'drugs'; did you mean drug\?"):
+            ask(run.config.data if ask == run.kind.check_columns else run, ["drugs"], "a")
+
+
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("where", ["X", "raw", "layers:counts", "layers:umis"])
 def test_every_place_and_storage(tmp_path, make_run, storage, where):

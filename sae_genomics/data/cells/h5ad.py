@@ -117,15 +117,19 @@ class CellTable:
 
         setting: the config key that asked for it, named in the UserError when there is no such column.
         """
+        self.check_column(key, setting)
+        values = _column(self._file, "obs", key)
+        if isinstance(values, pd.Categorical):
+            return values.rename_categories([str(category) for category in values.categories])
+        return _labels(values)
+
+    def check_column(self, key: str, setting: str) -> None:
+        """Raise UserError, naming the setting and the columns there are, when obs has no such column."""
         if key not in self.obs_columns:
             columns = ", ".join(self.obs_columns[:40]) or "none"
             near = difflib.get_close_matches(key, self.obs_columns, n=3)
             meant = f"did you mean {' or '.join(near)}? " if near else ""
             raise UserError(f"{setting}: {self.path} has no obs column {key!r}; {meant}there are: {columns}")
-        values = _column(self._file, "obs", key)
-        if isinstance(values, pd.Categorical):
-            return values.rename_categories([str(category) for category in values.categories])
-        return _labels(values)
 
     @cached_property
     def obsm_names(self) -> list[str]:

@@ -69,6 +69,28 @@ class Cells(DataKind):
         cells = CELLS.read(run.cells_file, [_COLUMNS[name] for name in chosen])
         return cells.rename(columns={_COLUMNS[name]: name for name in chosen})
 
+    def check_columns(self, settings: CellsSection, keys: Sequence[str], setting: str) -> None:
+        """Against the file's obs."""
+        from sae_genomics.data.cells.h5ad import CellTable
+
+        if not keys:
+            return
+        with CellTable(self.inputs(settings)[0]) as table:
+            for key in keys:
+                table.check_column(key, setting)
+
+    def read_columns(self, run: Run, keys: Sequence[str], setting: str) -> pd.DataFrame:
+        """Columns of obs."""
+        import numpy as np
+        import pandas as pd
+
+        from sae_genomics.data.cells.h5ad import CellTable
+
+        cells = self.read_items(run, ["item"])["item"].to_numpy()
+        with CellTable(run.data_file) as table:
+            found = pd.DataFrame({key: np.asarray(table.column(key, setting)[cells], dtype=object) for key in keys})
+        return found.where(found.notna(), None)
+
     def read_units(self, run: Run) -> Units:
         """The distinct matched genes, ascending by token: from genes.parquet, which runs of every version have."""
         from sae_genomics.artifacts import GENE_INDEX, GENES

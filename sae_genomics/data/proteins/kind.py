@@ -68,6 +68,35 @@ class Proteins(DataKind):
 
         return ITEMS.read(items_file(run), list(_COLUMNS if columns is None else columns))
 
+    def check_columns(self, settings: ProteinsSection, keys: Sequence[str], setting: str) -> None:
+        """What JSONL lines have beside their sequences is not known before they are read."""
+        from sae_genomics.data.proteins.labels import labels_of_records, read_columns_of
+        from sae_genomics.data.proteins.records import is_jsonl
+
+        files = input_files(settings)
+        if keys and not is_jsonl(files.sequences):
+            there = (
+                labels_of_records([], files.sequences.name) if files.labels is None else read_columns_of(files.labels)
+            )
+            for key in keys:
+                there.column(key, setting)
+
+    def read_columns(self, run: Run, keys: Sequence[str], setting: str) -> pd.DataFrame:
+        """Columns of data.labels, and what JSONL lines say beside sequence and spans."""
+        import pandas as pd
+
+        from sae_genomics.data.proteins.prepare import annotation_of
+        from sae_genomics.data.proteins.read import read_sequences
+        from sae_genomics.data.proteins.settings import proteins_section
+
+        files = input_files(proteins_section(run.config))
+        sequences = read_sequences(files.sequences)
+        annotation, rows = (
+            annotation_of(files, sequences, sequences.rows),
+            self.read_items(run, ["item"])["item"].to_numpy(),
+        )
+        return pd.DataFrame({key: annotation.column(key, setting)[rows] for key in keys})
+
     def read_units(self, run: Run) -> Units:
         """Amino acids, in the order of the model's vocabulary."""
         from sae_genomics.data.units import Units

@@ -68,6 +68,12 @@ def read_labels(path: Path, rows: pd.Series) -> Labels:
     return Labels(columns, path.name, notes)
 
 
+def read_columns_of(path: Path) -> Labels:
+    """The names of a table's columns, without their values."""
+    names = [name for name in read_tsv(path, ("accession",)).columns if name != "accession"]
+    return Labels({name: np.zeros(0, dtype=object) for name in names}, path.name)
+
+
 def labels_of_records(labels: list[dict[str, str]], source: str) -> Labels:
     """What JSONL lines say beside sequence and spans. labels: [records]; empty for FASTA."""
     names = dict.fromkeys(name for record in labels for name in record)

@@ -131,7 +131,7 @@ def _used(
 ) -> tuple[_Used, list[str]]:
     """The proteins used, and notes on their annotation."""
     by_accession = sequences.rows
-    annotation = _annotation(files, sequences, by_accession)
+    annotation = annotation_of(files, sequences, by_accession)
     said = list(annotation.notes)
     labels = None if data.label_key is None else annotation.column(data.label_key, "data.label_key")[rows]
     groups = None
@@ -167,7 +167,7 @@ def _strata(labels: npt.NDArray[np.object_] | None, groups: Groups | None) -> np
     return kept
 
 
-def _annotation(files: InputFiles, sequences: Sequences, by_accession: pd.Series) -> Labels:
+def annotation_of(files: InputFiles, sequences: Sequences, by_accession: pd.Series) -> Labels:
     """Columns of labels: of the table where one is named, and of JSONL lines where the table does not have them."""
     own = labels_of_records(sequences.labels, files.sequences.name)
     if files.labels is None:
