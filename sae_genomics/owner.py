@@ -127,6 +127,7 @@ LATER_KEYS: dict[str, Any] = {
     "associations.random_directions": 256,
     "validation.test": "fisher",
     "concepts.label_columns": [],
+    "cross_layer.attribution_pairs": "adjacent",
     "concepts.confound_columns": [],
     "validation.sources": [],
     "validation.databases": "all",

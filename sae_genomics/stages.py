@@ -91,6 +91,7 @@ _CROSS_LAYER = Stage(
     reads=(_PREPARE, _EXTRACT, _TRAIN, _ASSOCIATE, _VALIDATE), root="results",
     keys=("run.seed", "cross_layer", "validation.fdr"), applies=has_cross_layer, gpu=True,
     function="sae_genomics.cross_layer.task:run_task", files=cross_layer_files, cost="sae_genomics.cross_layer.cost:cost",
+    check="sae_genomics.cross_layer.settings:check",
     contributions=("sae_genomics.report.contributions.cross_layer:CROSS_LAYER",),
 )  # fmt: skip
 _REPORT = Stage(

@@ -1,4 +1,4 @@
-"""attribution.parquet of a run: each layer's strongest features and their causes in the layer before."""
+"""attribution.parquet of a run: a layer's strongest features and their causes in an earlier layer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import math
 import zlib
 from collections.abc import Callable
-from itertools import pairwise
 
 import pandas as pd
 import torch
@@ -15,6 +14,7 @@ from sae_genomics.activations.extraction.extract import loaded_model
 from sae_genomics.artifacts import ATTRIBUTION
 from sae_genomics.cross_layer.attribution import Attribution, Limits, Step, attribute
 from sae_genomics.cross_layer.files import folder
+from sae_genomics.cross_layer.settings import attribution_pairs
 from sae_genomics.models import FoundationModel
 from sae_genomics.progress import stop_point
 from sae_genomics.run import Run
@@ -33,10 +33,10 @@ def write_attribution(run: Run, device: torch.device, advance: Callable[[float],
     model, tokens, why = _ready(run)
     if model is None or tokens is None:
         ATTRIBUTION.write(path, pd.DataFrame({name: [] for name in ATTRIBUTION.schema.names}), note=why)
-        advance(len(run.layers) - 1)
+        advance(len(attribution_pairs(run)))
         return
     tables, checks = [], []
-    for first, second in pairwise(run.layers):
+    for first, second in attribution_pairs(run):
         found = _between(run, model, tokens, (first, second), device)
         found.edges.insert(0, "layer_l", first)
         found.edges.insert(2, "layer_m", second)

@@ -25,7 +25,11 @@ class CrossLayerConfig(Section):
     null_draws: int = Field(4, ge=3, le=1_000, description="times that tokens are permuted within their unit")
     top_units: int = Field(10, ge=1, description="units of a feature that are compared with those of its match")
     attribution_features: int = Field(
-        8, ge=0, description="features of a layer whose causes in the layer before are looked for; 0 for none"
+        8, ge=0, description="features of a layer whose causes in an earlier layer are looked for; 0 for none"
+    )
+    attribution_pairs: Literal["adjacent", "all"] | list[tuple[int, int]] = Field(
+        "adjacent",
+        description="pairs of an earlier and a later layer: adjacent, all, or a list such as [[2, 5], [0, 5]]",
     )
     attribution_items: int = Field(8, ge=1, description="held-out items in which their causes are looked for")
     attribution_edges: int = Field(5, ge=1, description="causes that are kept of a feature")

@@ -2,7 +2,7 @@
 
 1. Every layer's SAE encodes the same tokens of held-out items, once.
 2. All pairs of layers are matched: `compare`.
-3. What drives the strongest features of a layer is looked for in the layer before: `attribution`.
+3. What drives the strongest features of a layer is looked for in an earlier layer: `attribution`.
 4. Modules of features that fire together, the variance that features explain, and unnamed features: `modules`, `variance`, `novelty`.
 """
 
@@ -20,6 +20,7 @@ from sae_genomics.cross_layer.compare import Comparison
 from sae_genomics.cross_layer.files import folder
 from sae_genomics.cross_layer.modules import write_modules
 from sae_genomics.cross_layer.novelty import write_novelty
+from sae_genomics.cross_layer.settings import attribution_pairs
 from sae_genomics.cross_layer.variance import write_variance
 from sae_genomics.models import pick_device
 from sae_genomics.progress import Progress, stop_point
@@ -41,7 +42,7 @@ def run_task(run: Run, task: int) -> None:
     folder(run).mkdir(parents=True, exist_ok=True)
     n = len(run.layers)
     n_pairs = n * (n - 1) // 2 if run.config.cross_layer.pairs == "all" else n - 1
-    total = n + n_pairs + 3 * n - 1 + (n if run.config.sae.stability else 0)
+    total = n + n_pairs + len(attribution_pairs(run)) + 2 * n + (n if run.config.sae.stability else 0)
     progress = Progress("cross_layer", total, "steps", run.heartbeat_file(stage_named("cross_layer"), task))
 
     def advance(steps: float) -> None:

@@ -269,7 +269,7 @@ def _attribution(contents: Contents) -> str:
     checked = known[known["exact"].notna() & ~known["edge"].astype(bool)]
     parts = [
         "### What drives a feature",
-        "For the strongest features of a layer, which features of the layer before add most to them: gradient times activation, beside random "
+        "For the strongest features of a layer, which features of an earlier layer add most to them: gradient times activation, beside random "
         "directions of the same norm. *When removed* is how much the feature falls when its cause is taken out.",
     ]
     if len(checked) > 2:

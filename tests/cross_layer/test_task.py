@@ -19,8 +19,9 @@ from sae_genomics.config import parse_config
 from sae_genomics.cross_layer import attribution_table, task
 from sae_genomics.cross_layer.activations import sample_layers, sample_tokens
 from sae_genomics.cross_layer.files import cross_layer_files, folder, is_enabled
+from sae_genomics.cross_layer.settings import attribution_pairs
 from sae_genomics.cross_layer.task import run_task
-from sae_genomics.errors import Interrupted
+from sae_genomics.errors import Interrupted, UserError
 from sae_genomics.execute import execute
 from sae_genomics.models import tx1
 from sae_genomics.models.base import FoundationModel
@@ -159,6 +160,20 @@ def test_the_same_settings_give_the_same_tables(run, left):
     run_task(run, 0)
     for table in TABLES:
         pd.testing.assert_frame_equal(table.read(folder(run) / table.file), left[table.file])
+
+
+def test_attribution_goes_between_the_layers_that_are_named(run):
+    def pairs(layers, asked):
+        run_of_more = with_settings(run, "cross_layer", enabled=True, attribution_pairs=asked)
+        run_of_more.layers = layers
+        return attribution_pairs(run_of_more)
+
+    assert pairs([1, 4, 5], "adjacent") == [(1, 4), (4, 5)]
+    assert pairs([1, 4, 5], "all") == [(1, 4), (1, 5), (4, 5)]
+    assert pairs([1, 4, 5], [(1, 5)]) == [(1, 5)]
+    for wrong in ((5, 1), (1, 2), (4, 4)):
+        with pytest.raises(UserError, match=r"attribution_pairs: .* the run has layers 1, 4, 5"):
+            pairs([1, 4, 5], [wrong])
 
 
 def test_a_family_that_cannot_be_edited_leaves_an_empty_table_that_says_so(run, monkeypatch):
