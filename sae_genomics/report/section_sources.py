@@ -202,11 +202,13 @@ def rests_on(layers: Sequence[LayerSummary]) -> str:
 def contained(layers: Sequence[LayerSummary]) -> str:
     """Which of the tested sources hold statements of others; Markdown, empty where none does."""
     known: list[dict[str, Any]] = next((found for each in layers if (found := each.parts.get("collections"))), [])
+    holders: dict[tuple[str, ...], list[str]] = {}
+    for each in known:
+        if each.get("contains"):
+            holders.setdefault(tuple(each["contains"]), []).append(escape(each.get("title") or each["name"]))
     holds = [
-        f"{escape(each.get('title') or each['name'])} holds statements of {listing([escape(title_of(layers, name)) for name in each['contains']])}"
-        for each in known
-        if each.get("contains")
+        f"{listing(names)} {'holds' if len(names) == 1 else 'hold'} statements of "
+        f"{listing([escape(title_of(layers, name)) for name in contains])}"
+        for contains, names in holders.items()
     ]
-    return (
-        f"{'; '.join(holds)}: a match with both is counted once, for the source where it comes from." if holds else ""
-    )
+    return f"{'; '.join(holds)}: a match with several of them is counted once." if holds else ""

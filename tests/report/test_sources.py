@@ -177,7 +177,7 @@ def test_what_the_names_rest_on_counts_no_statement_twice() -> None:
         "go (4) and ClinVar (2). 2 rest on two or more independent sources."
     )
     assert section_sources.contained(layers) == (
-        "open_targets holds statements of ClinVar: a match with both is counted once, for the source where it comes from."
+        "open_targets holds statements of ClinVar: a match with several of them is counted once."
     )
     assert section_sources.contained([layer(names, clinvar)]) == ""
     assert section_sources.rests_on([layer([("unnamed", "", "")])]) == ""

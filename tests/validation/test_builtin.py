@@ -3,12 +3,14 @@
 import re
 from collections import Counter
 
+import numpy as np
 import scanpy as sc
 
 from sae_genomics.config import ValidationConfig
 from sae_genomics.validation.databases import load_collections
 from sae_genomics.validation.databases.builtin import FOLDER, load
 from sae_genomics.validation.gene_sets import membership
+from sae_genomics.validation.independence import counted_once
 
 COLLECTIONS = load(ValidationConfig())
 
@@ -46,6 +48,12 @@ def test_the_bundled_blood_cells_have_what_they_need():
     }  # fmt: skip
     assert needed <= set(members.term)
     assert len(members.term) >= 60
+
+
+def test_they_are_one_source_for_a_name():
+    contains = {collection.name: collection.contains for collection in COLLECTIONS} | {"reactome": ()}
+    all_agree = np.ones((1, len(contains)), dtype=bool)
+    assert counted_once(all_agree, contains).sum() == 2  # reactome, and one of the files that one hand wrote
 
 
 def test_the_sources_are_told():
