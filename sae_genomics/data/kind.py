@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sae_genomics.data.units import Units
-    from sae_genomics.items import CountItems, SequenceItems
+    from sae_genomics.items import Items
     from sae_genomics.run import Run
 
 
@@ -123,7 +123,7 @@ class DataKind(ABC):
         """
 
     @abstractmethod
-    def read(self, run: Run, indices: npt.NDArray[np.int64]) -> CountItems | SequenceItems:
+    def read(self, run: Run, indices: npt.NDArray[np.int64]) -> Items:
         """What the model's tokeniser takes, of some items.
 
         indices: ascending rows of `read_items`. Only these items are read.
