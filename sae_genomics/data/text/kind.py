@@ -34,19 +34,19 @@ class Text(DataKind):
         """The file, or the folder's .txt files by name."""
         from sae_genomics.data.text.source import find_source
 
-        return find_source(settings.path).files
+        return find_source(settings).files
 
     def content_hash(self, settings: TextSection) -> str:
         """Over what the files hold; of a folder the files' names count too, because they are the documents' names."""
         from sae_genomics.data.text.source import find_source
 
-        return find_source(settings.path).content_hash()
+        return find_source(settings).content_hash()
 
     def count_items(self, settings: TextSection) -> int:
         """Documents that the run uses, from the number of lines or files."""
         from sae_genomics.data.text.source import find_source
 
-        documents = find_source(settings.path).count()
+        documents = find_source(settings).count()
         return min(documents, settings.max_documents or documents)
 
     def prepare_files(self, run: Run) -> tuple[Path, ...]:
