@@ -10,9 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sae_genomics.data import lines
 from sae_genomics.data.plan_file import read_plan
 from sae_genomics.data.split import split_items
 from sae_genomics.data.text import read
+from sae_genomics.data.text.settings import TextSection
+from sae_genomics.data.text.source import find_source
 from sae_genomics.data.text.tables import documents_file, items_file
 from sae_genomics.errors import DamagedArtifact
 from sae_genomics.execute import execute
@@ -179,31 +182,34 @@ def test_blocks_change_nothing(tmp_path, make_run, monkeypatch):
         assert copy == tables[0][2]
 
 
-def test_memory_does_not_grow_with_the_texts(tmp_path, make_run):
-    """Ten times as many characters in as many documents: not ten times the memory."""
+class OnePiece:
+    """A tokeniser that makes one piece of every text, and so needs no memory of its own."""
 
-    def peak(words: int) -> int:
-        rng = np.random.default_rng(0)
-        text = " ".join(rng.choice(["cat", "tree", "house", "sang"], words))
-        path = write_jsonl(tmp_path / f"{words}.jsonl", ({"text": f"{i} {text}"} for i in range(300)))
-        run = make_run(path)
-        source = read_source(run)
-        tokeniser = text_tokeniser(run.config.model)
-        read.read_corpus(source, np.arange(3), tokeniser, None, tmp_path / "copy")  # what is made once
+    vocab_size, special_ids, most_tokens = 2, frozenset({0}), 5
+
+    def encode(self, texts, max_tokens):
+        return np.ones(len(texts), np.int32), np.arange(len(texts) + 1)
+
+
+def test_memory_does_not_grow_with_the_texts(tmp_path, monkeypatch):
+    monkeypatch.setattr(read, "_BLOCK_CHARACTERS", 1 << 16)
+    monkeypatch.setattr(lines.blocks, "__defaults__", (1 << 16,))
+    rng = np.random.default_rng(0)
+
+    def peak(copies: int) -> int:
+        text = " ".join(rng.choice(["cat", "tree", "house", "sang"], 100)) * copies
+        path = write_jsonl(tmp_path / f"{copies}.jsonl", ({"text": f"{i} {text}"} for i in range(2000)))
+        source = find_source(TextSection(path=str(path)))
+        read.read_corpus(source, np.arange(3), OnePiece(), None, tmp_path / "copy")  # what is made once
         tracemalloc.start()
-        read.read_corpus(source, np.arange(300), tokeniser, 8, tmp_path / "copy")
+        read.read_corpus(source, np.arange(2000), OnePiece(), None, tmp_path / "copy")
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
+        assert (tmp_path / "copy").stat().st_size > 2000 * copies * 400
         return most
 
-    small, large = peak(500), peak(5000)  # 0.7 MB and 7 MB of text
-    assert large < 1.5 * small + (4 << 20)  # of a block's texts, as strings and as bytes; all of them would be 14 MB and more
-
-
-def read_source(run):
-    from sae_genomics.data.text.source import find_source
-
-    return find_source(run.config.data)
+    small, large = peak(1), peak(20)  # 1 MB and 20 MB of text
+    assert large < small + (1 << 20)
 
 
 def test_copies_of_a_text_are_told(tmp_path, make_run):
@@ -241,5 +247,5 @@ def test_a_new_tokens_limit_makes_the_run_stale(tmp_path, make_run):
     run = make_run(path)
     prepared(run)
     stage = stage_named("prepare")
-    assert make_run(path).state(stage, 0).name == "DONE"
-    assert make_run(path, data={"max_tokens": 5}).state(stage, 0).name == "STALE"
+    assert make_run(path).state(stage, 0).status == "done"
+    assert make_run(path, data={"max_tokens": 5}).state(stage, 0).status == "stale"
