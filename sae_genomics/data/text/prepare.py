@@ -60,6 +60,8 @@ def prepare_text(run: Run) -> None:
     source = find_source(data)
     n_input = source.count()  # an input that cannot be read shows before a model is downloaded
     rows = choose_items(n_input, data.max_documents, run.config.run.seed)
+    if len(rows) != run.n_items:  # counted when the run began
+        raise UserError(f"{source.path} changed since the run began; type the same command again")
     tokeniser = _tokeniser(run)
     copy = documents_file(run)
     with nothing_left_on_failure([heartbeat(run), copy]), atomic_path(copy) as temporary:
