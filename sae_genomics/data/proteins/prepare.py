@@ -262,5 +262,3 @@ def _tell(content: dict[str, Any]) -> None:
         )
     if "n_spans" in content:
         say(f"prepare: {content['n_spans']:,} spans of {content['n_concepts']:,} concepts")
-    for note in content["notes"]:
-        say(f"prepare: note: {note}")

@@ -162,8 +162,9 @@ def _notes(run: Run, data: TextSection, source: Source, used: _Used, tokeniser: 
 
 def _write(run: Run, used: _Used, tokeniser: TextTokeniser) -> None:
     corpus, token = used.corpus, used.corpus.units
-    names = np.array(tokeniser.spell(token), dtype=object)
-    Units(token, names, names, corpus.counts[token].astype(np.float64)).write(run.units_file)
+    pieces = tokeniser.spell(token)
+    names = np.array([shown(piece) for piece in pieces], dtype=object)
+    Units(token, np.array(pieces, dtype=object), names, corpus.counts[token].astype(np.float64)).write(run.units_file)
     items = pd.DataFrame(
         {
             "item": used.rows,
@@ -178,6 +179,13 @@ def _write(run: Run, used: _Used, tokeniser: TextTokeniser) -> None:
         }
     )
     ITEMS.write(items_file(run), items)
+
+
+def shown(piece: str) -> str:
+    """A word piece with the blanks at its ends as ␣: a table does not show them, and `the` is another piece than ` the`."""
+    middle = piece.strip(" ")
+    before = len(piece) - len(piece.lstrip(" "))
+    return "␣" * before + middle + "␣" * (len(piece) - before - len(middle))
 
 
 def _tell(content: dict[str, Any]) -> None:
