@@ -189,7 +189,7 @@ def _check_spans(run: Run, path: Path, placed: Sequence[tuple[Example, int]]) ->
     if not isinstance(items, SequenceItems):
         each = with_span[0][0]
         raise UserError(
-            f"{path}, line {each.line}: a {run.kind.nouns.item} has no residues to count; leave start and end empty"
+            f"{path}, line {each.line}: the residues of a {run.kind.nouns.item} cannot be counted; leave start and end empty"
         )
     length = dict(zip(rows.tolist(), map(len, items.sequences), strict=True))
     for each, row in with_span:

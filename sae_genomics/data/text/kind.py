@@ -28,6 +28,7 @@ class Text(DataKind):
     nouns = NOUNS
     section = TextSection
     input_keys = frozenset({"path"})
+    carried_keys = frozenset({"text_key", "max_tokens"})
     own_keys: ClassVar[Mapping[str, str]] = {"data.max_items": "data.max_documents"}
 
     def inputs(self, settings: TextSection) -> list[Path]:
