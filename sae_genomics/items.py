@@ -38,4 +38,17 @@ class SequenceItems:
     """Residues that consecutive windows of a long sequence share (`data.window_overlap`)."""
 
 
-Items = CountItems | SequenceItems
+@dataclass(frozen=True)
+class TextItems:
+    """Items that are texts: documents."""
+
+    rows: npt.NDArray[np.int64]
+    """[n], row of each item in the input."""
+    texts: list[str]
+    token: npt.NDArray[np.int32]
+    """[units], vocabulary id of each unit, ascending: the word pieces that the run has a unit for."""
+    max_tokens: int | None = None
+    """A document is cut behind so many tokens, special ones included (`data.max_tokens`); None: the model's longest sequence."""
+
+
+Items = CountItems | SequenceItems | TextItems

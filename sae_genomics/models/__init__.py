@@ -15,18 +15,21 @@ if TYPE_CHECKING:
     import torch
 
     from sae_genomics.config import ModelConfig
+    from sae_genomics.models.huggingface.tokenise import TextTokeniser
     from sae_genomics.models.tx1_tokenise import TokeniserSettings
 
 __all__ = [
     "FAMILIES", "FoundationModel", "ModelInfo", "asked_revision", "check_model", "describe", "find_commit",
-    "load_model", "most_residues", "pick_device", "reads", "register", "resolve_layers", "tokeniser_settings", "unit_tokens", "untrained_model", "used_dtype", "vocabulary",
+    "load_model", "most_residues", "pick_device", "reads", "register", "resolve_layers", "text_tokeniser", "tokeniser_settings", "unit_tokens", "untrained_model", "used_dtype", "vocabulary",
 ]  # fmt: skip
 
 # family: (module with READS, describe and small_files, which read no weights; module with load, untrained and check). A family with
-# published models has asked_revision and find_commit in the first; one that reads sequences unit_tokens and most_residues.
+# published models has asked_revision and find_commit in the first; one that reads sequences unit_tokens and most_residues; one that reads
+# text text_tokeniser.
 FAMILIES = {
     "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
     "esm2": ("sae_genomics.models.esm2.config", "sae_genomics.models.esm2.model"),
+    "huggingface": ("sae_genomics.models.huggingface.config", "sae_genomics.models.huggingface.model"),
     "planted": ("sae_genomics.models.planted.config", "sae_genomics.models.planted.model"),
 }
 
@@ -102,6 +105,12 @@ def most_residues(model: ModelConfig, cache_dir: Path | None = None) -> int:
     """Longest sequence that one pass takes, special tokens not counted, of a family that reads sequences."""
     most: int = _family(model, 0).most_residues(model, cache_dir)
     return most
+
+
+def text_tokeniser(model: ModelConfig, cache_dir: Path | None = None) -> TextTokeniser:
+    """Documents to word pieces, of a family that reads text. Downloads a model on the hub. Raises UserError as `describe` does."""
+    tokeniser: TextTokeniser = _family(model, 0).text_tokeniser(model, cache_dir)
+    return tokeniser
 
 
 def check_model(model: ModelConfig, cache_dir: Path | None = None) -> None:
