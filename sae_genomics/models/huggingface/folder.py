@@ -96,7 +96,7 @@ def read_folder(folder: Path, hook_modules: Mapping[str, str] | None = None) -> 
             f"{path}: model_type {kind!r} needs code of its own repository, which is never run; use a model that transformers has"
         )
     found = architecture(kind, hook_modules, str(path))
-    text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+    text: dict[str, Any] = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     _refuse_what_is_not_causal(path, text)
     return TextFolder(folder, config, found, _numbers(folder, config, text))
 

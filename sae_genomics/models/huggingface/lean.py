@@ -54,7 +54,7 @@ def make_lean(network: nn.Module) -> None:
                 setattr(parent, name, found.eval())
 
 
-def _linear(weight: nn.Parameter, bias: nn.Parameter | None) -> Linear:
+def _linear(weight: Any, bias: Any) -> Linear:
     made = Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     made.weight = weight
     if bias is not None:

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from sae_genomics.errors import UserError
 from sae_genomics.models.huggingface.architectures import Architecture
 from sae_genomics.models.huggingface.current import Pass, current_pass, passing
-from sae_genomics.models.sequences import Listener, Sequences
+from sae_genomics.models.sequences import Sequences
 
 
 class PackedDecoder(nn.Module):
@@ -62,6 +62,7 @@ class PackedDecoder(nn.Module):
                 output = self.base(input_ids=token[None], position_ids=one.sequences.place[None], use_cache=False)
             else:
                 sequences = one.sequences
+                assert sequences.real is not None
                 output = self.base(
                     input_ids=sequences.pad(token[:, None])[..., 0], attention_mask=sequences.real.long(), use_cache=False
                 )  # fmt: skip

@@ -14,8 +14,11 @@ TOKENISER_FILES = (
 
 def release_of(repository: str, *shape: int) -> KnownRelease:
     """shape: layers, d_model, heads, longest sequence, parameters; zeros where they are not known before the download."""
-    numbers = shape or (0,) * 5
-    return KnownRelease("huggingface", repository, "", SMALL_FILES, *numbers, optional_files=OPTIONAL_FILES)
+    n_layers, d_model, n_heads, max_length, n_parameters = shape or (0,) * 5
+    return KnownRelease(
+        "huggingface", repository, "", SMALL_FILES, n_layers, d_model, n_heads, max_length, n_parameters,
+        optional_files=OPTIONAL_FILES,
+    )  # fmt: skip
 
 
 _SHAPES = {
