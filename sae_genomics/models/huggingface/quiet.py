@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_alone = threading.Lock()  # its settings are the process's
+_alone = threading.RLock()  # its settings are the process's
 
 
 @contextmanager
