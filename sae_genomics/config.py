@@ -124,7 +124,7 @@ class ActivationsConfig(Section):
         2000,
         ge=1,
         validation_alias=also("cells_per_shard", "items_per_shard"),
-        description="number of items (cells, proteins) per shard; one array task extracts one shard",
+        description="number of items (cells, proteins, documents) per shard; one array task extracts one shard",
     )
     batch_tokens: int = Field(16384, ge=1, description="tokens per batch of the forward pass, padding included")
     max_nonfinite_share: float = Field(
@@ -151,7 +151,7 @@ class AssociationsConfig(Section):
     )
     batch_tokens: int = Field(16384, ge=1, description="tokens per batch that the SAE encodes")
     top_examples: int = Field(
-        10, ge=1, description="number of strongest items that are listed per feature; only for proteins"
+        10, ge=1, description="number of strongest items that are listed per feature; not for cells"
     )
     concept_f1: float = Field(
         0.3,

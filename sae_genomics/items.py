@@ -45,10 +45,11 @@ class TextItems:
     rows: npt.NDArray[np.int64]
     """[n], row of each item in the input."""
     texts: list[str]
+    """The documents as they were read."""
     token: npt.NDArray[np.int32]
     """[units], vocabulary id of each unit, ascending: the word pieces that the run has a unit for."""
     max_tokens: int | None = None
-    """A document is cut behind so many tokens, special ones included (`data.max_tokens`); None: the model's longest sequence."""
+    """A document is cut behind so many tokens, special ones included (`data.max_tokens`). None: the model's longest sequence."""
 
 
 Items = CountItems | SequenceItems | TextItems

@@ -105,7 +105,11 @@ FEATURE_EXAMPLES = Table(
         Column("max_activation", F64, "the feature's largest activation in the item"),
         Column("position", I32, "residue of the maximum, counted from 1"),
         Column("start", I32, "first residue of the window, counted from 1"),
-        Column("residues", STR, "the window's residues; X where a residue counts for nothing"),
+        Column(
+            "residues",
+            STR,
+            "the window's residues; X where one counts for nothing; word pieces have U+001F between them, and · is no piece",
+        ),
         Column("activations", pa.list_(pa.float32()), "activation at each residue of the window"),
         Column("concepts", STR, "concepts whose spans cover the maximum, comma-separated; null without any"),
     ),

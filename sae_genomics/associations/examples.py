@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sae_genomics import artifacts
+from sae_genomics.artifacts.window_text import join_units
 from sae_genomics.associations.accumulators import Accumulator
 from sae_genomics.associations.layer import EncodedBlock, Layer
 from sae_genomics.associations.triples import TokenBlock, Triples
@@ -27,7 +28,7 @@ class Windows:
     """The strongest positions: arrays [n], ordered by feature, then strength.
 
     feature, item, position: int64. maximum: float32. last: int64, the item's last position that counts.
-    unit: int16 [n, WIDTH], units at positions position - REACH to position + REACH, -1 where none counts.
+    unit: int32 [n, WIDTH], units at positions position - REACH to position + REACH, -1 where none counts.
     activation: float32 [n, WIDTH].
     """
 
@@ -36,7 +37,7 @@ class Windows:
     position: npt.NDArray[np.int64]
     maximum: npt.NDArray[np.float32]
     last: npt.NDArray[np.int64]
-    unit: npt.NDArray[np.int16]
+    unit: npt.NDArray[np.int32]
     activation: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -65,7 +66,7 @@ class Windows:
         zero = np.zeros(0, np.int64)
         empty = np.zeros((0, WIDTH))
         return Windows(
-            zero, zero, zero, np.zeros(0, np.float32), zero, empty.astype(np.int16), empty.astype(np.float32)
+            zero, zero, zero, np.zeros(0, np.float32), zero, empty.astype(np.int32), empty.astype(np.float32)
         )
 
 
@@ -98,10 +99,13 @@ class Examples(Accumulator):
     def table(self) -> pd.DataFrame:
         """The rows of feature_examples.parquet."""
         w, layer = self.windows, self.layer
-        first = np.maximum(w.position - REACH, 1)
+        first = np.maximum(w.position - REACH, 0)
+        at_first = w.unit[np.arange(len(w)), np.maximum(REACH - w.position, 0)]
+        first += (first == 0) & (at_first < 0)  # a special token, such as <cls>, is not shown
         stop = np.minimum(w.position + REACH, w.last) + 1
         low, high = first - (w.position - REACH), stop - (w.position - REACH)
-        letters = np.append(layer.units.unit_id.astype(str), "X")[w.unit]
+        are_letters = all(len(name) == 1 for name in layer.units.unit_id)
+        names_of = np.append(layer.units.unit_id, "X" if are_letters else "·")
         rank = np.arange(len(w)) - np.searchsorted(w.feature, w.feature) + 1
         names = layer.items["name"] if "name" in layer.items else pd.Series(None, index=layer.items.index, dtype=object)
         return pd.DataFrame(
@@ -114,7 +118,9 @@ class Examples(Accumulator):
                 "max_activation": w.maximum.astype(np.float64),
                 "position": w.position.astype(np.int32),
                 "start": first.astype(np.int32),
-                "residues": ["".join(row[a:b]) for row, a, b in zip(letters, low, high, strict=True)],
+                "residues": [
+                    join_units(names_of[row[a:b]], are_letters) for row, a, b in zip(w.unit, low, high, strict=True)
+                ],
                 "activations": [row[a:b] for row, a, b in zip(w.activation, low, high, strict=True)],
                 "concepts": covering(layer.spans, w.item, w.position),
             }
@@ -139,7 +145,7 @@ def strongest_rows(block: TokenBlock, triples: Triples, rows: ItemRows, bar: npt
     row[index[strongest]] = token[strongest]  # the first token of equals, as it is written last
     empty = np.zeros((len(above), 0))
     return Windows(
-        feature, block.first_item + item, row, maximum, item, empty.astype(np.int16), empty.astype(np.float32)
+        feature, block.first_item + item, row, maximum, item, empty.astype(np.int32), empty.astype(np.float32)
     )
 
 
@@ -158,7 +164,7 @@ def _with_windows(strongest: Windows, block: TokenBlock, triples: Triples) -> Wi
     at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
     is_counted = key[at] == wanted
     row = counted[at]
-    unit = np.where(is_counted, block.unit[row], -1).astype(np.int16)
+    unit = np.where(is_counted, block.unit[row], -1).astype(np.int32)
     width = np.int64(triples.feature.max(initial=0)) + 1
     of_triple = triples.token * width + triples.feature
     triple_order = np.argsort(of_triple, kind="stable")

@@ -112,7 +112,9 @@ def run_on(run: Run, data: Path, settings: dict[str, Any], folder: Path) -> Run:
             raise UserError(f"{data}: its data are {section.kind}, and run {run.name} reads {kind.name}")
         values = section.model_dump(exclude_unset=True)
     else:
-        values = {"kind": kind.name, "path": str(data)}
+        known = run.config.data.model_dump(exclude_unset=True)
+        values = {key: value for key, value in known.items() if key in kind.carried_keys}
+        values |= {"kind": kind.name, "path": str(data)}
     values |= {name: value for name, value in settings.items() if value is not None}
     values |= {"heldout_fraction": 0.0}
     unknown = sorted(set(values) - set(kind_named(kind.name).section.model_fields))

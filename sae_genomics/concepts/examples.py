@@ -14,7 +14,6 @@ residues of its items are negatives too. Without any negative row, every item th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from sae_genomics.concepts.concept import Concept, Spans
-from sae_genomics.data.proteins.files import lines
+from sae_genomics.data.json_lines import json_lines
 from sae_genomics.data.proteins.tsv import read_tsv
 from sae_genomics.errors import UserError
 from sae_genomics.file_keys import expanded
@@ -59,7 +58,7 @@ def read_examples(path: Path) -> list[Example]:
     if name.endswith(".tsv"):
         rows = _tsv_rows(path)
     elif name.endswith(".jsonl"):
-        rows = _json_rows(path)
+        rows = json_lines(path, '{"item_id": ..., "label": "positive"}')
     else:
         raise UserError(f"{path}: {SETTING} takes .tsv and .jsonl files; rename or convert it")
     found = [_example(path, line, row, name.rsplit(".", 1)[0]) for line, row in rows]
@@ -78,19 +77,6 @@ def _tsv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     names = [name for name in _KEYS if name in table.columns]
     for line, *values in zip(table.line.tolist(), *(table.columns[name] for name in names), strict=True):
         yield line, dict(zip(names, values, strict=True))
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, text in lines(path):
-        try:
-            row = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: not valid JSON ({error.msg}, column {error.colno})") from None
-        if not isinstance(row, dict):
-            raise UserError(
-                f'{path}, line {number}: a line is one object, such as {{"item_id": ..., "label": "positive"}}'
-            )
-        yield number, row
 
 
 def _example(path: Path, line: int, row: dict[str, Any], concept: str) -> Example:
@@ -203,7 +189,7 @@ def _check_spans(run: Run, path: Path, placed: Sequence[tuple[Example, int]]) ->
     if not isinstance(items, SequenceItems):
         each = with_span[0][0]
         raise UserError(
-            f"{path}, line {each.line}: a {run.kind.nouns.item} has no residues to count; leave start and end empty"
+            f"{path}, line {each.line}: the residues of a {run.kind.nouns.item} cannot be counted; leave start and end empty"
         )
     length = dict(zip(rows.tolist(), map(len, items.sequences), strict=True))
     for each, row in with_span:

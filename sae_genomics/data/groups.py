@@ -13,6 +13,7 @@ from sae_genomics.data.kind import Nouns
 from sae_genomics.errors import UserError
 
 LEAST_FOR_A_TEST = 3  # held-out groups below which no p-value over groups is given
+_MOST_PAIRS = 1 << 21  # of groups and labels
 _MISSED = 0.05  # how far the held-out share may be from what was asked for before that is said
 
 
@@ -94,3 +95,37 @@ def split_notes(groups: Groups, heldout: npt.NDArray[np.bool_], heldout_fraction
             "use data with more groups, or name a finer column in data.group_key."
         )
     return notes
+
+
+def shared_labels(labels: npt.NDArray[np.object_] | None, groups: Groups | None) -> npt.NDArray[np.object_] | None:
+    """The labels that each side of the split gets its share of: all of them, or the most frequent ones where there are very many.
+
+    The split of groups holds a number for each pair of a group and a label: thousands of labels and a hundred thousand groups would not
+    fit in memory. (Labels that are the groups are left out: what is a group cannot be shared out.)
+    """
+    if labels is None or groups is None:
+        return labels
+    most = max(_MOST_PAIRS // len(groups.name.categories), 1)
+    text = pd.Series(labels, dtype=object)
+    kept: npt.NDArray[np.object_] = text.where(text.isin(text.value_counts().index[:most]), None).to_numpy(dtype=object)
+    return kept
+
+
+def copies_notes(
+    digest: npt.NDArray[np.int64], heldout: npt.NDArray[np.bool_], has_groups: bool, nouns: Nouns, content: str
+) -> list[str]:
+    """What a reader must know of items that are there twice.
+
+    digest: [items], the same for the same content. content: what a reader calls it (sequence, text).
+    """
+    _, number, times = np.unique(digest, return_inverse=True, return_counts=True)
+    n_copied = int((times[number] > 1).sum())
+    if not n_copied:
+        return []
+    n_held = np.bincount(number, weights=heldout, minlength=len(times))
+    both = int(((n_held > 0) & (n_held < times)).sum())
+    text = f"{nouns.items.capitalize()} whose {content} another one has too: {n_copied:,}."
+    if both:
+        advice = "name one group for the copies" if has_groups else "data.group_key can keep copies together"
+        text += f" Of {both:,} {content}s there are copies on both sides of the split: held-out numbers are too good by that; {advice}."
+    return [text]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sae_genomics.data.units import Units
-    from sae_genomics.items import CountItems, SequenceItems
+    from sae_genomics.items import Items
     from sae_genomics.run import Run
 
 
@@ -61,6 +61,7 @@ class DataKind(ABC):
     input_keys: those of its keys that name input files; the files' content decides what comes out, not their names.
     units_are_genes: gene sets say something about the units, and tables about them have the names that those of cells have.
     named_items: `read_items` gives a further column, `name`, when it is asked for: what people call an item (text or None).
+    carried_keys: settings that say how a file is read, and go with the run to further files (`scripts/detect_concepts.py`).
     own_keys: settings that this kind's readers know by another name than the generic one, `section.key` -> `section.key`.
     """
 
@@ -70,6 +71,7 @@ class DataKind(ABC):
     input_keys: ClassVar[frozenset[str]] = frozenset({"path"})
     units_are_genes: ClassVar[bool] = False
     named_items: ClassVar[bool] = False
+    carried_keys: ClassVar[frozenset[str]] = frozenset()
     own_keys: ClassVar[Mapping[str, str]] = {}
 
     def key(self, setting: str) -> str:
@@ -123,7 +125,7 @@ class DataKind(ABC):
         """
 
     @abstractmethod
-    def read(self, run: Run, indices: npt.NDArray[np.int64]) -> CountItems | SequenceItems:
+    def read(self, run: Run, indices: npt.NDArray[np.int64]) -> Items:
         """What the model's tokeniser takes, of some items.
 
         indices: ascending rows of `read_items`. Only these items are read.

@@ -16,6 +16,7 @@ DEFAULT_KIND = "cells"
 KINDS: dict[str, str] = with_installed("sae_genomics.data_kinds", {
     "cells": "sae_genomics.data.cells.kind:Cells",
     "proteins": "sae_genomics.data.proteins.kind:Proteins",
+    "text": "sae_genomics.data.text.kind:Text",
 })  # fmt: skip
 
 

@@ -27,12 +27,18 @@ class TokenCounts:
     """Tokens of each item: `lengths` read by the model, `stored` on disk; int64 [items], special ones included.
 
     ordinary: int64 [items], tokens that may be stored and are not special. read: int64 [items], those that the model reads, windows'
-    overlaps and special ones included. n_special: special tokens stored of each item.
+    overlaps and special ones included. n_special: special tokens stored of each item; int64 [items] where items differ.
     """
 
-    def __init__(self, run: Run, ordinary: npt.NDArray[np.int64], read: npt.NDArray[np.int64], n_special: int):
+    def __init__(
+        self,
+        run: Run,
+        ordinary: npt.NDArray[np.int64],
+        read: npt.NDArray[np.int64],
+        n_special: int | npt.NDArray[np.int64],
+    ):
         self.ordinary = ordinary
-        self.n_special = n_special
+        self.n_special = np.asarray(n_special, dtype=np.int64)
         self.lengths = read
         self.stored = self.stored_with(run.config.activations.tokens_per_cell)
         self._edges = [run.shard_items(shard)[0] for shard in range(run.n_shards)]

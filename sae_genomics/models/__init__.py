@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sae_genomics.config import ModelConfig
     from sae_genomics.models.huggingface.tokenise import TextTokeniser
     from sae_genomics.models.tx1_tokenise import TokeniserSettings
+    from sae_genomics.models.word_pieces import TextTokeniser
 
 __all__ = [
     "FAMILIES", "FoundationModel", "ModelInfo", "asked_revision", "check_model", "describe", "find_commit",

@@ -1,12 +1,17 @@
 // The panel of strongest examples: the residues of each window, coloured by activation.
 
+// Codes below 128 are letters of ASCII; others number the names of word pieces.
+function unitText(code) {
+  return code < 128 ? String.fromCharCode(code) : meta.window_units[code - 128];
+}
+
 function windowElement(entry) {
   const { start, position, largest } = data.examples, { letter, level, pointer } = data.windows;
   const first = pointer[entry], stop = pointer[entry + 1], made = [];
   for (let index = first; index < stop; index++) {
     const number = start[entry] + index - first, share = level[index] / 255;
     const value = share ? ": activation " + short(share * largest[entry]) : "";
-    const residue = element("span", { class: number === position[entry] ? "strongest" : "", title: nouns.token + " " + number + value }, String.fromCharCode(letter[index]));
+    const residue = element("span", { class: number === position[entry] ? "strongest" : "", title: nouns.token + " " + number + value }, unitText(letter[index]));
     if (share) residue.style.backgroundColor = "rgba(230, 97, 0, " + (0.12 + 0.68 * share).toFixed(2) + ")";
     made.push(residue);
   }

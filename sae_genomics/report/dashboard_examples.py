@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sae_genomics.artifacts.window_text import split_units
 from sae_genomics.report.dashboard_arrays import Names, empty, in_rows, shortened
 from sae_genomics.report.dashboard_packing import Array
 from sae_genomics.report.dashboard_panel import Panel, PanelLayer, PanelSettings
 
 TARGET_BYTES = 10_000_000  # of all examples of the page
-LONGEST = 255  # letters of a window; its length is kept in one byte
+LONGEST = 255  # units of a window; its length is kept in one byte
 _BYTES_PER_LETTER = 1.2  # one for the letter, one for its level: most levels are 0, and both are packed
 _USUAL_LENGTH = 41
+_ASCII = 128
 _EMPTY = empty(
     ("rank", "max_activation", "position", "start"), ("item_id", "name", "residues", "activations", "concepts")
 )
@@ -30,6 +33,8 @@ class ExamplesPanel(Panel):
     def __init__(self, settings: PanelSettings):
         super().__init__(settings)
         self._items, self._names, self._concepts = Names(), Names(), Names()
+        self._units = Names()  # the letters of ASCII have their own numbers, so that windows of residues are plain text
+        self._units.codes(pd.Series([chr(code) for code in range(_ASCII)]))
         room = TARGET_BYTES / (_USUAL_LENGTH * _BYTES_PER_LETTER) / max(settings.n_features, 1)
         self.n_listed = max(int(room), 1)
         self._most_features = int(TARGET_BYTES / (_USUAL_LENGTH * _BYTES_PER_LETTER) / max(settings.n_layers, 1))
@@ -54,7 +59,9 @@ class ExamplesPanel(Panel):
                 "start": entries["start"].to_numpy(np.uint32),
             },
         )
-        length, letters, levels = _windows(entries)
+        length, units, levels = _windows(entries)
+        codes = self._units.codes(pd.Series(units, dtype=object))
+        letters = codes.astype(np.uint8 if codes.max(initial=0) < 256 else np.int32)
         self.lists["windows"].add(
             len(entries), np.repeat(np.arange(len(entries)), length), {"letter": letters, "level": levels}
         )
@@ -68,6 +75,7 @@ class ExamplesPanel(Panel):
             "items": self._items.texts,
             "item_names": self._names.texts,
             "example_concepts": self._concepts.texts,
+            "window_units": self._units.texts[_ASCII:],
         }
 
     def notes(self) -> list[str]:
@@ -75,14 +83,12 @@ class ExamplesPanel(Panel):
         return [f"The examples of {without:,} features were left out to keep this page small."] if without else []
 
 
-def _windows(entries: pd.DataFrame) -> tuple[npt.NDArray[np.int64], Array, Array]:
-    """Length of each window, and of all windows one after the other the letters (ASCII) and their levels, 0 to 255 of the largest."""
-    text = entries["residues"].fillna("").astype(str).str.slice(0, LONGEST)
-    values = [np.asarray(each, np.float32)[:LONGEST] for each in entries["activations"]]
-    length = np.array([min(len(one), len(other)) for one, other in zip(text, values, strict=True)], dtype=np.int64)
-    joined = "".join(one[:n] for one, n in zip(text, length, strict=True))
-    letters = np.frombuffer(joined.encode("ascii", "replace"), np.uint8)
-    flat = np.concatenate([each[:n] for each, n in zip(values, length, strict=True)]) if len(length) else np.zeros(0)
+def _windows(entries: pd.DataFrame) -> tuple[npt.NDArray[np.int64], list[str], Array]:
+    """Length of each window, and of all windows one after the other the units' names and their levels, 0 to 255 of the largest."""
+    values = [np.asarray(each, np.float32) for each in entries["activations"]]
+    units = [split_units(text, len(each))[:LONGEST] for text, each in zip(entries["residues"], values, strict=True)]
+    length = np.array([len(each) for each in units], dtype=np.int64)
+    flat = np.concatenate([each[:LONGEST] for each in values]) if len(length) else np.zeros(0)
     largest = np.repeat(entries["max_activation"].to_numpy(np.float64), length)
     level = np.ceil(255 * np.nan_to_num(flat) / np.maximum(np.nan_to_num(largest), np.finfo(np.float32).tiny))
-    return length, letters, np.clip(level, 0, 255).astype(np.uint8)
+    return length, list(chain.from_iterable(units)), np.clip(level, 0, 255).astype(np.uint8)

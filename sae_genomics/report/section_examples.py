@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from sae_genomics.artifacts.window_text import split_units
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.markdown import block, count, decimal, details, escape, feature_link
 from sae_genomics.report.wording import Wording
 
 FEATURES_SHOWN, WINDOWS_SHOWN = 5, 3  # per layer, per feature
+PIECES_AROUND = 10  # word pieces to either side of the maximum
 STRONG = 0.5  # of the largest activation of the window
 
 
@@ -69,16 +72,27 @@ def _feature(layer: int, shown: Shown, dashboard: str, wording: Wording) -> str:
 def window_lines(window: dict[Any, Any], wording: Wording) -> list[str]:
     """What the window is, its residues, and the marks below them."""
     token = wording.nouns.token
-    residues, start = str(window["residues"]), int(window["start"])
+    start, values = int(window["start"]), np.nan_to_num(np.asarray(window["activations"], np.float64))
+    units = split_units(str(window["residues"]), len(values))
+    if any(len(unit) > 1 for unit in units):
+        start, units, values = _nearest(start, units, values, int(window["position"]))
     name = f" {window['name']}" if isinstance(window["name"], str) and window["name"] else ""
     concepts = f"; {window['concepts']}" if isinstance(window["concepts"], str) and window["concepts"] else ""
     largest = f"largest activation {decimal(window['max_activation'])} at {token} {count(window['position'])}"
     margin = " " * len(str(start))
     return [
         f"{window['item_id']}{name}, {largest}{concepts}",
-        f"{start} {residues} {start + len(window['activations']) - 1}",
-        f"{margin} {marks(window['activations'])}".rstrip(),
+        f"{start} {''.join(units)} {start + len(units) - 1}",
+        f"{margin} {''.join(mark * len(unit) for mark, unit in zip(marks(values), units, strict=True))}".rstrip(),
     ]
+
+
+def _nearest(
+    start: int, units: list[str], values: npt.NDArray[np.float64], position: int
+) -> tuple[int, list[str], npt.NDArray[np.float64]]:
+    """What fits in a line: the units around the maximum."""
+    first, stop = max(position - start - PIECES_AROUND, 0), position - start + PIECES_AROUND + 1
+    return start + first, units[first:stop], values[first:stop]
 
 
 def marks(activations: Any) -> str:

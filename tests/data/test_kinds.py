@@ -58,8 +58,8 @@ def refusal(values: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"data": {"path": "x", "kind": "liness"}}, "data.kind: 'liness' is not known; the kinds are cells, proteins, lines"),
-        ({"data": {"path": "x", "kind": [1]}}, "data.kind: [1] is not known; the kinds are cells, proteins, lines"),
+        ({"data": {"path": "x", "kind": "liness"}}, "data.kind: 'liness' is not known; the kinds are cells, proteins, text, lines"),
+        ({"data": {"path": "x", "kind": [1]}}, "data.kind: [1] is not known; the kinds are cells, proteins, text, lines"),
         ({"data": {"path": "x", "labels": "y"}}, "unknown key data.labels for data.kind cells; data.kind"),
         (
             {"data": {"path": "x", "kind": "lines", "cell_type_key": "y"}},

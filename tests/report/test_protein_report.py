@@ -149,7 +149,7 @@ def test_windows_that_cannot_be_marked_are_named_and_not_shown(tmp_path: Path) -
     FEATURE_EXAMPLES.write(path, examples)
     run_task(run, 0)
     text = run.report_file.read_text()
-    assert "a window has other than one letter per activation" in section(text, "What is missing")
+    assert "a window has other than one unit per activation" in section(text, "What is missing")
     assert "## Strongest examples" not in text
     assert "## Features that find concepts" in text
     meta, _ = unpack(_Page(run.dashboard_file.read_text()))

@@ -22,7 +22,7 @@ NOUNS = Nouns(
 class CellsSection(DataSection):
     """The cells, and how they are read."""
 
-    kind: str = Field("cells", description="cells | proteins; see docs/kinds.md")
+    kind: str = Field("cells", description="cells | proteins | text; see docs/kinds.md")
     path: str = Field(description="an .h5ad file, or builtin:pbmc68k_reduced or builtin:planted")
     counts: str = Field("auto", pattern=r"^(auto|X|raw|layers:.+)$", description="auto | X | raw | layers:NAME")
     allow_normalised: bool = Field(

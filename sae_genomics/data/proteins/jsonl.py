@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sae_genomics.data.proteins.files import lines
+from sae_genomics.data.json_lines import json_lines
 from sae_genomics.data.proteins.records import Records, plain_name
 from sae_genomics.errors import UserError
 
@@ -33,17 +33,8 @@ Span = tuple[int, int, str, str, bool]
 
 
 def entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of each line. Raises UserError for a line that is no JSON object, or has no accession."""
-    for number, text in lines(path):
-        try:
-            entry = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: not valid JSON ({error.msg}, column {error.colno})") from None
-        if not isinstance(entry, dict):
-            raise UserError(
-                f'{path}, line {number}: a JSONL line is one object, such as {{"accession": ..., "sequence": ...}}'
-            )
-        yield number, entry
+    """(line number, object) of each line. Raises UserError for a line that is no JSON object."""
+    return json_lines(path, '{"accession": ..., "sequence": ...}')
 
 
 def accession_of(path: Path, number: int, entry: dict[str, Any]) -> str:

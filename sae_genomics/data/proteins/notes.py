@@ -74,21 +74,6 @@ def on_windows(lengths: npt.NDArray[np.int64], most: int, n_windows: int, overla
     ]
 
 
-def on_copies(digest: npt.NDArray[np.int64], heldout: npt.NDArray[np.bool_], has_groups: bool) -> list[str]:
-    """digest: [proteins used], the same for the same sequence."""
-    _, number, times = np.unique(digest, return_inverse=True, return_counts=True)
-    n_copied = int((times[number] > 1).sum())
-    if not n_copied:
-        return []
-    n_held = np.bincount(number, weights=heldout, minlength=len(times))
-    both = int(((n_held > 0) & (n_held < times)).sum())
-    text = f"Proteins whose sequence another one has too: {n_copied:,}."
-    if both:
-        advice = "name one group for the copies" if has_groups else "data.group_key can keep copies together"
-        text += f" Of {both:,} sequences there are copies on both sides of the split: held-out numbers are too good by that; {advice}."
-    return [text]
-
-
 def on_spans(read: SpanTable, spans: pd.DataFrame, table: pd.DataFrame, heldout: npt.NDArray[np.bool_]) -> list[str]:
     """read: of the whole file. spans: of the proteins used, with the column item_index. table: their concepts."""
     found = []

@@ -11,7 +11,7 @@ import pandas as pd
 
 from sae_genomics.atomic import write_json
 from sae_genomics.data import plan
-from sae_genomics.data.groups import Groups, GroupWording, make_groups
+from sae_genomics.data.groups import Groups, GroupWording, copies_notes, make_groups, shared_labels
 from sae_genomics.data.plan_file import PLAN_VERSION
 from sae_genomics.data.prepared import (
     TokenCounts,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 N_SPECIAL = 2  # <cls> and <eos>: stored once of each protein, read with every window
 _WORDING = GroupWording(NOUNS, "column", "families or clusters")
 _MOST_CONCEPTS = 1000  # listed in plan.json
-_MOST_PAIRS = 1 << 21  # of groups and labels
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _used(
             lambda i: sequences.accession[rows[i]], data.heldout_fraction, _WORDING,
         )  # fmt: skip
     said += notes.on_annotation(data, annotation, labels, groups)
-    strata = None if data.label_key == data.group_key else _strata(labels, groups)
+    strata = None if data.label_key == data.group_key else shared_labels(labels, groups)
     heldout = split_items(
         len(rows), strata, data.heldout_fraction, run.config.run.seed, None if groups is None else groups.name
     )
@@ -151,20 +150,6 @@ def _used(
     elif is_jsonl(files.sequences):
         spans = read_spans(files.sequences, by_accession, sequences.length, own_file=True)
     return _Used(rows, sequences, sequences.length[rows], labels, groups, heldout, spans), said
-
-
-def _strata(labels: npt.NDArray[np.object_] | None, groups: Groups | None) -> npt.NDArray[np.object_] | None:
-    """The labels that each side of the split gets its share of: all of them, or the most frequent ones where there are very many.
-
-    The split of groups holds a number for each pair of a group and a label: thousands of organisms and a hundred thousand families
-    would not fit in memory. (Labels that are the groups are left out: what is a group cannot be shared out.)
-    """
-    if labels is None or groups is None:
-        return labels
-    most = max(_MOST_PAIRS // len(groups.name.categories), 1)
-    text = pd.Series(labels, dtype=object)
-    kept: npt.NDArray[np.object_] = text.where(text.isin(text.value_counts().index[:most]), None).to_numpy(dtype=object)
-    return kept
 
 
 def _annotation(files: InputFiles, sequences: Sequences, by_accession: pd.Series) -> Labels:
@@ -231,7 +216,8 @@ def _notes(data: ProteinsSection, used: _Used, model: _Model, windows: Windows) 
     found = notes.on_split(data, used.groups, used.heldout)
     found += notes.on_letters(used.sequences.letters, model.name)
     found += notes.on_windows(used.length, model.most, len(windows.item), data.window_overlap, model.name)
-    return found + notes.on_copies(used.sequences.digest[used.rows], used.heldout, used.groups is not None)
+    digest = used.sequences.digest[used.rows]
+    return found + copies_notes(digest, used.heldout, used.groups is not None, NOUNS, "sequence")
 
 
 def _span_notes(used: _Used, spans: pd.DataFrame | None, table: pd.DataFrame | None) -> list[str]:
@@ -276,5 +262,3 @@ def _tell(content: dict[str, Any]) -> None:
         )
     if "n_spans" in content:
         say(f"prepare: {content['n_spans']:,} spans of {content['n_concepts']:,} concepts")
-    for note in content["notes"]:
-        say(f"prepare: note: {note}")

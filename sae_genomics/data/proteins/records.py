@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.data.proteins.files import blocks, first_bytes, opened, skip_mark
+from sae_genomics.data.lines import blocks, count_lines, first_bytes, opened, skip_mark
 from sae_genomics.errors import UserError
 
 _UNIPROT = re.compile(r"(?:sp|tr)\|([^|\s]+)\|")
@@ -84,8 +84,7 @@ def is_jsonl(path: Path) -> bool:
 def count_records(path: Path) -> int:
     """How many records there are, without looking into them. Raises UserError as `is_jsonl` does."""
     if is_jsonl(path):
-        with opened(path) as file:
-            return sum(1 for line in file if not line.isspace())
+        return count_lines(path)
     n, before = 0, b"\n"
     with opened(path) as file:
         skip_mark(file)

@@ -28,7 +28,7 @@ BUILTIN = {"builtin:demo_proteins": (_ASSETS / "demo_proteins", "proteins.fasta.
 class ProteinsSection(DataSection):
     """The proteins, and how they are read."""
 
-    kind: str = Field("proteins", description="cells | proteins; see docs/kinds.md")
+    kind: str = Field("proteins", description="cells | proteins | text; see docs/kinds.md")
     path: str = Field(description="a FASTA or JSONL file, plain or .gz, or builtin:demo_proteins")
     spans: str | None = Field(
         None, description="a table of spans with the columns accession, start, end, concept, name; or JSONL"

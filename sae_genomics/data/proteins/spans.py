@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sae_genomics.data.lines import first_bytes
 from sae_genomics.data.proteins import jsonl
-from sae_genomics.data.proteins.files import first_bytes
 from sae_genomics.data.proteins.tsv import read_tsv
 from sae_genomics.errors import UserError
 

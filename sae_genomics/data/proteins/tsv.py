@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from sae_genomics.data.proteins.files import first_bytes, opened, skip_mark
+from sae_genomics.data.lines import first_bytes, opened, skip_mark
 from sae_genomics.errors import UserError
 
 _TAB, _END, _RETURN = ord("\t"), ord("\n"), ord("\r")

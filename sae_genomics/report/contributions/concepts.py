@@ -66,7 +66,7 @@ def _layer_facts(summary: LayerSummary) -> dict[str, object]:
 CONCEPTS = Contribution(
     name="concepts",
     order=40,
-    not_for=("cells",),
+    not_for=("cells", "text"),
     tables=(
         Reading("concepts", (FEATURE_CONCEPTS,)),
         Reading("concept_baselines", (CONCEPT_BASELINES,)),

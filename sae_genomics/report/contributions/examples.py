@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from sae_genomics.artifacts import FEATURE_EXAMPLES
+from sae_genomics.artifacts.window_text import split_units
 from sae_genomics.config import RunConfig
 from sae_genomics.report import section_examples
 from sae_genomics.report.collect import LayerResults
@@ -18,10 +19,10 @@ from sae_genomics.report.summary import LayerSummary
 
 
 def _whole_windows(path: Path, config: RunConfig) -> pd.DataFrame:
-    """The table. Raises ValueError where a window has other than one letter per activation: marks would stand below wrong residues."""
+    """The table. Raises ValueError where a window has other than one unit per activation: marks would stand below wrong ones."""
     frame = FEATURE_EXAMPLES.read(path)
-    if (frame["residues"].str.len() != frame["activations"].str.len()).any():
-        raise ValueError("a window has other than one letter per activation")
+    for text, activations in zip(frame["residues"], frame["activations"], strict=True):
+        split_units(text, len(activations))
     return frame
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_genomics.data.proteins import files, records
+from sae_genomics.data import lines as files
+from sae_genomics.data.proteins import records
 from sae_genomics.data.proteins.read import read_sequences, read_some
 from sae_genomics.data.proteins.records import count_records, read_fasta, split_header
 from sae_genomics.data.proteins.residues import AMINO_ACIDS, LETTERS

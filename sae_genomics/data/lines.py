@@ -14,6 +14,7 @@ from sae_genomics.errors import DISK_ERRORS, UserError
 BLOCK_BYTES = 8 << 20
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
+_BLANKS = " \t\r\v\f"  # what `bytes.isspace` takes for blank, so that a count of lines and the lines agree
 _FORMATS = {b"\x89HDF": "HDF5", b"PK\x03\x04": "a zip archive", b"BZh": "bzip2", b"\xfd7zX": "xz", b"PAR1": "Parquet"}
 
 
@@ -77,6 +78,13 @@ def blocks(path: Path, next_begins: bytes, size: int = BLOCK_BYTES) -> Iterator[
             yield rest
 
 
+def count_lines(path: Path) -> int:
+    """Lines that are not blank, as `lines` gives them, without decoding them."""
+    with opened(path) as file:
+        skip_mark(file)
+        return sum(1 for line in file if not line.isspace())
+
+
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number from 1, text without its end) of each line that is not blank. Raises UserError for what is not UTF-8."""
     number = 0
@@ -88,7 +96,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
             raise UserError(f"{path}, line {at}: not UTF-8 text; save the file as UTF-8") from None
         for text in texts:
             number += 1
-            if text and not text.isspace():
+            if text.strip(_BLANKS):
                 yield number, text.rstrip("\r")
         if block.endswith(b"\n"):
             number -= 1  # what `split` leaves after the last line end is no line
