@@ -28,7 +28,7 @@ class PackedDecoder(nn.Module):
         super().__init__()
         self.network, self.packed = network, architecture.packed
         self.n_layers, self.d_model = n_layers, d_model
-        self.base = network.base_model
+        self.base = network.base_model if architecture.packed else _around_blocks(network, architecture)
         self._output_class: Any = BaseModelOutputWithPast  # of the base model, until it has shown its own
         self._shells: dict[
             int, tuple[Any, ...]
@@ -149,8 +149,17 @@ def _replaced(output: Any, one: Pass, hook: str, layer: int) -> Any:
     found = one.listen(hook, layer, rows)
     if found is rows:
         return output
-    found = one.shaped(found)
+    found = one.shaped(found).reshape(x.shape)  # some modules see [sequences x longest, d_model]
     return (found, *output[1:]) if isinstance(output, tuple) else found
+
+
+def _around_blocks(network: Any, architecture: Architecture) -> Any:
+    """The module that calls the blocks one after the other, which the network calls in turn: `model` of `model.layers.{i}`."""
+    stack = architecture.hooks["resid_post"].partition(".{i}")[0]
+    try:
+        return network.get_submodule(stack.rpartition(".")[0])
+    except AttributeError:
+        return network.base_model
 
 
 def _modules_like(network: nn.Module, path: str) -> str:

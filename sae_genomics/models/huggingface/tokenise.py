@@ -81,6 +81,12 @@ class TextTokeniser:
             )
         return ids, ptr
 
+    def lengths(self, texts: list[str]) -> Int64:
+        """Word pieces of each text before anything is cut: int64 [texts]."""
+        if self._backend is not None:
+            return np.array([len(each.ids) for each in self._backend.encode_batch_fast(texts)], dtype=np.int64)
+        return np.array([len(ids) for ids in self._own(texts)["input_ids"]] if texts else [], dtype=np.int64)
+
     def spell(self, ids: npt.ArrayLike) -> list[str]:
         """Each piece as a reader should see it, such as `" the"` for `▁the`. Two pieces that would read the same carry their ids."""
         spelt = self._spelt
