@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import torch
 
     from sae_genomics.config import ModelConfig
-    from sae_genomics.models.huggingface.tokenise import TextTokeniser
     from sae_genomics.models.tx1_tokenise import TokeniserSettings
     from sae_genomics.models.word_pieces import TextTokeniser
 
