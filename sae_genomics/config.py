@@ -74,7 +74,7 @@ class PathsConfig(Section):
 class ModelConfig(Section):
     """The foundation model, and where activations are read."""
 
-    family: str = Field("tx1", description="which code reads the model: tx1 | esm2 | planted")
+    family: str = Field("tx1", description="which code reads the model: tx1 | esm2 | huggingface | planted")
     name: str | None = Field(None, description="demo | tahoe-x1-70m | tahoe-x1-1.3b | tahoe-x1-3b; default: demo")
     path: Path | None = Field(None, description="a local folder with the files of a release; used in place of name")
     revision: Annotated[str | None, BeforeValidator(checked_revision)] = Field(
@@ -93,6 +93,10 @@ class ModelConfig(Section):
         False, description="compile the layers with torch.compile: faster on CUDA, and a minute slower to start"
     )
     drug_key: str | None = Field(None, description="obs column of drugs, for models with a chemical encoder")
+    hook_modules: dict[str, str] | None = Field(
+        None,
+        description="hook -> module path with {i} for the layer, for language models of other architectures; see docs/models.md",
+    )
 
     @model_validator(mode="after")
     def _revision_is_of_a_published_model(self) -> ModelConfig:

@@ -17,7 +17,7 @@ from sae_genomics.causal.passes import Changes, changes
 from sae_genomics.causal.strength import counted_tokens, gradient_of
 from sae_genomics.causal.targets import Targets, random_targets
 from sae_genomics.models.editing import Paused
-from sae_genomics.tokens import items_in_order
+from sae_genomics.tokens import Tokens, items_in_order
 
 if TYPE_CHECKING:
     from sae_genomics.models import FoundationModel
@@ -108,12 +108,23 @@ def targets_of(layer: Layer, firing: Firing) -> Targets:
     counted = counted_tokens(batch)
     unit = np.maximum(batch.unit, 0).astype(np.int64)
     items, item = items_in_order(batch)
-    looked_at = counted if hidden is None else counted & hidden
+    looked_at = counted & layer.model.predicted(batch)
+    if hidden is not None:
+        looked_at &= hidden
     if layer.model.outcome == "distribution":
-        is_own, stratum, key = firing.active, unit, np.arange(len(batch))
+        is_own, stratum, key = _shows_at(layer.model, batch, firing.active), unit, np.arange(len(batch))
     else:
         is_own, stratum, key = firing.own_units[unit], layer.bins[unit] + 1, unit
     return Targets(item, looked_at & is_own, looked_at & ~is_own, stratum, key, len(items))
+
+
+def _shows_at(model: FoundationModel, batch: Tokens, active: Bools) -> Bools:
+    """Tokens whose prediction a feature is expected to move: those where it is active; the ones behind them in a model that predicts the next."""
+    if not model.predicts_next:
+        return active
+    found = np.zeros_like(active)
+    found[1:] = active[:-1]
+    return found & model.predicted(batch)
 
 
 def ablation_and_nulls(

@@ -213,8 +213,8 @@ class _Task:
         return self.model.info.max_length
 
     def _hidden(self, visible: Paused) -> Paused | None:
-        """The same items with as many tokens hidden as in the model's training; None where that is not asked for."""
-        if not self.settings.masked:
+        """The same items with as many tokens hidden as in the model's training; None where that is not asked for, and where nothing is hidden."""
+        if not self.settings.masked or self.model.predicts_next:
             return None
         batch = visible.batch
         items, item = items_in_order(batch)

@@ -29,6 +29,7 @@ __all__ = [
 FAMILIES = {
     "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
     "esm2": ("sae_genomics.models.esm2.config", "sae_genomics.models.esm2.model"),
+    "huggingface": ("sae_genomics.models.huggingface.config", "sae_genomics.models.huggingface.model"),
     "planted": ("sae_genomics.models.planted.config", "sae_genomics.models.planted.model"),
 }
 

@@ -48,7 +48,7 @@ class FoundationModel(ABC):
     """A loaded foundation model."""
 
     reads: ClassVar[str]
-    """Name of the data kind: cells, proteins."""
+    """Name of the data kind: cells, proteins, text."""
     hidden_share: ClassVar[float]
     """Share of the tokens that are hidden when the loss is measured, special ones not counted: as in the model's training."""
     loss_name: ClassVar[str]
@@ -64,6 +64,13 @@ class FoundationModel(ABC):
 
     outcome: ClassVar[str] = ""
     """What `resume` predicts of a token: `value` (one number), `distribution` (logits), or empty where the family cannot be edited."""
+
+    predicts_next: ClassVar[bool] = False
+    """Whether a token is predicted from those before it alone: nothing is ever hidden, and an edit at a token shows from the next one on."""
+
+    def predicted(self, batch: Tokens) -> npt.NDArray[np.bool_]:
+        """[T], tokens that the model predicts at all: all but what has no context, such as a text's first token."""
+        return np.ones(len(batch), dtype=bool)
 
     def pause(self, batch: Tokens, layer: int, hook: str, hidden: npt.NDArray[np.bool_] | None = None) -> Paused:
         """Run the model up to a hook, without gradients. hidden: bool [T], tokens whose content is hidden, as for `masked_loss`.

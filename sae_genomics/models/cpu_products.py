@@ -30,7 +30,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         # the product has no gradient, and strided rows would go to oneDNN's slow reference code
-        if self.onednn and not _followed(x, self.weight):
+        if self.onednn and not followed(x, self.weight):
             product = onednn.traced_product if torch.compiler.is_compiling() else onednn.product
             return product(x.contiguous(), self.weight if self.packed is None else self.packed, self.bias)
         return F.linear(x, self.weight, self.bias)
@@ -46,7 +46,7 @@ class DotProductAttention(nn.Module):
 
         qkv: [T, (n_heads + 2 kv_n_heads) d_head]. ptr: int64 [sequences + 1]. Returns [T, n_heads d_head].
         """
-        if not self.compiled or _followed(qkv):
+        if not self.compiled or followed(qkv):
             return None
         from sae_genomics.kernels import attention  # here, because commands that only plan load this module
 
@@ -59,7 +59,8 @@ class DotProductAttention(nn.Module):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-def _followed(*tensors: Tensor) -> bool:
+def followed(*tensors: Tensor) -> bool:
+    """Whether autograd follows one of them."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 

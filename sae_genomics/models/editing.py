@@ -27,7 +27,7 @@ class Paused:
     hidden: npt.NDArray[np.bool_] | None = None
     """[T], tokens whose content is hidden from the model, as in its training; None hides nothing"""
     stream: torch.Tensor | None = None
-    """[T, d_model], what an `attn_out` or `mlp_out` is added to; None at `resid_post`"""
+    """[T, d_model], what an `attn_out` or `mlp_out` is added to; None at `resid_post`, and where a family runs the layer again"""
     per_token: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """[T, ...] of one family alone, such as the genes' own vectors that Tahoe-x1's decoder needs"""
 

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -21,11 +22,13 @@ import yaml
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.esm2 import releases as esm2
+from sae_genomics.models.huggingface import releases as huggingface
 from sae_genomics.models.releases import INDEX, SINGLE, KnownRelease
 from sae_genomics.progress import say
 from sae_genomics.revisions import is_commit
 
 _LOG_SECONDS = 15.0
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)  # OWNER/NAME on the hub
 
 
 def _tahoe(folder: str, n_layers: int, d_model: int, n_heads: int, max_length: int, n_parameters: int) -> KnownRelease:
@@ -40,8 +43,10 @@ RELEASES = {
     "tahoe-x1-1.3b": _tahoe("1.3b-model", 24, 2048, 16, 2048, 1_300_000_000),
     "tahoe-x1-3b": _tahoe("3b-model", 32, 2560, 20, 2048, 3_000_000_000),
     **esm2.RELEASES,
+    **huggingface.RELEASES,
 }
 ALIASES = esm2.ALIASES
+_CLASSES = {"esm2": "EsmForMaskedLM", "huggingface": "AutoModelForCausalLM"}  # of transformers, that read a family
 
 
 def describe_release(
@@ -60,6 +65,11 @@ def describe_release(
     folder = cached_folder(name, cache_dir, commit) if commit else None
     if folder is not None:
         return replace(describe_folder(folder), identity=identity, revision=commit)
+    if not known.n_layers:
+        raise UserError(
+            f"{name} is not in the cache, and its shape is not known before; on a machine with network (a login node) run: "
+            f"{_download_command(name, known, revision or known.revision, cache_dir)}"
+        )
     return ModelInfo(
         family=family,
         name=name,
@@ -74,12 +84,18 @@ def describe_release(
 
 
 def known_release(name: str, family: str | None = None) -> KnownRelease:
-    """Raises UserError for a name that is not one of RELEASES, or not of this family."""
+    """What is known of a published model. Any OWNER/NAME that is not one of RELEASES is taken for a language model of that repository.
+
+    Raises UserError for another name that is not one of RELEASES, or not of this family.
+    """
     known = RELEASES.get(ALIASES.get(name, name))
+    if known is None and family in (None, "huggingface") and _REPOSITORY.fullmatch(name):
+        known = huggingface.release_of(name)
     if known is None:
         names = [of for of, release in RELEASES.items() if family in (None, release.family)]
+        others = "OWNER/NAME of the hub" if family == "huggingface" else "demo"
         raise UserError(
-            f"model.name: {name!r} is not known; write demo, {', '.join(names)}, or give model.path a folder"
+            f"model.name: {name!r} is not known; write {others}, {', '.join(names)}, or give model.path a folder"
         )
     if family not in (None, known.family):
         raise UserError(f"model.name: {name} is a model of another family; set model.family to {known.family}")
@@ -121,6 +137,8 @@ def download(name: str, cache_dir: Path | None = None, revision: str | None = No
         commit = commit or _ask_commit(known, revision, cache_dir)
         paths = [_fetch(known, file, commit, cache_dir) for file in known.small_files]
         folder = paths[0].parent
+        for file in known.optional_files:
+            _fetch_where_there(known, file, commit, cache_dir)
         _fetch_weights(known, commit, cache_dir)
         if known.family == "tx1":
             _fetch_drug_table(folder, known, commit, cache_dir)
@@ -204,6 +222,16 @@ def _fetch_drug_table(folder: Path, known: KnownRelease, commit: str, cache_dir:
             say(f"{known.repository} has no {Path(place['local']).name}: without it model.drug_key cannot be used")
 
 
+def _fetch_where_there(known: KnownRelease, file: str, commit: str, cache_dir: Path | None) -> None:
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        _fetch(known, file, commit, cache_dir)
+    except EntryNotFoundError as missing:
+        if isinstance(missing, LocalEntryNotFoundError):
+            raise
+
+
 def _fetch_weights(known: KnownRelease, commit: str, cache_dir: Path | None) -> None:
     """One file, or the files that an index names."""
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -221,16 +249,16 @@ def _fetch_weights(known: KnownRelease, commit: str, cache_dir: Path | None) -> 
             raise
         raise UserError(
             f"{known.repository} has no {SINGLE} at revision {commit}, and pytorch_model.bin files are not read because they can run code; "
-            f"fix it with: {conversion(known.repository)}; then set model.path to that folder"
+            f"fix it with: {conversion(known.repository, _CLASSES[known.family])}; then set model.path to that folder"
         ) from None
     for file in shard_files(index):
         _fetch(known, file, commit, cache_dir)
 
 
-def conversion(source: str) -> str:
+def conversion(source: str, model_class: str = "EsmForMaskedLM") -> str:
     """A command that writes FOLDER with safetensors files, from a folder or repository that has other ones."""
     return (
-        f'python -c "from transformers import AutoTokenizer as T, EsmForMaskedLM as M; '
+        f'python -c "from transformers import AutoTokenizer as T, {model_class} as M; '
         f"[C.from_pretrained('{source}').save_pretrained('FOLDER') for C in (T, M)]\""
     )
 
@@ -341,11 +369,9 @@ def _readable_errors(name: str, cache_dir: Path | None, revision: str) -> Iterat
     logging.set_verbosity_error()  # it retries for half a minute; only the outcome is news
     known = known_release(name)
     repository = known.repository
-    options = f" --revision {revision}" if revision != known.revision else ""
-    options += f" --cache {shlex.quote(str(cache_dir))}" if cache_dir is not None else ""
     what = f"{name} at revision {revision}"
     advice = (
-        f"on a machine with network (a login node) run: python scripts/download_model.py {name}{options}; "
+        f"on a machine with network (a login node) run: {_download_command(name, known, revision, cache_dir)}; "
         "or give model.path a folder"
     )
     try:
@@ -381,6 +407,12 @@ def _readable_errors(name: str, cache_dir: Path | None, revision: str) -> Iterat
         raise UserError(
             f"{what} is not in the cache and the model hub cannot be reached ({_first_line(error)}); {advice}"
         ) from None
+
+
+def _download_command(name: str, known: KnownRelease, revision: str, cache_dir: Path | None) -> str:
+    options = f" --revision {revision}" if revision != known.revision else ""
+    options += f" --cache {shlex.quote(str(cache_dir))}" if cache_dir is not None else ""
+    return f"python scripts/download_model.py {name}{options}"
 
 
 def _first_line(error: BaseException) -> str:

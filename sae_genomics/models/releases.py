@@ -29,6 +29,9 @@ class KnownRelease:
     """The commit that is used unless `model.revision` names another. A branch where nobody has verified a commit: then each run pins the
     commit that the branch names when the run first uses the weights (`models/pins.py`)."""
 
+    optional_files: tuple[str, ...] = ()
+    """Files beside the weights that some releases of the family have."""
+
     def path(self, file: str) -> str:
         """A file's path in the repository."""
         return f"{self.folder}/{file}" if self.folder else file

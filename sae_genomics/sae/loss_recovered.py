@@ -195,7 +195,7 @@ def measure(
     usual = ~tokens.special
     counted = tokens.counted
     drawn = np.random.default_rng([seed, zlib.crc32(b"sae.hidden")]).random(len(tokens))
-    hidden = usual & (drawn < model.hidden_share)
+    hidden = usual & model.predicted(tokens) & (drawn < model.hidden_share)
     items, item_of = items_in_order(tokens)
     total = torch.zeros(model.info.d_model, dtype=torch.float64)
 

@@ -13,14 +13,18 @@ import pytest
 import torch
 
 from sae_genomics.errors import UserError
+from sae_genomics.items import TextItems
 from sae_genomics.models.base import HOOKS, FoundationModel
 from sae_genomics.models.editing import Predictions
 from sae_genomics.models.esm2 import model as esm2
+from sae_genomics.models.huggingface import model as huggingface
 from sae_genomics.models.tx1 import load_folder
 from sae_genomics.models.tx1_reference import ReferenceTx1
 from sae_genomics.tokens import Tokens
 from tests.models.esm2_checkpoints import make, proteins
 from tests.models.test_tx1_parity import FIXTURES, collated
+from tests.models.text_checkpoints import TEXTS
+from tests.models.text_checkpoints import make as make_text
 
 Loaded = tuple[FoundationModel, Tokens]
 Edit = Callable[[torch.Tensor], torch.Tensor]
@@ -30,6 +34,7 @@ ESM2: dict[str, dict[str, Any]] = {
     "absolute positions": {"position_embedding_type": "absolute"},
     "heads for the kernel": {"hidden_size": 64, "num_attention_heads": 2},
 }
+TEXT = ("gemma2", "gemma3", "llama", "gpt2", "gpt_neox", "gpt_neox sequential")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +49,13 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Loaded]:
                 make(folders[name], **ESM2[name])
             protein_model = esm2.load_folder(folders[name], dtype=dtype)
             return protein_model, protein_model.tokenise(proteins(1, [7, 90, 1, 33, 128, 12]), 0)
+        if name in TEXT:
+            if name not in folders:
+                folders[name] = tmp_path_factory.mktemp("text")
+                make_text(folders[name], name)
+            text_model = huggingface.load_folder(folders[name], dtype=dtype)
+            items = TextItems(np.arange(len(TEXTS)), TEXTS, np.arange(300, dtype=np.int32))
+            return text_model, text_model.tokenise(items, 0)
         folder = FIXTURES / (name if (FIXTURES / name).exists() else "relu_70m_style")
         drug = name == "gelu_chem_3b_style"
         model = load_folder(folder, with_drugs=drug, dtype=dtype)
@@ -61,12 +73,12 @@ def some_hidden(tokens: Tokens) -> np.ndarray:
 
 
 def full(model: FoundationModel, tokens: Tokens, hidden: np.ndarray | None, hook: str, change: dict[int, Edit]) -> Any:
-    """What a full pass predicts. tx1: all its outputs; esm2: its losses at hidden tokens."""
+    """What a full pass predicts. tx1: all its outputs; others: their losses at hidden tokens."""
     if model.info.family == "tx1":
         found = model.outputs(tokens, masked=hidden, hook=hook, interventions=change)  # type: ignore[attr-defined]
         return [found.expr_preds, found.mvc_output, found.cell_emb]
     assert hidden is not None
-    return [torch.from_numpy(model.masked_loss(tokens, hidden, hook, change)[hidden])]
+    return [torch.from_numpy(model.masked_loss(tokens, hidden, hook, change)[hidden & model.predicted(tokens)])]
 
 
 def same(model: FoundationModel, tokens: Tokens, hidden: np.ndarray | None, found: Predictions) -> list[torch.Tensor]:
@@ -78,6 +90,8 @@ def same(model: FoundationModel, tokens: Tokens, hidden: np.ndarray | None, foun
         return [found.token, found.from_item, found.embedding]
     assert hidden is not None
     at = torch.from_numpy(hidden)
+    if model.predicts_next:  # a first token is predicted from nothing, and has no loss
+        at = at & torch.from_numpy(model.predicted(tokens))
     target = torch.from_numpy(tokens.token).long()[at]
     return [torch.nn.functional.cross_entropy(found.token[at].double(), target, reduction="none")]
 
@@ -88,7 +102,7 @@ def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor]) -> Non
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", [*TX1, *ESM2])
+@pytest.mark.parametrize("name", [*TX1, *ESM2, *TEXT])
 def test_going_on_from_an_edit_is_a_full_pass_with_that_edit(loaded, name: str, hook: str) -> None:
     model, tokens = loaded(name)
     shift = torch.linspace(-1, 1, model.info.d_model)
@@ -99,7 +113,7 @@ def test_going_on_from_an_edit_is_a_full_pass_with_that_edit(loaded, name: str, 
     last = model.info.n_layers - 1
     for layer in sorted({0, last // 2, last}):
         for hidden in (some_hidden(tokens), np.zeros(len(tokens), bool), None):
-            if hidden is None and model.info.family == "esm2":
+            if hidden is None and model.info.family != "tx1":
                 continue  # of which only the loss at hidden tokens can be asked for
             paused = model.pause(tokens, layer, hook, hidden)
             before = paused.activations.clone()
@@ -116,7 +130,7 @@ def test_going_on_from_an_edit_is_a_full_pass_with_that_edit(loaded, name: str, 
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", ["glu_post_norm", "rotary"])
+@pytest.mark.parametrize("name", ["glu_post_norm", "rotary", "gemma3", "gpt_neox"])
 def test_later_layers_are_those_of_a_full_pass(loaded, name: str, hook: str) -> None:
     model, tokens = loaded(name)
     later = list(range(1, model.info.n_layers))
@@ -145,7 +159,7 @@ def test_a_pass_stops_after_the_deepest_layer(loaded) -> None:
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", [*TX1, *ESM2])
+@pytest.mark.parametrize("name", [*TX1, *ESM2, *TEXT])
 def test_sequences_taken_twice_are_the_same_as_alone(loaded, name: str, hook: str) -> None:
     """The batch axis of many edits: copies of one item that are edited each in its own way."""
     model, tokens = loaded(name)
@@ -168,7 +182,7 @@ def test_sequences_taken_twice_are_the_same_as_alone(loaded, name: str, hook: st
             assert_close([together.from_item[rows]], [alone.from_item])
 
 
-@pytest.mark.parametrize("name", ["relu_70m_style", "heads for the kernel"])
+@pytest.mark.parametrize("name", ["relu_70m_style", "heads for the kernel", "llama"])
 def test_a_zero_edit_changes_no_bit(loaded, name: str) -> None:
     model, tokens = loaded(name)
     paused = model.pause(tokens, 1, "resid_post")
@@ -178,7 +192,9 @@ def test_a_zero_edit_changes_no_bit(loaded, name: str) -> None:
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", ["gelu_chem_3b_style", "glu_post_norm", "rotary", "absolute positions"])
+@pytest.mark.parametrize(
+    "name", ["gelu_chem_3b_style", "glu_post_norm", "rotary", "absolute positions", "gemma2", "gpt2", "gpt_neox"]
+)
 def test_gradients_are_differences(loaded, name: str, hook: str) -> None:
     model, tokens = loaded(name, "float64")
     paused = model.pause(tokens, 0, hook, some_hidden(tokens))
@@ -200,13 +216,13 @@ def test_gradients_are_differences(loaded, name: str, hook: str) -> None:
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(total(x), [x])
     # rotary angles are applied in float32 whatever the dtype
-    direction, step, tolerance = draw(x), *((1e-3, 1e-4) if name == "rotary" else (1e-5, 1e-6))
+    direction, step, tolerance = draw(x), *((1e-3, 1e-4) if name in ("rotary", "gemma2", "gpt_neox") else (1e-5, 1e-6))
     with torch.no_grad():
         difference = (total(x + step * direction) - total(x - step * direction)) / (2 * step)
     assert float((gradient * direction).sum()) == pytest.approx(float(difference), rel=tolerance)
 
 
-@pytest.mark.parametrize("name", ["relu_70m_style", "heads for the kernel"])
+@pytest.mark.parametrize("name", ["relu_70m_style", "heads for the kernel", "llama"])
 def test_gradients_pass_where_kernels_compute(loaded, name: str) -> None:
     """In float32 kernels compute what has no gradient, and step aside for what has one."""
     model, tokens = loaded(name)

@@ -1,0 +1,1 @@
+"""Language models of transformers: any AutoModelForCausalLM, from a local folder or the hub."""
