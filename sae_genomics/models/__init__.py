@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from sae_genomics.config import ModelConfig
-    from sae_genomics.models.tx1_tokenise import TokeniserSettings
+    from sae_genomics.models.base import CellTokeniser
 
 __all__ = [
     "FAMILIES", "FoundationModel", "ModelInfo", "asked_revision", "check_model", "describe", "find_commit",
@@ -27,6 +27,7 @@ __all__ = [
 FAMILIES = {
     "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
     "esm2": ("sae_genomics.models.esm2.config", "sae_genomics.models.esm2.model"),
+    "geneformer": ("sae_genomics.models.geneformer.config", "sae_genomics.models.geneformer.model"),
     "planted": ("sae_genomics.models.planted.config", "sae_genomics.models.planted.model"),
 }
 
@@ -86,9 +87,9 @@ def vocabulary(model: ModelConfig, cache_dir: Path | None = None) -> dict[str, i
     return genes
 
 
-def tokeniser_settings(model: ModelConfig, cache_dir: Path | None = None) -> TokeniserSettings:
+def tokeniser_settings(model: ModelConfig, cache_dir: Path | None = None) -> CellTokeniser:
     """How the model wants its tokens. Downloads a model on the hub. Raises UserError as `describe` does."""
-    settings: TokeniserSettings = _family(model, 0).small_files(model, cache_dir).tokeniser
+    settings: CellTokeniser = _family(model, 0).small_files(model, cache_dir).tokeniser
     return settings
 
 

@@ -148,10 +148,10 @@ def _progress(run: Run, n_cells: int) -> Callable[[str], Progress]:
 
 
 def _token_counts(run: Run, scan: Scan) -> TokenCounts:
-    """Genes above zero, as many as the model takes beside `<cls>` and the drug."""
-    max_length = tokeniser_settings(run.pinned_model, run.config.paths.cache).max_length
-    n_special = 1 if run.config.model.drug_key is None else 2
-    genes = np.minimum(scan.n_genes.astype(np.int64), max_length - n_special)
+    """Genes above zero, as many as the model takes beside its special tokens and the drug."""
+    settings = tokeniser_settings(run.pinned_model, run.config.paths.cache)
+    n_special = settings.n_special + (run.config.model.drug_key is not None)
+    genes = np.minimum(scan.n_genes.astype(np.int64), settings.max_length - n_special)
     return TokenCounts(run, genes, genes + n_special, n_special)
 
 
