@@ -38,7 +38,8 @@ class PackedAttention(nn.Module):
     def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
         """[sequences, length, 3 d_model] -> [sequences, length, d_model]."""
         count, length, width = qkv.shape
-        q, k, v = qkv.view(count, length, 3 * self.n_heads, -1).transpose(1, 2).split(self.n_heads, dim=1)
+        heads = qkv.view(count, length, 3 * self.n_heads, width // (3 * self.n_heads))
+        q, k, v = heads.transpose(1, 2).split(self.n_heads, dim=1)
         return self.dot_product(q, k, v, mask).transpose(1, 2).reshape(count, length, width // 3)  # type: ignore[no-any-return]
 
 
