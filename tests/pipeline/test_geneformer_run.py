@@ -31,7 +31,7 @@ def symbols() -> list[str]:
     return [str(name) for name in sc.datasets.pbmc68k_reduced().raw.var_names]
 
 
-def write_model(repository: Path, steps: int = 80) -> Path:
+def write_model(repository: Path, steps: int = 40) -> Path:
     """As the hub has it: the model's folder, and the dictionaries in a folder beside it. Trained for a moment on the cells themselves."""
     names = symbols()
     ids = [f"ENSG{number:011d}" for number in range(len(names))]
@@ -127,7 +127,11 @@ def test_the_report_speaks_of_genes_by_symbol(finished: tuple[Path, str]) -> Non
     report = (results / "report.md").read_text()
     assert "Traceback" not in said
     assert "760" in said or "matched" in said
-    units = pd.read_parquet(results / "layer_02" / "feature_units.parquet") if (results / "layer_02" / "feature_units.parquet").exists() else pd.read_parquet(results / "layer_02" / "feature_genes.parquet")
+    units = (
+        pd.read_parquet(results / "layer_02" / "feature_units.parquet")
+        if (results / "layer_02" / "feature_units.parquet").exists()
+        else pd.read_parquet(results / "layer_02" / "feature_genes.parquet")
+    )
     column = "unit_name" if "unit_name" in units else "gene_symbol"
     assert set(units[column]) <= set(symbols())
     metrics = json.loads((folder / "checkpoints/small/saes/layer_02/metrics.json").read_text())
