@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sae_genomics.models.base import CellTokeniser
 
 __all__ = [
-    "FAMILIES", "FoundationModel", "ModelInfo", "asked_revision", "check_model", "describe", "find_commit",
+    "FAMILIES", "FoundationModel", "ModelInfo", "asked_revision", "check_model", "describe", "find_commit", "gene_symbols",
     "load_model", "most_residues", "pick_device", "reads", "register", "resolve_layers", "tokeniser_settings", "unit_tokens", "untrained_model", "used_dtype", "vocabulary",
 ]  # fmt: skip
 
@@ -85,6 +85,12 @@ def vocabulary(model: ModelConfig, cache_dir: Path | None = None) -> dict[str, i
     """
     genes: dict[str, int] = _family(model, 0).small_files(model, cache_dir).vocab
     return genes
+
+
+def gene_symbols(model: ModelConfig, cache_dir: Path | None = None) -> dict[str, str]:
+    """Id -> symbol of the genes that the model's own files name (`small_files(...).symbols`); empty for a family without such a table."""
+    symbols: dict[str, str] = getattr(_family(model, 0).small_files(model, cache_dir), "symbols", {})
+    return symbols
 
 
 def tokeniser_settings(model: ModelConfig, cache_dir: Path | None = None) -> CellTokeniser:

@@ -19,7 +19,7 @@ from sae_genomics.models import load_model
 from sae_genomics.models.geneformer.model import Geneformer, load_folder
 from sae_genomics.models.sequences import Sequences
 from tests.models.esm2_checkpoints import close
-from tests.models.geneformer_checkpoints import CLS, EOS, MASK, cells, genes, make, medians_of, read, seen_by_hooks
+from tests.models.geneformer_checkpoints import CLS, EOS, MASK, PAD, cells, genes, make, medians_of, read, seen_by_hooks
 
 HOOKS = ("resid_post", "mlp_out", "attn_out")
 LENGTHS = [5, 60, 1, 33, 38, 12]
@@ -208,8 +208,10 @@ def test_a_cell_without_genes_in_a_model_without_special_tokens(tmp_path: Path) 
     make(tmp_path, "V1")
     model = load_folder(tmp_path)
     tokens = model.tokenise(cells("V1", [0, 4, 0, 3, 0]), 0)
-    assert tokens.lengths.tolist() == [0, 4, 0, 3, 0]
-    assert model.forward_layers(tokens, [2], "resid_post")[2].shape == (7, 48)
+    assert tokens.lengths.tolist() == [1, 4, 1, 3, 1]
+    assert tokens.special.tolist() == [True, *[False] * 4, True, *[False] * 3, True]
+    assert tokens.token[tokens.special].tolist() == [PAD] * 3
+    assert model.forward_layers(tokens, [2], "resid_post")[2].shape == (10, 48)
     found = model.resume(model.pause(tokens, 1, "resid_post"))
     assert found.embedding is not None
     assert found.embedding[[0, 2, 4]].abs().max() == 0

@@ -61,6 +61,8 @@ class Dictionaries:
     """Ensembl id -> median of the gene's level where it is detected, in counts per 10,000; of the genes that have a token."""
     vocab: dict[str, int]
     """Name -> id of the genes that have both: Ensembl ids first, then other ids and symbols that stand for them."""
+    symbols: dict[str, str]
+    """Ensembl id -> symbol, the first one that the table of names has for it; empty without such a table."""
 
     def special(self, token: str) -> int | None:
         """Id of a special token; None where there is no such token."""
@@ -85,11 +87,13 @@ def find_dictionaries(folder: Path, vocab_size: int, pad_token: int | None) -> D
     aliases = _partner(ALIASES, [beside], tokens)
     found = [each for each in (tokens, medians, symbols, aliases) if each is not None]
     vocab = {gene: token for gene, token in tokens.entries.items() if not _is_special(gene) and gene in medians.entries}
+    by_symbol = {} if symbols is None else symbols.entries
     return Dictionaries(
         tuple(each.path for each in found),
         tokens.entries,
         {gene: float(medians.entries[gene]) for gene in vocab},
-        _names(vocab, {} if aliases is None else aliases.entries, {} if symbols is None else symbols.entries),
+        _names(vocab, {} if aliases is None else aliases.entries, by_symbol),
+        {gene: name for name, gene in reversed(by_symbol.items())},
     )
 
 

@@ -59,6 +59,11 @@ class GeneformerFolder:
         return self.dictionaries.vocab
 
     @property
+    def symbols(self) -> dict[str, str]:
+        """Id of a gene -> its symbol, where the dictionaries tell it."""
+        return self.dictionaries.symbols
+
+    @property
     def tokeniser(self) -> RankSettings:
         """How many tokens a cell has at most, and how many of them are special."""
         n_special = 2 if "<cls>" in self.dictionaries.tokens else 0

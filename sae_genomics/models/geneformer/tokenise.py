@@ -47,7 +47,8 @@ def tokenise(items: CountItems, folder: GeneformerFolder, medians: npt.NDArray[n
     """The tokens of some cells. A token's unit is its column of the counts, its position its place in the sequence.
 
     medians: as `medians_by_token` gives them. Where the items' totals are not known, the sums of the counts that are there stand for them.
-    A cell without any gene of the model has its special tokens alone, or, in a model without such, no token.
+    A cell without any gene of the model has its special tokens alone. A model without such reads one <pad> of it, as a special
+    token: every cell then has a row, which no SAE is trained on and no cell's embedding is made of.
     """
     counts = items.counts.sorted_indices() if not items.counts.has_sorted_indices else items.counts
     n_cells = counts.shape[0]
@@ -66,15 +67,16 @@ def tokenise(items: CountItems, folder: GeneformerFolder, medians: npt.NDArray[n
     found = np.bincount(cell, minlength=n_cells)
     lengths = np.minimum(found, settings.max_length - settings.n_special)
     kept = order[ranges(pointers(found)[:-1], lengths)]
-    ptr = pointers(lengths + settings.n_special)
-    of_cell = np.repeat(np.arange(n_cells), lengths + settings.n_special)
+    n_special = np.where(lengths == 0, max(settings.n_special, 1), settings.n_special)
+    ptr = pointers(lengths + n_special)
+    of_cell = np.repeat(np.arange(n_cells), lengths + n_special)
     place = np.arange(ptr[-1]) - ptr[of_cell]
+    with_special = n_special > 0
     special = np.zeros(len(place), dtype=bool)
-    if settings.n_special:
-        special[ptr[:-1]] = special[ptr[1:] - 1] = True
+    special[ptr[:-1][with_special]] = special[ptr[1:][with_special] - 1] = True
     tokens = Tokens(
         item=np.asarray(items.rows, dtype=np.int64)[of_cell],
-        token=np.empty(len(place), dtype=np.int32),
+        token=np.full(len(place), folder.dictionaries.tokens.get("<pad>", 0), dtype=np.int32),
         unit=np.full(len(place), -1, dtype=np.int32),
         position=place.astype(np.int32),
         weight=np.zeros(len(place), dtype=np.float32),
