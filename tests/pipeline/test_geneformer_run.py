@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ import torch
 import yaml
 from transformers import BertConfig, BertForMaskedLM
 
+from sae_genomics.config import load_config
+from sae_genomics.data.cells.read import cell_counts
+from sae_genomics.items import CountItems
+from sae_genomics.run import Run
 from tests.models.esm2_checkpoints import close
 from tests.models.geneformer_checkpoints import CLS, EOS, MASK, PAD, seen_by_hooks
 from tests.pipeline.conftest import run_command, small_values
@@ -78,9 +83,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         model={"family": "geneformer", "name": None, "path": str(model), "layers": [0, 2]},
         sae={"steps": 120, "centre": "unit", "d_sae": 96, "k": 4},
     )
-    values = {key: value for key, value in values.items() if key not in OFF} | {
-        "causal": {"features": 4, "items": 6}, "cross_layer": {},
-    }  # fmt: skip
+    values = {key: value for key, value in values.items() if key not in OFF} | {"causal": {"features": 4, "items": 6}}  # fmt: skip
     (folder / "small.yaml").write_text(yaml.safe_dump(values))
     done = run_command("pipeline", folder / "small.yaml", "--local")
     assert done.returncode == 0, done.stderr
@@ -97,10 +100,6 @@ def test_files_hold_what_transformers_hooks_see_of_ranked_genes(finished: tuple[
     level = np.array([medians.get(f"ENSG{n:011d}", np.nan) for n in range(len(names))])
     network = BertForMaskedLM.from_pretrained(folder / "hub" / "Geneformer-small", dtype=torch.float32).eval()
     checkpoints = folder / "checkpoints" / "small"
-    from sae_genomics.config import load_config
-    from sae_genomics.data.cells.read import cell_counts
-    from sae_genomics.run import Run
-
     counts, rows = cell_counts(Run(load_config(folder / "small.yaml"), folder / "small.yaml"), np.arange(40))
     assert rows.tolist() == cells["cell"].tolist()[:40]
     tokens_of = genes.loc[genes["token"] >= 0].sort_values("token")["token"].to_numpy()
@@ -121,19 +120,35 @@ def test_files_hold_what_transformers_hooks_see_of_ranked_genes(finished: tuple[
         assert close(activations[part], seen_by_hooks(network, [row])["resid_post", 2][0])
 
 
+def test_totals_are_those_of_all_genes_in_the_file(finished: tuple[Path, str]) -> None:
+    """Also of genes that the model does not know: here the one without a median."""
+    folder, _ = finished
+    run = Run(load_config(folder / "small.yaml"), folder / "small.yaml")
+    items = run.kind.read(run, np.arange(40))
+    assert isinstance(items, CountItems)
+    known = np.asarray(items.counts.sum(axis=1, dtype=np.float64)).ravel()
+    raw = sc.datasets.pbmc68k_reduced().raw
+    left_out = raw.X[items.rows].toarray()[:, symbols().index(LEFT_OUT)] > 0
+    assert items.totals is not None
+    assert ((items.totals - known > 0.5) == left_out).all()
+    assert 0 < left_out.sum() < 40
+
+
 def test_the_report_speaks_of_genes_by_symbol(finished: tuple[Path, str]) -> None:
     folder, said = finished
     results = folder / "results" / "small"
     report = (results / "report.md").read_text()
     assert "Traceback" not in said
-    assert "760" in said or "matched" in said
-    units = (
-        pd.read_parquet(results / "layer_02" / "feature_units.parquet")
-        if (results / "layer_02" / "feature_units.parquet").exists()
-        else pd.read_parquet(results / "layer_02" / "feature_genes.parquet")
-    )
-    column = "unit_name" if "unit_name" in units else "gene_symbol"
-    assert set(units[column]) <= set(symbols())
-    metrics = json.loads((folder / "checkpoints/small/saes/layer_02/metrics.json").read_text())
-    assert metrics["loss_name"] == "cross-entropy of hidden genes, in nats"
+    assert f"{len(symbols()) - 1:,} of {len(symbols()):,} genes matched" in said
+    assert "Nothing: all" in report
+    assert "| **Architecture** | geneformer: 3 layers, d_model 48, 3 heads" in report
+    for title in ("How faithful the features are", "Features that match known biology"):
+        assert title in report
     assert "ENSG" not in report
+    assert len(re.findall(r"taken out of the model one by one", report)) >= 1
+    for layer in (0, 2):
+        units = pd.read_parquet(results / f"layer_{layer:02d}" / "feature_genes.parquet")
+        assert set(units["gene_symbol"]) <= set(symbols()) - {LEFT_OUT}
+        metrics = json.loads((folder / f"checkpoints/small/saes/layer_{layer:02d}/metrics.json").read_text())
+        assert metrics["loss_name"] == "cross-entropy of hidden genes, in nats"
+        assert np.isfinite(metrics["loss_recovered"]) or metrics["loss_recovered"] is None
