@@ -38,6 +38,7 @@ from sae_genomics.models import pick_device
 from sae_genomics.models.cpu_products import DotProductAttention, Linear
 from sae_genomics.models.esm2 import packed
 from sae_genomics.models.esm2.model import Esm2, load_folder
+from sae_genomics.models.packed_model import PackedModel
 from sae_genomics.tokens import Tokens
 
 SHAPES = {  # layers, d_model, heads
@@ -128,7 +129,7 @@ def made_up_proteins(count: int) -> SequenceItems:
     return SequenceItems(np.arange(count), ["".join(generator.choice(letters, n)) for n in lengths])
 
 
-def run_ours(model: Esm2, tokens: Tokens, batch_tokens: int) -> None:
+def run_ours(model: PackedModel, tokens: Tokens, batch_tokens: int) -> None:
     """As the stage extract does: its batches, its worker threads."""
     n_layers, d_model = model.info.n_layers, model.info.d_model
     layers = list(range(n_layers))
@@ -139,8 +140,8 @@ def run_ours(model: Esm2, tokens: Tokens, batch_tokens: int) -> None:
 
 
 @torch.inference_mode()
-def run_peer(model: EsmModel, tokens: Tokens, device: torch.device) -> None:
-    """What a script of twenty lines does."""
+def run_peer(model: Any, tokens: Tokens, device: torch.device, pad: int = 1) -> None:
+    """What a script of twenty lines does. pad: the padding token, which stands nowhere else."""
     kept: dict[int, torch.Tensor] = {}
     real = torch.empty(0)
 
@@ -154,8 +155,8 @@ def run_peer(model: EsmModel, tokens: Tokens, device: torch.device) -> None:
     for start in range(0, tokens.n_items, PEER_BATCH):
         some = range(start, min(start + PEER_BATCH, tokens.n_items))
         rows = [torch.from_numpy(tokens.token[tokens.item_ptr[s] : tokens.item_ptr[s + 1]]).long() for s in some]
-        token = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=1).to(device)
-        real = token != 1
+        token = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad).to(device)
+        real = token != pad
         model(input_ids=token, attention_mask=real.long())
     for handle in handles:
         handle.remove()
@@ -166,9 +167,9 @@ def peer_padding(lengths: np.ndarray) -> float:
     return 1 - float(lengths.sum()) / sum(len(part) * int(part.max()) for part in parts)
 
 
-def products_rate(model: Esm2, device: torch.device) -> float:
+def products_rate(model: PackedModel, device: torch.device) -> float:
     """Operations per second of the encoder's matrix products on the shapes that the model computes, on all cores at once."""
-    block = model.network.blocks[0]
+    block: Any = model.network.blocks[0]  # type: ignore[index]
     dtype = block.up.weight.dtype
     linear = [block.attention.qkv, block.attention.out, block.up, block.down]
     rows = model.piece_tokens or 16_384

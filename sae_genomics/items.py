@@ -24,6 +24,8 @@ class CountItems:
     """[units], vocabulary id of each unit; negative: the unit is left out."""
     drugs: list[str] | None = None
     """Name of each item's drug, for models that read one."""
+    totals: npt.NDArray[np.float64] | None = None
+    """[n], all counts of each item in the input, also of units that the model does not know; None where they were not asked for."""
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import torch
 
     from sae_genomics.config import ModelConfig
-    from sae_genomics.models.tx1_tokenise import TokeniserSettings
+    from sae_genomics.models.base import CellTokeniser
     from sae_genomics.models.word_pieces import TextTokeniser
 
 __all__ = [
-    "FAMILIES", "FoundationModel", "ModelInfo", "asked_revision", "check_model", "describe", "find_commit",
+    "FAMILIES", "FoundationModel", "ModelInfo", "asked_revision", "check_model", "describe", "find_commit", "gene_symbols",
     "load_model", "most_residues", "pick_device", "reads", "register", "resolve_layers", "text_tokeniser", "tokeniser_settings", "unit_tokens", "untrained_model", "used_dtype", "vocabulary",
 ]  # fmt: skip
 
@@ -30,6 +30,7 @@ FAMILIES = {
     "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
     "esm2": ("sae_genomics.models.esm2.config", "sae_genomics.models.esm2.model"),
     "huggingface": ("sae_genomics.models.huggingface.config", "sae_genomics.models.huggingface.model"),
+    "geneformer": ("sae_genomics.models.geneformer.config", "sae_genomics.models.geneformer.model"),
     "planted": ("sae_genomics.models.planted.config", "sae_genomics.models.planted.model"),
 }
 
@@ -89,9 +90,15 @@ def vocabulary(model: ModelConfig, cache_dir: Path | None = None) -> dict[str, i
     return genes
 
 
-def tokeniser_settings(model: ModelConfig, cache_dir: Path | None = None) -> TokeniserSettings:
+def gene_symbols(model: ModelConfig, cache_dir: Path | None = None) -> dict[str, str]:
+    """Id -> symbol of the genes that the model's own files name (`small_files(...).symbols`); empty for a family without such a table."""
+    symbols: dict[str, str] = getattr(_family(model, 0).small_files(model, cache_dir), "symbols", {})
+    return symbols
+
+
+def tokeniser_settings(model: ModelConfig, cache_dir: Path | None = None) -> CellTokeniser:
     """How the model wants its tokens. Downloads a model on the hub. Raises UserError as `describe` does."""
-    settings: TokeniserSettings = _family(model, 0).small_files(model, cache_dir).tokeniser
+    settings: CellTokeniser = _family(model, 0).small_files(model, cache_dir).tokeniser
     return settings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,18 @@ class ModelInfo:
     identity: str
     hooks: tuple[str, ...] = HOOKS
     revision: str | None = None
+
+
+class CellTokeniser(Protocol):
+    """What `prepare` must know of how a family that reads cells wants its tokens."""
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest sequence, special ones included."""
+
+    @property
+    def n_special(self) -> int:
+        """Special tokens that each cell has, such as `<cls>`; a drug's is not counted."""
 
 
 class FoundationModel(ABC):

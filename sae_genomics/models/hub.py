@@ -22,6 +22,7 @@ import yaml
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.esm2 import releases as esm2
+from sae_genomics.models.geneformer import releases as geneformer
 from sae_genomics.models.huggingface import releases as huggingface
 from sae_genomics.models.releases import INDEX, SINGLE, KnownRelease
 from sae_genomics.progress import say
@@ -44,9 +45,9 @@ RELEASES = {
     "tahoe-x1-3b": _tahoe("3b-model", 32, 2560, 20, 2048, 3_000_000_000),
     **esm2.RELEASES,
     **huggingface.RELEASES,
+    **geneformer.RELEASES,
 }
-ALIASES = esm2.ALIASES
-_CLASSES = {"esm2": "EsmForMaskedLM", "huggingface": "AutoModelForCausalLM"}  # of transformers, that read a family
+ALIASES = {**esm2.ALIASES, **geneformer.ALIASES}
 
 
 def describe_release(
@@ -240,7 +241,7 @@ def _fetch_weights(known: KnownRelease, commit: str, cache_dir: Path | None) -> 
         _fetch(known, SINGLE, commit, cache_dir)
         return
     except EntryNotFoundError as missing:
-        if isinstance(missing, LocalEntryNotFoundError) or known.family == "tx1":
+        if isinstance(missing, LocalEntryNotFoundError) or not known.saved_from:
             raise
     try:
         index = _fetch(known, INDEX, commit, cache_dir)
@@ -249,18 +250,22 @@ def _fetch_weights(known: KnownRelease, commit: str, cache_dir: Path | None) -> 
             raise
         raise UserError(
             f"{known.repository} has no {SINGLE} at revision {commit}, and pytorch_model.bin files are not read because they can run code; "
-            f"fix it with: {conversion(known.repository, _CLASSES[known.family])}; then set model.path to that folder"
+            f"fix it with: {conversion(known.repository, known.saved_from)}; then set model.path to that folder"
         ) from None
     for file in shard_files(index):
         _fetch(known, file, commit, cache_dir)
 
 
-def conversion(source: str, model_class: str = "EsmForMaskedLM") -> str:
-    """A command that writes FOLDER with safetensors files, from a folder or repository that has other ones."""
-    return (
-        f'python -c "from transformers import AutoTokenizer as T, {model_class} as M; '
-        f"[C.from_pretrained('{source}').save_pretrained('FOLDER') for C in (T, M)]\""
-    )
+def conversion(source: str, saved_from: str = "EsmForMaskedLM") -> str:
+    """A command that writes FOLDER with safetensors files, from a folder or repository that has other ones.
+
+    saved_from: transformers' class of such models. ESM2 and language models need their tokenizer too."""
+    has_tokenizer = saved_from.startswith(("Esm", "Auto"))
+    classes = f"AutoTokenizer as T, {saved_from} as M" if has_tokenizer else f"{saved_from} as M"
+    loop = "[C.from_pretrained('{}').save_pretrained('FOLDER') for C in (T, M)]"
+    one = "M.from_pretrained('{}').save_pretrained('FOLDER')"
+    code = (loop if has_tokenizer else one).format(source)
+    return f'python -c "from transformers import {classes}; {code}"'
 
 
 def _fetch(known: KnownRelease, file: str, revision: str, cache_dir: Path | None) -> Path:

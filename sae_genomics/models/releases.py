@@ -18,7 +18,8 @@ class KnownRelease:
     folder: str
     """Folder of the repository that holds the model; empty: its root."""
     small_files: tuple[str, ...]
-    """Files beside the weights, which every release of the family has."""
+    """Files beside the weights, which every release of the family has. One that begins with / stands elsewhere in the repository, and
+    is written from its root; the first one never does."""
     n_layers: int
     d_model: int
     n_heads: int
@@ -31,9 +32,13 @@ class KnownRelease:
 
     optional_files: tuple[str, ...] = ()
     """Files beside the weights that some releases of the family have."""
+    saved_from: str = ""
+    """transformers' class of such models; empty for families with files of their own."""
 
     def path(self, file: str) -> str:
         """A file's path in the repository."""
+        if file.startswith("/"):
+            return file[1:]
         return f"{self.folder}/{file}" if self.folder else file
 
     @property

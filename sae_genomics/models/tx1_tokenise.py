@@ -38,6 +38,11 @@ class TokeniserSettings:
     sampling: bool = True
     keep_first_n_tokens: int = 1
 
+    @property
+    def n_special(self) -> int:
+        """Special tokens of each cell, the drug's not counted: `<cls>`."""
+        return 1
+
 
 def tokenise(
     counts: csr_matrix,

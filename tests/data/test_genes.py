@@ -119,3 +119,17 @@ def test_symbols_are_found(columns, expected):
 def test_missing_symbols_show_the_id():
     var = pd.DataFrame({"name": ["A", None, np.nan]}, index=KNOWN[:3])
     assert list(match_genes(var, VOCABULARY, None, "name", "file").symbols) == ["A", KNOWN[1], KNOWN[2]]
+
+
+def test_symbols_come_from_the_model_where_the_input_has_none() -> None:
+    ids = ["ENSG00000000003.14", "ENSG00000000005", "ENSG00000000419"]
+    vocabulary = {"ENSG00000000003": 5, "ENSG00000000005": 6, "TSPAN6": 5}
+    known = {"ENSG00000000003": "TSPAN6", "ENSG00000000005": "TNMD"}
+    found = match_genes(pd.DataFrame(index=ids), vocabulary, None, None, "cells.h5ad", known)
+    assert found.symbols.tolist() == ["TSPAN6", "TNMD", "ENSG00000000419"]
+    assert found.names.tolist() == ["ENSG00000000003", "ENSG00000000005", "ENSG00000000419"]
+    assert any("the model's own table of names" in note for note in found.notes)
+    own = pd.DataFrame({"gene_symbol": ["a", "b", "c"]}, index=ids)
+    assert match_genes(own, vocabulary, None, None, "cells.h5ad", known).symbols.tolist() == ["a", "b", "c"]
+    by_symbol = match_genes(pd.DataFrame(index=["TSPAN6", "x"]), vocabulary, None, None, "cells.h5ad", known)
+    assert (by_symbol.symbols.tolist(), by_symbol.notes) == (["TSPAN6", "x"], ())

@@ -18,9 +18,12 @@ from sae_genomics.models.base import HOOKS, FoundationModel
 from sae_genomics.models.editing import Predictions
 from sae_genomics.models.esm2 import model as esm2
 from sae_genomics.models.huggingface import model as huggingface
+from sae_genomics.models.geneformer import model as geneformer
+from sae_genomics.models.geneformer.reference import ReferenceGeneformer
 from sae_genomics.models.tx1 import load_folder
 from sae_genomics.models.tx1_reference import ReferenceTx1
 from sae_genomics.tokens import Tokens
+from tests.models import geneformer_checkpoints
 from tests.models.esm2_checkpoints import make, proteins
 from tests.models.test_tx1_parity import FIXTURES, collated
 from tests.models.text_checkpoints import TEXTS
@@ -35,6 +38,11 @@ ESM2: dict[str, dict[str, Any]] = {
     "heads for the kernel": {"hidden_size": 64, "num_attention_heads": 2},
 }
 TEXT = ("gemma2", "gemma3", "llama", "gpt2", "gpt_neox", "gpt_neox sequential")
+GENEFORMER: dict[str, dict[str, Any]] = {
+    "ranked genes": {},
+    "ranked genes, no <cls>": {"series": "V1"},
+    "ranked genes, heads for the kernel": {"hidden_size": 64, "num_attention_heads": 2},
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +64,13 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Loaded]:
             text_model = huggingface.load_folder(folders[name], dtype=dtype)
             items = TextItems(np.arange(len(TEXTS)), TEXTS, np.arange(300, dtype=np.int32))
             return text_model, text_model.tokenise(items, 0)
+        if name in GENEFORMER:
+            if name not in folders:
+                folders[name] = tmp_path_factory.mktemp("geneformer")
+                geneformer_checkpoints.make(folders[name], **GENEFORMER[name])
+            cell_model = geneformer.load_folder(folders[name], dtype=dtype)
+            items = geneformer_checkpoints.cells(GENEFORMER[name].get("series", "V2"), [7, 60, 1, 33, 38, 12])
+            return cell_model, cell_model.tokenise(items, 0)
         folder = FIXTURES / (name if (FIXTURES / name).exists() else "relu_70m_style")
         drug = name == "gelu_chem_3b_style"
         model = load_folder(folder, with_drugs=drug, dtype=dtype)
@@ -102,7 +117,7 @@ def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor]) -> Non
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", [*TX1, *ESM2, *TEXT])
+@pytest.mark.parametrize("name", [*TX1, *ESM2, *TEXT, *GENEFORMER])
 def test_going_on_from_an_edit_is_a_full_pass_with_that_edit(loaded, name: str, hook: str) -> None:
     model, tokens = loaded(name)
     shift = torch.linspace(-1, 1, model.info.d_model)
@@ -113,7 +128,7 @@ def test_going_on_from_an_edit_is_a_full_pass_with_that_edit(loaded, name: str, 
     last = model.info.n_layers - 1
     for layer in sorted({0, last // 2, last}):
         for hidden in (some_hidden(tokens), np.zeros(len(tokens), bool), None):
-            if hidden is None and model.info.family != "tx1":
+            if hidden is None and model.outcome == "distribution":
                 continue  # of which only the loss at hidden tokens can be asked for
             paused = model.pause(tokens, layer, hook, hidden)
             before = paused.activations.clone()
@@ -130,7 +145,7 @@ def test_going_on_from_an_edit_is_a_full_pass_with_that_edit(loaded, name: str, 
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", ["glu_post_norm", "rotary", "gemma3", "gpt_neox"])
+@pytest.mark.parametrize("name", ["glu_post_norm", "rotary", "gemma3", "gpt_neox", "ranked genes"])
 def test_later_layers_are_those_of_a_full_pass(loaded, name: str, hook: str) -> None:
     model, tokens = loaded(name)
     later = list(range(1, model.info.n_layers))
@@ -159,7 +174,7 @@ def test_a_pass_stops_after_the_deepest_layer(loaded) -> None:
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", [*TX1, *ESM2, *TEXT])
+@pytest.mark.parametrize("name", [*TX1, *ESM2, *TEXT, *GENEFORMER])
 def test_sequences_taken_twice_are_the_same_as_alone(loaded, name: str, hook: str) -> None:
     """The batch axis of many edits: copies of one item that are edited each in its own way."""
     model, tokens = loaded(name)
@@ -182,7 +197,7 @@ def test_sequences_taken_twice_are_the_same_as_alone(loaded, name: str, hook: st
             assert_close([together.from_item[rows]], [alone.from_item])
 
 
-@pytest.mark.parametrize("name", ["relu_70m_style", "heads for the kernel", "llama"])
+@pytest.mark.parametrize("name", ["relu_70m_style", "heads for the kernel", "llama", "ranked genes, heads for the kernel"])
 def test_a_zero_edit_changes_no_bit(loaded, name: str) -> None:
     model, tokens = loaded(name)
     paused = model.pause(tokens, 1, "resid_post")
@@ -193,7 +208,7 @@ def test_a_zero_edit_changes_no_bit(loaded, name: str) -> None:
 
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize(
-    "name", ["gelu_chem_3b_style", "glu_post_norm", "rotary", "absolute positions", "gemma2", "gpt2", "gpt_neox"]
+    "name", ["gelu_chem_3b_style", "glu_post_norm", "rotary", "absolute positions", "gemma2", "gpt2", "gpt_neox", "ranked genes"]
 )
 def test_gradients_are_differences(loaded, name: str, hook: str) -> None:
     model, tokens = loaded(name, "float64")
@@ -222,7 +237,7 @@ def test_gradients_are_differences(loaded, name: str, hook: str) -> None:
     assert float((gradient * direction).sum()) == pytest.approx(float(difference), rel=tolerance)
 
 
-@pytest.mark.parametrize("name", ["relu_70m_style", "heads for the kernel", "llama"])
+@pytest.mark.parametrize("name", ["relu_70m_style", "heads for the kernel", "llama", "ranked genes, heads for the kernel"])
 def test_gradients_pass_where_kernels_compute(loaded, name: str) -> None:
     """In float32 kernels compute what has no gradient, and step aside for what has one."""
     model, tokens = loaded(name)
@@ -252,6 +267,9 @@ def test_a_checkpoint_without_its_head_still_has_embeddings(tmp_path: Path) -> N
 def test_outcomes_and_refusals(loaded) -> None:
     assert loaded("glu_post_norm")[0].outcome == "value"
     assert loaded("rotary")[0].outcome == "distribution"
+    assert loaded("ranked genes")[0].outcome == "distribution"
+    with pytest.raises(UserError, match="to native"):
+        ReferenceGeneformer.pause(SimpleNamespace(), *loaded("ranked genes")[1:], 0, "resid_post")  # type: ignore[arg-type]
     assert ReferenceTx1.outcome == ""
     with pytest.raises(UserError, match="to native"):
         ReferenceTx1.pause(SimpleNamespace(), *loaded("glu_post_norm")[1:], 0, "resid_post")  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ SMALL = {
     "association": "--tokens 256 --d-in 32 --d-sae 128 --k 4 --genes 50 --tokens-per-cell 30 --loop-tokens 32 --repeats 1",
     "cross_layer": "--tokens 500 --features 64 --k 4 --layers 3 --threads 1",
     "esm2_extraction": "--shape tiny --proteins 12 --repeats 1 --threads 1",
+    "geneformer_extraction": "--shape tiny --cells 12 --repeats 1 --threads 1",
     "extraction": "--shape tiny --cells 4 --repeats 1 --threads 1",
     "enrichment": "--lists 20 --sets 50 --genes 1000 --repeats 1",
     "enrichment_ranking": "--units 8 --sets 40 --genes 500",

@@ -54,7 +54,12 @@ class GeneMatch:
 
 
 def match_genes(
-    var: pd.DataFrame, vocabulary: Mapping[str, int], gene_key: str | None, symbol_key: str | None, source: str
+    var: pd.DataFrame,
+    vocabulary: Mapping[str, int],
+    gene_key: str | None,
+    symbol_key: str | None,
+    source: str,
+    known_symbols: Mapping[str, str] | None = None,
 ) -> GeneMatch:
     """Look the input's genes up in the model's vocabulary.
 
@@ -64,6 +69,7 @@ def match_genes(
         that matches best (with a note that says so).
     symbol_key: var column of symbols; None to look for one, else the index.
     source: file and matrix, named in errors.
+    known_symbols: symbols of ids, for an input that has none.
 
     Raises UserError when a column is not there, or when nothing matches (with names from both sides).
     """
@@ -96,6 +102,14 @@ def match_genes(
             f"their counts were summed."
         )
     symbols, used = _symbols(var, symbol_key, names)
+    if used is None and known_symbols:
+        named = np.array([known_symbols.get(name, "") for name in names], dtype=object)
+        lacking = (symbols == names) | pd.Series(symbols, dtype=object).str.match(_ENSEMBL).to_numpy(bool)
+        symbols = np.where(lacking & (named != ""), named, symbols)
+        if (lacking & (named != "")).any():
+            notes.append(
+                "Gene symbols are those of the model's own table of names, because the input has none; see data.symbol_key."
+            )
     return GeneMatch(names, symbols, token, gene_index, tokens.astype(np.int32), gene_key, used, tuple(notes))
 
 

@@ -37,7 +37,7 @@ from sae_genomics.data.prepared import (
 )
 from sae_genomics.data.split import choose_items, split_items
 from sae_genomics.errors import UserError
-from sae_genomics.models import check_model, tokeniser_settings, vocabulary
+from sae_genomics.models import check_model, gene_symbols, tokeniser_settings, vocabulary
 from sae_genomics.progress import Progress, say
 
 if TYPE_CHECKING:
@@ -117,13 +117,14 @@ def _cell_type_key(key: str | None, table: CellTable) -> tuple[str | None, list[
 def _candidates(run: Run, table: CellTable, vocabulary_ids: dict[str, int], rows: Rows) -> list[Candidate]:
     """The matrices that may hold counts and whose genes match. Raises UserError when those of none do."""
     data = cells_section(run.config)
+    symbols = gene_symbols(run.pinned_model, run.config.paths.cache)
     found: list[Candidate] = []
     refusal: UserError | None = None
     for where in candidate_names(data.counts, table):
         source = str(table.path) if where == "X" else f"{table.path} ({where})"
         table.matrix(where)
         try:
-            match = match_genes(table.genes(where), vocabulary_ids, data.gene_key, data.symbol_key, source)
+            match = match_genes(table.genes(where), vocabulary_ids, data.gene_key, data.symbol_key, source, symbols)
         except UserError as error:
             refusal = refusal or error
             continue
@@ -148,11 +149,11 @@ def _progress(run: Run, n_cells: int) -> Callable[[str], Progress]:
 
 
 def _token_counts(run: Run, scan: Scan) -> TokenCounts:
-    """Genes above zero, as many as the model takes beside `<cls>` and the drug."""
-    max_length = tokeniser_settings(run.pinned_model, run.config.paths.cache).max_length
-    n_special = 1 if run.config.model.drug_key is None else 2
-    genes = np.minimum(scan.n_genes.astype(np.int64), max_length - n_special)
-    return TokenCounts(run, genes, genes + n_special, n_special)
+    """Genes above zero, as many as the model takes beside its special tokens and the drug."""
+    settings = tokeniser_settings(run.pinned_model, run.config.paths.cache)
+    n_special = settings.n_special + (run.config.model.drug_key is not None)
+    genes = np.minimum(scan.n_genes.astype(np.int64), settings.max_length - n_special)
+    return TokenCounts(run, genes, np.maximum(genes + n_special, 1), n_special)
 
 
 def _cell_notes(scan: Scan) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,8 @@ def used_rows(run: Run, start: int = 0, stop: int | None = None) -> Rows:
 def shard_counts(run: Run, shard: int) -> tuple[csr_matrix, Rows]:
     """Counts of a shard's cells; see `cell_counts`."""
     start, stop = run.shard_items(shard)
-    return _counts(run, np.arange(start, stop, dtype=np.int64), used_rows(run, start, stop))
+    read = _read(run, np.arange(start, stop, dtype=np.int64), used_rows(run, start, stop))
+    return read.counts, read.rows
 
 
 def cell_counts(run: Run, positions: npt.NDArray[np.int64]) -> tuple[csr_matrix, Rows]:
@@ -70,16 +71,30 @@ def cell_counts(run: Run, positions: npt.NDArray[np.int64]) -> tuple[csr_matrix,
 
     Raises DamagedArtifact when the prepared files cannot be read, UserError when the input cannot.
     """
-    if not len(positions):
-        return _counts(run, positions, positions)
-    first, last = int(positions[0]), int(positions[-1])
-    return _counts(run, positions, used_rows(run, first, last + 1)[positions - first])
+    read = _read(run, positions, _rows_at(run, positions))
+    return read.counts, read.rows
 
 
 def read_items(run: Run, indices: npt.NDArray[np.int64]) -> CountItems:
-    """The counts of some cells, and the drug of each where the model reads one; see `cell_counts`."""
-    counts, rows = cell_counts(run, indices)
-    return CountItems(rows, counts, gene_tokens(run), _drugs(run, rows))
+    """The counts of some cells, the total of each, and its drug where the model reads one; see `cell_counts`."""
+    read = _read(run, indices, _rows_at(run, indices))
+    return CountItems(read.rows, read.counts, gene_tokens(run), _drugs(run, read.rows), read.totals)
+
+
+class _Read(NamedTuple):
+    """counts: float32 [cells, genes]. rows: int64 [cells], in the input. totals: float64 [cells], over all genes of the input."""
+
+    counts: csr_matrix
+    rows: Rows
+    totals: npt.NDArray[np.float64]
+
+
+def _rows_at(run: Run, positions: npt.NDArray[np.int64]) -> Rows:
+    """The input's row of each position; ascending."""
+    if not len(positions):
+        return positions
+    first, last = int(positions[0]), int(positions[-1])
+    return used_rows(run, first, last + 1)[positions - first]
 
 
 def _drugs(run: Run, rows: Rows) -> list[str] | None:
@@ -91,7 +106,7 @@ def _drugs(run: Run, rows: Rows) -> list[str] | None:
     return ["" if drug is None else str(drug) for drug in named]
 
 
-def _counts(run: Run, positions: npt.NDArray[np.int64], rows: Rows) -> tuple[csr_matrix, Rows]:
+def _read(run: Run, positions: npt.NDArray[np.int64], rows: Rows) -> _Read:
     """rows: the input's row of each position."""
     plan = read_plan(run)
     genes = GENES.read(run.genes_file, columns=["column", GENE_INDEX]).sort_values("column")
@@ -99,6 +114,7 @@ def _counts(run: Run, positions: npt.NDArray[np.int64], rows: Rows) -> tuple[csr
     where = plan["counts"]["where"]
     form = CountsForm(plan["counts"]["scale"], plan["counts"]["decimals"])
     parts = []
+    totals = [np.empty(0)]
     with (
         CellTable(run.data_file) as table,
         open_by_rows(run, table, where, lambda: used_rows(run)) as (matrix, is_copy),
@@ -111,8 +127,9 @@ def _counts(run: Run, positions: npt.NDArray[np.int64], rows: Rows) -> tuple[csr
                     f"{run.data_file} no longer holds what prepare read: {error}; put that file back, "
                     "or give the run another name with --set run.name=NAME"
                 ) from None
+            totals.append(np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel())
             parts.append(sum_by_gene(counts, gene_index, int(gene_index.max()) + 1))
-    return _stacked(parts, int(gene_index.max()) + 1), rows
+    return _Read(_stacked(parts, int(gene_index.max()) + 1), rows, np.concatenate(totals))
 
 
 def _stacked(parts: list[csr_matrix], n_genes: int) -> csr_matrix:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sae_genomics.models.editing import Paused, Predictions, deepest_layer, kept_at, not_half
 from sae_genomics.models.esm2.packed import Block, PackedEsm
-from sae_genomics.models.sequences import Listener, Sequences
+from sae_genomics.models.packed_model import mean_over
+from sae_genomics.models.sequences import Listener
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def resume(
         return Predictions(None, None, None, found)
     x = network.final_norm(x)
     token = None if model.why_no_loss else not_half(network.lm_head(x))
-    return Predictions(token, None, _mean_over_residues(not_half(x), sequences, paused.batch), found)
+    return Predictions(token, None, mean_over(not_half(x), sequences, ~paused.batch.special), found)
 
 
 def _rest_of_layer(network: PackedEsm, paused: Paused, x: Tensor, listen: Listener) -> Tensor:
@@ -64,14 +65,6 @@ def _rest_of_layer(network: PackedEsm, paused: Paused, x: Tensor, listen: Listen
     if paused.hook == "attn_out":
         x = x + listen("mlp_out", paused.layer, block.mlp(x))
     return listen("resid_post", paused.layer, x)
-
-
-def _mean_over_residues(x: Tensor, sequences: Sequences, batch: Tokens) -> Tensor:
-    """[sequences, d_model], of what the head reads: the mean over a sequence's residues, without <cls> and <eos>."""
-    usual = torch.from_numpy(~batch.special).to(x)
-    n = x.new_zeros(sequences.count).index_add(0, sequences.of_token, usual)
-    sums = x.new_zeros(sequences.count, x.shape[1]).index_add(0, sequences.of_token, x * usual[:, None])
-    return sums / n.clamp(min=1)[:, None]
 
 
 def _unheard(hook: str, layer: int, x: Tensor) -> Tensor:

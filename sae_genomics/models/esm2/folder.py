@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +10,12 @@ from typing import Any
 
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
-from sae_genomics.models.checkpoint import folder_identity, tensor_shapes
-from sae_genomics.models.hub import conversion, shard_files
-from sae_genomics.models.releases import INDEX, SINGLE
+from sae_genomics.models.checkpoint import folder_identity
+from sae_genomics.models.releases import SINGLE
+from sae_genomics.models.transformers_folder import header_shapes, n_parameters, read_config, weight_files
 
 SPECIAL = ("<cls>", "<eos>", "<pad>", "<mask>")
 _INV_FREQ = re.compile(r"(encoder\.layer\.[^.]+\.attention\.self\.)?rotary_embeddings\.inv_freq")
-_OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,9 @@ class Esm2Folder:
             d_model=self.d_model,
             n_heads=int(self.config["num_attention_heads"]),
             max_length=self.most_residues + 2,
-            n_parameters=sum(_product(shape) for key, shape in self.shapes.items() if not key.endswith("inv_freq")),
+            n_parameters=n_parameters(
+                {key: shape for key, shape in self.shapes.items() if not key.endswith("inv_freq")}
+            ),
             identity=folder_identity(self.folder, self.files),
         )
 
@@ -100,69 +100,28 @@ def read_folder(folder: Path) -> Esm2Folder:
                 f"{folder / 'config.json'}: {key} is {config[key]}, but {token} is line {vocab.index(token) + 1} of vocab.txt; "
                 "are both of one model?"
             )
-    weights = _weight_files(folder)
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name in weights:
-        if not (folder / name).is_file():
-            raise UserError(f"model folder {folder} is incomplete: no {name}; copy or download it again")
-        if name.endswith(".safetensors"):
-            shapes.update(tensor_shapes(folder / name))
-    shapes = _full_names(shapes)
+    weights = weight_files(folder, "EsmForMaskedLM")
+    shapes = _full_names(header_shapes(folder, weights, "esm.", ("lm_head.",)))
     found = Esm2Folder(folder, ("config.json", "vocab.txt", *weights), config, vocab, shapes)
     if found.most_residues < 1:
         raise UserError(f"{folder / 'config.json'}: max_position_embeddings leaves no room for a residue")
     return found
 
 
-def _weight_files(folder: Path) -> tuple[str, ...]:
-    if (folder / SINGLE).is_file():
-        return (SINGLE,)
-    if (folder / INDEX).is_file():
-        return (INDEX, *shard_files(folder / INDEX))
-    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
-        raise UserError(
-            f"model folder {folder} has no {SINGLE}, and files made by torch.save are not read because they can run code; "
-            f"fix it with: {conversion(str(folder))}; then set model.path to that folder"
-        )
-    raise UserError(f"model folder {folder} is incomplete: no {SINGLE}; copy or download it again")
-
-
 def _full_names(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The tensors under the names that EsmForMaskedLM has today, whichever of its classes and versions saved them."""
-    has_prefix = any(name.startswith("esm.") for name in shapes)
-    full = {}
-    for name, shape in shapes.items():
-        for old, new in _OLD_NAMES:
-            name = name.replace(old, new)
-        if not has_prefix and not name.startswith("lm_head."):
-            name = f"esm.{name}"
-        if _INV_FREQ.fullmatch(name.removeprefix("esm.")):
-            name = "esm.rotary_embeddings.inv_freq"
-        full[name] = shape
-    return full
+    """The rotary angles under one name, whichever version of transformers saved them."""
+    inv_freq = "esm.rotary_embeddings.inv_freq"
+    return {
+        inv_freq if _INV_FREQ.fullmatch(name.removeprefix("esm.")) else name: shape for name, shape in shapes.items()
+    }
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError):
-        raise UserError(f"{path} is not valid JSON; copy or download it again") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} should be a JSON object; copy or download it again")
-    if values.get("model_type") != "esm":
-        raise UserError(
-            f"{path}: model_type is {values.get('model_type')!r}, not 'esm'; is it a model of model.family esm2?"
-        )
     defaults = {  # as EsmConfig has them
         "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
         "max_position_embeddings": 1026, "vocab_size": None,
     }  # fmt: skip
-    for key, default in defaults.items():
-        value = values.setdefault(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"{path}: {key}: {value!r} should be a whole number of 1 or more")
-    if values["hidden_size"] % values["num_attention_heads"]:
-        raise UserError(f"{path}: hidden_size is not a multiple of num_attention_heads")
+    values = read_config(path, "esm", "esm2", defaults)
     kind = values.setdefault("position_embedding_type", "absolute")
     if kind not in ("rotary", "absolute"):
         raise UserError(f"{path}: position_embedding_type: {kind!r} is not supported; it should be rotary or absolute")
@@ -187,10 +146,3 @@ def _read_vocab(path: Path, size: int) -> tuple[str, ...]:
     if missing:
         raise UserError(f"{path} has no {missing[0]} token; copy or download it again")
     return vocab
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    total = 1
-    for n in shape:
-        total *= n
-    return total

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sae_genomics.models.cpu_products import DotProductAttention, Linear
 from sae_genomics.models.esm2.rotary import rotate
+from sae_genomics.models.packed_attention import PackedAttention, linear
+from sae_genomics.models.packed_model import PackedNetwork
 from sae_genomics.models.sequences import Listener, Sequences
 
 if TYPE_CHECKING:
@@ -27,36 +28,17 @@ if TYPE_CHECKING:
 MASKED_IN_TRAINING = 0.15 * 0.8  # share of tokens that ESM2's training replaced by <mask>; fixed in transformers too
 
 
-class Attention(nn.Module):
+class Attention(PackedAttention):
     """Every residue of a sequence attends to every residue of it."""
 
     def __init__(self, attention: Any, n_heads: int):
-        super().__init__()
-        self.n_heads = n_heads
-        self.qkv = _side_by_side(attention.self.query, attention.self.key, attention.self.value)
-        self.out = _linear(attention.output.dense)
-        self.dot_product = DotProductAttention()
+        own = attention.self
+        super().__init__(own.query, own.key, own.value, attention.output.dense, n_heads)
 
-    def forward(self, x: Tensor, sequences: Sequences, angles: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(self, x: Tensor, sequences: Sequences, angles: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """x: [T, d_model]. angles: cosine and sine [T, d_head / 2] of each place, or None for positions that were added before."""
         qkv = self.qkv(x)
-        if angles is not None:
-            qkv = rotate(qkv, *angles, self.n_heads)
-        mixed = self.dot_product.of_packed(qkv, sequences.ptr, self.n_heads, self.n_heads)
-        return self.out(self._mixed(qkv, sequences) if mixed is None else mixed)  # type: ignore[no-any-return]
-
-    def _mixed(self, qkv: Tensor, sequences: Sequences) -> Tensor:
-        if sequences.padded:
-            mask = None if sequences.is_uniform else sequences.real[:, None, None, :]  # type: ignore[index]
-            return sequences.pack(self._attend(sequences.pad(qkv), mask))
-        bounds = zip(sequences.ptr[:-1].tolist(), sequences.ptr[1:].tolist(), strict=True)
-        return torch.cat([self._attend(qkv[None, start:stop], None)[0] for start, stop in bounds])
-
-    def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
-        """[sequences, length, 3 d_model] -> [sequences, length, d_model]."""
-        count, length, width = qkv.shape
-        q, k, v = qkv.view(count, length, 3 * self.n_heads, -1).transpose(1, 2).split(self.n_heads, dim=1)
-        return self.dot_product(q, k, v, mask).transpose(1, 2).reshape(count, length, width // 3)  # type: ignore[no-any-return]
+        return self.mix(qkv if angles is None else rotate(qkv, *angles, self.n_heads), sequences)
 
 
 class Block(nn.Module):
@@ -64,7 +46,7 @@ class Block(nn.Module):
         super().__init__()
         self.attention_norm, self.mlp_norm = layer.attention.LayerNorm, layer.LayerNorm
         self.attention = Attention(layer.attention, n_heads)
-        self.up, self.down = _linear(layer.intermediate.dense), _linear(layer.output.dense)
+        self.up, self.down = linear(layer.intermediate.dense), linear(layer.output.dense)
 
     def forward(
         self, x: Tensor, sequences: Sequences, angles: tuple[Tensor, Tensor] | None, layer: int, listen: Listener
@@ -83,7 +65,7 @@ class Block(nn.Module):
         return self.down(F.gelu(self.up(self.mlp_norm(x))))  # type: ignore[no-any-return]
 
 
-class PackedEsm(nn.Module):
+class PackedEsm(PackedNetwork):
     """The network for evaluation. The modules are the given network's own, and its linear layers share their weights."""
 
     def __init__(self, network: EsmForMaskedLM):
@@ -136,22 +118,3 @@ class PackedEsm(nn.Module):
     def predict(self, x: Tensor) -> Tensor:
         """Scores of all tokens, from outputs of the last block: [n, d_model] -> [n, vocabulary]."""
         return self.lm_head(self.final_norm(x))  # type: ignore[no-any-return]
-
-
-def _side_by_side(*layers: nn.Linear) -> Linear:
-    """One layer that gives the outputs of several. Theirs become views of its weights, so that there is one copy."""
-    joined = _linear(
-        layers[0], torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
-    )
-    weights, biases = joined.weight.chunk(len(layers)), joined.bias.chunk(len(layers))
-    for layer, weight, bias in zip(layers, weights, biases, strict=True):
-        layer.weight, layer.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
-    return joined
-
-
-def _linear(layer: nn.Linear, weight: Tensor | None = None, bias: Tensor | None = None) -> Linear:
-    weight = layer.weight if weight is None else weight
-    made = Linear(weight.shape[1], weight.shape[0], device="meta")
-    made.weight = nn.Parameter(weight.detach())
-    made.bias = nn.Parameter((layer.bias if bias is None else bias).detach())
-    return made

@@ -10,8 +10,9 @@ MAX_LENGTH = 1024  # tokens of the longest sequence in training, <cls> and <eos>
 
 def _release(name: str, n_layers: int, d_model: int, n_heads: int, n_parameters: int) -> KnownRelease:
     return KnownRelease(
-        "esm2", f"facebook/{name}", "", SMALL_FILES, n_layers, d_model, n_heads, MAX_LENGTH, n_parameters
-    )
+        "esm2", f"facebook/{name}", "", SMALL_FILES, n_layers, d_model, n_heads, MAX_LENGTH, n_parameters,
+        saved_from="EsmForMaskedLM",
+    )  # fmt: skip
 
 
 _SIZES = {  # short name: (layers, d_model, heads, parameters)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sae_genomics.errors import UserError
 from sae_genomics.models.esm2.folder import Esm2Folder
+from sae_genomics.models.transformers_folder import quiet
 
 if TYPE_CHECKING:
     from transformers import EsmConfig, EsmForMaskedLM
@@ -28,7 +27,7 @@ def load_network(folder: Esm2Folder, dtype: torch.dtype) -> EsmForMaskedLM:
     from transformers import EsmForMaskedLM
 
     check_shapes(folder)
-    with _quiet():
+    with quiet():
         try:
             loaded: Any = EsmForMaskedLM.from_pretrained(
                 str(folder.folder), config=network_config(folder), dtype=dtype, use_safetensors=True,
@@ -51,7 +50,7 @@ def random_network(folder: Esm2Folder, dtype: torch.dtype, seed: int) -> EsmForM
     """The same shape with the weights that EsmForMaskedLM begins training with; a seed means the same ones on every device."""
     from transformers import EsmForMaskedLM
 
-    with torch.random.fork_rng(devices=[]), _quiet():
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
         network: Any = EsmForMaskedLM(network_config(folder))
     rotary = network.esm.rotary_embeddings
@@ -78,7 +77,7 @@ def check_shapes(folder: Esm2Folder) -> None:
     """
     from transformers import EsmForMaskedLM
 
-    with torch.device("meta"), _quiet():
+    with torch.device("meta"), quiet():
         network = EsmForMaskedLM(network_config(folder))
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     if network.config.tie_word_embeddings:
@@ -101,19 +100,3 @@ def check_shapes(folder: Esm2Folder) -> None:
             raise UserError(
                 f"model folder {folder.folder}: tensor {name} has shape {list(found)}, its config says {list(shape)}; {ask}"
             )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' load report and progress bar: what matters of them is checked here."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -17,7 +17,7 @@ def release_of(repository: str, *shape: int) -> KnownRelease:
     n_layers, d_model, n_heads, max_length, n_parameters = shape or (0,) * 5
     return KnownRelease(
         "huggingface", repository, "", SMALL_FILES, n_layers, d_model, n_heads, max_length, n_parameters,
-        optional_files=OPTIONAL_FILES,
+        optional_files=OPTIONAL_FILES, saved_from="AutoModelForCausalLM",
     )  # fmt: skip
 
 
