@@ -27,6 +27,7 @@ __all__ = [
 FAMILIES = {
     "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
     "esm2": ("sae_genomics.models.esm2.config", "sae_genomics.models.esm2.model"),
+    "scgpt": ("sae_genomics.models.scgpt.config", "sae_genomics.models.scgpt.model"),
     "planted": ("sae_genomics.models.planted.config", "sae_genomics.models.planted.model"),
 }
 
