@@ -20,6 +20,8 @@ from sae_genomics.models.tx1 import load_folder
 from sae_genomics.models.tx1_reference import ReferenceTx1
 from sae_genomics.tokens import Tokens
 from tests.models.esm2_checkpoints import make, proteins
+from tests.models.test_scgpt_parity import CASES as SCGPT
+from tests.models.test_scgpt_parity import load as load_scgpt
 from tests.models.test_tx1_parity import FIXTURES, collated
 
 Loaded = tuple[FoundationModel, Tokens]
@@ -44,6 +46,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Loaded]:
                 make(folders[name], **ESM2[name])
             protein_model = esm2.load_folder(folders[name], dtype=dtype)
             return protein_model, protein_model.tokenise(proteins(1, [7, 90, 1, 33, 128, 12]), 0)
+        if name in SCGPT:
+            return load_scgpt(name, dtype)[:2]
         folder = FIXTURES / (name if (FIXTURES / name).exists() else "relu_70m_style")
         drug = name == "gelu_chem_3b_style"
         model = load_folder(folder, with_drugs=drug, dtype=dtype)
@@ -61,10 +65,13 @@ def some_hidden(tokens: Tokens) -> np.ndarray:
 
 
 def full(model: FoundationModel, tokens: Tokens, hidden: np.ndarray | None, hook: str, change: dict[int, Edit]) -> Any:
-    """What a full pass predicts. tx1: all its outputs; esm2: its losses at hidden tokens."""
+    """What a full pass predicts. tx1 and scgpt: all their outputs; esm2: its losses at hidden tokens."""
     if model.info.family == "tx1":
         found = model.outputs(tokens, masked=hidden, hook=hook, interventions=change)  # type: ignore[attr-defined]
         return [found.expr_preds, found.mvc_output, found.cell_emb]
+    if model.info.family == "scgpt":
+        found = model.outputs(tokens, masked=hidden, hook=hook, interventions=change)  # type: ignore[attr-defined]
+        return [part for part in (found.predicted, found.from_cell, found.cell_emb) if part is not None]
     assert hidden is not None
     return [torch.from_numpy(model.masked_loss(tokens, hidden, hook, change)[hidden])]
 
@@ -76,6 +83,8 @@ def same(model: FoundationModel, tokens: Tokens, hidden: np.ndarray | None, foun
     if model.info.family == "tx1":
         assert found.from_item is not None
         return [found.token, found.from_item, found.embedding]
+    if model.info.family == "scgpt":
+        return [part for part in (found.token, found.from_item, found.embedding) if part is not None]
     assert hidden is not None
     at = torch.from_numpy(hidden)
     target = torch.from_numpy(tokens.token).long()[at]
@@ -88,7 +97,7 @@ def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor]) -> Non
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", [*TX1, *ESM2])
+@pytest.mark.parametrize("name", [*TX1, *ESM2, *SCGPT])
 def test_going_on_from_an_edit_is_a_full_pass_with_that_edit(loaded, name: str, hook: str) -> None:
     model, tokens = loaded(name)
     shift = torch.linspace(-1, 1, model.info.d_model)
@@ -116,7 +125,7 @@ def test_going_on_from_an_edit_is_a_full_pass_with_that_edit(loaded, name: str, 
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", ["glu_post_norm", "rotary"])
+@pytest.mark.parametrize("name", ["glu_post_norm", "rotary", *SCGPT])
 def test_later_layers_are_those_of_a_full_pass(loaded, name: str, hook: str) -> None:
     model, tokens = loaded(name)
     later = list(range(1, model.info.n_layers))
@@ -145,7 +154,7 @@ def test_a_pass_stops_after_the_deepest_layer(loaded) -> None:
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", [*TX1, *ESM2])
+@pytest.mark.parametrize("name", [*TX1, *ESM2, *SCGPT])
 def test_sequences_taken_twice_are_the_same_as_alone(loaded, name: str, hook: str) -> None:
     """The batch axis of many edits: copies of one item that are edited each in its own way."""
     model, tokens = loaded(name)
@@ -168,7 +177,7 @@ def test_sequences_taken_twice_are_the_same_as_alone(loaded, name: str, hook: st
             assert_close([together.from_item[rows]], [alone.from_item])
 
 
-@pytest.mark.parametrize("name", ["relu_70m_style", "heads for the kernel"])
+@pytest.mark.parametrize("name", ["relu_70m_style", "heads for the kernel", "flash_layout"])
 def test_a_zero_edit_changes_no_bit(loaded, name: str) -> None:
     model, tokens = loaded(name)
     paused = model.pause(tokens, 1, "resid_post")
@@ -178,7 +187,7 @@ def test_a_zero_edit_changes_no_bit(loaded, name: str) -> None:
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", ["gelu_chem_3b_style", "glu_post_norm", "rotary", "absolute positions"])
+@pytest.mark.parametrize("name", ["gelu_chem_3b_style", "glu_post_norm", "rotary", "absolute positions", *SCGPT])
 def test_gradients_are_differences(loaded, name: str, hook: str) -> None:
     model, tokens = loaded(name, "float64")
     paused = model.pause(tokens, 0, hook, some_hidden(tokens))
@@ -206,7 +215,7 @@ def test_gradients_are_differences(loaded, name: str, hook: str) -> None:
     assert float((gradient * direction).sum()) == pytest.approx(float(difference), rel=tolerance)
 
 
-@pytest.mark.parametrize("name", ["relu_70m_style", "heads for the kernel"])
+@pytest.mark.parametrize("name", ["relu_70m_style", "heads for the kernel", "flash_layout"])
 def test_gradients_pass_where_kernels_compute(loaded, name: str) -> None:
     """In float32 kernels compute what has no gradient, and step aside for what has one."""
     model, tokens = loaded(name)
@@ -236,6 +245,7 @@ def test_a_checkpoint_without_its_head_still_has_embeddings(tmp_path: Path) -> N
 def test_outcomes_and_refusals(loaded) -> None:
     assert loaded("glu_post_norm")[0].outcome == "value"
     assert loaded("rotary")[0].outcome == "distribution"
+    assert loaded("flash_layout")[0].outcome == "value"
     assert ReferenceTx1.outcome == ""
     with pytest.raises(UserError, match="to native"):
         ReferenceTx1.pause(SimpleNamespace(), *loaded("glu_post_norm")[1:], 0, "resid_post")  # type: ignore[arg-type]
