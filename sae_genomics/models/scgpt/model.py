@@ -51,6 +51,10 @@ def untrained(model: ModelConfig, device: torch.device, cache_dir: Path | None, 
 def check(model: ModelConfig, cache_dir: Path | None) -> None:
     """See `sae_genomics.models.check_model`."""
     read_checkpoint(read_folder(find_folder(model)))
+    if model.backend == "reference":
+        from sae_genomics.models.scgpt.reference import package_model
+
+        package_model()
 
 
 def load_folder(folder: Path, *, device: str = "cpu", dtype: str = "float32") -> Scgpt:
