@@ -74,7 +74,7 @@ class PathsConfig(Section):
 class ModelConfig(Section):
     """The foundation model, and where activations are read."""
 
-    family: str = Field("tx1", description="which code reads the model: tx1 | esm2 | planted")
+    family: str = Field("tx1", description="which code reads the model: tx1 | esm2 | scgpt | planted")
     name: str | None = Field(None, description="demo | tahoe-x1-70m | tahoe-x1-1.3b | tahoe-x1-3b; default: demo")
     path: Path | None = Field(None, description="a local folder with the files of a release; used in place of name")
     revision: Annotated[str | None, BeforeValidator(checked_revision)] = Field(
