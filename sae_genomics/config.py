@@ -74,7 +74,9 @@ class PathsConfig(Section):
 class ModelConfig(Section):
     """The foundation model, and where activations are read."""
 
-    family: str = Field("tx1", description="which code reads the model: tx1 | esm2 | geneformer | huggingface | planted")
+    family: str = Field(
+        "tx1", description="which code reads the model: tx1 | esm2 | geneformer | scgpt | huggingface | planted"
+    )
     name: str | None = Field(
         None, description="demo, or the name of a published model such as tahoe-x1-70m; default: demo"
     )

@@ -31,6 +31,7 @@ FAMILIES = {
     "esm2": ("sae_genomics.models.esm2.config", "sae_genomics.models.esm2.model"),
     "huggingface": ("sae_genomics.models.huggingface.config", "sae_genomics.models.huggingface.model"),
     "geneformer": ("sae_genomics.models.geneformer.config", "sae_genomics.models.geneformer.model"),
+    "scgpt": ("sae_genomics.models.scgpt.config", "sae_genomics.models.scgpt.model"),
     "planted": ("sae_genomics.models.planted.config", "sae_genomics.models.planted.model"),
 }
 

@@ -17,14 +17,16 @@ from sae_genomics.items import TextItems
 from sae_genomics.models.base import HOOKS, FoundationModel
 from sae_genomics.models.editing import Predictions
 from sae_genomics.models.esm2 import model as esm2
-from sae_genomics.models.huggingface import model as huggingface
 from sae_genomics.models.geneformer import model as geneformer
 from sae_genomics.models.geneformer.reference import ReferenceGeneformer
+from sae_genomics.models.huggingface import model as huggingface
 from sae_genomics.models.tx1 import load_folder
 from sae_genomics.models.tx1_reference import ReferenceTx1
 from sae_genomics.tokens import Tokens
 from tests.models import geneformer_checkpoints
 from tests.models.esm2_checkpoints import make, proteins
+from tests.models.test_scgpt_parity import CASES as SCGPT
+from tests.models.test_scgpt_parity import load as load_scgpt
 from tests.models.test_tx1_parity import FIXTURES, collated
 from tests.models.text_checkpoints import TEXTS
 from tests.models.text_checkpoints import make as make_text
@@ -71,6 +73,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Loaded]:
             cell_model = geneformer.load_folder(folders[name], dtype=dtype)
             items = geneformer_checkpoints.cells(GENEFORMER[name].get("series", "V2"), [7, 60, 1, 33, 38, 12])
             return cell_model, cell_model.tokenise(items, 0)
+        if name in SCGPT:
+            return load_scgpt(name, dtype)[:2]
         folder = FIXTURES / (name if (FIXTURES / name).exists() else "relu_70m_style")
         drug = name == "gelu_chem_3b_style"
         model = load_folder(folder, with_drugs=drug, dtype=dtype)
@@ -88,10 +92,13 @@ def some_hidden(tokens: Tokens) -> np.ndarray:
 
 
 def full(model: FoundationModel, tokens: Tokens, hidden: np.ndarray | None, hook: str, change: dict[int, Edit]) -> Any:
-    """What a full pass predicts. tx1: all its outputs; others: their losses at hidden tokens."""
+    """What a full pass predicts. tx1 and scgpt: all their outputs; others: their losses at hidden tokens."""
     if model.info.family == "tx1":
         found = model.outputs(tokens, masked=hidden, hook=hook, interventions=change)  # type: ignore[attr-defined]
         return [found.expr_preds, found.mvc_output, found.cell_emb]
+    if model.info.family == "scgpt":
+        found = model.outputs(tokens, masked=hidden, hook=hook, interventions=change)  # type: ignore[attr-defined]
+        return [part for part in (found.predicted, found.from_cell, found.cell_emb) if part is not None]
     assert hidden is not None
     return [torch.from_numpy(model.masked_loss(tokens, hidden, hook, change)[hidden & model.predicted(tokens)])]
 
@@ -103,6 +110,8 @@ def same(model: FoundationModel, tokens: Tokens, hidden: np.ndarray | None, foun
     if model.info.family == "tx1":
         assert found.from_item is not None
         return [found.token, found.from_item, found.embedding]
+    if model.info.family == "scgpt":
+        return [part for part in (found.token, found.from_item, found.embedding) if part is not None]
     assert hidden is not None
     at = torch.from_numpy(hidden)
     if model.predicts_next:  # a first token is predicted from nothing, and has no loss
@@ -117,7 +126,7 @@ def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor]) -> Non
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", [*TX1, *ESM2, *TEXT, *GENEFORMER])
+@pytest.mark.parametrize("name", [*TX1, *ESM2, *TEXT, *GENEFORMER, *SCGPT])
 def test_going_on_from_an_edit_is_a_full_pass_with_that_edit(loaded, name: str, hook: str) -> None:
     model, tokens = loaded(name)
     shift = torch.linspace(-1, 1, model.info.d_model)
@@ -145,7 +154,7 @@ def test_going_on_from_an_edit_is_a_full_pass_with_that_edit(loaded, name: str, 
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", ["glu_post_norm", "rotary", "gemma3", "gpt_neox", "ranked genes"])
+@pytest.mark.parametrize("name", ["glu_post_norm", "rotary", "gemma3", "gpt_neox", "ranked genes", *SCGPT])
 def test_later_layers_are_those_of_a_full_pass(loaded, name: str, hook: str) -> None:
     model, tokens = loaded(name)
     later = list(range(1, model.info.n_layers))
@@ -174,7 +183,7 @@ def test_a_pass_stops_after_the_deepest_layer(loaded) -> None:
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("name", [*TX1, *ESM2, *TEXT, *GENEFORMER])
+@pytest.mark.parametrize("name", [*TX1, *ESM2, *TEXT, *GENEFORMER, *SCGPT])
 def test_sequences_taken_twice_are_the_same_as_alone(loaded, name: str, hook: str) -> None:
     """The batch axis of many edits: copies of one item that are edited each in its own way."""
     model, tokens = loaded(name)
@@ -197,7 +206,9 @@ def test_sequences_taken_twice_are_the_same_as_alone(loaded, name: str, hook: st
             assert_close([together.from_item[rows]], [alone.from_item])
 
 
-@pytest.mark.parametrize("name", ["relu_70m_style", "heads for the kernel", "llama", "ranked genes, heads for the kernel"])
+@pytest.mark.parametrize(
+    "name", ["relu_70m_style", "heads for the kernel", "llama", "ranked genes, heads for the kernel", "flash_layout"]
+)
 def test_a_zero_edit_changes_no_bit(loaded, name: str) -> None:
     model, tokens = loaded(name)
     paused = model.pause(tokens, 1, "resid_post")
@@ -208,7 +219,18 @@ def test_a_zero_edit_changes_no_bit(loaded, name: str) -> None:
 
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize(
-    "name", ["gelu_chem_3b_style", "glu_post_norm", "rotary", "absolute positions", "gemma2", "gpt2", "gpt_neox", "ranked genes"]
+    "name",
+    [
+        "gelu_chem_3b_style",
+        "glu_post_norm",
+        "rotary",
+        "absolute positions",
+        "gemma2",
+        "gpt2",
+        "gpt_neox",
+        "ranked genes",
+        *SCGPT,
+    ],
 )
 def test_gradients_are_differences(loaded, name: str, hook: str) -> None:
     model, tokens = loaded(name, "float64")
@@ -237,7 +259,9 @@ def test_gradients_are_differences(loaded, name: str, hook: str) -> None:
     assert float((gradient * direction).sum()) == pytest.approx(float(difference), rel=tolerance)
 
 
-@pytest.mark.parametrize("name", ["relu_70m_style", "heads for the kernel", "llama", "ranked genes, heads for the kernel"])
+@pytest.mark.parametrize(
+    "name", ["relu_70m_style", "heads for the kernel", "llama", "ranked genes, heads for the kernel", "flash_layout"]
+)
 def test_gradients_pass_where_kernels_compute(loaded, name: str) -> None:
     """In float32 kernels compute what has no gradient, and step aside for what has one."""
     model, tokens = loaded(name)
@@ -270,6 +294,7 @@ def test_outcomes_and_refusals(loaded) -> None:
     assert loaded("ranked genes")[0].outcome == "distribution"
     with pytest.raises(UserError, match="to native"):
         ReferenceGeneformer.pause(SimpleNamespace(), *loaded("ranked genes")[1:], 0, "resid_post")  # type: ignore[arg-type]
+    assert loaded("flash_layout")[0].outcome == "value"
     assert ReferenceTx1.outcome == ""
     with pytest.raises(UserError, match="to native"):
         ReferenceTx1.pause(SimpleNamespace(), *loaded("glu_post_norm")[1:], 0, "resid_post")  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ SMALL = {
     "kills": "--kills 3 --disturb 0.6",
     "memory": "--cells 300,600",
     "recovery": "--steps 20",
+    "scgpt_extraction": "--shape tiny --cells 12 --repeats 1 --threads 1",
     "store": "--rows 20000 --d-model 32 --shards 4 --batch-rows 256 --memory 200000 --compression",
     "tokenise": "--cells 50 --repeats 1",
     "training": "--d-in 32 --d-sae 128 --k 4 --tokens 64 --rounds 1",

@@ -102,7 +102,7 @@ def write_tokens(counts: Counts, given: Float32, rows: Int64, lengths: Int64, ru
 
     number = np.zeros(len(cell), dtype=np.uint64)
     if rules.sampling:
-        mixed = _mix(_mix(_mix(rules.seed) ^ rows[cell].astype(np.uint64)) ^ token.astype(np.uint64))
+        mixed = mix(mix(mix(rules.seed) ^ rows[cell].astype(np.uint64)) ^ token.astype(np.uint64))
         number = np.where(index < rules.n_raw, 0, np.maximum(mixed >> np.uint64(33), 1))
     rank = np.empty(len(cell), dtype=np.int64)
     rank[np.lexsort((index, number, cell))] = index
@@ -144,7 +144,7 @@ def _bins(counts: Float32, rules: Rules) -> Float32:
     return bins.numpy().astype(np.float32)
 
 
-def _mix(x: Bits | np.uint64) -> Bits:
+def mix(x: Bits | np.uint64) -> Bits:
     """splitmix64 (Steele, Lea and Flood, 2014): add the golden gamma, then Stafford's mix 13."""
     mixed = np.atleast_1d(x) + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

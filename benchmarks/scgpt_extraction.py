@@ -1,0 +1,223 @@
+"""scGPT's activations of all layers, against a plain torch loop in the same run.
+
+    python benchmarks/scgpt_extraction.py [--shape small] [--full] [--device cpu] [--json]
+
+A random model of scGPT's shape and made-up cells whose numbers of expressed genes are log-normal. The peer is torch's nn.TransformerEncoder,
+which scGPT's own package runs without flash-attn, in batches of 8 cells as they come, padded. It runs in three ways, and the fastest counts:
+
+    hooks   forward hooks on all layers, which torch computes step by step
+    fused   a loop over the layers, each by torch's fused path
+    nested  the same on nested tensors, as nn.TransformerEncoder itself does when no layer between is asked for
+
+Ours is the model as the stage extract calls it: its batches, its worker threads. All keep the real rows of all layers of a batch in memory
+and write nothing. Rates count real tokens. `esm2_extraction.py` has what the two share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import sae_genomics  # noqa: F401  before torch: it says how torch's threads wait
+
+# isort: split
+import numpy as np
+import torch
+from esm2_extraction import PEER_BATCH, peer_padding, products_rate, run_ours, timed
+from scipy.sparse import csr_matrix
+from torch import Tensor, nn
+
+from sae_genomics.items import CountItems
+from sae_genomics.models import pick_device
+from sae_genomics.models.scgpt.model import Scgpt, load_folder
+from sae_genomics.models.scgpt.network import ScgptNetwork, Shape
+from sae_genomics.tokens import Tokens
+
+SHAPES = {  # layers, d_model, heads, d_hid, genes
+    "tiny": (2, 64, 4, 64, 2_000),
+    "small": (4, 256, 8, 256, 20_000),
+    "human": (12, 512, 8, 512, 60_694),  # the published whole-human model
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="human", help="default: %(default)s")
+    parser.add_argument("--cells", type=int, default=64, help="default: %(default)s")
+    parser.add_argument("--full", action="store_true", help="all cells have as many genes as fit: nothing is padded")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads of both sides; default: all cores")
+    parser.add_argument("--device", default="auto", help="default: %(default)s")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--repeats", type=int, default=3, help="the best of so many; default: %(default)s")
+    parser.add_argument("--batch-tokens", type=int, default=16_384, help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="end with one JSON object on a line")
+    arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads or os.cpu_count() or 1)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    warnings.filterwarnings("ignore", message=".*nested tensors.*")
+    with tempfile.TemporaryDirectory(prefix="scgpt-") as folder:
+        result = compare(Path(folder), arguments)
+    if arguments.json:
+        print(json.dumps(result))
+    return 0
+
+
+def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    device = pick_device(arguments.device)
+    n_genes = SHAPES[arguments.shape][-1]
+    write_checkpoint(folder, arguments.shape)
+    ours = load_folder(folder, device=str(device), dtype=arguments.dtype)
+    items = made_up_cells(arguments.cells, n_genes, full=arguments.full)
+    tokenising = timed(device, lambda: ours.tokenise(items, 0))
+    tokenising = min(tokenising, timed(device, lambda: ours.tokenise(items, 0)))
+    tokens = ours.tokenise(items, 0)
+    peer = torch_encoder(ours).to(device)
+    ways: dict[str, Callable[[Tokens], object]] = {
+        "ours": lambda some: run_ours(ours, some, arguments.batch_tokens),  # type: ignore[arg-type]
+        "hooks": lambda some: run_hooks(ours, peer, some),
+        "fused": lambda some: run_fused(ours, peer, some, nested=False),
+        "nested": lambda some: run_fused(ours, peer, some, nested=True),
+    }
+    if device.type == "mps":
+        del ways["nested"]
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for work in ways.values():  # compiles kernels
+        work(tokens.take(np.arange(4)))
+    same = largest_difference(ours, peer, tokens.take(np.arange(PEER_BATCH)))
+    padding = 0.0
+    for _ in range(arguments.repeats):  # in turn: a slow minute of the machine then falls on none alone
+        for name, work in ways.items():
+            ours._read = ours._computed = 0
+            seconds[name].append(timed(device, lambda work=work: work(tokens)))  # type: ignore[misc]
+            padding = ours.padding_share if name == "ours" else padding
+    rates = {name: len(tokens) / min(times) for name, times in seconds.items()}
+    n_layers, d_model, _, d_mlp, _ = SHAPES[arguments.shape]
+    limit = products_rate(_products(ours), device) / (2 * n_layers * (4 * d_model**2 + 2 * d_model * d_mlp))
+    fastest = max((name for name in rates if name != "ours"), key=rates.__getitem__)
+    result = {
+        "name": f"scgpt_extraction_{arguments.shape}", "unit": "real tokens/s", "peer_name": f"torch, batches of 8 as they come, {fastest}",
+        "ours": rates["ours"], "peer": rates[fastest], "ratio": rates["ours"] / rates[fastest], "rates": rates, "padding": padding,
+        "limit": limit, "share_of_limit": rates["ours"] / limit,
+        "peer_padding": peer_padding(tokens.lengths), "largest_difference": same, "tokenising": len(tokens) / tokenising, "cells": arguments.cells,
+        "tokens": len(tokens), "device": str(device), "dtype": arguments.dtype, "threads": torch.get_num_threads(),
+    }  # fmt: skip
+    others = ", ".join(
+        f"{name} {rate:,.0f} ({rates['ours'] / rate:.2f} x)" for name, rate in rates.items() if name != "ours"
+    )
+    print(
+        f"{rates['ours']:,.0f} tokens/s; plain torch at batch 8: {others}; padding {padding:.1%} of computed tokens (plain loop "
+        f"{result['peer_padding']:.0%}); {result['share_of_limit']:.0%} of what the encoder's matrix products alone allow; tokenising {result['tokenising']:,.0f} tokens/s; the layers differ by {same:.1e} at most"
+    )
+    return result
+
+
+def _products(model: Scgpt) -> Any:
+    """The matrix products of a block, under the names that `products_rate` looks for."""
+    block: Any = model.network.blocks[0]
+    attention = SimpleNamespace(qkv=block.self_attn.Wqkv, out=block.self_attn.out_proj)
+    named = SimpleNamespace(attention=attention, up=block.linear1, down=block.linear2)
+    return SimpleNamespace(network=SimpleNamespace(blocks=[named]), piece_tokens=model.piece_tokens)
+
+
+def write_checkpoint(folder: Path, name: str) -> None:
+    n_layers, d_model, n_heads, d_mlp, n_genes = SHAPES[name]
+    args = {
+        "embsize": d_model, "nheads": n_heads, "d_hid": d_mlp, "nlayers": n_layers, "n_bins": 51, "max_seq_len": 1200,
+        "pad_token": "<pad>", "pad_value": -2, "mask_value": -1,
+    }  # fmt: skip
+    (folder / "args.json").write_text(json.dumps(args))
+    names = [*(f"G{number}" for number in range(n_genes)), "<pad>", "<cls>", "<eoc>"]
+    (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(names)}))
+    torch.manual_seed(0)
+    network = ScgptNetwork(Shape(len(names), d_model, n_layers, n_heads, d_mlp, pre_norm=False, has_mvc=False))
+    torch.save(network.state_dict(), folder / "best_model.pt")
+
+
+def made_up_cells(count: int, n_genes: int, *, full: bool) -> CountItems:
+    """Expressed genes of a cell: median 700, a long tail, at most what the model reads at once. full: that many in each."""
+    generator = np.random.default_rng(0)
+    lengths = np.exp(generator.normal(np.log(700), 0.6, count)).astype(int).clip(50, 1199)
+    lengths = np.full(count, 1199) if full else lengths
+    ptr = np.append(0, np.cumsum(lengths))
+    columns = np.concatenate([np.sort(generator.choice(n_genes, n, replace=False)) for n in lengths])
+    counts = (generator.negative_binomial(1, 0.4, len(columns)) + 1).astype(np.float32)
+    return CountItems(
+        np.arange(count), csr_matrix((counts, columns, ptr), shape=(count, n_genes)), np.arange(n_genes, dtype=np.int32)
+    )
+
+
+def torch_encoder(model: Scgpt) -> nn.TransformerEncoder:
+    """What scGPT's package builds without flash-attn, with the same weights."""
+    folder, weight = model.folder, model.network.encoder.embedding.weight
+    layer = nn.TransformerEncoderLayer(folder.d_model, folder.n_heads, folder.d_mlp, 0.2, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, folder.n_layers).to(weight.dtype).eval().requires_grad_(False)
+    state = model.network.transformer_encoder.state_dict()
+    encoder.load_state_dict({name.replace("Wqkv.", "in_proj_"): tensor for name, tensor in state.items()})
+    return encoder
+
+
+@torch.inference_mode()
+def batches(model: Scgpt, tokens: Tokens) -> Iterator[tuple[Tensor, Tensor]]:
+    """What enters the first layer, [8, longest, d_model], and which of its positions are tokens."""
+    for start in range(0, tokens.n_items, PEER_BATCH):
+        some = tokens.take(np.arange(start, min(start + PEER_BATCH, tokens.n_items)))
+        gene, value = model.seen(some, None)
+        lengths = some.lengths.tolist()
+        gene, value = (nn.utils.rnn.pad_sequence(x.split(lengths), batch_first=True) for x in (gene, value))
+        x = model.network.embed(gene.flatten(), value.flatten())[1].view(*gene.shape, -1)
+        yield x, torch.arange(gene.shape[1], device=x.device) < torch.tensor(lengths, device=x.device)[:, None]
+
+
+@torch.inference_mode()
+def run_hooks(model: Scgpt, peer: nn.TransformerEncoder, tokens: Tokens) -> dict[int, Tensor]:
+    """What a script of twenty lines does. Returns the last batch's layers."""
+    kept: dict[int, Tensor] = {}
+    real = torch.empty(0)
+
+    def keep(layer: int) -> Callable[..., None]:
+        def listener(module: nn.Module, given: Any, output: Tensor) -> None:
+            kept[layer] = output[real]
+
+        return listener
+
+    handles = [block.register_forward_hook(keep(layer)) for layer, block in enumerate(peer.layers)]
+    for x, real in batches(model, tokens):
+        for block in peer.layers:
+            x = block(x, src_key_padding_mask=~real)
+    for handle in handles:
+        handle.remove()
+    return kept
+
+
+@torch.inference_mode()
+def run_fused(model: Scgpt, peer: nn.TransformerEncoder, tokens: Tokens, *, nested: bool) -> dict[int, Tensor]:
+    """Torch's fused layers, without hooks. nested: no padding in products, as nn.TransformerEncoder with a padding mask."""
+    kept: dict[int, Tensor] = {}
+    for x, real in batches(model, tokens):
+        if nested:
+            x = torch._nested_tensor_from_mask(x, real, mask_check=False)
+        for layer, block in enumerate(peer.layers):
+            x = block(x, src_key_padding_mask=None if nested else ~real)
+            kept[layer] = torch.cat(x.unbind()) if nested else x[real]
+    return kept
+
+
+def largest_difference(model: Scgpt, peer: nn.TransformerEncoder, tokens: Tokens) -> float:
+    """Between ours and the fused path, of all layers, relative to the layer's largest activation."""
+    expected = run_fused(model, peer, tokens, nested=False)
+    found = model.forward_layers(tokens, list(expected), "resid_post")
+    return max(float((found[n] - expected[n]).abs().max() / expected[n].abs().max()) for n in expected)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

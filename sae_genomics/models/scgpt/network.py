@@ -1,0 +1,196 @@
+"""scGPT's network on packed rows, with the module names of its checkpoints.
+
+A batch is [T, d_model] rows of all cells, one after the other. Only attention needs to know where a cell begins. The input is
+norm(table[gene]) + norm(W2 relu(W1 min(value, 512))), and each block is
+
+    x = norm1(x + attention(x))            attention = out(softmax(q k^T / sqrt(d_head)) v),   q, k, v = Wqkv(x)
+    x = norm2(x + mlp(x))                  mlp = linear2(relu(linear1(x)))
+
+With `pre_norm`, scGPT's layer for flash-attn puts the norms in front, and the stream itself goes on normed (there is no final norm):
+
+    x = norm1(x);  x = x + attention(x);   x = norm2(x);  x = x + mlp(x)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sae_genomics.models.cpu_products import DotProductAttention, Linear
+from sae_genomics.models.sequences import Listener, Sequences
+
+MAX_VALUE = 512  # of ContinuousValueEncoder; no args.json changes it
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a checkpoint's tensors must be, and how its blocks are computed."""
+
+    vocab_size: int
+    d_model: int
+    n_layers: int
+    n_heads: int
+    d_mlp: int
+    pre_norm: bool
+    """The blocks of the layer for flash-attn with `pre_norm`; torch's layer, which the other layout is of, has none."""
+    has_mvc: bool
+
+
+class Attention(nn.Module):
+    """Every token of a cell attends to every token of it."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.n_heads = shape.n_heads
+        self.Wqkv = Linear(shape.d_model, 3 * shape.d_model)
+        self.out_proj = Linear(shape.d_model, shape.d_model)
+        self.dot_product = DotProductAttention()
+
+    def forward(self, x: Tensor, sequences: Sequences) -> Tensor:
+        """x: [T, d_model]."""
+        qkv = self.Wqkv(x)
+        mixed = self.dot_product.of_packed(qkv, sequences.ptr, self.n_heads, self.n_heads)
+        return self.out_proj(self._mixed(qkv, sequences) if mixed is None else mixed)  # type: ignore[no-any-return]
+
+    def _mixed(self, qkv: Tensor, sequences: Sequences) -> Tensor:
+        if sequences.padded:
+            mask = None if sequences.is_uniform else sequences.real[:, None, None, :]  # type: ignore[index]
+            return sequences.pack(self._attend(sequences.pad(qkv), mask))
+        bounds = zip(sequences.ptr[:-1].tolist(), sequences.ptr[1:].tolist(), strict=True)
+        return torch.cat([self._attend(qkv[None, start:stop], None)[0] for start, stop in bounds])
+
+    def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
+        """[cells, length, 3 d_model] -> [cells, length, d_model]."""
+        count, length, width = qkv.shape
+        q, k, v = qkv.view(count, length, 3 * self.n_heads, -1).transpose(1, 2).split(self.n_heads, dim=1)
+        return self.dot_product(q, k, v, mask).transpose(1, 2).reshape(count, length, width // 3)  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """One layer. Its steps have names of their own, because interventions stop between them."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.pre_norm = shape.pre_norm
+        self.self_attn = Attention(shape)
+        self.linear1, self.linear2 = Linear(shape.d_model, shape.d_mlp), Linear(shape.d_mlp, shape.d_model)
+        self.norm1, self.norm2 = nn.LayerNorm(shape.d_model), nn.LayerNorm(shape.d_model)
+
+    def forward(self, x: Tensor, sequences: Sequences, layer: int, listen: Listener) -> Tensor:
+        """x: [T, d_model]; returns the block's output."""
+        stream, attention = self.attend(x, sequences)
+        return self.after_attention(stream, listen("attn_out", layer, attention), layer, listen)
+
+    def attend(self, x: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor]:
+        """The stream, and what attention adds to it. x: the block's input."""
+        stream = self.norm1(x) if self.pre_norm else x
+        return stream, self.self_attn(stream, sequences)
+
+    def after_attention(self, stream: Tensor, attention: Tensor, layer: int, listen: Listener) -> Tensor:
+        """The block's output, of what `attend` gave."""
+        stream, mlp = self.mlp(stream, attention)
+        return self.after_mlp(stream, listen("mlp_out", layer, mlp), layer, listen)
+
+    def mlp(self, stream: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
+        """The stream with attention's part, normed, and what the MLP adds to it."""
+        norm = self.norm2 if self.pre_norm else self.norm1
+        stream = norm(stream + attention)
+        return stream, self.linear2(F.relu(self.linear1(stream), inplace=True))
+
+    def after_mlp(self, stream: Tensor, mlp: Tensor, layer: int, listen: Listener) -> Tensor:
+        """The block's output, of what `mlp` gave."""
+        x = stream + mlp
+        return listen("resid_post", layer, x if self.pre_norm else self.norm2(x))
+
+
+class GeneEncoder(nn.Module):
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.embedding = nn.Embedding(shape.vocab_size, shape.d_model)
+        self.enc_norm = nn.LayerNorm(shape.d_model)
+
+    def forward(self, gene: Tensor) -> Tensor:
+        return self.enc_norm(self.embedding(gene))  # type: ignore[no-any-return]
+
+
+class ValueEncoder(nn.Module):
+    """A token's value to a vector (ContinuousValueEncoder)."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.linear1, self.linear2 = Linear(1, shape.d_model), Linear(shape.d_model, shape.d_model)
+        self.norm = nn.LayerNorm(shape.d_model)
+
+    def forward(self, value: Tensor) -> Tensor:
+        """value: [T]. Values are few and repeat, so each different one is computed once."""
+        different, which = value.unique(return_inverse=True)
+        given = different.clamp(max=MAX_VALUE).to(self.linear1.weight.dtype)[:, None]
+        return self.norm(self.linear2(F.relu(self.linear1(given))))[which]  # type: ignore[no-any-return]
+
+
+class ExpressionDecoder(nn.Module):
+    """A token's final vector to the predicted value of its gene (ExprDecoder, without its zero probabilities)."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        d = shape.d_model
+        self.fc = nn.Sequential(Linear(d, d), nn.LeakyReLU(), Linear(d, d), nn.LeakyReLU(), Linear(d, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x)[:, 0]  # type: ignore[no-any-return]
+
+
+class MvcDecoder(nn.Module):
+    """The same from the cell's embedding: its inner product with W sigmoid(gene2query(gene's vector))."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.gene2query = Linear(shape.d_model, shape.d_model)
+        self.W = Linear(shape.d_model, shape.d_model, bias=False)
+
+    def forward(self, cell: Tensor, gene_vectors: Tensor, of_token: Tensor) -> Tensor:
+        query = self.gene2query(gene_vectors).sigmoid()
+        # (W q) . c = q . (W^T c): one product a cell rather than one a token
+        return (query * (cell @ self.W.weight)[of_token]).sum(-1)  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.layers = nn.ModuleList(Block(shape) for _ in range(shape.n_layers))
+
+
+class ScgptNetwork(nn.Module):
+    """The whole model, for evaluation: its dropout is left out."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.encoder, self.value_encoder = GeneEncoder(shape), ValueEncoder(shape)
+        self.transformer_encoder = Encoder(shape)
+        self.decoder = ExpressionDecoder(shape)
+        if shape.has_mvc:
+            self.mvc_decoder = MvcDecoder(shape)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.transformer_encoder.layers
+
+    def embed(self, gene: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """gene: int64 [T]; value: float32 [T]. Returns the genes' own vectors and what enters the first block, both [T, d_model]."""
+        gene_vectors = self.encoder(gene)
+        return gene_vectors, gene_vectors + self.value_encoder(value)
+
+    def encode(self, x: Tensor, sequences: Sequences, layers: range, listen: Listener) -> Tensor:
+        """The output of some consecutive blocks, given what enters the first of them."""
+        for layer in layers:
+            x = self.blocks[layer](x, sequences, layer, listen)
+        return x
+
+    def decode(self, x: Tensor, gene_vectors: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Cell embeddings [cells, d_model], predicted values [T], and the same from the cell embeddings where there is that decoder."""
+        cell = x[torch.from_numpy(sequences.ptr[:-1]).to(x.device)]
+        mvc = self.mvc_decoder(cell, gene_vectors, sequences.of_token) if hasattr(self, "mvc_decoder") else None
+        return cell, self.decoder(x), mvc
