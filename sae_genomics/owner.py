@@ -122,6 +122,7 @@ IGNORED_KEYS = frozenset(
 # Keys that came after runs had been made, and the value with which they change nothing: a run that lacks them is the same run.
 LATER_KEYS: dict[str, Any] = {
     "data.kind": DEFAULT_KIND,
+    "sae.from": None,
     "associations.top_examples": 10,
     "associations.concept_f1": 0.3,
     "associations.random_directions": 256,

@@ -167,7 +167,7 @@ def workload(
         d_sae=run.d_sae,
         k=config.sae.k,
         train_tokens=config.sae.steps * min(config.sae.batch_tokens, train_tokens),
-        seeds=2 if config.sae.stability else 1,
+        seeds=2 if config.sae.second_seed else 1,
         evaluate_tokens=config.sae.evaluate_tokens,
         batch_tokens=max(config.activations.batch_tokens, config.sae.batch_tokens),
         item_bytes=ITEM_BYTES[config.activations.dtype],
