@@ -299,7 +299,7 @@ def test_one_folder_per_layer(make_run: MakeRun, tmp_path: Path, planted: Any) -
     names = [json.loads((run.sae_dir(layer) / "metrics.json").read_text())["from"]["name"] for layer in (0, 1, 3)]
     assert names == [str(tmp_path / "many" / name) for name in ("first", "b/second", "layer_03")]
     lacking = make_run(rows=rows, d_in=D_IN, layers=(1, 2), from_=str(tmp_path / "many"), name="lacking")
-    with pytest.raises(UserError, match="has no SAE of layer 2; it has SAEs of layers 0, 1, 3; set model.layers"):
+    with pytest.raises(UserError, match=r"has no SAE of layer 2; it has SAEs of layers 0, 1, 3; set model\.layers"):
         check(lacking)
     one = make_run(rows=rows, d_in=D_IN, layers=(1, 2), from_=str(tmp_path / "many" / "first"), name="one")
     with pytest.raises(UserError, match="is one SAE, and the run has layers 1, 2"):
@@ -345,7 +345,7 @@ def test_centred_saes_bring_their_means(make_run: MakeRun, tmp_path: Path) -> No
         assert (second.sae_dir(1) / name).read_bytes() == (first.sae_dir(1) / name).read_bytes()
     assert metrics["unit_means"] == load_encoder(first.sae_dir(1)).means.content
     (first.sae_dir(1) / "unit_means.safetensors").unlink()
-    with pytest.raises(UserError, match="has no unit_means.safetensors"):
+    with pytest.raises(UserError, match=r"has no unit_means\.safetensors"):
         run_task(make_run(units=units, centre="unit", name="third", from_=str(first.sae_dir(1))), 0)
 
 
