@@ -95,6 +95,7 @@ def _adopt_layer(run: Run, task: int, device: torch.device) -> None:
         say(f"train layer {layer}: {text}")
     progress = Progress(f"train layer {layer}", 1, "SAEs", run.heartbeat_file(stage, task))
     metrics = adopt(run, layer, run.fingerprint(stage, layer=layer), device)
+    progress.advance(1)
     progress.finish(_shown(metrics))
 
 

@@ -53,7 +53,7 @@ def _loading(shared: Shared, repository: str | None) -> str:
         if repository
         else f'sae = SAE.load_from_disk("{first}")  # in this folder'
     )
-    source = repository or "THIS_FOLDER"
+    source = repository or "PATH/OF/THIS/FOLDER"
     text = f"```python\nfrom sae_lens import SAE\n\n{load}\nfeatures = sae.encode(activations)  # float32 [tokens, {shared.run.model_info.d_model}]\n```"
     if shared.run.config.sae.centre == "unit":
         unit = shared.run.kind.nouns.unit

@@ -184,7 +184,7 @@ def _reconstruction(metrics: dict[str, Any], run: Run) -> list[Number]:
     name = metrics.get("loss_name")
     found = [
         _number(f"FVU on {where}", metrics.get(f"{before}fvu"), "1 (the mean activation)", "share of the variance that is missed"),
-        _number("FVU of what the unit does not tell", metrics.get(f"{before}fvu_centred"), f"1 (each {nouns.unit}'s mean alone)",
+        _number(f"FVU of what the {nouns.unit} does not tell", metrics.get(f"{before}fvu_centred"), f"1 (each {nouns.unit}'s mean alone)",
                 f"the same of the variance within {nouns.units}"),
         _number("Loss recovered", metrics.get("loss_recovered"), "0 (the mean activation)", f"of the model's own {name}", of),
         _number("L0", metrics.get(f"{before}l0"), f"{metrics['d_sae']:,} features", f"mean active features per {nouns.token}"),
@@ -211,7 +211,10 @@ def _annotated(results: Path) -> list[Number]:
         return []
     parts = [
         f"{features.loc[features['source'] == null, 'share'].mean():.1%} with {words}"
-        for null, words in (("shuffled_genes", "gene names shuffled"), ("matched_genes", "shuffled among like genes"))
+        for null, words in (
+            ("shuffled_genes", "gene names shuffled"),
+            ("matched_genes", "names shuffled among like genes"),
+        )
         if (features["source"] == null).any()
     ]
     for each in rows[(rows["source"] == rows["units"]) & (rows["units"] != "features")].itertuples():

@@ -14,8 +14,8 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; margin: 0.75rem 0; }
-th, td { text-align: left; vertical-align: top; padding: 0.3rem 0.6rem; border-bottom: 1px solid #d8dee4; overflow-wrap: anywhere; }
-th { background: #f3f5f7; } td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { text-align: left; vertical-align: top; padding: 0.3rem 0.6rem; border-bottom: 1px solid #d8dee4; overflow-wrap: break-word; }
+th { background: #f3f5f7; white-space: nowrap; } td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 nav a { margin-right: 1rem; } .muted { color: #57606a; }
 @media (prefers-color-scheme: dark) {
   body { background: #14171a; color: #e4e8ec; } th { background: #22272c; } th, td { border-color: #373e45; }
