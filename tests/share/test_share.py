@@ -111,8 +111,17 @@ def test_shared_loaded_again_and_used_by_another_run(
     (tmp_path / "shared" / "layer_00" / "cfg.json").write_text(json.dumps(cfg))
     capsys.readouterr()
     assert cli(["status", str(other), "--json"]) == 0
-    states = {each["name"]: each for each in json.loads(capsys.readouterr().out)["stages"]}
-    assert "layer_00" in json.dumps(states["train"]) and states["train"]["stale"] == 1, states["train"]
+    tasks = json.loads(capsys.readouterr().out)["tasks"]
+    states = {(each["stage"], each["unit"]): each["state"] for each in tasks}
+    assert states["train", "layer_00"] == "stale"
+    assert states["train", "layer_02"] == states["associate", "layer_02"] == "done"
+    assert cli(["stage", "train", "--config", str(other)]) == 0
+    capsys.readouterr()
+    assert cli(["status", str(other), "--json"]) == 0
+    tasks = json.loads(capsys.readouterr().out)["tasks"]
+    states = {(each["stage"], each["unit"]): each["state"] for each in tasks}
+    assert states["train", "layer_00"] == states["validate", "layer_02"] == "done"
+    assert states["associate", "layer_00"] == states["report", "run"] == "stale"
 
 
 def test_the_card_has_the_runs_own_numbers(finished: Path, tmp_path: Path) -> None:
@@ -193,7 +202,8 @@ def test_what_is_wrong_is_one_line(
         capsys.readouterr()
         assert share(*arguments) == 2, words
         said = capsys.readouterr()
-        assert words in said.err and len(said.err.splitlines()) == 1, said.err
+        assert words in said.err, said.err
+        assert len(said.err.splitlines()) == 1, said.err
     assert not (tmp_path / "x").exists()
     assert (foreign / "thesis.docx").read_text() == "x"
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".partial")]
@@ -268,4 +278,6 @@ def test_the_hub_and_back(finished: Path, tmp_path: Path, hub: Hub) -> None:
     assert done.returncode == 2
     assert "holds theirs.bin, which this script did not put there" in done.stderr
     done = run([SCRIPT, str(finished), "--to", f"hub:{REPOSITORY}"], hub.url, tmp_path / "home", HF_TOKEN="hf_wrong")
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "hf_wrong" not in done.stderr, done.stderr
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "hf_wrong" not in done.stderr
