@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,12 @@ def download(release: Release, layer: int, revision: str | None, cache_dir: Path
     """
     text = release.of_layer(layer)
     place, revision = place_of(text), revision or "main"
-    advice = f"on a machine with network run the stage train of one layer, or give sae.from a folder that holds {CFG}"
+    wanted = f"{text}@{revision}" if revision != "main" else text
+    options = f" --cache {shlex.quote(str(cache_dir))}" if cache_dir is not None else ""
+    advice = (
+        f"on a machine with network (a login node) run: python scripts/download_saes.py {shlex.quote(wanted)}{options}; "
+        f"or give sae.from a folder that holds {CFG}"
+    )
     asked = Asked(text, place.repository, revision, advice, "the revision behind @", "sae.from", cache_dir)
     with readable_errors(asked):
         if place.loader == _GEMMA:
