@@ -169,16 +169,18 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def send_file(self, data, body, commit):
-        start = 0
+        start, stop = 0, len(data)
         if self.headers.get("Range"):
-            start = int(self.headers["Range"].removeprefix("bytes=").split("-")[0])
-        self.send_response(206 if start else 200)
+            first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+            start, stop = int(first), min(stop, int(last) + 1) if last else stop
+        part = start or stop < len(data)
+        self.send_response(206 if part else 200)
         self.send_header("X-Repo-Commit", commit)
         self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
         self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(len(data) - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(stop - start))
+        if part:
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
         self.end_headers()
         if body:
             hold = self.server.hold_after
@@ -187,7 +189,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 self.server.closing.wait(60)
                 return
-            self.wfile.write(data[start:])
+            self.wfile.write(data[start:stop])
 
 
 def release_files(folder: str) -> dict[str, bytes]:
