@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 import pandas as pd
@@ -105,7 +106,7 @@ def _number(value: float, form: str) -> str:
     return "" if pd.isna(value) else format(int(value) if form == "d" else value, form)
 
 
-def _table(header: list[str] | tuple[str, ...], rows: list[tuple[str, ...]], right: set[str] | None = None) -> str:
+def _table(header: Sequence[str], rows: Sequence[tuple[str, ...]], right: set[str] | None = None) -> str:
     """Cells are escaped already. right: headers of columns of numbers."""
     marks = [' class="number"' if name in (right or ()) else "" for name in header]
     head = "".join(f"<th>{escape(name)}</th>" for name in header)

@@ -319,6 +319,13 @@ def test_what_names_nothing(text: str, words: str, make_run: MakeRun) -> None:
         check(make_run(from_=text))
 
 
+def test_a_runs_own_saes_are_no_source(make_run: MakeRun) -> None:
+    run = make_run()
+    run_task(run, 0)
+    with pytest.raises(UserError, match="is where this run keeps its own SAEs"):
+        check(make_run(from_=str(run.sae_dir(1))))
+
+
 def test_the_key_is_written_as_people_write_it(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("data: {path: a.h5ad}\nsae: {from: some/folder}\n")

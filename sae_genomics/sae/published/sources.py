@@ -102,7 +102,11 @@ def check_source(run: Run) -> None:
     source = source_of(text)
     if isinstance(source, Path):
         for layer in run.layers:
-            folder_of_layer(source, layer, run.config.model.hook, run.layers)
+            folder = folder_of_layer(source, layer, run.config.model.hook, run.layers)
+            if folder.resolve() == run.sae_dir(layer).resolve():
+                raise UserError(
+                    f"sae.from: {folder} is where this run keeps its own SAEs; give the run another name with --set run.name={run.name}_2"
+                )
     elif not source.is_per_layer and len(run.layers) > 1:
         raise _one_sae(text, run.layers, "write {layer} in it where the layer's number stands")
 
