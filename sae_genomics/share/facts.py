@@ -14,6 +14,7 @@ from sae_genomics.artifacts import (
     ANNOTATION_NULLS,
     CELL_TYPE_BASELINES,
     CONCEPT_COUNTS,
+    FEATURE_CONCEPTS,
     FEATURE_GENES,
     FEATURE_NAMES,
     FEATURE_UNITS,
@@ -280,7 +281,18 @@ def features_of(run: Run, layer: int) -> pd.DataFrame:
     for each, unit in ((FEATURE_GENES, "gene_symbol"), (FEATURE_UNITS, "unit_name")):
         if (results / each.file).exists():
             table = table.merge(_top_units(results / each.file, unit), on="feature", how="left")
+    if (results / FEATURE_CONCEPTS.file).exists():
+        table = table.merge(_best_concepts(results / FEATURE_CONCEPTS.file), on="feature", how="left")
     return table
+
+
+def _best_concepts(path: Path) -> pd.DataFrame:
+    """Of each feature the annotated concept that it finds best, whatever its q: the column beside it says how sure that is."""
+    rows = FEATURE_CONCEPTS.read(path, ["feature", "name", "f1_residue", "q_value"])
+    rows = rows.sort_values(["feature", "f1_residue"], ascending=[True, False]).drop_duplicates("feature")
+    return rows.rename(
+        columns={"name": "best_concept", "f1_residue": "best_concept_f1", "q_value": "best_concept_q_value"}
+    )
 
 
 def _top_units(path: Path, unit: str) -> pd.DataFrame:

@@ -71,7 +71,7 @@ def _layer(layer: Layer, unit: str) -> str:
 
 def chosen(features: pd.DataFrame) -> pd.DataFrame:
     """The SHOWN features that a page lists."""
-    keys = [key for key in ("name_q_matched", "firing_rate") if key in features]
+    keys = [key for key in ("name_q_matched", "best_concept_q_value", "firing_rate") if key in features]
     order = features.sort_values(
         keys, ascending=[key != "firing_rate" for key in keys], na_position="last", kind="stable"
     )
@@ -90,12 +90,17 @@ def _features(rows: pd.DataFrame, unit: str) -> str:
         if name in rows:
             header.append(title)
             columns.append([_text(value) for value in rows[name]])
+    if "best_concept" in rows:
+        header += ["Best concept", "F1", "q (F1)"]
+        columns.append([_text(value) for value in rows["best_concept"]])
+        columns.append([_number(value, ".3f") for value in rows["best_concept_f1"]])
+        columns.append([_number(value, ".2g") for value in rows["best_concept_q_value"]])
     if label is not None:
         header += ["Best label", "AUROC", "q"]
         columns.append([_text(value) for value in rows[label]])
         columns.append([_number(value, ".3f") for value in rows[f"{label}_auroc"]])
         columns.append([_number(value, ".2g") for value in rows[f"{label}_q_value"]])
-    return _table(header, list(zip(*columns, strict=True)), right={"Feature", "Fires", "AUROC", "q"})
+    return _table(header, list(zip(*columns, strict=True)), right={"Feature", "Fires", "AUROC", "q", "F1", "q (F1)"})
 
 
 def _text(value: object) -> str:

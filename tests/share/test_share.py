@@ -19,6 +19,7 @@ import yaml
 from sae_genomics.artifacts import ANNOTATION_NULLS
 from sae_genomics.cli import main as cli
 from sae_genomics.sae.load import load_encoder
+from sae_genomics.share import facts
 from sae_genomics.share.facts import features_of, read, run_of
 from sae_genomics.share.page import page
 from tests.hub_server import ROOT, Hub, run
@@ -281,3 +282,20 @@ def test_the_hub_and_back(finished: Path, tmp_path: Path, hub: Hub) -> None:
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert "hf_wrong" not in done.stderr
+
+
+def test_proteins_have_concepts_and_letters_in_place_of_names(tmp_path: Path) -> None:
+    """The same functions over a run of proteins: its tables have other names, and no gene sets."""
+    from tests.report.planted_proteins import planted_proteins
+
+    planted = planted_proteins(tmp_path)
+    layer = facts._layer(planted, planted.layers[0])
+    names = [each.name for each in layer.numbers]
+    assert "Concepts found" in names
+    assert "Features with a gene set" not in names
+    found = next(each for each in layer.numbers if each.name == "Concepts found")
+    assert "raw neurons" in found.chance
+    assert {"best_concept", "best_concept_f1", "best_label", "top_unit_names"} <= set(layer.features)
+    text = page(facts.Shared(planted, [layer], [], []))
+    assert "Best concept" in text
+    assert "Best label" in text
