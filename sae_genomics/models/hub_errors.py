@@ -17,7 +17,7 @@ class Asked:
     """What is asked of the hub, and what a reader can do when it is not had.
 
     name: of the model or SAE. repository, revision: on the hub. advice: a command, or another way. key: the setting of the revision.
-    folder: what takes a folder in place of a download. cache_dir: where downloads go, None for the hub's own folder.
+    folder: what takes a folder in place of a download. cache_dir: where downloads go, None for the hub's own folder. absent: what stands before "the model hub cannot be reached".
     """
 
     name: str
@@ -27,6 +27,7 @@ class Asked:
     key: str = "model.revision"
     folder: str = "model.path"
     cache_dir: Path | None = None
+    absent: str = "is not in the cache and"
 
 
 def token() -> str | bool:
@@ -54,7 +55,7 @@ def readable_errors(asked: Asked) -> Iterator[None]:
     try:
         yield
     except (OfflineModeIsEnabled, LocalEntryNotFoundError):
-        raise UserError(f"{what} is not in the cache and the model hub cannot be reached; {advice}") from None
+        raise UserError(f"{what} {asked.absent} the model hub cannot be reached; {advice}") from None
     except GatedRepoError:
         raise UserError(f"{repository} asks for a login; accept its terms on the hub and set HF_TOKEN") from None
     except RepositoryNotFoundError:
@@ -82,7 +83,7 @@ def readable_errors(asked: Asked) -> Iterator[None]:
         if not type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3")):
             raise
         raise UserError(
-            f"{what} is not in the cache and the model hub cannot be reached ({first_line(error)}); {advice}"
+            f"{what} {asked.absent} the model hub cannot be reached ({first_line(error)}); {advice}"
         ) from None
 
 

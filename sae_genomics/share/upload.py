@@ -39,7 +39,7 @@ def upload(folder: Path, repository: str, private: bool, message: str) -> str:
     key = needs_token()
     api = HfApi(token=key)
     advice = "set HF_TOKEN to a token with write access to it, or pack a folder with --to FOLDER"
-    asked = Asked(f"the upload to {repository}", repository, "main", advice, "--to", "--to")
+    asked = Asked(f"the upload to {repository}", repository, "main", advice, "--to", "--to", absent="failed:")
     with readable_errors(asked):
         api.create_repo(repository, private=private, exist_ok=True, repo_type="model")
         there = set(api.list_repo_files(repository)) - {".gitattributes"}
