@@ -170,8 +170,8 @@ def _training(run: Run, layers: list[Layer]) -> list[tuple[str, str]]:
 
 
 def public_name(name: str) -> str:
-    """Where an SAE is from, without a path of this machine."""
-    return Path(name).name if Path(name).is_absolute() or name.startswith((".", "~")) else name
+    """Where an SAE is from, without a path of this machine: of a folder the last two names."""
+    return "/".join(Path(name).parts[-2:]) if Path(name).is_absolute() or name.startswith((".", "~")) else name
 
 
 def _reconstruction(metrics: dict[str, Any], run: Run) -> list[Number]:

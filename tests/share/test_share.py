@@ -99,7 +99,7 @@ def test_shared_loaded_again_and_used_by_another_run(
     assert "published SAEs" in (tmp_path / "results" / "another" / "dashboard.html").read_text()
     assert share(other, "--to", tmp_path / "again") == 0
     card = (tmp_path / "again" / "README.md").read_text()
-    assert "none here: published SAEs, taken over from layer_00, layer_02" in card
+    assert "none here: published SAEs, taken over from shared/layer_00, shared/layer_02" in card
     assert str(tmp_path) not in card + (tmp_path / "again" / "layer_00" / "cfg.json").read_text()
     assert str(tmp_path) not in (tmp_path / "again" / "layer_00" / "metrics.json").read_text()
 
