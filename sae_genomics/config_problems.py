@@ -63,7 +63,7 @@ def _short(value: Any) -> str:
 
 def key_names(sections: Mapping[str, type[Section]]) -> list[str]:
     """All `section.key` names."""
-    return [f"{name}.{key}" for name, section in sections.items() for key in section.model_fields]
+    return [f"{name}.{key}" for name, section in sections.items() for key in section.shown_names()]
 
 
 def _others_with(section: str, key: str) -> list[str]:

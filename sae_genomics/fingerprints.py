@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from sae_genomics.run import Run
     from sae_genomics.stage import Stage
 
+PUBLISHED = "published SAEs"  # what `sae.from` counts as: the stage's files say whose, by their content (`sae.files`)
+
 
 class Fingerprints:
     """Of one run. They are remembered: a run has many files, and its settings do not change."""
@@ -38,7 +40,7 @@ class Fingerprints:
                     if files or full not in owner.LATER_KEYS:  # without files, such a key changes nothing
                         chosen[full] = files
                 elif not owner.is_ignored(self._run, full, value):
-                    chosen[full] = value
+                    chosen[full] = PUBLISHED if full == "sae.from" else value
         return chosen
 
     def inputs(self, stage: Stage) -> dict[str, str]:

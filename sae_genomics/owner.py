@@ -123,6 +123,7 @@ IGNORED_KEYS = frozenset(
 LATER_KEYS: dict[str, Any] = {
     "data.kind": DEFAULT_KIND,
     "model.hook_modules": None,
+    "sae.from": None,
     "associations.top_examples": 10,
     "associations.concept_f1": 0.3,
     "associations.random_directions": 256,

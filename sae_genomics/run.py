@@ -322,8 +322,14 @@ class Run:
 
     @property
     def d_sae(self) -> int:
-        """Number of latents of each SAE."""
-        return self.config.sae.d_sae or max(1, round(self.config.sae.expansion * self.model_info.d_model))
+        """Number of latents of each SAE; of published ones on the hub as the settings have it, until they are here."""
+        from sae_genomics.sae.published.sources import known_d_sae
+
+        return (
+            known_d_sae(self)
+            or self.config.sae.d_sae
+            or max(1, round(self.config.sae.expansion * self.model_info.d_model))
+        )
 
     def record_pin(self) -> None:
         """Before other nodes work on this run: note the commit of a published model's weights, so that all take the same."""

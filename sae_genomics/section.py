@@ -11,7 +11,9 @@ from pydantic.fields import FieldInfo
 class Section(BaseModel):
     """One section. A field may have further names (`also`); what is written out has the field's own name."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", validate_default=True, allow_inf_nan=False, protected_namespaces=(), serialize_by_alias=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -27,6 +29,11 @@ class Section(BaseModel):
     def names(cls) -> dict[str, list[str]]:
         """Field -> all names that it can be given by, its own first."""
         return {name: [name, *_others(name, field)] for name, field in cls.model_fields.items()}
+
+    @classmethod
+    def shown_names(cls) -> list[str]:
+        """Each setting's name as people write it, which a word of Python's cannot be in code (`from`)."""
+        return [field.serialization_alias or name for name, field in cls.model_fields.items()]
 
     @classmethod
     def all_names(cls) -> set[str]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,14 +36,17 @@ from sae_genomics.associations.gene_sums import GeneSums
 from sae_genomics.associations.gene_values import gene_values
 from sae_genomics.associations.stream import file_blocks, tokens_of, unit_counts
 from sae_genomics.associations.triples import Triples
+from sae_genomics.atomic import read_json
 from sae_genomics.data.units import Units
 from sae_genomics.errors import UserError
 from sae_genomics.models import pick_device, untrained_model, used_dtype
 from sae_genomics.progress import Progress, stop_point
 from sae_genomics.run import Run
+from sae_genomics.sae.architectures import ARCHITECTURES
 from sae_genomics.sae.export import fold
 from sae_genomics.sae.load import Encoder
 from sae_genomics.sae.measure_means import measure_means
+from sae_genomics.sae.section import DEFAULT_ARCHITECTURE, SaeConfig
 from sae_genomics.sae.spec import Spec, make_spec
 from sae_genomics.sae.train import fit
 from sae_genomics.stages import stage_named
@@ -153,6 +157,22 @@ def _steps(run: Run) -> int:
     return max(1, run.config.sae.steps // SHARE_OF_STEPS)
 
 
+def _size_of_published(run: Run, layer: int) -> dict[str, Any]:
+    """With `sae.from`: as many features as the published SAE has, and as many active ones, so that the two can be compared."""
+    if run.config.sae.from_ is None:
+        return {}
+    metrics = read_json(run.sae_dir(layer) / "metrics.json") or {}
+    active = metrics.get("k") or round(metrics.get("train_l0") or run.config.sae.k)
+    d_sae = int(metrics.get("d_sae") or run.d_sae)
+    known = {each.name for each in ARCHITECTURES if each.section is SaeConfig}
+    architecture = metrics.get("architecture")
+    return {
+        "d_sae": d_sae,
+        "k": min(max(1, active), d_sae),
+        "architecture": architecture if architecture in known else DEFAULT_ARCHITECTURE,
+    }
+
+
 def _trained(
     run: Run,
     layer: int,
@@ -170,7 +190,7 @@ def _trained(
         left_out = unused_rows(stored.item_ptr, special, opened.nonfinite_rows, config.include_cls)
         shard = ShardRows(file, stored.item_ptr, ~heldout, left_out, opened.chunk_rows, tokens_file)
         rows = RowSet([shard], opened.d_model, opened.dtype, opened.row_bytes)
-    shorter = config.model_copy(update={"steps": _steps(run)})
+    shorter = config.model_copy(update={"steps": _steps(run), **_size_of_published(run, layer)})
     spec: Spec = make_spec(shorter, rows.d_model, rows.n_rows, seed_for(run, b"untrained sae", layer))
     means = measure_means(rows) if config.centre == "unit" else None
     centre = None if means is None else means.subtract

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from sae_genomics.causal.section import PROBES
 from sae_genomics.data.plan import BASE_MEMORY, Cost, Workload
 
-_BACKWARD = 10  # forward passes that the screen of an item costs: a few forward and backward passes
+_BACKWARD = 2  # forward passes that a backward pass costs
+_SCREEN = 1 + PROBES * _BACKWARD  # of an item: one forward pass, and a backward pass for each probe
 _MOST_TOKENS = 1 << 16  # of the items that are stopped at the hook together
 _COPIES = 12  # of their activations, among them a batch's edited ones and what backward passes keep of a few layers
 
@@ -16,7 +18,7 @@ def cost(work: Workload) -> Cost:
     behind = (
         work.n_layers * work.deepest - work.summed_depth + work.n_layers
     )  # layers, added up; the decoder counts as one
-    passes = work.causal_passes + _BACKWARD * work.causal_screen_items
+    passes = work.causal_passes + _SCREEN * work.causal_screen_items
     seconds = passes * tokens * per_token * behind / work.extract_rate
     disk = work.n_layers * (work.d_sae * 40 + 400_000)
     memory = BASE_MEMORY + 4 * _COPIES * min(_MOST_TOKENS, work.n_tokens) * work.d_model

@@ -137,11 +137,6 @@ def scaled(vector: npt.NDArray[np.floating], length: float) -> Float32:
     return np.asarray(vector * (length / np.where(norm > 0, norm, 1)), dtype=np.float32)
 
 
-def random_directions(d_model: int, length: float, n: int, generator: np.random.Generator) -> Float32:
-    """Directions drawn evenly from the sphere: float32 [n, d_model]."""
-    return scaled(generator.standard_normal((n, d_model)), length)
-
-
 def shuffled_directions(inputs: Float64, is_b: Bools, length: float, n: int, generator: np.random.Generator) -> Float32:
     """Differences of means of two random halves, each with as many items of either label: float32 [n, d_model]."""
     half = np.zeros((n, len(inputs)))

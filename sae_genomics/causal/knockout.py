@@ -25,9 +25,10 @@ from sae_genomics.causal.edits import Edit
 from sae_genomics.causal.exact import Clean
 from sae_genomics.causal.fires import Fires, read_fires
 from sae_genomics.causal.markers import VALUE
-from sae_genomics.causal.over_items import group_means, mean_over, p_above
+from sae_genomics.causal.over_items import mean_over, p_above
 from sae_genomics.causal.passes import changes
-from sae_genomics.causal.samples import Sample, evenly_of, groups_of, paused_batches, read_sample, rows32
+from sae_genomics.causal.samples import Sample, evenly_of, paused_batches, read_sample, rows32
+from sae_genomics.data.groups import group_numbers
 from sae_genomics.errors import UserError
 from sae_genomics.progress import stop_point
 from sae_genomics.tokens import Tokens
@@ -74,7 +75,7 @@ def write_knockout(run: Run, layer: int, model: FoundationModel, encoder: Encode
     rows: list[dict[str, object]] = []
     if len(heldout):
         tried = read_sample(run, model, evenly_of(heldout, LOOKED_AT))
-        gene = _Gene(run, layer, model, encoder, tried, groups_of(run, items, tried.rows))
+        gene = _Gene(run, layer, model, encoder, tried, group_numbers(run, items, tried.rows))
         raised = _raised(read_values(fires), len(units))
         wanted = run.config.causal.knockout_features if named is None else len(named)
         n_found = 0
@@ -296,7 +297,7 @@ def _row(
                 "n_groups": mean.n_groups,
             }
     of_feature = _root_mean_square(ablated, item, usual, n)
-    return row | {"effect_feature": float(group_means(of_feature, group).mean()), "n_random": len(draws)}
+    return row | {"effect_feature": mean_over(of_feature, group).value, "n_random": len(draws)}
 
 
 def _sums(values: Float64, item: Int64, chosen: npt.NDArray[np.bool_], n: int) -> Float64:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.causal.directions import random_directions
 from sae_genomics.causal.dose import Curve, Response, curve
 from sae_genomics.causal.edits import Edit
 from sae_genomics.causal.exact import Clean
@@ -16,6 +15,7 @@ from sae_genomics.causal.nulls import equal_features
 from sae_genomics.causal.passes import Changes, changes
 from sae_genomics.causal.strength import counted_tokens, gradient_of
 from sae_genomics.causal.targets import Targets, random_targets
+from sae_genomics.concepts.resampling import random_directions
 from sae_genomics.models.editing import Paused
 from sae_genomics.tokens import Tokens, items_in_order
 
@@ -135,7 +135,9 @@ def ablation_and_nulls(
     others = equal_features(layer.rate, layer.mean, firing.feature, n, _beside(firing, n))
     width = layer.directions.shape[1]
     parts = {
-        "direction": [Edit("ablate", it, turned=each) for each in random_directions(width, 1.0, n, generator)],
+        "direction": [
+            Edit("ablate", it, turned=each) for each in random_directions(n, width, generator).astype(np.float32)
+        ],
         "feature": [Edit("ablate", np.array([each])) for each in others.tolist()],
         "permuted": [Edit("ablate", it, permuted=int(seed)) for seed in generator.integers(0, 1 << 31, n)],
     }

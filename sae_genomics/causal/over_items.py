@@ -23,25 +23,23 @@ class Mean(NamedTuple):
     n_groups: int | None
 
 
-def group_means(values: Float64, group: Int64 | None) -> Float64:
-    """The mean of each group, along the first axis; the values as they are without groups. NaN rows are left out.
-
-    values: float64 [items] or [items, columns]. group: int64 [items], or None.
-    """
-    known = ~np.isnan(values if values.ndim == 1 else values[:, 0])
-    values = values[known]
-    if group is None or not len(values):
-        return values
-    numbers, place = np.unique(group[known], return_inverse=True)
-    sums = np.zeros((len(numbers), *values.shape[1:]))
-    np.add.at(sums, place, values)
-    counts = np.bincount(place).astype(np.float64)
-    return np.asarray(sums / (counts if values.ndim == 1 else counts[:, None]))
+def over_groups(d: Float64, group: Int64 | None) -> Float64:
+    """Each group's mean over its items that are known: [items, ...] -> [groups, ...]; the items themselves without groups."""
+    if group is None:
+        return d
+    place = np.unique(group, return_inverse=True)[1]
+    flat = d.reshape(len(d), -1)
+    known = np.isfinite(flat)
+    member = (place[None, :] == np.arange(int(place.max(initial=-1)) + 1)[:, None]).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = (member @ np.where(known, flat, 0.0)) / (member @ known)
+    return means.reshape(len(member), *d.shape[1:])
 
 
 def mean_over(values: Float64, group: Int64 | None) -> Mean:
     """m -+ t(0.975, n - 1) sd / sqrt(n), over items, or over the means of groups."""
-    each = group_means(values, group)
+    each = over_groups(values, group)
+    each = each[~np.isnan(each)]
     n_items, n = int((~np.isnan(values)).sum()), len(each)
     n_groups = None if group is None else n
     if not n:

@@ -14,7 +14,8 @@ from sae_genomics.associations.multiple_testing import benjamini_hochberg
 from sae_genomics.causal.dose import Curve
 from sae_genomics.causal.measure import Measured, Outcome
 from sae_genomics.causal.nulls import NULLS, p_values
-from sae_genomics.causal.specificity import over_groups, specificity_of, standardised, typical_size
+from sae_genomics.causal.over_items import over_groups
+from sae_genomics.causal.specificity import specificity_of, standardised, typical_size
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -16,8 +16,6 @@ from sae_genomics.sae.loss_recovered import evenly
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from sae_genomics.models.base import FoundationModel
     from sae_genomics.models.editing import Paused, Predictions
     from sae_genomics.run import Run
@@ -68,14 +66,6 @@ def read_sample(run: Run, model: FoundationModel, rows: Int64) -> Sample:
 def evenly_of(rows: Int64, wanted: int) -> Int64:
     """At most `wanted` of some rows, at even distances."""
     return rows[evenly(len(rows), wanted)]
-
-
-def groups_of(run: Run, items: pd.DataFrame, rows: Int64) -> Int64 | None:
-    """The group of each row: int64 [rows]; None without `data.group_key`."""
-    if run.config.data.group_key is None:
-        return None
-    named = items["group"].to_numpy(object)[rows]
-    return np.unique([str(each) for each in named], return_inverse=True)[1].astype(np.int64)
 
 
 def paused_batches(

@@ -6,6 +6,8 @@ from pydantic import Field, field_validator
 
 from sae_genomics.section import Section
 
+PROBES = 4  # backward passes of an item in the screen of all features: draws of random signs
+
 
 class CausalConfig(Section):
     """Which features are edited, how, and what the effects are compared with."""

@@ -22,7 +22,6 @@ import numpy.typing as npt
 from scipy import stats
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 LEAST = 2  # items, or groups, from which on there is a specificity
 LEAST_FOR_AN_INTERVAL = 3
@@ -36,19 +35,6 @@ class Specificity:
     low: float
     high: float
     n: int
-
-
-def over_groups(d: Floats, group: Ints | None) -> Floats:
-    """Each group's mean over its items that are known: [items, ...] -> [groups, ...]; the items themselves without groups."""
-    if group is None:
-        return d
-    place = np.unique(group, return_inverse=True)[1]
-    flat = d.reshape(len(d), -1)
-    known = np.isfinite(flat)
-    member = (place[None, :] == np.arange(int(place.max(initial=-1)) + 1)[:, None]).astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        means = (member @ np.where(known, flat, 0.0)) / (member @ known)
-    return means.reshape(len(member), *d.shape[1:])
 
 
 def _moments(d: Floats) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:

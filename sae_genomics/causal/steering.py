@@ -28,14 +28,15 @@ from sae_genomics.causal.directions import (
     between,
     concept_vectors,
     item_means,
-    random_directions,
     scaled,
     shuffled_directions,
 )
 from sae_genomics.causal.markers import MARKER, Readout, amounts, hidden_share, marker_units, roles
-from sae_genomics.causal.over_items import group_means, mean_over, p_above
-from sae_genomics.causal.samples import Sample, evenly_of, groups_of, paused_batches, read_sample, resumed_with, rows32
+from sae_genomics.causal.over_items import mean_over, over_groups, p_above
+from sae_genomics.causal.samples import Sample, evenly_of, paused_batches, read_sample, resumed_with, rows32
 from sae_genomics.causal.steered_h5ad import Steered, write_steered
+from sae_genomics.concepts.resampling import random_directions
+from sae_genomics.data.groups import group_numbers
 from sae_genomics.errors import UserError
 from sae_genomics.progress import stop_point
 
@@ -174,12 +175,12 @@ class _Work:
             self.settings.steer_markers,
         )
         sample = self.sample(start, heldout=True)
-        group = groups_of(self.run, self.items, sample.rows)
+        group = group_numbers(self.run, self.items, sample.rows)
         length = float(np.linalg.norm(directions[0].vector))
         draws, doses = self.settings.steer_draws, self.settings.steer_doses
         generator = self.generator("steer", start, stop)
         drawn = np.concatenate([
-            random_directions(self.encoder.d_in, length, draws, generator),
+            scaled(random_directions(draws, self.encoder.d_in, generator), length),
             shuffled_directions(means.inputs, is_b, length, draws, generator),
         ])  # fmt: skip
         offered = np.stack([each.vector for each in directions])
@@ -269,7 +270,8 @@ def _beside(name: str, values: Float64, at: int, null: Int64 | None, group: Int6
         row |= {"n_items": mean.n_items, "n_groups": mean.n_groups}
     drawn = np.full(2, np.nan)
     if null is not None:
-        each = group_means(values[null].T, group)
+        each = over_groups(values[null].T, group)
+        each = each[~np.isnan(each).any(axis=1)]
         drawn = each.mean(axis=0) if len(each) else np.full(len(null), np.nan)
     kinds = dict(zip(("random", "shuffled"), np.split(drawn, 2), strict=True))
     for kind, of_kind in kinds.items():
@@ -284,7 +286,7 @@ def _compared(doses: list[float]) -> list[float]:
 
 
 def _over(values: Float64, group: Int64 | None) -> float:
-    return float(group_means(values, group).mean())
+    return mean_over(values, group).value
 
 
 def _joined(first: ItemMeans, second: ItemMeans) -> ItemMeans:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 
 from sae_genomics.causal.encoded import encode_paused
+from sae_genomics.causal.section import PROBES
 from sae_genomics.kernels.dots import pair_values
 from sae_genomics.models.editing import Paused
 from sae_genomics.tokens import Tokens, items_in_order
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-
-PROBES = 4
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from sae_genomics.causal.stored import fired_on, fires_in
 from sae_genomics.causal.strength import Strength, first_order_strength
 from sae_genomics.causal.targets import Fired, own_units, unit_bins
 from sae_genomics.causal.uses import write_no_uses, write_uses
+from sae_genomics.data.groups import group_numbers
 from sae_genomics.models.editing import Paused
 from sae_genomics.progress import Progress, say, stop_point
 from sae_genomics.run import Run
@@ -109,9 +110,7 @@ class _Task:
         self.run, self.layer, self.model, self.encoder = run, run.layers[task], model, encoder
         self.settings = run.config.causal
         self.heldout = items["heldout"].to_numpy(bool)
-        self.group: Ints | None = None
-        if run.config.data.group_key is not None:
-            self.group = pd.factorize(items["group"].to_numpy(object))[0].astype(np.int64)
+        self.group = group_numbers(run, items)
         self.heartbeat = run.heartbeat_file(stage_named("causal"), task)
         self.units = run.kind.read_units(run)
 

@@ -145,6 +145,8 @@ def make_sweep(
     axes = [parse_axis(text) for text in grid]
     if not axes:
         raise UserError("a sweep needs a grid, for example --grid sae.k=16,32,64")
+    if run.config.sae.from_ is not None:
+        raise UserError("a sweep trains SAEs, and sae.from names published ones; pass --set sae.from=null")
     points = tuple(Point(values) for values in itertools.product(*axes))
     tasks = _tasks(run, layers)
     sweep = Sweep(

@@ -169,4 +169,4 @@ def load_both(run: Run, layer: int, device: torch.device) -> tuple[Encoder, Enco
     """The layer's encoder, and that of the second seed; None where none is kept."""
     folder = run.sae_dir(layer)
     other = folder / SECOND_SEED
-    return load_encoder(folder, device), load_encoder(other, device) if run.config.sae.stability else None
+    return load_encoder(folder, device), load_encoder(other, device) if run.config.sae.second_seed else None

@@ -140,7 +140,11 @@ def write_novelty(run: Run, taken: LayerActivations) -> None:
     """
     path = run.results / "cross_layer" / NOVELTY.file
     if not taken.second:
-        reason = "no SAE of a second seed is there: set sae.stability to true"
+        reason = (
+            "no SAE of a second seed is there: set sae.stability to true"
+            if run.config.sae.from_ is None
+            else "no SAE of a second seed is there, and published ones (sae.from) have none"
+        )
         NOVELTY.write(path, NOVELTY.schema.empty_table().to_pandas(), note=reason)
         return
     parts = [_layer(run, layer, taken) for layer in run.layers if layer in taken.second]

@@ -20,7 +20,7 @@ import pandas as pd
 from sae_genomics.cross_layer.correlations import chance_bound
 
 Float64 = npt.NDArray[np.float64]
-NO_CEILING = "no ceiling: there is no SAE of a second seed; set sae.stability to true"
+NO_CEILING = "no ceiling: there is no SAE of a second seed; set sae.stability to true where SAEs are trained here"
 NO_UNTRAINED = "floor_untrained is empty: the SAE of the baseline untrained is removed when its tables are made"
 
 

@@ -42,7 +42,7 @@ def run_task(run: Run, task: int) -> None:
     folder(run).mkdir(parents=True, exist_ok=True)
     n = len(run.layers)
     n_pairs = n * (n - 1) // 2 if run.config.cross_layer.pairs == "all" else n - 1
-    total = n + n_pairs + len(attribution_pairs(run)) + 2 * n + (n if run.config.sae.stability else 0)
+    total = n + n_pairs + len(attribution_pairs(run)) + 2 * n + (n if run.config.sae.second_seed else 0)
     progress = Progress("cross_layer", total, "steps", run.heartbeat_file(stage_named("cross_layer"), task))
 
     def advance(steps: float) -> None:

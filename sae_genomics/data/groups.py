@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ import pandas as pd
 
 from sae_genomics.data.kind import Nouns
 from sae_genomics.errors import UserError
+
+if TYPE_CHECKING:
+    from sae_genomics.run import Run
 
 LEAST_FOR_A_TEST = 3  # held-out groups below which no p-value over groups is given
 _MOST_PAIRS = 1 << 21  # of groups and labels
@@ -27,6 +31,19 @@ class Groups:
     def numbers(self, heldout: npt.NDArray[np.bool_]) -> dict[str, int]:
         """What plan.json says of them."""
         return {"n_groups": len(set(self.name.codes)), "n_heldout_groups": len(set(self.name.codes[heldout]))}
+
+
+def group_numbers(
+    run: Run, items: pd.DataFrame, rows: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.int64] | None:
+    """Number of the group of each item, by first appearance: int64 [rows]; None without `data.group_key`.
+
+    items: of `kind.read_items`, with the column group. rows: those of its rows that count; default: all.
+    """
+    if run.config.data.group_key is None:
+        return None
+    named = items["group"].to_numpy(object)
+    return pd.factorize(named if rows is None else named[rows], use_na_sentinel=False)[0].astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class Workload:
     extract_rate, train_rate: FLOP/s.
     baselines, untrained_cells: as in the section `validation`, those that the kind of data has.
     span_tokens: tokens stored of items with a span. n_concepts: of spans. random_directions: that are compared with spans.
+    trains: whether SAEs are trained, and not published ones used.
     dense_rows: rows of a training step whose latents are all kept for its gradient; 0 where active ones alone are.
     whole_rankings: whether the test of gene sets reads them. n_networks: downloaded networks that top genes are compared with.
     causal_passes, causal_screen_items: of a layer, items that `causal` runs behind the hook with an edit, and items of its screen.
@@ -83,6 +84,7 @@ class Workload:
     untrained_cells: int
     span_tokens: int = 0
     n_concepts: int = 0
+    trains: bool = True
     random_directions: int = 0
     dense_rows: int = 0
     whole_rankings: bool = False
@@ -167,7 +169,8 @@ def workload(
         d_sae=run.d_sae,
         k=config.sae.k,
         train_tokens=config.sae.steps * min(config.sae.batch_tokens, train_tokens),
-        seeds=2 if config.sae.stability else 1,
+        trains=config.sae.from_ is None,
+        seeds=2 if config.sae.second_seed else 1,
         evaluate_tokens=config.sae.evaluate_tokens,
         batch_tokens=max(config.activations.batch_tokens, config.sae.batch_tokens),
         item_bytes=ITEM_BYTES[config.activations.dtype],

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import inspect
 import json
-import os
 import re
 import shlex
 import sys
@@ -23,6 +21,7 @@ from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.esm2 import releases as esm2
 from sae_genomics.models.geneformer import releases as geneformer
+from sae_genomics.models.hub_errors import Asked, readable_errors, token
 from sae_genomics.models.huggingface import releases as huggingface
 from sae_genomics.models.releases import INDEX, SINGLE, KnownRelease
 from sae_genomics.progress import say
@@ -205,11 +204,6 @@ def _repository_folder(known: KnownRelease, cache_dir: Path | None) -> Path:
     return Path(cache_dir or constants.HF_HUB_CACHE) / repo_folder_name(repo_id=known.repository, repo_type="model")
 
 
-def _token() -> str | bool:
-    """What opens the hub. It is taken from the environment alone; False keeps the client from looking elsewhere."""
-    return os.environ.get("HF_TOKEN", "").strip() or False
-
-
 def _fetch_drug_table(folder: Path, known: KnownRelease, commit: str, cache_dir: Path | None) -> None:
     """The table of drugs that the collator's config names, where the release has one; only model.drug_key needs it."""
     from huggingface_hub.errors import EntryNotFoundError
@@ -276,7 +270,7 @@ def _fetch(known: KnownRelease, file: str, revision: str, cache_dir: Path | None
         if file.endswith(".safetensors"):
             _fetch_blob(known, known.path(file), revision, cache_dir)
         path: str = hf_hub_download(
-            known.repository, known.path(file), revision=revision, cache_dir=cache_dir, token=_token()
+            known.repository, known.path(file), revision=revision, cache_dir=cache_dir, token=token()
         )
     except EntryNotFoundError as error:
         if isinstance(error, LocalEntryNotFoundError):  # which here means that the hub could not be asked
@@ -297,7 +291,7 @@ def _fetch_blob(known: KnownRelease, file: str, revision: str, cache_dir: Path |
     from huggingface_hub.utils import build_hf_headers
 
     url = hf_hub_url(known.repository, file, revision=revision)
-    metadata = get_hf_file_metadata(url, token=_token())
+    metadata = get_hf_file_metadata(url, token=token())
     if metadata.etag is None or metadata.size is None:
         return
     blobs = _repository_folder(known, cache_dir) / "blobs"
@@ -315,7 +309,7 @@ def _fetch_blob(known: KnownRelease, file: str, revision: str, cache_dir: Path |
                 metadata.location,
                 target,
                 resume_size=have,
-                headers=build_hf_headers(token=_token())
+                headers=build_hf_headers(token=token())
                 if same_host
                 else {},  # signed addresses elsewhere take no token
                 expected_size=metadata.size,
@@ -360,66 +354,16 @@ def _progress_bar(function: Callable[..., Any]) -> dict[str, Any]:
 @contextmanager
 def _readable_errors(name: str, cache_dir: Path | None, revision: str) -> Iterator[None]:
     """Turn what the hub's client raises into one line that says what to do. revision: what it is asked for."""
-    from huggingface_hub import logging
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    logging.set_verbosity_error()  # it retries for half a minute; only the outcome is news
     known = known_release(name)
-    repository = known.repository
-    what = f"{name} at revision {revision}"
     advice = (
         f"on a machine with network (a login node) run: {_download_command(name, known, revision, cache_dir)}; "
         "or give model.path a folder"
     )
-    try:
+    with readable_errors(Asked(name, known.repository, revision, advice, cache_dir=cache_dir)):
         yield
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError):
-        raise UserError(f"{what} is not in the cache and the model hub cannot be reached; {advice}") from None
-    except GatedRepoError:
-        raise UserError(f"{repository} asks for a login; accept its terms on the hub and set HF_TOKEN") from None
-    except RepositoryNotFoundError:
-        raise UserError(f"the hub has no {repository}, or HF_TOKEN does not open it; {advice}") from None
-    except RevisionNotFoundError:
-        raise UserError(
-            f"the hub has no revision {revision} of {repository}; set model.revision to one of its branches, tags or commits, "
-            "or give model.path a folder"
-        ) from None
-    except EntryNotFoundError as error:
-        raise UserError(
-            f"{repository} has no {error} at revision {revision}; has the release been rearranged? model.path takes a folder"
-        ) from None
-    except HfHubHTTPError as error:
-        raise UserError(f"the model hub refused {name}: {_first_line(error)}; try again later, or {advice}") from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"the disk is full; {name} needs more room in {cache_dir or 'the hub cache'} (paths.cache)"
-            ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise UserError(f"cannot write to the hub cache: {error}; set paths.cache or HF_HOME") from None
-        raise UserError(f"{name} could not be downloaded ({_first_line(error)}); {advice}") from None
-    except Exception as error:
-        if not type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3")):
-            raise
-        raise UserError(
-            f"{what} is not in the cache and the model hub cannot be reached ({_first_line(error)}); {advice}"
-        ) from None
 
 
 def _download_command(name: str, known: KnownRelease, revision: str, cache_dir: Path | None) -> str:
     options = f" --revision {revision}" if revision != known.revision else ""
     options += f" --cache {shlex.quote(str(cache_dir))}" if cache_dir is not None else ""
     return f"python scripts/download_model.py {name}{options}"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

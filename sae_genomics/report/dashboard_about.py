@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from sae_genomics.report import groups, nothing_heldout
+from sae_genomics.report import groups, nothing_heldout, published
 from sae_genomics.report.annotation import known
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.contribution import Contribution
@@ -49,7 +49,8 @@ def _facts(contents: Contents) -> list[str]:
         facts.append(
             f"{count(plan.get('n_groups'))} groups ({plan['group_key']}), {count(plan.get('n_heldout_groups'))} held out whole"
         )
-    facts.append(", ".join(filter(None, (sae.architecture, architecture_named(sae.architecture).in_words(sae)))))
+    words = ", ".join(filter(None, (sae.architecture, architecture_named(sae.architecture).in_words(sae))))
+    facts.append(published.in_short(contents) if published.are_so(contents) else words)
     return facts
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from sae_genomics.report import groups, nothing_heldout, section_missing, section_next, section_run
+from sae_genomics.report import groups, nothing_heldout, published, section_missing, section_next, section_run
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.contribution import Contribution, phrases, sentences
 from sae_genomics.report.markdown import count, either, escape, listing
@@ -38,10 +38,11 @@ def _opening(contents: Contents, contributions: list[Contribution]) -> str:
     with_results = [each.layer for each in contents.layers if each.metrics or each.n_features]
     sizes = sorted({each.n_features for each in contents.layers if each.n_features})
     size = f" with {listing([f'{each:,}' for each in sizes])} features" if sizes else ""
-    active = f" ({sae.k} here)" if architecture_named(sae.architecture).uses_k else ""
+    theirs = published.are_so(contents)
+    active = f" ({sae.k} here)" if architecture_named(sae.architecture).uses_k and not theirs else ""
     compared = listing(phrases(contributions, "compared_with", wording))
     intro = (
-        f"{items} went through the model {model}. For {_layers(len(with_results))} a sparse autoencoder{size} was trained on what "
+        f"{items} went through the model {model}. For {_layers(len(with_results))} {'a published' if theirs else 'a'} sparse autoencoder{size} {'reads' if theirs else 'was trained on'} what "
         f"the layer makes of every {wording.every_token}: it rewrites these dense activations as a few active *features* at a time"
         f"{active}. Each feature was then compared with {compared}, always "
         "beside what chance and simpler means give."
@@ -78,9 +79,12 @@ def _certainty(contents: Contents, contributions: list[Contribution]) -> str:
             else f"What is said of faithfulness and {contents.wording.nouns.labels}"
         )
         parts.append(
-            f"{about} comes from {count(plan['n_heldout'])} held-out {items}{groups.heldout(plan)}, which no "
-            f"autoencoder was trained on; which feature to look at was chosen on the other {items}."
+            f"{about} comes from {count(plan['n_heldout'])} held-out {items}{groups.heldout(plan)}"
+            f"{'' if published.are_so(contents) else ', which no autoencoder was trained on'}; which feature to look at was chosen on "
+            f"the other {items}."
         )
+        if published.are_so(contents):
+            parts.append(published.heldout(contents.wording))
     parts += sentences(contributions, "caveats", contents)
     matched = either(phrases(contributions, "matched", contents.wording))
     parts.append(f"A match with {matched} is an association; it does not show that the model uses the feature for it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sae_genomics.associations.cell_matrix import feature_names
+from sae_genomics.report import published
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.contribution import Contribution, phrases
 from sae_genomics.report.markdown import code, count, either, table
@@ -31,15 +32,22 @@ def next_steps(contents: Contents, contributions: list[Contribution]) -> str:
     sae = contents.config.sae
     settings = architecture_named(sae.architecture).shown_settings(sae)
     active = ", ".join(f"`sae.{name}` (now {value})" for name, value in settings.items()) or "`sae.architecture`"
+    saes = [
+        ("have more or fewer features active at a time", active),
+        ("have more features", "`sae.expansion` or `sae.d_sae`"),
+        ("train longer", f"`sae.steps` (now {count(sae.steps)})"),
+    ]
+    if published.are_so(contents):
+        saes = [
+            ("use other SAEs", f"`sae.from` (now {code(sae.from_, in_table=True)}); `sae.from: null` trains them here")
+        ]
     parts.append(
         f"Change something: edit {code(contents.config_file)} and run the pipeline again. Only what the change touches "
         f"is made anew.{typed}\n\n"
         + table(
             ("To", "set in the config"),
             [
-                ("have more or fewer features active at a time", active),
-                ("have more features", "`sae.expansion` or `sae.d_sae`"),
-                ("train longer", f"`sae.steps` (now {count(contents.config.sae.steps)})"),
+                *saes,
                 ("look at other layers or hooks of the model", "`model.layers`, `model.hook`"),
                 *(row for each in contributions if each.changes is not None for row in each.changes(wording)),
             ],
@@ -93,6 +101,6 @@ def terms(contents: Contents) -> str:
         f"*{first_upper(nouns.token)}*: {wording.token_is}.",
         f"*Specificity*: log2 of a feature's activation on {a(nouns.unit)} over what it would be if it ignored {nouns.units}, in bits.",
         "*q-value*: the share of false findings to expect among all tests that are at least this clear (Benjamini-Hochberg).",
-        f"*Held-out {nouns.items}*: {nouns.items} that no autoencoder was trained on.",
+        f"*Held-out {nouns.items}*: {nouns.items} that no {'choice of a feature was made' if published.are_so(contents) else 'autoencoder was trained'} on.",
     ]
     return "## Terms\n\n" + "\n".join(f"- {line}" for line in lines)

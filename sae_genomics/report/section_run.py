@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sae_genomics.progress import duration
-from sae_genomics.report import groups
+from sae_genomics.report import groups, published
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.contribution import Contribution
 from sae_genomics.report.markdown import NONE, code, count, escape, is_number, memory, percent, table
@@ -74,19 +74,21 @@ def _labels_row(contents: Contents) -> tuple[str, str]:
 
 def _sae_rows(contents: Contents, contributions: list[Contribution]) -> list[tuple[str, str]]:
     sae, config = contents.config.sae, contents.config
+    facts = [row for each in contributions if each.facts is not None for row in each.facts(contents)]
+    if published.are_so(contents):
+        return [*published.rows(contents), *facts, ("Seed", str(config.run.seed))]
     known = [each.metrics for each in contents.layers if each.metrics]
     first: dict[str, Any] = known[0] if known else {}
     d_sae = first.get("d_sae") or sae.d_sae or f"{sae.expansion:g} x d_model"
     shown = count(d_sae) if isinstance(d_sae, int) else str(d_sae)
     trained = f"; {count(first['tokens_trained'])} tokens per layer" if is_number(first.get("tokens_trained")) else ""
     words = architecture_named(sae.architecture).in_words(sae)
-    rows = [
+    return [
         ("Sparse autoencoders", ", ".join(filter(None, (sae.architecture, f"{shown} features", words)))),
         ("Training", f"{count(sae.steps)} steps of {count(sae.batch_tokens)} tokens{trained}"),
-        *(row for each in contributions if each.facts is not None for row in each.facts(contents)),
+        *facts,
         ("Seed", str(config.run.seed)),
     ]
-    return rows
 
 
 def _costs(provenance: Provenance) -> str:

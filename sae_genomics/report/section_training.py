@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sae_genomics.report import faithfulness, inference, nothing_heldout
+from sae_genomics.report import faithfulness, inference, nothing_heldout, published
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.markdown import code, count, decimal, details, escape, percent, table
 from sae_genomics.report.summary import LayerSummary
@@ -22,6 +22,7 @@ def reconstruction(contents: Contents) -> str:
     if parts[-1]:
         parts.append(inference.written(inference.reconstruction(wording.nouns, heldout)))
     parts.append(_doubts(known, wording))
+    parts.append(published.stability(contents))
     parts.append(_weights(known))
     parts.append(contents.figure("reconstruction", "FVU, L0 and dead share by layer"))
     parts.append(contents.figure("firing_rates", "Histogram of firing rates by layer"))

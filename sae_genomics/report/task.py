@@ -71,10 +71,9 @@ def run_task(run: Run, task: int) -> None:
 
 
 def _new_dashboard(contents: Contents, applying: list[Contribution]) -> Dashboard:
-    sae, run = contents.config.sae, contents.run
-    per_layer = sae.d_sae or round(sae.expansion * run.model_info.d_model)
+    run = contents.run
     settings = PanelSettings(
-        contents.config, per_layer * len(run.layers), len(run.layers), contents.sample, contents.run_results
+        contents.config, run.d_sae * len(run.layers), len(run.layers), contents.sample, contents.run_results
     )
     panels = [each.panel(settings) for each in applying if each.panel is not None]
     return Dashboard(panels, contents.run_results.inference)

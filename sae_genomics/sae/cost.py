@@ -27,5 +27,6 @@ def cost(work: Workload) -> Cost:
     means = 16 * work.n_units * work.d_model  # of each gene, and the sums that they are made of
     hidden = max(HIDDEN_MEMORY, 4 * DENSE_NUMBERS * work.dense_rows * work.d_sae)
     memory = BASE_MEMORY + work.layers_at_once * (5 * weights + activations + means + hidden)
-    flops = (work.train_tokens + 2 * work.evaluate_tokens) * 2 * work.d_model * work.d_sae
+    trained = work.train_tokens if work.trains else 0
+    flops = (trained + 2 * work.evaluate_tokens) * 2 * work.d_model * work.d_sae
     return Cost(disk, memory, work.n_layers * (5 + work.seeds * flops / work.train_rate))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +17,7 @@ from sae_genomics.atomic import write_json
 from sae_genomics.errors import UserError
 from sae_genomics.progress import say, stop_point
 from sae_genomics.run import Run
-from sae_genomics.sae.evaluate import EVALUATE_ROWS, firing_rate_histogram, mean_abs_cosine
+from sae_genomics.sae.evaluate import EVALUATE_ROWS, Evaluation, firing_rate_histogram, mean_abs_cosine
 from sae_genomics.sae.export import save_sparsity
 from sae_genomics.sae.fit_layer import Fitted, Training, refuse_failed
 from sae_genomics.sae.load import Encoder, load_encoder
@@ -28,29 +31,63 @@ from sae_genomics.sae.unit_variance import Measured, measure
 METRICS_FILE = "metrics.json"
 
 
-def evaluate_sae(
-    run: Run, training: Training, fitted: Fitted, second: Training | None, device: torch.device
-) -> dict[str, Any]:
-    """Leave sparsity.safetensors and metrics.json in the training's folder. Returns what metrics.json holds.
+@dataclass(frozen=True)
+class SavedSae:
+    """A saved SAE that is to be measured, trained here or not.
+
+    rows: training rows. facts: what metrics.json says of it that is not measured. refuse: raises UserError for one of no use.
+    """
+
+    layer: int
+    folder: Path
+    rows: RowSet
+    facts: dict[str, Any]
+    refuse: Callable[[Evaluation], None]
+
+
+def of_training(training: Training, fitted: Fitted) -> SavedSae:
+    """The SAE that a training left."""
+    spec = training.spec
+    facts = {
+        "architecture": spec.architecture,
+        "d_in": spec.d_in,
+        "d_sae": spec.d_sae,
+        "k": spec.k or None,
+        "steps": spec.steps,
+        "tokens_trained": fitted.tokens,
+        "batch_tokens": spec.batch_rows,
+        "lr": spec.lr,
+        "activation_scale": fitted.scale,
+        "train_dead_share": fitted.silent_share,
+        "seconds": fitted.seconds,
+        "tokens_per_s": round(fitted.tokens / max(fitted.seconds, 1e-9), 1),
+    }
+    return SavedSae(
+        training.layer, training.folder, training.rows, facts, lambda measured: refuse_failed(training, measured)
+    )
+
+
+def evaluate_sae(run: Run, saved: SavedSae, second: Training | None, device: torch.device) -> dict[str, Any]:
+    """Leave sparsity.safetensors and metrics.json in the SAE's folder. Returns what metrics.json holds.
 
     Everything is measured on held-out rows where there are any, else on training rows; which rows these are follows from the
     files and the settings alone. second: the finished training of another seed, for `sae.stability`. The units' means are measured for
     every SAE, so that those with and without `sae.centre: unit` can be compared.
     Raises UserError when the reconstruction is no better than the mean of what the SAE reads.
     """
-    layer = training.layer
-    encoder = load_encoder(training.folder, device)
-    means = encoder.means or measure_means(training.rows)
+    layer = saved.layer
+    encoder = load_encoder(saved.folder, device)
+    means = encoder.means or measure_means(saved.rows)
     held_out_rows, note = _heldout_rows(run, layer)
-    on_train = _measured(run, encoder, means, training.rows)
+    on_train = _measured(run, encoder, means, saved.rows)
     held_out = _measured(run, encoder, means, held_out_rows) if held_out_rows is not None else None
     measured = held_out or on_train
-    refuse_failed(training, measured.seen)
+    saved.refuse(measured.seen)
     stop_point()
-    metrics = _metrics(run, training, fitted, encoder, on_train, held_out)
+    metrics = _metrics(run, saved, encoder, on_train, held_out)
     if second is not None:
         other = load_encoder(second.folder, device)
-        same_rows = held_out_rows if held_out_rows is not None else training.rows
+        same_rows = held_out_rows if held_out_rows is not None else saved.rows
         found = stability(encoder, measured.seen, other, _measured(run, other, means, same_rows).seen)
         metrics |= {"stability": found.share, "stability_mmcs": found.mmcs}
         del other
@@ -59,8 +96,8 @@ def evaluate_sae(
     for each in notes:
         say(f"train layer {layer}: {each}")
     metrics["note"] = "; ".join(notes) or None
-    save_sparsity(training.folder, measured.seen.firing_rate)
-    write_json(training.folder / METRICS_FILE, metrics)
+    save_sparsity(saved.folder, measured.seen.firing_rate)
+    write_json(saved.folder / METRICS_FILE, metrics)
     return metrics
 
 
@@ -79,27 +116,18 @@ def _heldout_rows(run: Run, layer: int) -> tuple[RowSet | None, str | None]:
 
 
 def _metrics(
-    run: Run, training: Training, fitted: Fitted, encoder: Encoder, on_train: Measured, held_out: Measured | None
+    run: Run, saved: SavedSae, encoder: Encoder, on_train: Measured, held_out: Measured | None
 ) -> dict[str, Any]:
     """metrics.json: held-out where not said otherwise, null where there are no held-out cells."""
-    spec = training.spec
     mean_cosine, mean_max_cosine = mean_abs_cosine(encoder.W_dec)
     return {
         "format_version": FORMAT_VERSION,
-        "layer": training.layer,
+        "layer": saved.layer,
         "hook": run.config.model.hook,
-        "architecture": spec.architecture,
         "weights": encoder.weights,
         "centre": run.config.sae.centre,
         "unit_means": encoder.means.content if encoder.means is not None else None,
-        "d_in": spec.d_in,
-        "d_sae": spec.d_sae,
-        "k": spec.k or None,
-        "steps": spec.steps,
-        "tokens_trained": fitted.tokens,
-        "batch_tokens": spec.batch_rows,
-        "lr": spec.lr,
-        "activation_scale": fitted.scale,
+        **saved.facts,
         "fvu": _number(held_out and held_out.fvu),
         "explained_variance": _number(held_out and held_out.explained_variance),
         "fvu_centred": _number(held_out and held_out.fvu_centred),
@@ -112,15 +140,12 @@ def _metrics(
         "train_identity_variance": _number(on_train.identity_variance),
         "train_l0": _number(on_train.seen.l0),
         "train_tokens": on_train.seen.tokens,
-        "train_dead_share": fitted.silent_share,
         "mean_abs_decoder_cosine": mean_cosine,
         "mean_max_decoder_cosine": mean_max_cosine,
         "stability": None,
         "stability_mmcs": None,
         "firing_rate_histogram": firing_rate_histogram((held_out or on_train).seen.firing_rate),
         "firing_rate_from": "heldout" if held_out else "train",
-        "seconds": fitted.seconds,
-        "tokens_per_s": round(fitted.tokens / max(fitted.seconds, 1e-9), 1),
         "note": None,
     }
 

@@ -57,7 +57,8 @@ def save_sae(folder: Path, encoder: Encoder, metadata: dict[str, Any]) -> dict[s
     """
     import sae_lens
 
-    common = {"d_in": encoder.d_in, "d_sae": encoder.d_sae, "dtype": "float32", "device": "cpu"}
+    common = {"d_in": encoder.d_in, "d_sae": encoder.d_sae, "dtype": "float32", "device": "cpu",
+              "apply_b_dec_to_input": encoder.center}  # fmt: skip
     tensors = {name: getattr(encoder, name).cpu() for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
     metadata = sae_lens.saes.sae.SAEMetadata(**metadata)
     if encoder.architecture == "topk":

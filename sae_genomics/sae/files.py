@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sae_genomics.sae.published.sources import identity
 from sae_genomics.stage import Files
 
 if TYPE_CHECKING:
@@ -18,12 +19,15 @@ EVALUATION_KEYS = ("sae.stability", "sae.evaluate_tokens", "sae.loss_recovered_c
 
 
 def train_files(run: Run, task: int) -> Files:
-    """Only what the evaluation leaves depends on its settings."""
+    """Only what the evaluation leaves depends on its settings. A published SAE's identity is a part of each layer's own files."""
     layer = run.layers[task]
+    which: dict[str, Any] = {"layer": layer}
+    if run.config.sae.from_ is not None:
+        which["from"] = identity(run, layer)
     folder, evaluation = run.sae_dir(layer), run.values(EVALUATION_KEYS)
     trained = TRAINED_FILES + (MEANS_FILES if run.config.sae.centre == "unit" else ())
-    files: Files = {folder / name: {"layer": layer} for name in trained}
-    files |= {folder / name: {"layer": layer, "evaluation": evaluation} for name in EVALUATED_FILES}
-    if run.config.sae.stability:
-        files |= {folder / SECOND_SEED / name: {"layer": layer} for name in trained}
+    files: Files = {folder / name: which for name in trained}
+    files |= {folder / name: {**which, "evaluation": evaluation} for name in EVALUATED_FILES}
+    if run.config.sae.second_seed:
+        files |= {folder / SECOND_SEED / name: which for name in trained}
     return files

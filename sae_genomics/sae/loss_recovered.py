@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 
 from sae_genomics.activations.extraction.cutting import cut_batches
 from sae_genomics.activations.extraction.extract import loaded_model
 from sae_genomics.activations.extraction.tokenised import tokenised_items
+from sae_genomics.data.groups import group_numbers
 from sae_genomics.progress import say, stop_point
 from sae_genomics.tokens import Tokens, items_in_order
 
@@ -173,9 +173,7 @@ def heldout_tokens(
         parts.append(tokenised_items(run, model, wanted[(wanted >= start) & (wanted < stop)]).tokens)
     if not parts:
         return None
-    named = cells["group"].to_numpy(object)[wanted]
-    group = None if run.config.data.group_key is None else pd.factorize(named)[0].astype(np.int64)
-    return Tokens.concatenate(parts), group
+    return Tokens.concatenate(parts), group_numbers(run, cells, wanted)
 
 
 def measure(

@@ -39,19 +39,20 @@ def doubts(metrics: dict[str, Any], units: str = "genes", items: str = "cells") 
     constant = _constant_rows(metrics, where, items)
     if constant:
         return [constant]
+    if metrics.get("from"):  # a published SAE: nothing was trained here that could be trained better
+        text = _high_fvu(fvu, centred, units, "it was trained on other data, and may not suit these")
+        return [text] if text else []
     uses_k = metrics.get("k", 1) is not None
-    return [text for text in (_high_fvu(fvu, centred, units, uses_k), _l0(l0, metrics)) if text]
+    advice = f"raise {'sae.steps, sae.k or sae.expansion' if uses_k else 'sae.steps or sae.expansion'}"
+    return [text for text in (_high_fvu(fvu, centred, units, advice), _l0(l0, metrics)) if text]
 
 
-def _high_fvu(fvu: float | None, centred: bool, units: str, uses_k: bool) -> str:
+def _high_fvu(fvu: float | None, centred: bool, units: str, advice: str) -> str:
     """centred: the FVU is that of what the units' means leave, which is all that the SAE reads."""
     if fvu is None or fvu <= HIGH_FVU:
         return ""
     of, what = (" of the rest", f"variance that the {units}' means leave") if centred else ("", "activations' variance")
-    return (
-        f"The FVU{of} is {fvu:.2f}: the features miss more of the {what} than they reproduce; "
-        f"raise {'sae.steps, sae.k or sae.expansion' if uses_k else 'sae.steps or sae.expansion'}"
-    )
+    return f"The FVU{of} is {fvu:.2f}: the features miss more of the {what} than they reproduce; {advice}"
 
 
 def _constant_rows(metrics: dict[str, Any], where: str, items: str) -> str:

@@ -14,6 +14,12 @@ DEFAULT_ARCHITECTURE = "topk"
 class SaeConfig(Section):
     """One sparse autoencoder per layer. An architecture with settings of its own has a subclass of this (`Architecture.section`)."""
 
+    from_: str | None = Field(
+        None,
+        validation_alias=also("from_", "from"),
+        serialization_alias="from",
+        description="published SAEs to use instead of training: a folder in SAELens' format, or RELEASE/ID on the hub",
+    )
     architecture: str = Field(DEFAULT_ARCHITECTURE, description="a file in sae_genomics/sae/architectures")
     d_sae: int | None = Field(None, ge=1, description="number of features; default: expansion x d_model")
     expansion: float = Field(8, gt=0, description="number of features / d_model, where d_sae is not set")
@@ -64,3 +70,8 @@ class SaeConfig(Section):
     loggers: list[Literal["wandb", "tensorboard"]] = Field(
         default_factory=list, description="where the training log is written too: wandb | tensorboard"
     )
+
+    @property
+    def second_seed(self) -> bool:
+        """Whether a second SAE is trained for `sae.stability`: not where the first one is a published one."""
+        return self.stability and self.from_ is None

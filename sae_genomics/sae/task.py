@@ -1,6 +1,6 @@
 """The stage train: one SAE for one layer, in two steps. `fit_layer` trains and saves it; `evaluate_layer` measures it.
 
-A change of an evaluation setting asks for the second step alone.
+A change of an evaluation setting asks for the second step alone. With `sae.from` the first step is `published.adopt`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +21,12 @@ from sae_genomics.models import pick_device
 from sae_genomics.progress import Progress, say
 from sae_genomics.run import Run
 from sae_genomics.sae.architectures import architecture_named
-from sae_genomics.sae.evaluate_layer import evaluate_sae
+from sae_genomics.sae.evaluate_layer import evaluate_sae, of_training
 from sae_genomics.sae.files import SECOND_SEED
 from sae_genomics.sae.fit_layer import Training, train_sae
 from sae_genomics.sae.log import Logger, open_loggers
+from sae_genomics.sae.published.adopt import adopt
+from sae_genomics.sae.settings import unused_settings
 from sae_genomics.sae.spec import make_spec
 from sae_genomics.stage import Stage
 from sae_genomics.stages import stage_named
@@ -41,7 +44,10 @@ def run_task(run: Run, task: int) -> None:
     if device.type == "cpu":
         use_allotted_cores()  # before the first product: their number decides how a product rounds
     with _own_stream(device):
-        _train_layer(run, task, device)
+        if run.config.sae.from_ is None:
+            _train_layer(run, task, device)
+        else:
+            _adopt_layer(run, task, device)
 
 
 @contextmanager
@@ -79,9 +85,23 @@ def _train_layer(run: Run, task: int, device: torch.device) -> None:
     if config.stability:
         second = _second(run, training)
         train_sae(run, second, device, progress, lambda step: [])
-    metrics = evaluate_sae(run, training, fitted, second, device)
-    shown = {key: metrics[key] for key in ("fvu", "train_fvu", "l0", "dead_share", "loss_recovered", "stability")}
-    progress.finish("  ".join(f"{key} {value:.4g}" for key, value in shown.items() if value is not None))
+    progress.finish(_shown(evaluate_sae(run, of_training(training, fitted), second, device)))
+
+
+def _adopt_layer(run: Run, task: int, device: torch.device) -> None:
+    stage, layer, config = stage_named("train"), run.layers[task], run.config.sae
+    say(f"train layer {layer}: nothing is trained: the SAE is that of sae.from, {config.from_}")
+    for text in unused_settings(run):
+        say(f"train layer {layer}: {text}")
+    progress = Progress(f"train layer {layer}", 1, "SAEs", run.heartbeat_file(stage, task))
+    metrics = adopt(run, layer, run.fingerprint(stage, layer=layer), device)
+    progress.advance(1)
+    progress.finish(_shown(metrics))
+
+
+def _shown(metrics: dict[str, Any]) -> str:
+    names = ("fvu", "train_fvu", "l0", "dead_share", "loss_recovered", "stability")
+    return "  ".join(f"{name} {metrics[name]:.4g}" for name in names if metrics[name] is not None)
 
 
 def _training(run: Run, stage: Stage, task: int) -> Training:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from sae_genomics.associations.multiple_testing import benjamini_hochberg
-from sae_genomics.causal.directions import random_directions
 from sae_genomics.causal.nulls import OWN_DRAWS, equal_features, p_values
+from sae_genomics.concepts.resampling import random_directions
 
 
 def test_directions_are_on_the_sphere_and_prefer_none():
-    drawn = random_directions(3, 1.0, 4000, np.random.default_rng(0))
+    drawn = random_directions(4000, 3, np.random.default_rng(0))
     np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), 1, rtol=1e-6)
     assert np.abs(drawn.mean(axis=0)).max() < 0.05
     np.testing.assert_allclose((drawn**2).mean(axis=0), 1 / 3, atol=0.02)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sae_genomics.causal.specificity import over_groups, specificity_of, standardised, typical_size
+from sae_genomics.causal.over_items import over_groups
+from sae_genomics.causal.specificity import specificity_of, standardised, typical_size
 
 
 def test_formula():

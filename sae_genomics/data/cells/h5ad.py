@@ -7,6 +7,7 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -20,13 +21,27 @@ import pandas as pd
 from sae_genomics.data.cells.matrix import Rows, StoredMatrix, open_matrix, read_rows
 from sae_genomics.errors import UserError
 
-BUILTIN = {"builtin:pbmc68k_reduced": "10x_pbmc68k_reduced.h5ad", "builtin:planted": "planted.h5ad"}
-_OWN = {
-    "builtin:planted": Path(__file__).parents[2] / "assets" / "planted" / "planted.h5ad"
-}  # the others come with scanpy
-# data.path -> what every reader of a run over these cells is told
-BUILTIN_NOTES = {
-    "builtin:planted": "These cells are synthetic: a generator made them, with programmes of genes planted in them."
+
+@dataclass(frozen=True)
+class Builtin:
+    """Cells that come with the package, or with scanpy."""
+
+    file: str
+    """its name"""
+    folder: Path | None = None
+    """where it is; None: among the data sets of scanpy's wheel"""
+    note: str = ""
+    """what every reader of a run over these cells is told"""
+
+
+# data.path -> the cells
+BUILTIN = {
+    "builtin:pbmc68k_reduced": Builtin("10x_pbmc68k_reduced.h5ad"),
+    "builtin:planted": Builtin(
+        "planted.h5ad",
+        Path(__file__).parents[2] / "assets" / "planted",
+        "These cells are synthetic: a generator made them, with programmes of genes planted in them.",
+    ),
 }
 _CHUNK_CACHE = 1 << 25  # holds a chunk of every array that is read side by side, so that none is unpacked twice
 
@@ -39,11 +54,12 @@ def resolve(path: str) -> Path:
     if path.startswith("builtin:"):
         if path not in BUILTIN:
             raise UserError(f"data.path: no data set {path}; there is {', '.join(BUILTIN)}")
-        if path in _OWN:
-            return _OWN[path]
+        known = BUILTIN[path]
+        if known.folder is not None:
+            return known.folder / known.file
         spec = importlib.util.find_spec("scanpy")
         folder = Path(spec.origin).parent if spec and spec.origin else None
-        file = folder / "datasets" / BUILTIN[path] if folder else None
+        file = folder / "datasets" / known.file if folder else None
         if file is None or not file.is_file():
             raise UserError(f"data.path: {path} comes with scanpy, which is not installed; pip install scanpy")
         return file

@@ -20,7 +20,7 @@ from sae_genomics.data import plan
 from sae_genomics.data.cells.by_rows import record_file
 from sae_genomics.data.cells.genes import match_genes, units_of
 from sae_genomics.data.cells.groups import group_notes, read_groups
-from sae_genomics.data.cells.h5ad import BUILTIN_NOTES, CellTable
+from sae_genomics.data.cells.h5ad import BUILTIN, CellTable
 from sae_genomics.data.cells.matrix import Rows, StoredMatrix
 from sae_genomics.data.cells.row_copy import copy_file, open_by_rows
 from sae_genomics.data.cells.scan import Candidate, Scan, candidate_names, find_counts
@@ -55,7 +55,7 @@ def prepare_cells(run: Run) -> None:
     data, copy = cells_section(run.config), copy_file(run)
     with CellTable(run.data_file) as table:
         cell_type_key, notes = _cell_type_key(data.cell_type_key, table)
-        notes += [BUILTIN_NOTES[data.path]] if data.path in BUILTIN_NOTES else []
+        notes += [known.note] if (known := BUILTIN.get(data.path)) is not None and known.note else []
         if run.config.model.drug_key is not None:
             table.column(run.config.model.drug_key, "model.drug_key")
         rows = choose_items(table.n_cells, data.max_cells, run.config.run.seed)
