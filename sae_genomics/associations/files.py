@@ -19,14 +19,18 @@ def associate_files(run: Run, task: int) -> Files:
     """The tables of the accumulators that apply to the run, and the SAE of the baseline `untrained`."""
     layer = run.layers[task]
     tables = {run.layer_results(layer) / name: {"layer": layer, **parts} for name, parts in named_files(run).items()}
-    names = TRAINED_FILES + (MEANS_FILES if run.config.sae.centre == "unit" else ())
-    folder = untrained_sae_dir(run, layer)
-    return tables | ({folder / name: {"layer": layer} for name in names} if has_untrained(run) else {})
+    return tables | {path: {"layer": layer} for path in untrained_sae_files(run, layer)}
 
 
 def untrained_sae_dir(run: Run, layer: int) -> Path:
     """Where the SAE of the baseline `untrained` is."""
     return run.sae_dir(layer) / UNTRAINED
+
+
+def untrained_sae_files(run: Run, layer: int) -> list[Path]:
+    """Its files; none in a run without that baseline."""
+    names = TRAINED_FILES + (MEANS_FILES if run.config.sae.centre == "unit" else ())
+    return [untrained_sae_dir(run, layer) / name for name in names] if has_untrained(run) else []
 
 
 def has_untrained(run: Run) -> bool:
