@@ -13,7 +13,7 @@ from sae_genomics import artifacts
 from sae_genomics.artifacts import PERSISTENCE
 from sae_genomics.associations.files import associate_files, untrained_sae_dir, untrained_sae_files
 from sae_genomics.associations.untrained_model import load_untrained
-from sae_genomics.checked_json import write_checked_json
+from sae_genomics.checked_json import read_checked_json, write_checked_json
 from sae_genomics.cross_layer import task
 from sae_genomics.cross_layer.activations import sample_layers
 from sae_genomics.cross_layer.files import folder
@@ -52,7 +52,7 @@ def _matching_alone(monkeypatch):
 def without_files(run: Run, number: int) -> dict:
     """Make the manifest that of a version that kept no SAE. Returns it as it was."""
     path = run.manifest_file(ASSOCIATE, number)
-    manifest = json.loads(path.read_text())
+    manifest = read_checked_json(path)
     old = {name: entry for name, entry in manifest["files"].items() if not name.startswith("checkpoints:")}
     write_checked_json(path, {**manifest, "files": old})
     return manifest
@@ -68,7 +68,7 @@ def test_associate_keeps_the_sae_that_its_table_is_of(run):
         assert encoder.weights != load_encoder(run.sae_dir(layer)).weights
         cfg = json.loads((untrained_sae_dir(run, layer) / "cfg.json").read_text())
         assert cfg["metadata"]["sae_genomics"]["model_identity"] == "untrained"
-    names = {name for name in json.loads(run.manifest_file(ASSOCIATE, 0).read_text())["files"] if ":" in name}
+    names = {name for name in read_checked_json(run.manifest_file(ASSOCIATE, 0))["files"] if ":" in name}
     assert names == {
         f"checkpoints:saes/layer_00/untrained/{name}"
         for name in ("cfg.json", "sae_weights.safetensors", "unit_means.safetensors")
@@ -83,7 +83,7 @@ def test_a_run_of_a_version_that_kept_none_is_done(run):
     before = without_files(run, 1)
     try:
         assert run.state(ASSOCIATE, 1).done
-        write_checked_json(path, {**json.loads(path.read_text()), "unfinished": True})
+        write_checked_json(path, {**read_checked_json(path), "unfinished": True})
         state = run.state(ASSOCIATE, 1)
         assert (state.status, state.why) == ("missing", "cfg.json was not finished")
     finally:
@@ -180,7 +180,7 @@ def test_what_the_note_says_to_type_fills_the_column(run):
     assert not run.state(ASSOCIATE, 0).done
     execute(run, ASSOCIATE, 0)
     assert why_none(run) == ""
-    after = json.loads(run.manifest_file(ASSOCIATE, 0).read_text())["files"]
+    after = read_checked_json(run.manifest_file(ASSOCIATE, 0))["files"]
     assert {name: entry["hash"] for name, entry in after.items() if not name.endswith("h5ad")} == {
         name: entry["hash"] for name, entry in manifest["files"].items() if not name.endswith("h5ad")
     }
