@@ -67,11 +67,14 @@ class RunPaths:
         return self.checkpoints if stage.root == "checkpoints" else self.results
 
     def recorded_name(self, stage: Stage, path: Path) -> str:
-        """What a stage's manifest calls one of its files: its name below the stage's root, or `checkpoints:NAME` below that one."""
-        try:
-            return path.relative_to(self.root_of(stage)).as_posix()
-        except ValueError:
-            return _ELSEWHERE + path.relative_to(self.checkpoints).as_posix()
+        """What a stage's manifest calls one of its files: its name below the stage's root, or `checkpoints:NAME` below that one.
+
+        A file elsewhere, such as a copy on a node's own disk, has its whole path: no manifest has that name.
+        """
+        for prefix, root in (("", self.root_of(stage)), (_ELSEWHERE, self.checkpoints)):
+            if path.is_relative_to(root):
+                return prefix + path.relative_to(root).as_posix()
+        return str(path)
 
     def recorded_path(self, stage: Stage, name: str) -> Path:
         """The file that a stage's manifest calls so."""
