@@ -34,16 +34,15 @@ class Manifests:
         made_from: `contents.read_by` as it was before the task read anything. facts: what is noted beside.
         """
         run = self._run
-        root = run.paths.root_of(stage)
         files = {}
         for path, parts in stage.files(run, task).items():
             if not path.exists():
                 raise RuntimeError(f"stage {stage.name} task {task} ended without {path}")
-            files[path.relative_to(root).as_posix()] = {
+            files[run.paths.recorded_name(stage, path)] = {
                 **content.record(path),
                 "fingerprint": run.fingerprint(stage, **parts),
                 **({"layer": parts["layer"]} if "layer" in parts else {}),
-                **({"side": True} if stage.side_files & {path.name, path.parent.name} else {}),
+                **({"side": True} if stage.is_side(path) else {}),
             }
         run.record_owner()
         write_checked_json(
@@ -70,9 +69,8 @@ class Manifests:
         run, manifest = self._run, self.read(stage, task)
         kept = {}
         if manifest and not stage.partial and not self.remade_inputs(stage, task, manifest):
-            root = run.paths.root_of(stage)
             for path, parts in stage.files(run, task).items():
-                name = path.relative_to(root).as_posix()
+                name = run.paths.recorded_name(stage, path)
                 entry = manifest["files"].get(name)
                 if (
                     entry is not None
@@ -87,13 +85,13 @@ class Manifests:
 
     def finished_files(self, stage: Stage, task: int) -> set[Path]:
         """Files of a task that its manifest records."""
-        root = self._run.paths.root_of(stage)
-        return {root / name for name in self.read(stage, task).get("files", {})}
+        paths = self._run.paths
+        return {paths.recorded_path(stage, name) for name in self.read(stage, task).get("files", {})}
 
     def recorded(self, stage: Stage, task: int, path: Path) -> dict[str, Any] | None:
         """What a task's manifest says of one of its files: size, content hash and fingerprint."""
         files = self.read(stage, task).get("files", {})
-        found: dict[str, Any] | None = files.get(path.relative_to(self._run.paths.root_of(stage)).as_posix())
+        found: dict[str, Any] | None = files.get(self._run.paths.recorded_name(stage, path))
         return found
 
     def remade_inputs(self, stage: Stage, task: int, manifest: dict[str, Any]) -> list[str]:
@@ -127,7 +125,7 @@ class Manifests:
     def _distrust(self, stage: Stage, task: int, path: Path) -> None:
         """Have every later look at a file compare its content: its time of writing is forgotten."""
         manifest = self.read(stage, task)
-        manifest["files"][path.relative_to(self._run.paths.root_of(stage)).as_posix()]["mtime_ns"] = 0
+        manifest["files"][self._run.paths.recorded_name(stage, path)]["mtime_ns"] = 0
         write_checked_json(self._run.manifest_file(stage, task), manifest)
 
     def _inputs(
@@ -136,12 +134,11 @@ class Manifests:
         """(stage, task, file, what was recorded of it) of each file that a task reads."""
         layer = stage.layer_of(self._run, task)
         for source, each in stage.read_tasks(self._run, task):
-            root = self._run.paths.root_of(source)
             for name, entry in self.read(source, each, strict).get("files", {}).items():
                 # What only the report reads may be large, and is left to it.
                 is_read = stage.partial or not entry.get("side") or entry["size"] <= content.WHOLE_FILE_BYTES
                 if is_read and (layer is None or entry.get("layer", layer) == layer):
-                    yield source, each, root / name, entry
+                    yield source, each, self._run.paths.recorded_path(source, name), entry
 
 
 def _is_there(path: Path, entry: dict[str, Any]) -> bool:

@@ -130,6 +130,7 @@ LATER_KEYS: dict[str, Any] = {
     "validation.test": "fisher",
     "concepts.label_columns": [],
     "cross_layer.attribution_pairs": "adjacent",
+    "cross_layer.untrained_tokens": 20_000,
     "concepts.confound_columns": [],
     "validation.sources": [],
     "validation.databases": "all",

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from sae_genomics.config import RunConfig
     from sae_genomics.stage import Stage
 
+_ELSEWHERE = "checkpoints:"  # of what is large and belongs to a stage whose root is `results`
+
 
 @dataclass
 class RunPaths:
@@ -63,3 +65,18 @@ class RunPaths:
     def root_of(self, stage: Stage) -> Path:
         """Where a stage's files are."""
         return self.checkpoints if stage.root == "checkpoints" else self.results
+
+    def recorded_name(self, stage: Stage, path: Path) -> str:
+        """What a stage's manifest calls one of its files: its name below the stage's root, or `checkpoints:NAME` below that one.
+
+        A file elsewhere, such as a copy on a node's own disk, has its whole path: no manifest has that name.
+        """
+        for prefix, root in (("", self.root_of(stage)), (_ELSEWHERE, self.checkpoints)):
+            if path.is_relative_to(root):
+                return prefix + path.relative_to(root).as_posix()
+        return str(path)
+
+    def recorded_path(self, stage: Stage, name: str) -> Path:
+        """The file that a stage's manifest calls so."""
+        below = name.removeprefix(_ELSEWHERE)
+        return self.root_of(stage) / name if below == name else self.checkpoints / below

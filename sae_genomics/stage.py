@@ -80,6 +80,9 @@ class Stage:
     side_files: frozenset[str] = frozenset()
     """Names of files, and of folders of files, that no other stage but the report reads."""
 
+    later_files: frozenset[str] = frozenset()
+    """Names of files, and of folders of files, that came after runs had been made: a task that was finished without them is done."""
+
     gpu: bool = False
     """Whether a task can use a GPU."""
 
@@ -100,6 +103,14 @@ class Stage:
 
     partial: bool = False
     """Whether it is made of whatever is done: it needs every other stage, and runs although some of their tasks failed."""
+
+    def is_side(self, path: Path) -> bool:
+        """Whether a file is one of `side_files`."""
+        return not self.side_files.isdisjoint((path.name, path.parent.name))
+
+    def is_later(self, path: Path) -> bool:
+        """Whether a file is one of `later_files`."""
+        return not self.later_files.isdisjoint((path.name, path.parent.name))
 
     def call(self, run: Run, task: int) -> None:
         """Do one task's work, in this process."""

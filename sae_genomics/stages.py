@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sae_genomics.activations.extraction.files import extract_files
 from sae_genomics.associations.accumulators import VARYING_KEYS
-from sae_genomics.associations.files import associate_files
+from sae_genomics.associations.files import UNTRAINED, associate_files
 from sae_genomics.causal.files import causal_files
 from sae_genomics.causal.files import is_enabled as has_causal
 from sae_genomics.concepts.files import concepts_files
@@ -53,7 +53,7 @@ _ASSOCIATE = Stage(
     keys=("run.seed", "associations", "validation.baselines", "validation.untrained_cells"), version=2,
     ignores=frozenset(VARYING_KEYS), varying=VARYING_KEYS,
     function="sae_genomics.associations.task:run_task", files=associate_files, gpu=True,
-    side_files=frozenset({"features.h5ad"}), cost="sae_genomics.associations.cost:cost",
+    side_files=frozenset({"features.h5ad"}), later_files=frozenset({UNTRAINED}), cost="sae_genomics.associations.cost:cost",
     contributions=(
         "sae_genomics.report.contributions.features:BEST_FEATURES", "sae_genomics.report.contributions.units:UNITS",
         "sae_genomics.report.contributions.labels:LABELS", "sae_genomics.report.contributions.concepts:CONCEPTS",

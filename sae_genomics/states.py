@@ -84,7 +84,10 @@ class States:
             if layer is not None and parts.get("layer", layer) != layer:
                 continue
             text = os.fspath(path)
-            entry = recorded.get(text.removeprefix(prefix))
+            inside = text.startswith(prefix)
+            entry = recorded.get(text[len(prefix) :] if inside else self._run.paths.recorded_name(stage, path))
+            if entry is None and stage.is_later(path) and not manifest.get("unfinished"):
+                continue
             try:
                 file = os.stat(text)
             except OSError:

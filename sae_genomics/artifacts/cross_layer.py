@@ -66,7 +66,12 @@ PERSISTENCE = Table(
         Column("share", F64, "of these, those whose best partner is above chance and cross_layer.min_correlation"),
         Column("ceiling", F64, "the same in an SAE of another seed on layer_a; null without sae.stability"),
         Column("floor_permuted", F64, "the same with tokens permuted within their unit"),
-        Column("floor_untrained", F64, "the same in an untrained model; null where none is kept"),
+        Column(
+            "floor_untrained",
+            F64,
+            "the same in an SAE on layer_b of an untrained model of the same shape, on cross_layer.untrained_tokens of the tokens; null without "
+            "the baseline untrained",
+        ),
         Column("relative", F64, "(share - floor_permuted) / (ceiling - floor_permuted)"),
         Column("by_unit", F64, "share that reaches the correlation, and no more than with tokens permuted within their unit"),
         Column("mean_correlation", F64, "mean of the best correlations"),

@@ -28,7 +28,7 @@ _PAIR_MEMORY = 2 << 30
 
 @dataclass(frozen=True)
 class BaselineCost:
-    """One baseline. units: of a layer. disk_bytes: its tables, all layers. scratch_bytes: while all layers run side by side.
+    """One baseline. units: of a layer. disk_bytes: its tables, and the untrained model's SAEs, all layers. scratch_bytes: while all layers run side by side.
 
     memory_bytes: one task. seconds: all layers one after the other on one device, rough.
     """
@@ -107,7 +107,7 @@ def _untrained(work: Workload) -> BaselineCost:
     forward = read * work.summed_depth * (24 * work.d_model**2 + 4 * length * work.d_model) / work.extract_rate
     rows = work.train_tokens / SHARE_OF_STEPS + stored
     encoding = work.n_layers * rows * 2 * work.d_model * work.d_sae / work.train_rate
-    weights = 4 * (2 * work.d_model * work.d_sae + work.d_sae + work.d_model)
+    weights = _weights_bytes(work)
     active = work.d_sae * -math.expm1(-length * work.k / work.d_sae)
     ranked = min(work.sampled_cells, work.untrained_cells) * active * SCRATCH_ENTRY
     activations = stored * work.d_model * work.item_bytes
@@ -116,11 +116,21 @@ def _untrained(work: Workload) -> BaselineCost:
     return BaselineCost(
         "untrained",
         work.d_sae,
-        _table_bytes(work, work.d_sae),
+        _table_bytes(work, work.d_sae) + untrained_sae_bytes(work),
         int(work.n_layers * (activations + max(6 * weights, ranked))),
         int(memory),
         round(float(forward + encoding + work.n_layers * (5 + work.n_parameters / 50e6)), 3),
     )
+
+
+def untrained_sae_bytes(work: Workload) -> int:
+    """What the baseline `untrained` leaves in checkpoints, all layers: an SAE each, and the means that it subtracts."""
+    means = work.n_units * (4 * work.d_model + 16) if work.centred else 0
+    return work.n_layers * (_weights_bytes(work) + means)
+
+
+def _weights_bytes(work: Workload) -> int:
+    return 4 * (2 * work.d_model * work.d_sae + work.d_sae + work.d_model)
 
 
 def _table_bytes(work: Workload, units: int) -> int:

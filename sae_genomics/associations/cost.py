@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import math
 
-from sae_genomics.associations.baseline_costs import SCRATCH_ENTRY, baseline_costs, peak_memory, peak_scratch
+from sae_genomics.associations.baseline_costs import (
+    SCRATCH_ENTRY,
+    baseline_costs,
+    peak_memory,
+    peak_scratch,
+    untrained_sae_bytes,
+)
 from sae_genomics.associations.spans import cost as spans
 from sae_genomics.data.plan import BASE_MEMORY, Cost, Workload
 from sae_genomics.sae.cost import HIDDEN_MEMORY, sae_parameters
@@ -14,7 +20,7 @@ _PAIR_MEMORY = 2 << 30  # dense sums per pair of a feature and a gene; rarer gen
 
 
 def cost(work: Workload) -> Cost:
-    """One pass over the activations per layer, its tables, and the shares of baselines and spans."""
+    """One pass over the activations per layer, its tables, and the shares of baselines and spans. The untrained model's SAEs go to checkpoints."""
     costs = baseline_costs(work)
     disk = work.n_layers * (
         work.n_cells * _active_features(work) * 10 + work.d_sae * (2 * work.top_genes * 25 + 60 * work.n_cell_types)
@@ -27,7 +33,8 @@ def cost(work: Workload) -> Cost:
     seconds = work.n_layers * (10 + work.n_stored * 2 * work.d_model * work.d_sae / work.train_rate)
     seconds += sum(baseline.seconds for baseline in costs) + spans.seconds(work)
     memory = BASE_MEMORY + max(in_pass, peak_memory(costs))
-    return Cost(disk, memory, seconds, _scratch_bytes(work))
+    kept = untrained_sae_bytes(work) if "untrained" in work.baselines else 0
+    return Cost(disk, memory, seconds, _scratch_bytes(work), kept)
 
 
 def ranked_pairs(work: Workload, n_units: int) -> float:

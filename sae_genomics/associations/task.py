@@ -16,6 +16,7 @@ import torch
 from sae_genomics.activations.extraction.extract import use_allotted_cores
 from sae_genomics.associations.accumulators import accumulators_of
 from sae_genomics.associations.cell_sample import sample_cells
+from sae_genomics.associations.files import has_untrained
 from sae_genomics.associations.item_matrix import stored_rows
 from sae_genomics.associations.layer import Layer
 from sae_genomics.associations.layer_pass import LayerPass
@@ -87,7 +88,7 @@ def read_items(run: Run) -> pd.DataFrame:
 def _untrained(
     run: Run, task: int, units: Units, items: pd.DataFrame, device: torch.device
 ) -> UntrainedFeatures | None:
-    if "untrained" not in run.config.validation.baselines or not run.kind.units_are_genes:
+    if not has_untrained(run):
         return None
     if device.type == "mps":  # as in training
         device = torch.device("cpu")

@@ -3,12 +3,12 @@
 The model gets the random weights that its training began with. It reads some of the run's cells, evenly spread over the file; an SAE of
 the run's own settings is trained on its activations for a tenth of the steps; the SAE's features go through the same sums
 as the run's, over those cells. What they match shows what data and architecture give by themselves: which gene a token is, above all.
+The SAE is kept beside the run's own: `cross_layer` counts which of the trained model's features have a match among its features.
 (Heap et al. 2025, arXiv:2501.17727.)
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,9 +20,8 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from sae_genomics.activations.extraction.extract import capture
 from sae_genomics.activations.extraction.tokenised import TokenisedShard, tokenised_items
-from sae_genomics.activations.format.store import ActivationWriter, Header, open_activations
+from sae_genomics.activations.format.store import open_activations
 from sae_genomics.activations.format.token_store import TokenShard, write_tokens
 from sae_genomics.activations.reading.batches import ShuffledBatches
 from sae_genomics.activations.reading.rows import RowSet, ShardRows, unused_rows
@@ -31,19 +30,20 @@ from sae_genomics.associations.cell_sample import CellSample, sample_cells
 from sae_genomics.associations.cell_sums import FeatureTotals, add_sampled
 from sae_genomics.associations.cell_types import best_units, compare_units, empty_baselines
 from sae_genomics.associations.column_store import ColumnStore
+from sae_genomics.associations.files import UNTRAINED, untrained_sae_dir
 from sae_genomics.associations.gene_ranking import rank_genes
 from sae_genomics.associations.gene_sums import GeneSums
 from sae_genomics.associations.gene_values import gene_values
 from sae_genomics.associations.stream import file_blocks, tokens_of, unit_counts
 from sae_genomics.associations.triples import Triples
+from sae_genomics.associations.untrained_model import capture_untrained, load_untrained, seed_for
 from sae_genomics.atomic import read_json
 from sae_genomics.data.units import Units
 from sae_genomics.errors import UserError
-from sae_genomics.models import pick_device, untrained_model, used_dtype
 from sae_genomics.progress import Progress, stop_point
 from sae_genomics.run import Run
 from sae_genomics.sae.architectures import ARCHITECTURES
-from sae_genomics.sae.export import fold
+from sae_genomics.sae.export import fold, save_sae
 from sae_genomics.sae.load import Encoder
 from sae_genomics.sae.measure_means import measure_means
 from sae_genomics.sae.section import DEFAULT_ARCHITECTURE, SaeConfig
@@ -101,6 +101,7 @@ def untrained_features(
         heldout = sample["heldout"].to_numpy(bool)
         write_tokens(tokens_file, stored)
         encoder = _trained(run, layer, file, tokens_file, stored, heldout, device, progress)
+    _save(run, layer, encoder)
     ranked = sample_cells(sample, settings.associations.max_auroc_cells, settings.run.seed)
     with ColumnStore(len(ranked), encoder.d_sae, folder) as columns:
         sums = _add_up(run, file, stored, units, heldout, encoder, ranked, columns)
@@ -135,21 +136,12 @@ def _named() -> Iterator[None]:
 
 def _activations(run: Run, layer: int, cells: npt.NDArray[np.int64], path: Path) -> tuple[TokenShard, Progress]:
     """Run the untrained model on the cells and store the layer's activations. Returns the stored tokens, and progress so far."""
-    config, device = run.config, pick_device(run.config.model.device)
-    model = untrained_model(run.pinned_model, device, seed_for(run, b"untrained weights"), config.paths.cache)
+    model = load_untrained(run)
     shard: TokenisedShard = tokenised_items(run, model, cells)
     heartbeat = run.heartbeat_file(stage_named("associate"), run.layers.index(layer))
-    n_trained = _steps(run) * config.sae.batch_tokens
+    n_trained = _steps(run) * run.config.sae.batch_tokens
     progress = Progress(f"associate layer {layer}: untrained model", len(shard.tokens) + n_trained, "tokens", heartbeat)
-    header = Header(
-        fingerprint="", model=model.info.name, model_identity="untrained", hook=config.model.hook, layer=layer, shard=0,
-        d_model=model.info.d_model, dtype=config.activations.dtype, compute_dtype=used_dtype(config.model, device),
-        sampled_by=shard.sampled_by,
-    )  # fmt: skip
-    writer = ActivationWriter(path, header, len(shard.kept))
-    capture(
-        model, shard, {layer: writer}, config.activations.batch_tokens, device, progress, config.model.hook, n_layers=1
-    )
+    capture_untrained(run, model, shard, {layer: path}, progress)
     return shard.stored(run, "", 0), progress
 
 
@@ -227,7 +219,14 @@ def _add_up(
     return sums
 
 
-def seed_for(run: Run, purpose: bytes, layer: int = 0) -> int:
-    """A seed that derives from run.seed alone."""
-    sequence = np.random.SeedSequence([run.config.run.seed, zlib.crc32(purpose), layer])
-    return int(sequence.generate_state(1)[0])
+def _save(run: Run, layer: int, encoder: Encoder) -> None:
+    """Keep the SAE as the run's own are kept: cross_layer asks which of its features the trained model's features go with."""
+    metadata = {
+        "model_name": f"{run.model_info.name} (untrained)",
+        "model_class_name": run.model_info.family,
+        "hook_name": f"blocks.{layer}.hook_{run.config.model.hook}",
+        "hook_layer": layer,
+        "dataset_path": str(run.data_file.name),
+        "sae_genomics": {"run": run.name, "model_identity": UNTRAINED, "hook": run.config.model.hook, "layer": layer},
+    }
+    save_sae(untrained_sae_dir(run, layer), encoder, metadata)

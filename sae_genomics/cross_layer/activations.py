@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from sae_genomics.sae.load import Encoder, load_encoder
 from sae_genomics.sae.loss_recovered import evenly
 
 Int64 = npt.NDArray[np.int64]
+Read = Callable[[int, int], npt.NDArray[np.float32]]
 _AT_ONCE = 16_384  # rows that are encoded together
 
 
@@ -36,28 +37,6 @@ class SparseRows(NamedTuple):
     value: npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class LayerActivations:
-    """The features of every layer on the same tokens of the same items.
-
-    unit: int32 [T], row in units.parquet; every token has one. item: int64 [T], row of `read_items`, ascending. layers: layer -> its
-    features on these tokens. d_sae: layer -> number of its features. n_units: of the run. heldout: whether the items are held out; all
-    items are drawn from where none is.
-    second: layer -> the same of the SAE of a second seed, where one is kept (`sae.stability`).
-    """
-
-    unit: npt.NDArray[np.int32]
-    item: Int64
-    layers: Mapping[int, SparseRows]
-    d_sae: Mapping[int, int]
-    n_units: int
-    heldout: bool = True
-    second: Mapping[int, SparseRows] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.unit)
-
-
 class ShardSample(NamedTuple):
     """Tokens of one shard. row: int64 [n], ascending rows of the shard's files. unit: int32 [n]. token: int32 [n], vocabulary id.
     item: int64 [n], row of `read_items`."""
@@ -67,6 +46,29 @@ class ShardSample(NamedTuple):
     unit: npt.NDArray[np.int32]
     token: npt.NDArray[np.int32]
     item: Int64
+
+
+@dataclass(frozen=True)
+class LayerActivations:
+    """The features of every layer on the same tokens of the same items.
+
+    unit: int32 [T], row in units.parquet; every token has one. item: int64 [T], row of `read_items`, ascending. layers: layer -> its
+    features on these tokens. d_sae: layer -> number of its features. n_units: of the run. heldout: whether the items are held out; all
+    items are drawn from where none is.
+    second: layer -> the same of the SAE of a second seed, where one is kept (`sae.stability`). samples: where these tokens are in the run's files.
+    """
+
+    unit: npt.NDArray[np.int32]
+    item: Int64
+    layers: Mapping[int, SparseRows]
+    d_sae: Mapping[int, int]
+    n_units: int
+    heldout: bool = True
+    second: Mapping[int, SparseRows] = field(default_factory=dict)
+    samples: tuple[ShardSample, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.unit)
 
 
 def sample_tokens(
@@ -112,8 +114,17 @@ def _drawn(seed: int, tokens: TokenShard, usable: npt.NDArray[np.bool_], items: 
 
 def encode_sample(run: Run, layer: int, encoder: Encoder, samples: list[ShardSample]) -> SparseRows:
     """A layer's features on the sampled tokens."""
+    return _encoded(encoder, sample_inputs(run, layer, encoder, samples))
+
+
+def encode_blocks(encoder: Encoder, read: Read, row: Int64, token: npt.NDArray[np.int32]) -> SparseRows:
+    """Features of some rows of one file. read: gives its rows from a first to a last one. row: int64 [n], ascending. token: int32 [n]."""
+    return _encoded(encoder, _inputs(encoder, read, row, token))
+
+
+def _encoded(encoder: Encoder, blocks: Iterable[npt.NDArray[np.float32]]) -> SparseRows:
     counts, features, values = [np.zeros(1, dtype=np.int64)], [np.empty(0, np.int32)], [np.empty(0, np.float32)]
-    for x in sample_inputs(run, layer, encoder, samples):
+    for x in blocks:
         token, feature, value = encoder.encode_sparse(x)
         counts.append(np.bincount(token, minlength=len(x)))
         features.append(feature)
@@ -127,15 +138,19 @@ def sample_inputs(
     """What the encoder reads of the sampled tokens, in order, block by block: float32 [n, d_in]."""
     for sample in samples:
         with open_activations(run.activations_file(layer, sample.shard)) as file:
-            for start in range(0, len(sample.row), _AT_ONCE):
-                stop_point()
-                part = slice(start, start + _AT_ONCE)
-                yield encoder.input(_rows(file.rows, sample.row[part]), sample.token[part])
+            yield from _inputs(encoder, file.rows, sample.row, sample.token)
 
 
-def _rows(
-    read: Callable[[int, int], npt.NDArray[np.float32]], wanted: Int64, gap: int = 512
-) -> npt.NDArray[np.float32]:
+def _inputs(
+    encoder: Encoder, read: Read, row: Int64, token: npt.NDArray[np.int32]
+) -> Iterator[npt.NDArray[np.float32]]:
+    for start in range(0, len(row), _AT_ONCE):
+        stop_point()
+        part = slice(start, start + _AT_ONCE)
+        yield encoder.input(_rows(read, row[part]), token[part])
+
+
+def _rows(read: Read, wanted: Int64, gap: int = 512) -> npt.NDArray[np.float32]:
     """Some ascending rows of a file. What lies between them is read too, unless it is longer than `gap`."""
     cuts = np.flatnonzero(np.diff(wanted) > gap) + 1
     runs = np.split(wanted, cuts)
@@ -162,7 +177,7 @@ def sample_layers(run: Run, device: torch.device, advance: Callable[[float], Non
         advance(1)
     unit = np.concatenate([np.empty(0, np.int32), *(sample.unit for sample in samples)])
     item = np.concatenate([np.empty(0, np.int64), *(sample.item for sample in samples)])
-    return LayerActivations(unit, item, layers, d_sae, len(units), heldout, second)
+    return LayerActivations(unit, item, layers, d_sae, len(units), heldout, second, tuple(samples))
 
 
 def load_both(run: Run, layer: int, device: torch.device) -> tuple[Encoder, Encoder | None]:

@@ -16,6 +16,7 @@ from sae_genomics.artifacts import FATES, MATCHES, PERSISTENCE
 from sae_genomics.cross_layer.activations import LayerActivations, SparseRows
 from sae_genomics.cross_layer.correlations import Features, largest, permuted_within
 from sae_genomics.cross_layer.fates import Step, fate_table, step
+from sae_genomics.cross_layer.floor import UntrainedFloor
 from sae_genomics.cross_layer.matching import (
     Matches,
     best_pair,
@@ -27,24 +28,27 @@ from sae_genomics.cross_layer.matching import (
 )
 from sae_genomics.cross_layer.persistence import Found, missing, persistence_table
 from sae_genomics.cross_layer.section import CrossLayerConfig
+from sae_genomics.cross_layer.untrained import Untrained
 
 Directions = Callable[[int], np.ndarray]
 
 
 @dataclass
 class Comparison:
-    """activations: of all layers. directions: layer -> its decoder float32 [d_sae, d_in]; None where layers do not share a space.
+    """activations: of all layers. untrained: of SAEs on an untrained model. directions: layer -> its decoder float32 [d_sae, d_in]; None where layers do not share a space.
 
     advance: told of each pair that is done; it raises Interrupted when the task is to stop.
     """
 
     activations: LayerActivations
+    untrained: Untrained
     settings: CrossLayerConfig
     seed: int
     directions: Directions | None
     advance: Callable[[float], None]
     steps: list[Step] = field(default_factory=list)
     found: list[tuple[int, int, Found]] = field(default_factory=list)
+    floors: dict[tuple[int, int], Found] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         given = self.activations
@@ -52,6 +56,7 @@ class Comparison:
         self.features = {layer: Features.of(given.layers[layer], given.d_sae[layer]) for layer in self.layers}
         self.units = {layer: self._units(given.layers[layer], given.d_sae[layer]) for layer in self.layers}
         rng = np.random.default_rng([self.seed, zlib.crc32(b"cross_layer.permuted")])
+        self.floor = UntrainedFloor(given, self.untrained, self.seed, self.settings.null_draws)
         self.orders = [permuted_within(given.unit, rng) for _ in range(self.settings.null_draws)]
 
     def _units(self, rows: SparseRows, d_sae: int) -> sparse.csr_matrix:
@@ -64,8 +69,16 @@ class Comparison:
         second, least = self._second_seeds(), self.settings.min_correlation
         again = {layer: found.is_found(least) for layer, found in second.items()}
         FATES.write(folder / FATES.file, fate_table(self.layers, self.features, self.steps, again), note=note)
-        said = "; ".join(filter(None, [note, missing(second)]))
-        PERSISTENCE.write(folder / PERSISTENCE.file, persistence_table(self.found, second, least), note=said)
+        table = persistence_table(self.found, second, self.floors, least)
+        said = "; ".join(filter(None, [note, self._part(), missing(second, self.untrained.why)]))
+        PERSISTENCE.write(folder / PERSISTENCE.file, table, note=said or None)
+
+    def _part(self) -> str:
+        """On which tokens the untrained model's SAEs are compared, where not on all."""
+        n, n_all = len(self.untrained.token), len(self.activations)
+        return (
+            "" if self.untrained.why or n == n_all else f"floor_untrained is on {n:,} of the {n_all:,} sampled tokens"
+        )
 
     def pairs(self) -> list[tuple[int, int]]:
         """The pairs of layers that are matched, earlier layer first; consecutive ones are always among them."""
@@ -82,6 +95,9 @@ class Comparison:
             best_b = best_pair(pairs.second, pairs.correlation, second.d_sae)
             self.found.append((a, b, Found(_values(best_a, pairs.correlation), null.first, first.live)))
             self.found.append((b, a, Found(_values(best_b, pairs.correlation), null.second, second.live)))
+            for pair in ((a, b), (b, a)):
+                if (found := self.floor.of(*pair)) is not None:
+                    self.floors[pair] = found
             if (a, b) in consecutive:
                 self.steps.append(step(first, second, matches, self.settings.min_correlation))
             kept = matches.linked.copy()

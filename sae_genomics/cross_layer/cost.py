@@ -12,6 +12,7 @@ _MATCH = 30  # bytes of a row of matches.parquet, compressed
 _MATCHES = 4  # rows per feature and pair of layers
 _PRODUCTS_RATE = 50e6  # products per second and direction, of one core
 _PASSES = 40  # of the model over a few items per pair of layers, for attribution
+_INITIALISED = 50e6  # random weights per second
 
 
 def cost(work: Workload) -> Cost:
@@ -26,4 +27,24 @@ def cost(work: Workload) -> Cost:
     items = _SETTINGS.attribution_items * work.n_tokens / max(work.n_cells, 1)
     attributed = work.n_layers * _PASSES * items * 2 * work.n_parameters / max(work.deepest, 1)
     seconds = 5 + products / _PRODUCTS_RATE + encoded / work.train_rate + attributed / work.extract_rate
-    return Cost(disk, memory, seconds + work.n_layers * (2 + work.d_sae / 500))
+    rest = Cost(disk, memory, seconds + work.n_layers * (2 + work.d_sae / 500))
+    floor = untrained(work)
+    return Cost(
+        rest.disk_bytes, rest.memory_bytes + floor.memory_bytes, rest.seconds + floor.seconds, floor.scratch_bytes
+    )
+
+
+def untrained(work: Workload) -> Cost:
+    """The share of the untrained model: one pass over items that hold the tokens, its SAEs, and products of all ordered pairs of layers."""
+    if "untrained" not in work.baselines:
+        return Cost(0, 0, 0)
+    sampled = min(_SETTINGS.tokens, work.n_stored)
+    tokens = min(_SETTINGS.untrained_tokens, sampled)
+    items = min(_SETTINGS.items, work.n_cells) * tokens / max(sampled, 1)
+    read = items * work.n_tokens / max(work.n_cells, 1)
+    forward = read * 2 * work.n_parameters / work.extract_rate
+    encoding = work.n_layers * tokens * 2 * work.d_model * work.d_sae / work.train_rate
+    products = work.n_layers * (work.n_layers - 1) * (1 + _SETTINGS.null_draws) * tokens * work.k**2 / _PRODUCTS_RATE
+    memory = 4 * work.n_parameters + 2 * work.n_layers * tokens * work.k * _ENTRY
+    seconds = forward + encoding + products + work.n_parameters / _INITIALISED
+    return Cost(0, memory, seconds, work.n_layers * tokens * work.d_model * work.item_bytes)

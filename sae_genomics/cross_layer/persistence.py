@@ -3,6 +3,7 @@
     share      features of layer a whose best partner in layer b correlates above `min_correlation` and above chance
     ceiling    the same of layer a's features among those of a second seed's SAE on layer a: no other layer can be asked for more
     floor      the same of permuted tokens: each draw in turn is taken for the data, and the other draws are its null
+    untrained  share of layer a's features, on a part of the tokens, among the features of an SAE on layer b of an untrained model
     relative   (share - floor) / (ceiling - floor)
 
 A feature that does not vary on the sampled tokens counts nowhere.
@@ -21,7 +22,6 @@ from sae_genomics.cross_layer.correlations import chance_bound
 
 Float64 = npt.NDArray[np.float64]
 NO_CEILING = "no ceiling: there is no SAE of a second seed; set sae.stability to true where SAEs are trained here"
-NO_UNTRAINED = "floor_untrained is empty: the SAE of the baseline untrained is removed when its tables are made"
 
 
 class Found(NamedTuple):
@@ -65,17 +65,25 @@ def _share(best: Float64, null: Float64, live: npt.NDArray[np.bool_], min_correl
 
 
 def persistence_table(
-    found: Iterable[tuple[int, int, Found]], second: Mapping[int, Found], min_correlation: float
+    found: Iterable[tuple[int, int, Found]],
+    second: Mapping[int, Found],
+    untrained: Mapping[tuple[int, int], Found],
+    min_correlation: float,
 ) -> pd.DataFrame:
-    """Rows of persistence.parquet. found: layer a, layer b, features of a in b. second: layer -> its features in its second seed's SAE."""
+    """Rows of persistence.parquet.
+
+    found: layer a, layer b, features of a in b. second: layer -> its features in its second seed's SAE. untrained: layers a and b -> features
+    of a in an SAE on layer b of an untrained model.
+    """
     rows = []
     for layer_a, layer_b, each in found:
         share, floor = each.share(min_correlation), each.floor(min_correlation)
-        ceiling = second[layer_a].share(min_correlation) if layer_a in second else float("nan")
+        ceiling = _share_of(second.get(layer_a), min_correlation)
+        without_learning = _share_of(untrained.get((layer_a, layer_b)), min_correlation)
         rows.append(
             {
                 "layer_a": layer_a, "layer_b": layer_b, "n_features": int(each.live.sum()), "share": share, "ceiling": ceiling,
-                "floor_permuted": floor, "floor_untrained": float("nan"), "relative": relative(share, ceiling, floor),
+                "floor_permuted": floor, "floor_untrained": without_learning, "relative": relative(share, ceiling, floor),
                 "by_unit": each.by_unit(min_correlation),
                 "mean_correlation": float(each.best[each.live].mean()) if each.live.any() else float("nan"),
             }
@@ -83,11 +91,16 @@ def persistence_table(
     return pd.DataFrame(rows)
 
 
+def _share_of(found: Found | None, min_correlation: float) -> float:
+    return float("nan") if found is None else found.share(min_correlation)
+
+
 def relative(share: float, ceiling: float, floor: float) -> float:
     """Where the share stands between both; NaN where the ceiling is not above the floor, or not known."""
     return (share - floor) / (ceiling - floor) if ceiling > floor else float("nan")
 
 
-def missing(second: Mapping[int, Found]) -> str:
-    """What the table lacks, and why."""
-    return NO_UNTRAINED if second else f"{NO_CEILING}; {NO_UNTRAINED}"
+def missing(second: Mapping[int, Found], no_untrained: str) -> str:
+    """What the table lacks, and why; empty where it lacks nothing. no_untrained: why `floor_untrained` is empty; empty where it is not."""
+    lacking = [] if second else [NO_CEILING]
+    return "; ".join(lacking + ([f"floor_untrained is empty: {no_untrained}"] if no_untrained else []))

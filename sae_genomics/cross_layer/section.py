@@ -23,6 +23,11 @@ class CrossLayerConfig(Section):
         0.3, ge=0.0, lt=1.0, description="smallest correlation of two features that are called a match"
     )
     null_draws: int = Field(4, ge=3, le=1_000, description="times that tokens are permuted within their unit")
+    untrained_tokens: int = Field(
+        20_000,
+        ge=0,
+        description="of these tokens, those on which features are also compared with an untrained model's; 0 for none",
+    )
     top_units: int = Field(10, ge=1, description="units of a feature that are compared with those of its match")
     attribution_features: int = Field(
         8, ge=0, description="features of a layer whose causes in an earlier layer are looked for; 0 for none"

@@ -1,9 +1,10 @@
 """Stage cross_layer: features of all layers on the same tokens.
 
 1. Every layer's SAE encodes the same tokens of held-out items, once.
-2. All pairs of layers are matched: `compare`.
-3. What drives the strongest features of a layer is looked for in an earlier layer: `attribution`.
-4. Modules of features that fire together, the variance that features explain, and unnamed features: `modules`, `variance`, `novelty`.
+2. So do SAEs on an untrained model, on some of these tokens: `untrained`.
+3. All pairs of layers are matched: `compare`.
+4. What drives the strongest features of a layer is looked for in an earlier layer: `attribution`.
+5. Modules of features that fire together, the variance that features explain, and unnamed features: `modules`, `variance`, `novelty`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sae_genomics.cross_layer.files import folder
 from sae_genomics.cross_layer.modules import write_modules
 from sae_genomics.cross_layer.novelty import write_novelty
 from sae_genomics.cross_layer.settings import attribution_pairs
+from sae_genomics.cross_layer.untrained import STEPS, sample_untrained
 from sae_genomics.cross_layer.variance import write_variance
 from sae_genomics.models import pick_device
 from sae_genomics.progress import Progress, stop_point
@@ -42,7 +44,7 @@ def run_task(run: Run, task: int) -> None:
     folder(run).mkdir(parents=True, exist_ok=True)
     n = len(run.layers)
     n_pairs = n * (n - 1) // 2 if run.config.cross_layer.pairs == "all" else n - 1
-    total = n + n_pairs + len(attribution_pairs(run)) + 2 * n + (n if run.config.sae.second_seed else 0)
+    total = n + STEPS + n_pairs + len(attribution_pairs(run)) + 2 * n + (n if run.config.sae.second_seed else 0)
     progress = Progress("cross_layer", total, "steps", run.heartbeat_file(stage_named("cross_layer"), task))
 
     def advance(steps: float) -> None:
@@ -50,6 +52,7 @@ def run_task(run: Run, task: int) -> None:
         stop_point()
 
     activations = sample_layers(run, device, advance)
+    untrained = sample_untrained(run, activations, device, advance)
 
     @lru_cache(maxsize=2)
     def directions(layer: int) -> npt.NDArray[np.float32]:
@@ -58,7 +61,12 @@ def run_task(run: Run, task: int) -> None:
 
     shared_space = run.config.model.hook == RESIDUAL
     Comparison(
-        activations, run.config.cross_layer, run.config.run.seed, directions if shared_space else None, advance
+        activations,
+        untrained,
+        run.config.cross_layer,
+        run.config.run.seed,
+        directions if shared_space else None,
+        advance,
     ).write(folder(run))
     write_attribution(run, device, advance)
     write_modules(run, activations, device, advance)

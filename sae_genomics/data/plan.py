@@ -53,6 +53,7 @@ class Workload:
     dense_rows: rows of a training step whose latents are all kept for its gradient; 0 where active ones alone are.
     whole_rankings: whether the test of gene sets reads them. n_networks: downloaded networks that top genes are compared with.
     causal_passes, causal_screen_items: of a layer, items that `causal` runs behind the hook with an edit, and items of its screen.
+    centred: whether the mean of each unit is kept beside an SAE.
     """
 
     n_cells: int
@@ -91,6 +92,7 @@ class Workload:
     n_networks: int = 0
     causal_passes: int = 0
     causal_screen_items: int = 0
+    centred: bool = False
 
     @property
     def n_stored(self) -> int:
@@ -106,12 +108,14 @@ class Cost:
     memory_bytes: float
     seconds: float
     scratch_bytes: float = 0
+    checkpoint_bytes: float = 0
 
 
 @dataclass(frozen=True)
 class Estimate:
     """One stage. tasks: how many. disk_bytes: all of them together, when done. memory_bytes: one task. seconds: all
-    tasks one after the other on one device, rough. scratch_bytes: temporary files in checkpoints while all of them run side by side."""
+    tasks one after the other on one device, rough. scratch_bytes: temporary files in checkpoints while all of them run side by side.
+    checkpoint_bytes: of disk_bytes, what goes to checkpoints although the stage's root is results."""
 
     stage: str
     tasks: int
@@ -119,6 +123,7 @@ class Estimate:
     memory_bytes: int
     seconds: float
     scratch_bytes: int = 0
+    checkpoint_bytes: int = 0
 
 
 def _networks(run: Run) -> int:
@@ -190,6 +195,7 @@ def workload(
         n_networks=_networks(run),
         causal_passes=config.causal.passes,
         causal_screen_items=config.causal.screen_items,
+        centred=config.sae.centre == "unit",
     )
 
 
@@ -200,7 +206,8 @@ def estimate(run: Run, work: Workload) -> list[Estimate]:
         cost = _cost(stage, work)
         disk, memory, scratch = int(cost.disk_bytes), int(cost.memory_bytes), int(cost.scratch_bytes)
         seconds = round(float(cost.seconds), 1)
-        estimates.append(Estimate(stage.name, run.n_tasks(stage), disk, memory, seconds, scratch))
+        kept = int(cost.checkpoint_bytes)
+        estimates.append(Estimate(stage.name, run.n_tasks(stage), disk, memory, seconds, scratch, kept))
     return estimates
 
 
@@ -216,8 +223,9 @@ def disk_needs(run: Run, estimates: list[Estimate]) -> dict[Path, int]:
     """Bytes that go to each root of the run, scratch data included."""
     needs = {run.checkpoints: 0, run.results: 0}
     for each in estimates:
-        needs[run.checkpoints if stage_named(each.stage).root == "checkpoints" else run.results] += each.disk_bytes
-        needs[run.checkpoints] += each.scratch_bytes
+        root = run.checkpoints if stage_named(each.stage).root == "checkpoints" else run.results
+        needs[root] += each.disk_bytes - each.checkpoint_bytes
+        needs[run.checkpoints] += each.checkpoint_bytes + each.scratch_bytes
     return needs
 
 

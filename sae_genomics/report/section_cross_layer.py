@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from sae_genomics.artifacts import PERSISTENCE
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.cross_layer import BORN, DIED, STEPS, above_null, layers_of, passages
 from sae_genomics.report.inference import written
@@ -47,6 +48,8 @@ def _persistence(contents: Contents) -> str:
         bounds.append(
             f"with {contents.wording.nouns.tokens} permuted within their {contents.wording.nouns.unit} {_span(floors)} match"
         )
+    if without_learning := [each.untrained for each in steps if each.untrained is not None]:
+        bounds.append(f"{_span(without_learning)} match features of an autoencoder on an untrained model")
     return text + (": " + "; ".join(bounds) if bounds else "") + "."
 
 
@@ -110,7 +113,10 @@ def _passages(contents: Contents) -> str:
         _persistence(contents),
         f"A feature has a match where its activations go with those of a feature of the next layer, {nouns.token} by {nouns.token}. *Ceiling*: the same "
         f"share in a second autoencoder of the same layer, trained with another seed. *Floor*: the same with {nouns.tokens} permuted within their "
-        f"{nouns.unit}, so that only the {nouns.unit} is left. *Of what can be reached*: 0 % is the floor, 100 % the ceiling.",
+        f"{nouns.unit}, so that only the {nouns.unit} is left. *Untrained model*: features of the layer that match one of an autoencoder on the next layer "
+        "of a model of the same shape with random weights: what they have in common comes from data and architecture. "
+        "*Of what can be reached*: 0 % is the floor, 100 % the ceiling.",
+        *_no_untrained(contents),
         table(header, rows, right=range(1, len(header))) if any(each.share is not None for each in steps) else "",
         _inference(contents, "persistence"),
         contents.figure("layers_flow", "Features from layer to layer: persistent, split, merged, born, died"),
@@ -122,6 +128,16 @@ def _passages(contents: Contents) -> str:
         _inference(contents, "fates") if fates and contents.run_results.table("persistence") is None else "",
     ]  # fmt: skip
     return "\n\n".join(part for part in ("### Which features persist", *parts) if part)
+
+
+def _no_untrained(contents: Contents) -> list[str]:
+    """Why the column is empty and how to have it filled, where it is."""
+    steps = [each for each in passages(contents.run_results) if each.share is not None]
+    if not steps or any(each.untrained is not None for each in steps):
+        return []
+    path = contents.run_results.files.get("persistence")
+    note = PERSISTENCE.note(path) if path is not None else None
+    return [f"The column *Untrained model* has no values. Of the table: {escape(note)}."] if note else []
 
 
 def _share(value: float | None) -> str:

@@ -9,6 +9,7 @@ from sae_genomics.artifacts import FATES, MATCHES, PERSISTENCE
 from sae_genomics.cross_layer.compare import Comparison
 from sae_genomics.cross_layer.persistence import Found, persistence_table, relative
 from sae_genomics.cross_layer.section import CrossLayerConfig
+from sae_genomics.cross_layer.untrained import Untrained
 from tests.cross_layer.made_up import activations_of
 
 N, D = 6000, 20
@@ -31,7 +32,7 @@ def test_relative_stands_between_floor_and_ceiling():
 
 def test_without_a_second_seed_there_is_no_ceiling():
     null = np.full((3, 3), 0.1)
-    table = persistence_table([(0, 1, Found(np.full(3, 0.9), null, np.ones(3, bool)))], {}, 0.3)
+    table = persistence_table([(0, 1, Found(np.full(3, 0.9), null, np.ones(3, bool)))], {}, {}, 0.3)
     assert table["share"].tolist() == [1.0]
     assert table[["ceiling", "relative", "floor_untrained"]].isna().all(axis=None)
 
@@ -52,7 +53,9 @@ def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared")
     steps: list[float] = []
     directions = np.eye(D, dtype=np.float32)
-    Comparison(given, CrossLayerConfig(), 0, lambda layer: directions, steps.append).write(folder)
+    Comparison(given, Untrained.none("so it is"), CrossLayerConfig(), 0, lambda layer: directions, steps.append).write(
+        folder
+    )
     return folder, steps
 
 
@@ -63,7 +66,7 @@ def test_persistence_of_planted_layers(compared):
     assert table["ceiling"].tolist() == pytest.approx([0.75] * 6)
     assert (table["floor_permuted"] < 0.02).all()
     assert table["relative"].tolist() == pytest.approx([0.5 / 0.75] * 6, abs=0.05)
-    assert "untrained" in PERSISTENCE.note(compared[0] / PERSISTENCE.file)
+    assert PERSISTENCE.note(compared[0] / PERSISTENCE.file) == "floor_untrained is empty: so it is"
 
 
 def test_matches_and_fates_are_left_beside_it(compared):

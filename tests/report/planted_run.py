@@ -28,6 +28,7 @@ from sae_genomics.artifacts import (
     GENE_TOKENS,
     GENES,
 )
+from sae_genomics.associations.files import untrained_sae_files
 from sae_genomics.associations.intervals import auroc_interval
 from sae_genomics.atomic import write_json, write_text
 from sae_genomics.config import RunConfig, dump_config, parse_config
@@ -236,6 +237,9 @@ def _layer(run: Run, task: int, plan: Plan, genes: list[str], label, heldout, ty
     )
     table.obsm.update({key: np.asarray(value) for key, value in obsm.items()})
     table.write_h5ad(folder / "features.h5ad")
+    for path in untrained_sae_files(run, layer):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not read by a report")
     _finish(run, "associate", task)
     _validate(run, task, plan, gene_rows, programs, names, kind, dead, genes)
 

@@ -132,6 +132,7 @@ def test_the_first_paragraph_says_share_ceiling_floor_and_modules(layered: Plant
     assert "25.0 % of a layer's features have a match in the next layer" in said
     assert "share 65.0 %" in said
     assert "with gene tokens permuted within their gene 5.0 % match" in said
+    assert "8.0 % match features of an autoencoder on an untrained model" in said
     assert "3 of 6 modules of features also fire together on held-out cells" in said
 
 
