@@ -218,7 +218,7 @@ def test_many_concepts_share_their_items(rng):
         ("a.tsv", "item_id\tconcept\ni1\tc\n", "line 1: no column label"),
         ("a.tsv", "item_id\tlabel\ni1\tnegative\n", "line 2: the concept 'a' has no positive example"),
         ("a.jsonl", '{"item_id": "i1", "label": "positive"}\n{"item_id"\n', "line 2: not valid JSON"),
-        ("a.jsonl", "[1]\n", "line 1: a line is one object"),
+        ("a.jsonl", "[1]\n", "line 1: a JSONL line is one object"),
         ("a.csv", "item_id,label\n", "takes .tsv and .jsonl files"),
     ],
 )  # fmt: skip
