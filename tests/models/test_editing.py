@@ -225,7 +225,6 @@ def test_a_zero_edit_changes_no_bit(loaded, name: str) -> None:
         "glu_post_norm",
         "rotary",
         "absolute positions",
-        "gemma2",
         "gpt2",
         "gpt_neox",
         "ranked genes",
@@ -252,8 +251,8 @@ def test_gradients_are_differences(loaded, name: str, hook: str) -> None:
     x = paused.activations.clone().requires_grad_()
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(total(x), [x])
-    # rotary angles are applied in float32 whatever the dtype
-    direction, step, tolerance = draw(x), *((1e-3, 1e-4) if name in ("rotary", "gemma2", "gpt_neox") else (1e-5, 1e-6))
+    # rotary angles are applied in float32 whatever the dtype; and so are the norms of Gemma and Llama, which are left out here
+    direction, step, tolerance = draw(x), *((1e-3, 1e-4) if name in ("rotary", "gpt_neox") else (1e-5, 1e-6))
     with torch.no_grad():
         difference = (total(x + step * direction) - total(x - step * direction)) / (2 * step)
     assert float((gradient * direction).sum()) == pytest.approx(float(difference), rel=tolerance)

@@ -57,7 +57,7 @@ def test_from_sentences_to_a_report(config: Path) -> None:
     with h5py.File(checkpoints / "activations" / "tokens" / "shard_0001.h5") as file:
         token, special = file["token"][:], file["special"][:]
     assert token.tolist() == rows
-    assert (special == (token == tokeniser.bos_token_id)).all()
+    assert (special == np.isin(token, tokeniser.all_special_ids)).all()
 
     from transformers import AutoModelForCausalLM
 
