@@ -17,6 +17,7 @@ from scipy import sparse
 
 _ENTRY = np.dtype([("row", "<i4"), ("column", "<i4"), ("value", "<f4")])
 _BUCKETS = 32
+_LEAST_NUMBERS = 1 << 22  # of a bucket, zeros too: a few columns of a few rows are not worth a bucket of their own
 
 
 class ColumnStore:
@@ -27,7 +28,8 @@ class ColumnStore:
 
     def __init__(self, n_rows: int, n_columns: int, folder: Path):
         self.n_rows, self.n_columns = n_rows, n_columns
-        self.width = max(1, -(-n_columns // _BUCKETS))
+        least = min(n_columns, _LEAST_NUMBERS // max(n_rows, 1))
+        self.width = max(1, -(-n_columns // _BUCKETS), least)
         self._files = [tempfile.TemporaryFile(dir=folder) for _ in range(0, n_columns, self.width)]  # noqa: SIM115
 
     def add(

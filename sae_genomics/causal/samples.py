@@ -55,9 +55,7 @@ class Sample:
 def read_sample(run: Run, model: FoundationModel, rows: Int64) -> Sample:
     """The tokens that items have in their shards. rows: of `read_items`, ascending."""
     inputs = run.kind.read_items(run, ["item"])["item"].to_numpy(np.int64)[rows]
-    shard = rows // run.config.activations.cells_per_shard
-    parts = [tokenised_items(run, model, rows[shard == each]).tokens for each in np.unique(shard).tolist()]
-    tokens = Tokens.concatenate(parts)
+    tokens = tokenised_items(run, model, rows).tokens
     order = np.argsort(inputs, kind="stable")
     first = tokens.item[tokens.item_ptr[:-1]]
     return Sample(rows, tokens, order[np.searchsorted(inputs[order], first)])

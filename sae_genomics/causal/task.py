@@ -302,13 +302,9 @@ def _write_nothing(run: Run, layer: int, encoder: Encoder, reason: str) -> None:
 
 
 def _tokens(run: Run, model: FoundationModel, items: Ints) -> Tokens:
-    """As in their shards. items: ascending. Only the shards that hold them are read."""
-    parts = []
-    for shard in np.unique(items // run.config.activations.cells_per_shard).tolist():
-        stop_point()
-        start, stop = run.shard_items(shard)
-        parts.append(tokenised_items(run, model, items[(items >= start) & (items < stop)]).tokens)
-    return Tokens.concatenate(parts)
+    """As in their shards. items: ascending. The input is opened once; only the shards that hold the items are read."""
+    stop_point()
+    return tokenised_items(run, model, items).tokens
 
 
 def _spread(fires: sparse.csc_matrix, feature: int, n: int) -> Ints:

@@ -20,6 +20,8 @@ import numba
 # Sums may be reordered so that they vectorise; NaN and infinity keep their meaning, because a diverged run must show.
 _FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
+_RANGE_NUMBERS = 1 << 15  # of a range whose rows are worked on one by one: tens of microseconds
+
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile for this CPU, lock released, and keep the machine code on disk where that can be written."""
@@ -93,6 +95,14 @@ def cpu_threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def rows_at_once(width: int) -> int:
+    """Rows of `width` numbers for a range of `each_range`, 16 at least: so many that handing a range out takes less than working on it.
+
+    Handing out takes several microseconds under the interpreter's lock. Ranges that take less leave threads to wait for the lock.
+    """
+    return max(16, _RANGE_NUMBERS // max(width, 1))
 
 
 def each_range(total: int, size: int, work: Callable[[int, int], None]) -> None:

@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.kernels.choice import instead_of
-from sae_genomics.kernels.compiled import each_range, inner, kernel
+from sae_genomics.kernels.compiled import each_range, inner, kernel, rows_at_once
 from sae_genomics.kernels.plain import select as plain
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 
-_ROWS = 16
 _ALL = np.empty(0, np.int32)
 
 
@@ -39,7 +38,7 @@ def top_k(
     stripes = _stripes(len(among) or hidden.shape[1], k)
     each_range(
         hidden.shape[0],
-        _ROWS,
+        rows_at_once(hidden.shape[1]),
         lambda start, stop: _top_k_rows(hidden, weight, among, k, stripes, start, stop, indices, values, rectify),
     )
 
@@ -162,11 +161,12 @@ def _kth_largest(numbers, count, k):  # type: ignore[no-untyped-def]
 def above(hidden: Float32, threshold: Float32) -> tuple[npt.NDArray[np.int64], Int32, Float32]:
     """Row, column and value of the entries above their column's threshold; shapes stand in the plain version."""
     counts = np.zeros(len(hidden) + 1, np.int64)
-    each_range(len(hidden), _ROWS, lambda start, stop: _count_above(hidden, threshold, start, stop, counts))
+    rows = rows_at_once(hidden.shape[1])
+    each_range(len(hidden), rows, lambda start, stop: _count_above(hidden, threshold, start, stop, counts))
     indptr = np.cumsum(counts)
     columns, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
     each_range(
-        len(hidden), _ROWS, lambda start, stop: _take_above(hidden, threshold, start, stop, indptr, columns, values)
+        len(hidden), rows, lambda start, stop: _take_above(hidden, threshold, start, stop, indptr, columns, values)
     )
     return np.repeat(np.arange(len(hidden)), np.diff(indptr)), columns, values
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.kernels.choice import instead_of
-from sae_genomics.kernels.compiled import each_range, kernel
+from sae_genomics.kernels.compiled import each_range, kernel, rows_at_once
 from sae_genomics.kernels.plain import sparse as plain
 from sae_genomics.kernels.plain.sparse import Entries, LatentEntries
 
@@ -22,7 +22,6 @@ Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
-_TOKENS = 16
 _LATENTS = 128
 
 
@@ -44,7 +43,7 @@ def decode(x: Float32, bias: Float32, W_dec: Float32, entries: Entries, widths: 
     squared = np.empty((levels, tokens), np.float32)
     each_range(
         tokens,
-        _TOKENS,
+        rows_at_once(levels * d_in),
         lambda start, stop: _decode_rows(x, bias, W_dec, entries, widths, start, stop, error, squared),
     )
     return error, squared

@@ -14,6 +14,8 @@ import torch
 
 from sae_genomics.config import SaeConfig
 from sae_genomics.kernels import compiled
+from sae_genomics.kernels.select import above, top_k
+from sae_genomics.kernels.sparse import Entries, decode
 from sae_genomics.sae.architectures import architecture_named
 from sae_genomics.sae.cpu_step import CpuStep
 from sae_genomics.sae.spec import make_spec
@@ -103,3 +105,23 @@ def test_our_kernels_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -
         ends.append((results, step.state.tensors()))
     assert ends[0][0] == ends[1][0]
     assert all(torch.equal(ends[0][1][name], ends[1][1][name]) for name in ends[0][1])
+
+
+def test_results_do_not_depend_on_how_rows_are_cut(monkeypatch):
+    rng = np.random.default_rng(4)
+    hidden, weight = rng.standard_normal((200, 24), dtype=np.float32), np.ones(24, np.float32)
+    decoder, bias = rng.standard_normal((24, 8), dtype=np.float32), np.zeros(8, np.float32)
+    target = rng.standard_normal((200, 8), dtype=np.float32)
+
+    def results():
+        indices, values = np.empty((200, 3), np.int32), np.empty((200, 3), np.float32)
+        top_k(hidden, weight, 3, indices, values)
+        entries = Entries(np.arange(201) * 3, indices.ravel(), values.ravel())
+        return [indices, values, *above(hidden, weight), *decode(target, bias, decoder, entries, np.array([24]))]
+
+    whole = results()
+    assert compiled.rows_at_once(24) > 200
+    monkeypatch.setattr(compiled, "_RANGE_NUMBERS", 1)
+    assert compiled.rows_at_once(24) == 16
+    for one, other in zip(whole, results(), strict=True):
+        np.testing.assert_array_equal(one, other)
