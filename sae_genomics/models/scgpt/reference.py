@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.editing import Paused
+from sae_genomics.models.scgpt.base import Outputs, ScgptModel
 from sae_genomics.models.scgpt.folder import ScgptFolder
-from sae_genomics.models.scgpt.model import Outputs, ScgptModel
 from sae_genomics.models.scgpt.weights import read_checkpoint
 from sae_genomics.tokens import Tokens
 
