@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from sae_genomics.data.kind import DataKind
-from sae_genomics.data.text.settings import NOUNS, TextSection
+from sae_genomics.data.text.settings import NOUNS, TextSection, text_section
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +67,22 @@ class Text(DataKind):
         from sae_genomics.data.text.tables import ITEMS, items_file
 
         return ITEMS.read(items_file(run), list(_COLUMNS if columns is None else columns))
+
+    def check_columns(self, settings: TextSection, keys: Sequence[str], setting: str) -> None:
+        """Which keys lines have is not known before they are read; text without keys has none."""
+        from sae_genomics.data.text.source import check_keys
+
+        check_keys(settings, keys, setting)
+
+    def read_columns(self, run: Run, keys: Sequence[str], setting: str) -> pd.DataFrame:
+        """Keys of JSONL lines; `folder`, of a folder of files."""
+        import pandas as pd
+
+        from sae_genomics.data.text.source import values_of_key
+
+        settings = text_section(run.config)
+        rows = self.read_items(run, ["item"])["item"].to_numpy()
+        return pd.DataFrame({key: values_of_key(settings, rows, key, setting) for key in keys}, dtype=object)
 
     def read_units(self, run: Run) -> Units:
         """Word pieces that come in the documents used, by their vocabulary id."""

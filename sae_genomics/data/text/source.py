@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -161,8 +162,12 @@ class Folder(Source):
             )  # fmt: skip
 
 
-def find_source(settings: TextSection) -> Source:
-    """What `data.path` names. Raises UserError when it is not there, and for keys that such an input cannot have."""
+def find_source(settings: TextSection, label_setting: str = "data.label_key") -> Source:
+    """What `data.path` names. Raises UserError when it is not there, and for keys that such an input cannot have.
+
+    label_setting: the config key that `settings.label_key` was taken from.
+    """
+    names = {"label_key": label_setting}
     path = Path(settings.path).expanduser().absolute()
     if settings.path.startswith("builtin:"):
         raise UserError(f"data.path: no data set {settings.path} of texts; name a file or a folder")
@@ -171,19 +176,34 @@ def find_source(settings: TextSection) -> Source:
         _refuse_keys(settings, f"{path} is a folder of texts", ("text_key", "id_key"))
         for key in ("label_key", "group_key"):
             if getattr(settings, key) not in (None, FOLDER_KEY):
+                asked = names.get(key, f"data.{key}")
                 raise UserError(
-                    f"data.{key}: {path} is a folder of texts, whose only key is {FOLDER_KEY} (the folder that a file lies in); "
-                    f"set data.{key} to {FOLDER_KEY}, or give a JSONL file"
+                    f"{asked}: {path} is a folder of texts, whose only key is {FOLDER_KEY} (the folder that a file lies in); "
+                    f"set {asked} to {FOLDER_KEY}, or give a JSONL file"
                 )
         return folder
     if not path.exists():
         raise UserError(f"data.path: no such file: {path}")
     if _is_jsonl(path):
         return JsonLines(path, settings)
-    _refuse_keys(
-        settings, f"{path} is a text file, one document per line", ("text_key", "id_key", "label_key", "group_key")
-    )
+    without_keys = ("text_key", "id_key", "label_key", "group_key")
+    _refuse_keys(settings, f"{path} is a text file, one document per line", without_keys, names)
     return Lines(path, settings)
+
+
+def check_keys(settings: TextSection, keys: Sequence[str], setting: str) -> None:
+    """Raise UserError for a key that the input cannot have. Reads nothing of it."""
+    for key in keys:
+        find_source(settings.model_copy(update={"label_key": key}), label_setting=setting)
+
+
+def values_of_key(settings: TextSection, rows: npt.NDArray[np.int64], key: str, setting: str) -> list[str | None]:
+    """What some documents have under a key. rows: ascending. Raises UserError where none of them has the key."""
+    source = find_source(settings.model_copy(update={"label_key": key}), label_setting=setting)
+    values = [document.label for document in source.documents(rows)]
+    if key not in source.keys and not any(value is not None for value in values):
+        raise UserError(f"{setting}: no document has the key {key!r}; there are: {', '.join(list(source.keys)[:20])}")
+    return values
 
 
 def _is_jsonl(path: Path) -> bool:
@@ -199,10 +219,14 @@ def _is_jsonl(path: Path) -> bool:
     return suffix not in _PLAIN and start.startswith(b"{")
 
 
-def _refuse_keys(settings: TextSection, what: str, names: Sequence[str]) -> None:
-    for name in names:
-        if getattr(settings, name) != TextSection.model_fields[name].default:
-            raise UserError(f"data.{name}: {what}, which has no keys; leave data.{name} out, or give a JSONL file")
+def _refuse_keys(
+    settings: TextSection, what: str, fields: Sequence[str], names: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """names: of the config keys that fields were taken from, where these are others."""
+    for field_name in fields:
+        if getattr(settings, field_name) != TextSection.model_fields[field_name].default:
+            name = names.get(field_name, f"data.{field_name}")
+            raise UserError(f"{name}: {what}, which has no keys; leave {name} out, or give a JSONL file")
 
 
 def _is_text_file(path: Path, folder: Path) -> bool:
