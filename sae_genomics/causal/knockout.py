@@ -285,8 +285,10 @@ def _row(
     for name, values in (("correlation", correlation), ("effect", effect)):
         mean = mean_over(values[0], group)
         null = np.array([mean_over(each, group).value for each in values[1:]])
+        known = null[~np.isnan(null)]  # where nothing is left to correlate with, there is none
         row |= {
-            name: mean.value, f"{name}_random": float(np.nanmean(null)), f"{name}_random_high": float(np.nanmax(null)),
+            name: mean.value, f"{name}_random": float(known.mean()) if len(known) else np.nan,
+            f"{name}_random_high": float(known.max()) if len(known) else np.nan,
             f"p_{name}": p_above(mean.value, null),
         }  # fmt: skip
         if name == "correlation":
