@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from sae_genomics.models.base import FoundationModel
 from sae_genomics.models.editing import Paused, Predictions
 from sae_genomics.sae.load import Encoder
 from sae_genomics.tokens import Tokens
@@ -27,7 +28,10 @@ class Toy:
     piece_tokens = None
     why_no_loss = ""
     hidden_share = 0.3
+    predicts_next = False
     info = SimpleNamespace(family="toy", name="toy", max_length=N_UNITS)
+
+    predicted = FoundationModel.predicted
 
     def __init__(self, outcome: str = "value", seed: int = 0):
         self.outcome = outcome

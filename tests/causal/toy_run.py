@@ -15,6 +15,7 @@ from sae_genomics.causal import fires, knockout, steering
 from sae_genomics.causal.samples import Sample
 from sae_genomics.causal.section import CausalConfig
 from sae_genomics.data.units import Units
+from sae_genomics.models.base import FoundationModel
 from sae_genomics.models.editing import Paused, Predictions
 from sae_genomics.sae.load import Encoder
 from sae_genomics.tokens import Tokens, pointers
@@ -28,8 +29,11 @@ class ToyModel:
 
     outcome = "value"
     hidden_share = 0.15
+    predicts_next = False
     mask_token = None
     piece_tokens = None
+
+    predicted = FoundationModel.predicted
 
     def __init__(self, d_model: int):
         self.info = SimpleNamespace(d_model=d_model, n_layers=1)
