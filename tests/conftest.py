@@ -17,6 +17,7 @@ _NEEDS = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         # With workers side by side a file's tests share one worker, for its fixtures, and there is one scheduler at a time.
