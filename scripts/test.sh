@@ -62,4 +62,4 @@ elif [[ -n "${REQUIRE_ALL:-}" ]]; then
   exit 1
 fi
 workers=${TEST_WORKERS:-$(($(nproc) < 2 ? 1 : 2))}
-exec python -m pytest -n "$workers" --dist loadgroup
+exec python -m pytest -n "$workers"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 _NEEDS = {
     "slurm": lambda: (
@@ -17,11 +20,20 @@ _NEEDS = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
+class OneFileAtATime(LoadScopeScheduling):
+    """A file's tests share one worker, for their fixtures. Those of a real scheduler share one too, because a host has one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "slurm" if Path(file).name.startswith(("test_slurm", "test_sweep.")) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneFileAtATime:
+    return OneFileAtATime(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        # With workers side by side a file's tests share one worker, for its fixtures, and there is one scheduler at a time.
-        item.add_marker(pytest.mark.xdist_group("slurm" if item.get_closest_marker("slurm") else str(item.path)))
         # A real scheduler on a busy machine may miss a moment that a test waits for; what is wrong fails twice.
         if item.get_closest_marker("slurm"):
             item.add_marker(pytest.mark.flaky(reruns=1))
