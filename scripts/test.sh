@@ -27,6 +27,8 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" TOKENIZERS_PARALLELISM=false
 PATH="$(venv_folder "$venv")/bin:$PATH"
 export PATH
 
+workers=${TEST_WORKERS:-$(($(nproc) < 2 ? 1 : 2))}
+
 if [[ ${1:-} == --avx2 ]]; then
   shift
   if [[ $(uname -m) != x86_64 ]]; then
@@ -39,14 +41,14 @@ if [[ ${1:-} == --avx2 ]]; then
   set +a
   (($#)) && exec python -m pytest "$@"
   python scripts/smoke_test.py
-  exec python -m pytest -q -m "not slow" tests/kernels tests/models tests/activations tests/sae/test_step.py tests/core/test_cpu.py
+  exec python -m pytest -q -n "$workers" -m "not slow" tests/kernels tests/models tests/activations tests/sae/test_step.py tests/core/test_cpu.py
 fi
 if [[ ${1:-} == --plain ]]; then
   shift
   export SAE_GENOMICS_PLAIN=1
   (($#)) && exec python -m pytest "$@"
   python scripts/smoke_test.py
-  exec python -m pytest -q -m "not slow" tests/kernels tests/models tests/associations tests/sae/test_step.py \
+  exec python -m pytest -q -n "$workers" -m "not slow" tests/kernels tests/models tests/associations tests/sae/test_step.py \
     tests/validation/test_enrichment.py tests/validation/test_savage.py tests/validation/test_network.py
 fi
 if (($#)); then
@@ -61,5 +63,4 @@ elif [[ -n "${REQUIRE_ALL:-}" ]]; then
   echo "shellcheck is required (REQUIRE_ALL=1) and not installed" >&2
   exit 1
 fi
-workers=${TEST_WORKERS:-$(($(nproc) < 2 ? 1 : 2))}
 exec python -m pytest -n "$workers"
