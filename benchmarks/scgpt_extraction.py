@@ -9,21 +9,17 @@ which scGPT's own package runs without flash-attn, in batches of 8 cells as they
     fused   a loop over the layers, each by torch's fused path
     nested  the same on nested tensors, as nn.TransformerEncoder itself does when no layer between is asked for
 
-Ours is the model as the stage extract calls it: its batches, its worker threads. All keep the real rows of all layers of a batch in memory
-and write nothing. Rates count real tokens. `esm2_extraction.py` has what the two share.
+`extraction_peer.py` says how all are run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -33,7 +29,7 @@ import sae_genomics  # noqa: F401  before torch: it says how torch's threads wai
 # isort: split
 import numpy as np
 import torch
-from esm2_extraction import PEER_BATCH, peer_padding, products_rate, run_ours, timed
+from extraction_peer import PEER_BATCH, hooked, in_turn, main, parser, products_limit, run_ours, summary, timed
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
@@ -50,29 +46,8 @@ SHAPES = {  # layers, d_model, heads, d_hid, genes
 }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="human", help="default: %(default)s")
-    parser.add_argument("--cells", type=int, default=64, help="default: %(default)s")
-    parser.add_argument("--full", action="store_true", help="all cells have as many genes as fit: nothing is padded")
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads of both sides; default: all cores")
-    parser.add_argument("--device", default="auto", help="default: %(default)s")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-    parser.add_argument("--repeats", type=int, default=3, help="the best of so many; default: %(default)s")
-    parser.add_argument("--batch-tokens", type=int, default=16_384, help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="end with one JSON object on a line")
-    arguments = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = str(arguments.threads or os.cpu_count() or 1)
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    warnings.filterwarnings("ignore", message=".*nested tensors.*")
-    with tempfile.TemporaryDirectory(prefix="scgpt-") as folder:
-        result = compare(Path(folder), arguments)
-    if arguments.json:
-        print(json.dumps(result))
-    return 0
-
-
 def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    warnings.filterwarnings("ignore", message=".*nested tensors.*")
     device = pick_device(arguments.device)
     n_genes = SHAPES[arguments.shape][-1]
     write_checkpoint(folder, arguments.shape)
@@ -83,50 +58,28 @@ def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     tokens = ours.tokenise(items, 0)
     peer = torch_encoder(ours).to(device)
     ways: dict[str, Callable[[Tokens], object]] = {
-        "ours": lambda some: run_ours(ours, some, arguments.batch_tokens),  # type: ignore[arg-type]
+        "ours": lambda some: run_ours(ours, some, arguments.batch_tokens),
         "hooks": lambda some: run_hooks(ours, peer, some),
         "fused": lambda some: run_fused(ours, peer, some, nested=False),
         "nested": lambda some: run_fused(ours, peer, some, nested=True),
     }
     if device.type == "mps":
         del ways["nested"]
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for work in ways.values():  # compiles kernels
-        work(tokens.take(np.arange(4)))
     same = largest_difference(ours, peer, tokens.take(np.arange(PEER_BATCH)))
-    padding = 0.0
-    for _ in range(arguments.repeats):  # in turn: a slow minute of the machine then falls on none alone
-        for name, work in ways.items():
-            ours._read = ours._computed = 0
-            seconds[name].append(timed(device, lambda work=work: work(tokens)))  # type: ignore[misc]
-            padding = ours.padding_share if name == "ours" else padding
-    rates = {name: len(tokens) / min(times) for name, times in seconds.items()}
-    n_layers, d_model, _, d_mlp, _ = SHAPES[arguments.shape]
-    limit = products_rate(_products(ours), device) / (2 * n_layers * (4 * d_model**2 + 2 * d_model * d_mlp))
-    fastest = max((name for name in rates if name != "ours"), key=rates.__getitem__)
-    result = {
-        "name": f"scgpt_extraction_{arguments.shape}", "unit": "real tokens/s", "peer_name": f"torch, batches of 8 as they come, {fastest}",
-        "ours": rates["ours"], "peer": rates[fastest], "ratio": rates["ours"] / rates[fastest], "rates": rates, "padding": padding,
-        "limit": limit, "share_of_limit": rates["ours"] / limit,
-        "peer_padding": peer_padding(tokens.lengths), "largest_difference": same, "tokenising": len(tokens) / tokenising, "cells": arguments.cells,
-        "tokens": len(tokens), "device": str(device), "dtype": arguments.dtype, "threads": torch.get_num_threads(),
-    }  # fmt: skip
-    others = ", ".join(
-        f"{name} {rate:,.0f} ({rates['ours'] / rate:.2f} x)" for name, rate in rates.items() if name != "ours"
-    )
+    measured = in_turn(ours, tokens, ways, arguments.repeats)
+    block: Any = ours.network.blocks[0]
+    limit = products_limit(ours, [block.self_attn.Wqkv, block.self_attn.out_proj, block.linear1, block.linear2])
+    peers = {name: rate for name, rate in measured.rates.items() if name != "ours"}
+    fastest = max(peers, key=peers.__getitem__)
+    result = summary("scgpt_extraction", arguments, tokens, measured, peer=fastest, limit=limit)
+    rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in peers.items())
     print(
-        f"{rates['ours']:,.0f} tokens/s; plain torch at batch 8: {others}; padding {padding:.1%} of computed tokens (plain loop "
-        f"{result['peer_padding']:.0%}); {result['share_of_limit']:.0%} of what the encoder's matrix products alone allow; tokenising {result['tokenising']:,.0f} tokens/s; the layers differ by {same:.1e} at most"
+        f"plain torch: {rates}; tokenising {len(tokens) / tokenising:,.0f} tokens/s; the layers differ by {same:.1e} at most"
     )
-    return result
-
-
-def _products(model: Scgpt) -> Any:
-    """The matrix products of a block, under the names that `products_rate` looks for."""
-    block: Any = model.network.blocks[0]
-    attention = SimpleNamespace(qkv=block.self_attn.Wqkv, out=block.self_attn.out_proj)
-    named = SimpleNamespace(attention=attention, up=block.linear1, down=block.linear2)
-    return SimpleNamespace(network=SimpleNamespace(blocks=[named]), piece_tokens=model.piece_tokens)
+    return {
+        **result, "peer_name": f"torch, batches of 8 as they come, {fastest}", "rates": measured.rates, "largest_difference": same,
+        "tokenising": len(tokens) / tokenising,
+    }  # fmt: skip
 
 
 def write_checkpoint(folder: Path, name: str) -> None:
@@ -181,22 +134,12 @@ def batches(model: Scgpt, tokens: Tokens) -> Iterator[tuple[Tensor, Tensor]]:
 @torch.inference_mode()
 def run_hooks(model: Scgpt, peer: nn.TransformerEncoder, tokens: Tokens) -> dict[int, Tensor]:
     """What a script of twenty lines does. Returns the last batch's layers."""
-    kept: dict[int, Tensor] = {}
-    real = torch.empty(0)
-
-    def keep(layer: int) -> Callable[..., None]:
-        def listener(module: nn.Module, given: Any, output: Tensor) -> None:
-            kept[layer] = output[real]
-
-        return listener
-
-    handles = [block.register_forward_hook(keep(layer)) for layer, block in enumerate(peer.layers)]
-    for x, real in batches(model, tokens):
-        for block in peer.layers:
-            x = block(x, src_key_padding_mask=~real)
-    for handle in handles:
-        handle.remove()
-    return kept
+    with hooked(peer.layers) as rows:
+        for x, real in batches(model, tokens):
+            rows.real = real
+            for block in peer.layers:
+                x = block(x, src_key_padding_mask=~real)
+    return rows.kept
 
 
 @torch.inference_mode()
@@ -220,4 +163,6 @@ def largest_difference(model: Scgpt, peer: nn.TransformerEncoder, tokens: Tokens
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    arguments = parser(__doc__, SHAPES, "human", "cells", 64)
+    arguments.add_argument("--full", action="store_true", help="all cells have as many genes as fit: nothing is padded")
+    sys.exit(main(arguments, compare))

@@ -3,18 +3,13 @@
     python benchmarks/text_extraction.py [--shape gpt2] [--device cpu] [--json]
 
 A random model of an architecture and made-up documents with log-normal lengths. The peer is transformers' AutoModel (no head) with
-forward hooks on all layers and batches of 8 documents as they come, padded. Ours is the model as the stage extract calls it: the same
-batches, the same worker threads. Both keep the real rows of all layers of a batch in memory and write nothing. Rates count real tokens.
+forward hooks on all layers; `extraction_peer.py` says how both are run.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +20,9 @@ import sae_genomics  # noqa: F401  before torch: it says how torch's threads wai
 # isort: split
 import numpy as np
 import torch
-from torch import nn
+from extraction_peer import in_turn, main, parser, run_ours, run_peer, summary
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
-from transformers.utils import logging
 
-from benchmarks.esm2_extraction import peer_padding, run_ours, timed
 from sae_genomics.models import pick_device
 from sae_genomics.models.huggingface.model import load_folder
 from sae_genomics.tokens import Tokens, pointers, ranges
@@ -66,32 +59,10 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 STACKS = {"gpt2": "h"}  # of the model below the head
-PEER_BATCH = 8
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="gpt2", help="default: %(default)s")
-    parser.add_argument("--documents", type=int, default=96, help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads of both sides; default: all cores")
-    parser.add_argument("--device", default="auto", help="default: %(default)s")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-    parser.add_argument("--repeats", type=int, default=3, help="the best of so many; default: %(default)s")
-    parser.add_argument("--batch-tokens", type=int, default=16_384, help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="end with one JSON object on a line")
-    arguments = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = str(arguments.threads or os.cpu_count() or 1)
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    with tempfile.TemporaryDirectory(prefix="text-") as folder:
-        result = compare(Path(folder), arguments)
-    if arguments.json:
-        print(json.dumps(result))
-    return 0
+PAD = 0
 
 
 def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     device = pick_device(arguments.device)
     kind, settings = SHAPES[arguments.shape]
     torch.manual_seed(0)
@@ -100,27 +71,12 @@ def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     peer = AutoModel.from_pretrained(folder, dtype=getattr(torch, arguments.dtype)).eval().to(device)
     stack = peer.get_submodule(STACKS.get(kind, "layers"))
     tokens = made_up_documents(arguments.documents)
-    run_ours(ours, tokens.take(np.arange(4)), arguments.batch_tokens)  # type: ignore[arg-type]
-    run_peer(peer, stack, tokens.take(np.arange(4)), device)
-    seconds: dict[str, list[float]] = {"ours": [], "peer": []}
-    padding = 0.0
-    for _ in range(arguments.repeats):  # in turn: a slow minute of the machine then falls on neither alone
-        ours._read = ours._computed = 0
-        seconds["ours"].append(timed(device, lambda: run_ours(ours, tokens, arguments.batch_tokens)))  # type: ignore[arg-type]
-        padding = ours.padding_share
-        seconds["peer"].append(timed(device, lambda: run_peer(peer, stack, tokens, device)))
-    rates = {name: len(tokens) / min(times) for name, times in seconds.items()}
-    result = {
-        "name": f"text_extraction_{arguments.shape}", "unit": "real tokens/s", "peer_name": "transformers, batches of 8 as they come",
-        **rates, "ratio": rates["ours"] / rates["peer"], "padding": padding, "peer_padding": peer_padding(tokens.lengths),
-        "documents": arguments.documents, "tokens": len(tokens), "device": str(device), "dtype": arguments.dtype,
-        "threads": torch.get_num_threads(),
-    }  # fmt: skip
-    print(
-        f"{arguments.shape}: {rates['ours']:,.0f} tokens/s, {result['ratio']:.2f} x the plain loop's {rates['peer']:,.0f}; padding "
-        f"{padding:.1%} of computed tokens (plain loop {result['peer_padding']:.0%})"
-    )
-    return result
+    ways = {
+        "ours": lambda some: run_ours(ours, some, arguments.batch_tokens),
+        "peer": lambda some: run_peer(peer, stack, some, device, PAD, use_cache=False),
+    }
+    measured = in_turn(ours, tokens, ways, arguments.repeats)
+    return summary("text_extraction", arguments, tokens, measured)
 
 
 def made_up_documents(count: int) -> Tokens:
@@ -136,28 +92,5 @@ def made_up_documents(count: int) -> Tokens:
     )  # fmt: skip
 
 
-@torch.inference_mode()
-def run_peer(model: nn.Module, stack: Any, tokens: Tokens, device: torch.device) -> None:
-    """What a script of twenty lines does."""
-    kept: dict[int, torch.Tensor] = {}
-    real = torch.empty(0)
-
-    def keep(layer: int) -> Callable[..., None]:
-        def listener(module: nn.Module, given: Any, output: Any) -> None:
-            kept[layer] = (output[0] if isinstance(output, tuple) else output)[real]
-
-        return listener
-
-    handles = [block.register_forward_hook(keep(layer)) for layer, block in enumerate(stack)]
-    for start in range(0, tokens.n_items, PEER_BATCH):
-        some = range(start, min(start + PEER_BATCH, tokens.n_items))
-        rows = [torch.from_numpy(tokens.token[tokens.item_ptr[s] : tokens.item_ptr[s + 1]]).long() for s in some]
-        token = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=0).to(device)
-        real = token != 0
-        model(input_ids=token, attention_mask=real.long(), use_cache=False)
-    for handle in handles:
-        handle.remove()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(parser(__doc__, SHAPES, "gpt2", "documents", 96), compare))

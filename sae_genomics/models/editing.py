@@ -88,3 +88,19 @@ def kept_at(
         return x
 
     return found, listen
+
+
+def changed_at(
+    hook: str, changes: Mapping[int, Callable[[torch.Tensor], torch.Tensor]]
+) -> Callable[[str, int, torch.Tensor], torch.Tensor]:
+    """The listener that changes activations at a hook. changes: layer -> function of that layer's activations, [T, d_model]."""
+
+    def listen(at: str, layer: int, x: torch.Tensor) -> torch.Tensor:
+        return changes[layer](x) if at == hook and layer in changes else x
+
+    return listen
+
+
+def unheard(hook: str, layer: int, x: torch.Tensor) -> torch.Tensor:
+    """The listener that changes nothing."""
+    return x

@@ -1,4 +1,4 @@
-"""Attention of an encoder on packed rows, and linear layers that share the weights of transformers' own."""
+"""Attention on packed rows, and linear layers that share the weights of transformers' own."""
 
 from __future__ import annotations
 
@@ -25,22 +25,30 @@ class PackedAttention(nn.Module):
 
     def mix(self, qkv: Tensor, sequences: Sequences) -> Tensor:
         """qkv: [T, 3 d_model]."""
-        mixed = self.dot_product.of_packed(qkv, sequences.ptr, self.n_heads, self.n_heads)
-        return self.out(self._mixed(qkv, sequences) if mixed is None else mixed)  # type: ignore[no-any-return]
+        return self.out(attend(self.dot_product, qkv, sequences, self.n_heads))  # type: ignore[no-any-return]
 
-    def _mixed(self, qkv: Tensor, sequences: Sequences) -> Tensor:
-        if sequences.padded:
-            mask = None if sequences.is_uniform else sequences.real[:, None, None, :]  # type: ignore[index]
-            return sequences.pack(self._attend(sequences.pad(qkv), mask))
-        bounds = zip(sequences.ptr[:-1].tolist(), sequences.ptr[1:].tolist(), strict=True)
-        return torch.cat([self._attend(qkv[None, start:stop], None)[0] for start, stop in bounds])
 
-    def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
-        """[sequences, length, 3 d_model] -> [sequences, length, d_model]."""
-        count, length, width = qkv.shape
-        heads = qkv.view(count, length, 3 * self.n_heads, width // (3 * self.n_heads))
-        q, k, v = heads.transpose(1, 2).split(self.n_heads, dim=1)
-        return self.dot_product(q, k, v, mask).transpose(1, 2).reshape(count, length, width // 3)  # type: ignore[no-any-return]
+def attend(dot_product: DotProductAttention, qkv: Tensor, sequences: Sequences, n_heads: int) -> Tensor:
+    """softmax(q k^T / sqrt(d_head)) v, where every token of a sequence attends to every token of it.
+
+    qkv: [T, 3 d_model]. Returns [T, d_model].
+    """
+    mixed = dot_product.of_packed(qkv, sequences.ptr, n_heads, n_heads)
+    if mixed is not None:
+        return mixed
+    if sequences.padded:
+        mask = None if sequences.is_uniform else sequences.real[:, None, None, :]  # type: ignore[index]
+        return sequences.pack(_of_padded(dot_product, sequences.pad(qkv), mask, n_heads))
+    bounds = zip(sequences.ptr[:-1].tolist(), sequences.ptr[1:].tolist(), strict=True)
+    return torch.cat([_of_padded(dot_product, qkv[None, start:stop], None, n_heads)[0] for start, stop in bounds])
+
+
+def _of_padded(dot_product: DotProductAttention, qkv: Tensor, mask: Tensor | None, n_heads: int) -> Tensor:
+    """[sequences, length, 3 d_model] -> [sequences, length, d_model]."""
+    count, length, width = qkv.shape
+    heads = qkv.view(count, length, 3 * n_heads, width // (3 * n_heads))
+    q, k, v = heads.transpose(1, 2).split(n_heads, dim=1)
+    return dot_product(q, k, v, mask).transpose(1, 2).reshape(count, length, width // 3)  # type: ignore[no-any-return]
 
 
 def side_by_side(*layers: nn.Linear) -> Linear:

@@ -1,4 +1,4 @@
-"""Where the sequences of a packed batch begin, and the pieces in which a CPU takes it. Nothing here is of one family."""
+"""Where the sequences of a packed batch begin, the pieces in which a CPU takes it, and means over them. Nothing here is of one family."""
 
 from __future__ import annotations
 
@@ -66,3 +66,11 @@ def pieces_of(ptr: npt.NDArray[np.int64], tokens: int | None) -> list[tuple[int,
         most = int(np.searchsorted(ptr, ptr[cuts[-1]] + tokens, side="right")) - 1
         cuts.append(max(most, cuts[-1] + 1))
     return list(pairwise(cuts))
+
+
+def mean_over(x: Tensor, sequences: Sequences, counts: npt.NDArray[np.bool_]) -> Tensor:
+    """[sequences, n]: the mean of x [T, n] over those tokens of each sequence that count; zeros where none does."""
+    usual = torch.from_numpy(counts).to(x)
+    n = x.new_zeros(sequences.count).index_add(0, sequences.of_token, usual)
+    sums = x.new_zeros(sequences.count, x.shape[1]).index_add(0, sequences.of_token, x * usual[:, None])
+    return sums / n.clamp(min=1)[:, None]

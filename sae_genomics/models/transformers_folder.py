@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sae_genomics.errors import UserError
 from sae_genomics.models.checkpoint import tensor_shapes
 from sae_genomics.models.hub import conversion, shard_files
+from sae_genomics.models.model_folder import read_object
 from sae_genomics.models.releases import INDEX, SINGLE
 
 _OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
@@ -23,12 +22,7 @@ def read_config(path: Path, model_type: str, family: str, defaults: Mapping[str,
     defaults: keys that must be whole numbers of 1 or more, with what transformers takes where they are not given.
     Raises UserError when it cannot be read, and for another `model_type`.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError):
-        raise UserError(f"{path} is not valid JSON; copy or download it again") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} should be a JSON object; copy or download it again")
+    values = read_object(path)
     if values.get("model_type") != model_type:
         raise UserError(
             f"{path}: model_type is {values.get('model_type')!r}, not {model_type!r}; is it a model of model.family {family}?"
@@ -63,17 +57,23 @@ def weight_files(folder: Path, saved_from: str) -> tuple[str, ...]:
     raise UserError(f"model folder {folder} is incomplete: no {SINGLE}; copy or download it again")
 
 
-def header_shapes(
-    folder: Path, files: tuple[str, ...], prefix: str, heads: tuple[str, ...]
-) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor, from the files' headers, under the names of the class with a head, whichever class saved it.
-
-    prefix: of the encoder's tensors, which the class without a head leaves out. heads: prefixes of the others.
-    """
+def shapes_in(folder: Path, files: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor, from the headers of the safetensors files, under the names that it has there."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name in files:
         if name.endswith(".safetensors"):
             shapes.update(tensor_shapes(folder / name))
+    return shapes
+
+
+def header_shapes(
+    folder: Path, files: tuple[str, ...], prefix: str, heads: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor, under the names of the class with a head, whichever class saved it.
+
+    prefix: of the encoder's tensors, which the class without a head leaves out. heads: prefixes of the others.
+    """
+    shapes = shapes_in(folder, files)
     has_prefix = any(name.startswith(prefix) for name in shapes)
     full = {}
     for name, shape in shapes.items():
@@ -86,19 +86,3 @@ def header_shapes(
 def n_parameters(shapes: Mapping[str, tuple[int, ...]]) -> int:
     """Numbers in all tensors."""
     return sum(math.prod(shape) for shape in shapes.values())
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' load report and progress bar: what matters of them is checked by us."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

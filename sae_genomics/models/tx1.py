@@ -17,7 +17,7 @@ from sae_genomics.models import tx1_editing
 from sae_genomics.models.base import FoundationModel, ModelInfo
 from sae_genomics.models.checkpoint import check_shapes, load_weights
 from sae_genomics.models.cpu_products import tokens_at_once, use_kernels
-from sae_genomics.models.editing import Paused, Predictions
+from sae_genomics.models.editing import Paused, Predictions, changed_at, kept_at
 from sae_genomics.models.sequences import pieces_of
 from sae_genomics.models.tx1_compiled import compile_blocks
 from sae_genomics.models.tx1_config import (
@@ -30,7 +30,7 @@ from sae_genomics.models.tx1_config import (
 )
 from sae_genomics.models.tx1_init import initialise
 from sae_genomics.models.tx1_model import Outputs, Tx1Model
-from sae_genomics.models.tx1_network import Layout, Listener, Tx1Network
+from sae_genomics.models.tx1_network import Layout, Tx1Network
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -133,17 +133,10 @@ class NativeTx1(Tx1Model):
         return found
 
     def _capture(self, batch: Tokens, layers: Sequence[int], hook: str) -> dict[int, Tensor]:
-        wanted = set(layers)
-        found: dict[int, Tensor] = {}
-
-        def listen(at: str, layer: int, x: Tensor) -> Tensor:
-            if at == hook and layer in wanted:
-                found[layer] = x
-            return x
-
+        found, listen = kept_at(hook, layers)
         layout, gene, value, _ = self.inputs(batch, None)
         _, x = self.network.embed(gene, value, layout, None, self.drug(batch))
-        self.network.encode(x, layout, None, max(wanted) + 1, listen)
+        self.network.encode(x, layout, None, max(layers) + 1, listen)
         return {layer: found[layer] for layer in layers}
 
     @torch.inference_mode()
@@ -155,12 +148,7 @@ class NativeTx1(Tx1Model):
         hook: str = "resid_post",
         interventions: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
     ) -> Outputs:
-        changes = interventions or {}
-
-        def change(at: str, layer: int, x: Tensor) -> Tensor:
-            return changes[layer](x) if at == hook and layer in changes else x
-
-        listen: Listener | None = change if changes else None
+        listen = changed_at(hook, interventions) if interventions else None
         layout, gene, value, hidden = self.inputs(batch, masked)
         gene_vectors, x = self.network.embed(gene, value, layout, hidden, self.drug(batch))
         x = self.network.encode(x, layout, hidden, self.info.n_layers, listen)

@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 from transformers import BertConfig, BertForMaskedLM
 
 from sae_genomics.items import CountItems
+from tests.models import encoder_hooks
 
 N_GENES = 60
 PAD, MASK, CLS, EOS = 0, 1, 2, 3
@@ -94,28 +95,6 @@ def read(items: CountItems, series: str, most: int) -> list[list[int]]:
     return rows
 
 
-@torch.inference_mode()
 def seen_by_hooks(network: BertForMaskedLM, rows: list[list[int]]) -> dict[tuple[str, int], list[np.ndarray]]:
     """(hook, layer) -> activations of each row, from one padded pass through transformers with forward hooks."""
-    longest = max(map(len, rows))
-    token = torch.tensor([[*row, *[PAD] * (longest - len(row))] for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-    found: dict[tuple[str, int], torch.Tensor] = {}
-
-    def keep(hook: str, layer: int) -> Any:
-        def listener(module: Any, given: Any, output: Any) -> None:
-            found[hook, layer] = output[0] if isinstance(output, tuple) else output
-
-        return listener
-
-    handles = []
-    for layer, block in enumerate(network.bert.encoder.layer):
-        handles.append(block.register_forward_hook(keep("resid_post", layer)))
-        handles.append(block.attention.output.dense.register_forward_hook(keep("attn_out", layer)))
-        handles.append(block.output.dense.register_forward_hook(keep("mlp_out", layer)))
-    try:
-        network(input_ids=token, attention_mask=mask)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {key: [x[number, : len(row)].numpy() for number, row in enumerate(rows)] for key, x in found.items()}
+    return encoder_hooks.seen_by_hooks(network, network.bert.encoder.layer, rows, PAD)

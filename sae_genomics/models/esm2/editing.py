@@ -10,10 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sae_genomics.models.editing import Paused, Predictions, deepest_layer, kept_at, not_half
+from sae_genomics.models.editing import Paused, Predictions, deepest_layer, kept_at, not_half, unheard
 from sae_genomics.models.esm2.packed import Block, PackedEsm
-from sae_genomics.models.packed_model import mean_over
-from sae_genomics.models.sequences import Listener
+from sae_genomics.models.sequences import Listener, mean_over
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -27,10 +26,10 @@ def pause(model: Esm2, batch: Tokens, layer: int, hook: str, hidden: npt.NDArray
         seen = model.seen(batch, hidden)
         sequences = model.sequences(batch)
         angles = network.angles(sequences)
-        x = network.encode(network.embed(seen, sequences), sequences, angles, range(layer), _unheard)
+        x = network.encode(network.embed(seen, sequences), sequences, angles, range(layer), unheard)
         block: Block = network.blocks[layer]  # type: ignore[assignment]
         if hook == "resid_post":
-            return Paused(batch, layer, hook, block(x, sequences, angles, layer, _unheard), hidden)
+            return Paused(batch, layer, hook, block(x, sequences, angles, layer, unheard), hidden)
         attention = block.attend(x, sequences, angles)
         if hook == "attn_out":
             return Paused(batch, layer, hook, attention, hidden, x)
@@ -65,7 +64,3 @@ def _rest_of_layer(network: PackedEsm, paused: Paused, x: Tensor, listen: Listen
     if paused.hook == "attn_out":
         x = x + listen("mlp_out", paused.layer, block.mlp(x))
     return listen("resid_post", paused.layer, x)
-
-
-def _unheard(hook: str, layer: int, x: Tensor) -> Tensor:
-    return x

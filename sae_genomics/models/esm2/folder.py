@@ -11,6 +11,7 @@ from typing import Any
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.checkpoint import folder_identity
+from sae_genomics.models.model_folder import require_files
 from sae_genomics.models.releases import SINGLE
 from sae_genomics.models.transformers_folder import header_shapes, n_parameters, read_config, weight_files
 
@@ -85,11 +86,7 @@ def read_folder(folder: Path) -> Esm2Folder:
 
     Raises UserError for missing or unreadable files, and for a model that is not ESM2's encoder.
     """
-    if not folder.is_dir():
-        raise UserError(f"no such model folder: {folder}; it should hold config.json, vocab.txt and {SINGLE}")
-    for name in ("config.json", "vocab.txt"):
-        if not (folder / name).is_file():
-            raise UserError(f"model folder {folder} is incomplete: no {name}; copy it from where the model comes from")
+    require_files(folder, ("config.json", "vocab.txt"), f"config.json, vocab.txt and {SINGLE}")
     config = _read_config(folder / "config.json")
     vocab = _read_vocab(folder / "vocab.txt", int(config["vocab_size"]))
     for key, token in (("pad_token_id", "<pad>"), ("mask_token_id", "<mask>")):

@@ -21,7 +21,7 @@ from sae_genomics.models.esm2.folder import Esm2Folder, read_folder
 from sae_genomics.models.esm2.packed import PackedEsm
 from sae_genomics.models.esm2.tokenise import tokenise
 from sae_genomics.models.esm2.weights import check_shapes, load_network, random_network
-from sae_genomics.models.packed_model import PackedModel
+from sae_genomics.models.hidden_tokens import HiddenTokenModel
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def load_folder(folder: Path, *, device: str = "cpu", dtype: str = "float32") ->
     return Esm2(read, read.describe(Path(folder).name), torch.device(device), getattr(torch, dtype))
 
 
-class Esm2(PackedModel):
+class Esm2(HiddenTokenModel):
     """An ESM2 checkpoint, loaded.
 
     untrained_seed: random weights from that seed instead of the checkpoint's.

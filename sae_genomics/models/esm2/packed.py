@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sae_genomics.models.esm2.rotary import rotate
+from sae_genomics.models.hidden_tokens import TokenNetwork
 from sae_genomics.models.packed_attention import PackedAttention, linear
-from sae_genomics.models.packed_model import PackedNetwork
 from sae_genomics.models.sequences import Listener, Sequences
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Block(nn.Module):
         return self.down(F.gelu(self.up(self.mlp_norm(x))))  # type: ignore[no-any-return]
 
 
-class PackedEsm(PackedNetwork):
+class PackedEsm(TokenNetwork):
     """The network for evaluation. The modules are the given network's own, and its linear layers share their weights."""
 
     def __init__(self, network: EsmForMaskedLM):

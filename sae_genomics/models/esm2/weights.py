@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sae_genomics.errors import UserError
 from sae_genomics.models.esm2.folder import Esm2Folder
-from sae_genomics.models.transformers_folder import quiet
+from sae_genomics.models.transformers_weights import compare_shapes, expected_shapes, load, network_config, untrained
 
 if TYPE_CHECKING:
-    from transformers import EsmConfig, EsmForMaskedLM
+    from transformers import EsmForMaskedLM
 
-_OPTIONAL = ("lm_head.", "esm.contact_head.", "esm.pooler.", "esm.rotary_embeddings.")
-_OURS = ("esm.embeddings.", "esm.encoder.", "lm_head.")
+_HEAD = "lm_head."
+_OPTIONAL = (_HEAD, "esm.contact_head.", "esm.pooler.", "esm.rotary_embeddings.")
+_OURS = ("esm.embeddings.", "esm.encoder.", _HEAD)
+# models with rotary positions were saved with a table of positions, and do not read it
+_MAY_BE_THERE = ("lm_head.decoder.", "esm.embeddings.position_ids", "esm.embeddings.position_embeddings.weight")
 
 
 def load_network(folder: Esm2Folder, dtype: torch.dtype) -> EsmForMaskedLM:
@@ -23,51 +25,27 @@ def load_network(folder: Esm2Folder, dtype: torch.dtype) -> EsmForMaskedLM:
 
     Raises UserError as `check_shapes` does, and when a file's content cannot be read.
     """
-    from safetensors import SafetensorError
-    from transformers import EsmForMaskedLM
+    from transformers import EsmConfig, EsmForMaskedLM
 
     check_shapes(folder)
-    with quiet():
-        try:
-            loaded: Any = EsmForMaskedLM.from_pretrained(
-                str(folder.folder), config=network_config(folder), dtype=dtype, use_safetensors=True,
-                local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=False,
-            )  # fmt: skip
-        except (SafetensorError, OSError, ValueError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(
-                f"model folder {folder.folder} cannot be loaded ({reason}); copy or download it again"
-            ) from None
-    network, report = loaded
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith(_OPTIONAL))
-    if missing:
-        raise UserError(f"model folder {folder.folder} has no tensor {missing[0]}; copy or download it again")
-    network.eval()
-    return network  # type: ignore[no-any-return]
+    config = network_config(EsmConfig, folder)
+    loaded: EsmForMaskedLM = load(
+        EsmForMaskedLM, folder, lambda name: name.startswith(_OPTIONAL), config=config, dtype=dtype
+    )
+    return loaded
 
 
 def random_network(folder: Esm2Folder, dtype: torch.dtype, seed: int) -> EsmForMaskedLM:
     """The same shape with the weights that EsmForMaskedLM begins training with; a seed means the same ones on every device."""
-    from transformers import EsmForMaskedLM
+    from transformers import EsmConfig, EsmForMaskedLM
 
-    with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(seed)
-        network: Any = EsmForMaskedLM(network_config(folder))
+    network: Any = untrained(seed, lambda: EsmForMaskedLM(network_config(EsmConfig, folder)))
     rotary = network.esm.rotary_embeddings
     inv_freq = None if rotary is None else rotary.inv_freq.clone()
     network.to(dtype)
     if rotary is not None:  # as from_pretrained leaves it: angles of far positions need the precision
         rotary.inv_freq = inv_freq
-    network.eval()
-    return network  # type: ignore[no-any-return]
-
-
-def network_config(folder: Esm2Folder) -> EsmConfig:
-    """transformers' config object."""
-    from transformers import EsmConfig
-
-    own = {"architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "_name_or_path"}
-    return EsmConfig(**{key: value for key, value in folder.config.items() if key not in own})
+    return network.eval()  # type: ignore[no-any-return]
 
 
 def check_shapes(folder: Esm2Folder) -> None:
@@ -75,28 +53,14 @@ def check_shapes(folder: Esm2Folder) -> None:
 
     Raises UserError naming the first tensor that is missing, has another shape, or has no place in the model.
     """
-    from transformers import EsmForMaskedLM
+    from transformers import EsmConfig, EsmForMaskedLM
 
-    with torch.device("meta"), quiet():
-        network = EsmForMaskedLM(network_config(folder))
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    if network.config.tie_word_embeddings:
+    config = network_config(EsmConfig, folder)
+    expected = expected_shapes(lambda: EsmForMaskedLM(config))
+    if config.tie_word_embeddings:
         expected.pop("lm_head.decoder.weight", None)
-    ask = f"is {folder.folder / 'config.json'} its own?"
-    allowed = {*expected, "lm_head.decoder.weight", "lm_head.decoder.bias", "esm.embeddings.position_ids"}
-    allowed.add(
-        "esm.embeddings.position_embeddings.weight"
-    )  # which models with rotary positions were saved with, and do not read
-    extra = sorted(name for name in folder.shapes if name.startswith(_OURS) and name not in allowed)
-    if extra:
-        raise UserError(f"model folder {folder.folder}: tensor {extra[0]} has no place in its config; {ask}")
-    for name, shape in expected.items():
-        found = folder.shapes.get(name)
-        if found is None:
-            if name.startswith(_OPTIONAL) and not (name.startswith("lm_head.") and folder.has_head):
-                continue
-            raise UserError(f"model folder {folder.folder} has no tensor {name}, which its config asks for; {ask}")
-        if found != shape:
-            raise UserError(
-                f"model folder {folder.folder}: tensor {name} has shape {list(found)}, its config says {list(shape)}; {ask}"
-            )
+
+    def may_lack(name: str) -> bool:
+        return name.startswith(_OPTIONAL) and not (name.startswith(_HEAD) and folder.has_head)
+
+    compare_shapes(folder, expected, may_lack=may_lack, ours=_OURS, may_be_there=_MAY_BE_THERE)

@@ -10,10 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sae_genomics.models.editing import Paused, Predictions, deepest_layer, kept_at, not_half
-from sae_genomics.models.geneformer.packed import Block, PackedBert, unheard
-from sae_genomics.models.packed_model import mean_over
-from sae_genomics.models.sequences import Listener
+from sae_genomics.models.editing import Paused, Predictions, deepest_layer, kept_at, not_half, unheard
+from sae_genomics.models.geneformer.packed import Block, PackedBert
+from sae_genomics.models.sequences import Listener, mean_over
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from sae_genomics.hashes import hash_file, hash_values
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.checkpoint import folder_identity
 from sae_genomics.models.geneformer.dictionaries import Dictionaries, find_dictionaries
+from sae_genomics.models.model_folder import require_files
 from sae_genomics.models.releases import SINGLE
 from sae_genomics.models.transformers_folder import header_shapes, n_parameters, read_config, weight_files
 
@@ -97,11 +98,8 @@ def read_folder(folder: Path) -> GeneformerFolder:
 
     Raises UserError for missing or unreadable files, for a model that is not BERT's encoder, and for dictionaries of another model.
     """
-    if not folder.is_dir():
-        raise UserError(f"no such model folder: {folder}; it should hold config.json and {SINGLE}")
+    require_files(folder, ("config.json",), f"config.json and {SINGLE}")
     path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(f"model folder {folder} is incomplete: no config.json; copy it from where the model comes from")
     config = read_config(path, "bert", "geneformer", _DEFAULTS)
     for key in ("is_decoder", "add_cross_attention", "use_te_layers"):
         if config.get(key):

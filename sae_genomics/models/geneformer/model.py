@@ -21,7 +21,7 @@ from sae_genomics.models.geneformer.packed import PackedBert, on_device
 from sae_genomics.models.geneformer.reference import ReferenceGeneformer
 from sae_genomics.models.geneformer.tokenise import RankTokeniser
 from sae_genomics.models.geneformer.weights import LOSS_NAME, check_shapes, load_network, random_network, why_no_loss
-from sae_genomics.models.packed_model import PackedModel
+from sae_genomics.models.hidden_tokens import HiddenTokenModel
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def load_folder(folder: Path, *, device: str = "cpu", dtype: str = "float32") ->
     return Geneformer(read, read.describe(Path(folder).name), torch.device(device), getattr(torch, dtype))
 
 
-class Geneformer(PackedModel):
+class Geneformer(HiddenTokenModel):
     """A Geneformer checkpoint, loaded.
 
     untrained_seed: random weights from that seed instead of the checkpoint's.

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sae_genomics.models.hidden_tokens import TokenNetwork
 from sae_genomics.models.packed_attention import PackedAttention, linear
-from sae_genomics.models.packed_model import PackedNetwork
 from sae_genomics.models.sequences import Listener, Sequences
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Block(nn.Module):
         return self.down(self.activation(self.up(x)))  # type: ignore[no-any-return]
 
 
-class PackedBert(PackedNetwork):
+class PackedBert(TokenNetwork):
     """The network for evaluation. The modules are the given network's own, and its linear layers share their weights."""
 
     def __init__(self, network: BertForMaskedLM):
@@ -75,11 +75,6 @@ class PackedBert(PackedNetwork):
     def predict(self, x: Tensor) -> Tensor:
         """Scores of all tokens, from outputs of the last block: [n, d_model] -> [n, vocabulary]."""
         return self.head(x)  # type: ignore[no-any-return]
-
-
-def unheard(hook: str, layer: int, x: Tensor) -> Tensor:
-    """A listener that changes nothing."""
-    return x
 
 
 def on_device(network: PackedBert, device: torch.device) -> PackedBert:

@@ -23,7 +23,7 @@ from sae_genomics.models.geneformer.config import READS
 from sae_genomics.models.geneformer.folder import GeneformerFolder
 from sae_genomics.models.geneformer.tokenise import RankTokeniser
 from sae_genomics.models.geneformer.weights import LOSS_NAME, load_network, why_no_loss
-from sae_genomics.models.packed_model import hidden_losses
+from sae_genomics.models.hidden_tokens import hidden_losses
 from sae_genomics.models.sequences import Sequences
 from sae_genomics.tokens import Tokens
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from sae_genomics.errors import UserError
 from sae_genomics.models.editing import Paused, Predictions, deepest_layer, kept_at, not_half
 from sae_genomics.models.huggingface.current import Pass
-from sae_genomics.models.sequences import Listener, Sequences
+from sae_genomics.models.sequences import Listener, Sequences, mean_over
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def resume(
     if not predict:
         return Predictions(None, None, None, found)
     token = None if model.why_no_loss else _logits(model, read, sequences)
-    return Predictions(token, None, _mean_over_pieces(not_half(read), sequences, batch), found)
+    return Predictions(token, None, mean_over(not_half(read), sequences, ~batch.special), found)
 
 
 def refuse_too_many_logits(n_tokens: int, n_logits: int) -> None:
@@ -86,14 +86,6 @@ def _logits(model: HuggingFace, read: Tensor, sequences: Sequences) -> Tensor:
     before = torch.arange(-1, len(read) - 1, device=read.device).clamp(min=0)
     logits = not_half(model.network.head(read[before], sequences))
     return logits.masked_fill((sequences.place == 0)[:, None], 0.0)
-
-
-def _mean_over_pieces(x: Tensor, sequences: Sequences, batch: Tokens) -> Tensor:
-    """[sequences, d_model], of what the head reads: the mean over a document's pieces, special ones left out."""
-    usual = torch.from_numpy(~batch.special).to(x)
-    n = x.new_zeros(sequences.count).index_add(0, sequences.of_token, usual)
-    sums = x.new_zeros(sequences.count, x.shape[1]).index_add(0, sequences.of_token, x * usual[:, None])
-    return sums / n.clamp(min=1)[:, None]
 
 
 def _there(x: Tensor | None) -> Tensor:

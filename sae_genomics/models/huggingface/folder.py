@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,11 +10,13 @@ from typing import Any
 
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import HOOKS, ModelInfo
-from sae_genomics.models.checkpoint import folder_identity, tensor_shapes
-from sae_genomics.models.hub import conversion, shard_files
+from sae_genomics.models.checkpoint import folder_identity
 from sae_genomics.models.huggingface.architectures import Architecture, architecture
 from sae_genomics.models.huggingface.releases import TOKENISER_FILES
-from sae_genomics.models.releases import INDEX, SINGLE
+from sae_genomics.models.model_folder import read_object, require_files
+from sae_genomics.models.releases import SINGLE
+from sae_genomics.models.transformers_folder import n_parameters, shapes_in, weight_files
+from sae_genomics.models.transformers_quiet import quiet
 
 # what other architectures call the same
 _NAMES = {
@@ -44,18 +44,12 @@ class TextFolder:
     @cached_property
     def weights(self) -> tuple[str, ...]:
         """Names of the weight files, the index first where there is one. Raises UserError where they are missing."""
-        return _weight_files(self.folder)
+        return weight_files(self.folder, "AutoModelForCausalLM")
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor, under the names of the files."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        for name in self.weights:
-            if not (self.folder / name).is_file():
-                raise UserError(f"model folder {self.folder} is incomplete: no {name}; copy or download it again")
-            if name.endswith(".safetensors"):
-                shapes.update(tensor_shapes(self.folder / name))
-        return shapes
+        return shapes_in(self.folder, self.weights)
 
     @property
     def tokeniser_files(self) -> tuple[str, ...]:
@@ -71,7 +65,7 @@ class TextFolder:
             d_model=self.numbers["hidden_size"],
             n_heads=self.numbers["num_attention_heads"],
             max_length=self.numbers["max_position_embeddings"],
-            n_parameters=sum(math.prod(shape) for shape in self.shapes.values()),
+            n_parameters=n_parameters(self.shapes),
             identity=folder_identity(self.folder, ("config.json", *self.tokeniser_files, *self.weights)),
             hooks=tuple(hook for hook in HOOKS if hook in self.architecture.hooks),
         )
@@ -82,12 +76,9 @@ def read_folder(folder: Path, hook_modules: Mapping[str, str] | None = None) -> 
 
     Raises UserError for missing or unreadable files, and for a model that is not a causal decoder that can be read here.
     """
-    if not folder.is_dir():
-        raise UserError(f"no such model folder: {folder}; it should hold config.json, tokenizer.json and {SINGLE}")
+    require_files(folder, ("config.json",), f"config.json, tokenizer.json and {SINGLE}")
     path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(f"model folder {folder} is incomplete: no config.json; copy it from where the model comes from")
-    config = _read_json(path)
+    config = read_object(path)
     kind = config.get("model_type")
     if not isinstance(kind, str):
         raise UserError(f"{path}: model_type is missing; copy or download it again")
@@ -122,7 +113,7 @@ def _numbers(folder: Path, config: Mapping[str, Any], text: Mapping[str, Any]) -
     """From config.json; what it leaves out has the default of transformers' own class, which is loaded for it."""
     found = {key: next((text[name] for name in names if name in text), None) for key, names in _NAMES.items()}
     if None in found.values():
-        known = _own_config(folder).get_text_config()
+        known = own_config(folder).get_text_config()
         found = {key: getattr(known, key, None) if value is None else value for key, value in found.items()}
     for key, value in found.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -130,10 +121,9 @@ def _numbers(folder: Path, config: Mapping[str, Any], text: Mapping[str, Any]) -
     return {key: int(value) for key, value in found.items() if value is not None}
 
 
-def _own_config(folder: Path) -> Any:
+def own_config(folder: Path) -> Any:
+    """transformers' config object. Raises UserError."""
     from transformers import AutoConfig
-
-    from sae_genomics.models.huggingface.quiet import quiet
 
     try:
         with quiet():
@@ -147,26 +137,3 @@ def _known_types() -> frozenset[str]:
     from transformers import CONFIG_MAPPING
 
     return frozenset(CONFIG_MAPPING.keys())
-
-
-def _weight_files(folder: Path) -> tuple[str, ...]:
-    if (folder / SINGLE).is_file():
-        return (SINGLE,)
-    if (folder / INDEX).is_file():
-        return (INDEX, *shard_files(folder / INDEX))
-    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
-        raise UserError(
-            f"model folder {folder} has no {SINGLE}, and files made by torch.save are not read because they can run code; "
-            f"fix it with: {conversion(str(folder), 'AutoModelForCausalLM')}; then set model.path to that folder"
-        )
-    raise UserError(f"model folder {folder} is incomplete: no {SINGLE}; copy or download it again")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError):
-        raise UserError(f"{path} is not valid JSON; copy or download it again") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} should be a JSON object; copy or download it again")
-    return values

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from sae_genomics.errors import UserError
 from sae_genomics.items import Items, TextItems
-from sae_genomics.models.base import FoundationModel, ModelInfo
-from sae_genomics.models.cpu_products import tokens_at_once, use_kernels
-from sae_genomics.models.editing import Paused, Predictions, kept_at
+from sae_genomics.models.base import ModelInfo
+from sae_genomics.models.editing import Paused, Predictions, changed_at
 from sae_genomics.models.huggingface import editing
 from sae_genomics.models.huggingface.architectures import ARCHITECTURES
 from sae_genomics.models.huggingface.config import READS, describe, find_folder
@@ -26,7 +25,8 @@ from sae_genomics.models.huggingface.lean import make_lean
 from sae_genomics.models.huggingface.packed import PackedDecoder
 from sae_genomics.models.huggingface.tokenise import TextTokeniser, read_tokeniser, tokenise
 from sae_genomics.models.huggingface.weights import check_shapes, load_network, random_network
-from sae_genomics.models.sequences import Sequences, pieces_of
+from sae_genomics.models.packed_model import PackedModel
+from sae_genomics.models.sequences import Listener, Sequences
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def load_folder(
     return HuggingFace(read, read.describe(Path(folder).name), torch.device(device), getattr(torch, dtype))
 
 
-class HuggingFace(FoundationModel):
+class HuggingFace(PackedModel):
     """A causal decoder of transformers, loaded.
 
     untrained_seed: random weights from that seed instead of the checkpoint's.
@@ -72,6 +72,7 @@ class HuggingFace(FoundationModel):
     loss_name = "cross-entropy of the next token, in nats"
     outcome = "distribution"
     predicts_next = True
+    network: PackedDecoder
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class HuggingFace(FoundationModel):
         *,
         untrained_seed: int | None = None,
     ):
-        self.info, self.folder, self.device = info, folder, device
+        self.folder = folder
         if untrained_seed is None:
             made, has_head = load_network(folder, dtype)
         else:
@@ -94,21 +95,13 @@ class HuggingFace(FoundationModel):
             )
         if device.type == "cpu":
             make_lean(made)
-        self.network = PackedDecoder(made, folder.architecture, info.n_layers, info.d_model).eval()
-        self.network.to(device)
-        use_kernels(self.network, device, dtype)
+        network = PackedDecoder(made, folder.architecture, info.n_layers, info.d_model).eval()
+        network.to(device)
+        super().__init__(info, network, device, dtype, widest=_widest(made) if network.packed else None)
         if folder.architecture is not ARCHITECTURES.get(folder.config["model_type"]):
-            self.network.probe(device)
-        if device.type == "cpu" and self.network.packed:
-            self.piece_tokens = tokens_at_once(_widest(made))
+            network.probe(device)
         self._tokeniser: TextTokeniser | None = None
-        self._counting = threading.Lock()
-        self._read = self._computed = 0
-
-    @property
-    def padding_share(self) -> float:
-        """Share of the tokens computed so far that were padding. On a CPU none is computed; on an accelerator attention pads."""
-        return 1 - self._read / self._computed if self._computed else 0.0
+        self._reading = threading.Lock()
 
     @property
     def n_logits(self) -> int:
@@ -122,26 +115,19 @@ class HuggingFace(FoundationModel):
             raise UserError(
                 f"model {self.info.name} reads text; set data.kind to text, or another model.family for other data"
             )
-        with self._counting:
+        with self._reading:
             self._tokeniser = self._tokeniser or read_tokeniser(self.folder)
         return tokenise(items, self._tokeniser)
 
-    @torch.inference_mode()
     def forward_layers(self, batch: Tokens, layers: Sequence[int], hook: str) -> dict[int, Tensor]:
         self.refuse_unknown_hook(hook)
-        parts: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-        token = self.on_device(batch.token)
-        for first, last in pieces_of(batch.item_ptr, self.piece_tokens):
-            rows, sequences = self._sequences(batch.item_ptr, first, last)
-            found, listen = kept_at(hook, layers)
-            if rows.stop > rows.start:
-                self.network(token[rows], Pass(sequences, self.network.packed, listen, last=max(layers)))
-            for layer, x in found.items():
-                parts[layer].append(x)
-        empty = torch.empty(0, self.info.d_model, device=self.device, dtype=self.network.dtype)
-        return {
-            layer: rows[0] if len(rows) == 1 else torch.cat(rows) if rows else empty for layer, rows in parts.items()
-        }
+        return super().forward_layers(batch, layers, hook)
+
+    def given(self, batch: Tokens) -> tuple[Tensor]:
+        return (self.on_device(batch.token),)
+
+    def run(self, given: tuple[Tensor, ...], sequences: Sequences, n_layers: int, listen: Listener) -> None:
+        self.network(*given, Pass(sequences, self.network.packed, listen, last=n_layers - 1))
 
     def predicted(self, batch: Tokens) -> npt.NDArray[np.bool_]:
         """All tokens but the first of each document, which nothing stands before."""
@@ -166,17 +152,12 @@ class HuggingFace(FoundationModel):
         if self.why_no_loss:
             raise UserError(self.why_no_loss)
         self.refuse_unknown_hook(hook)
-        changes = interventions or {}
-
-        def change(at: str, layer: int, x: Tensor) -> Tensor:
-            return changes[layer](x) if at == hook and layer in changes else x
-
         token, sequences = self.on_device(batch.token), self.sequences(batch)
         rows = np.flatnonzero(hidden & self.predicted(batch))
         loss = np.zeros(len(batch))
         if not len(rows):
             return loss
-        read = self.network(token, Pass(sequences, self.network.packed, change))
+        read = self.network(token, Pass(sequences, self.network.packed, changed_at(hook, interventions or {})))
         chunk = max(_CHUNK_BYTES // 4 // self.n_logits, 1)  # a vocabulary times all rows would not fit
         for start in range(0, len(rows), chunk):
             some = rows[start : start + chunk]
@@ -202,23 +183,6 @@ class HuggingFace(FoundationModel):
                 f"model.hook: {self.info.name} has no {hook}; name its module in model.hook_modules.{hook}, or set model.hook to "
                 f"{' or '.join(self.info.hooks)}"
             )
-
-    def sequences(self, batch: Tokens) -> Sequences:
-        """Where the batch's sequences begin."""
-        return self._sequences(batch.item_ptr, 0, batch.n_items)[1]
-
-    def on_device(self, token: npt.NDArray[np.int32]) -> Tensor:
-        """Token ids as the network takes them: int64 [T]."""
-        return torch.from_numpy(np.ascontiguousarray(token)).to(self.device).long()
-
-    def _sequences(self, ptr: npt.NDArray[np.int64], first: int, last: int) -> tuple[slice, Sequences]:
-        start, stop = int(ptr[first]), int(ptr[last])
-        padded = self.device.type != "cpu" or not self.network.packed
-        sequences = Sequences(ptr[first : last + 1] - start, self.device, padded=padded)
-        with self._counting:
-            self._read += stop - start
-            self._computed += sequences.computed
-        return slice(start, stop), sequences
 
 
 def _widest(network: torch.nn.Module) -> int:

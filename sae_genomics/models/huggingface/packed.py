@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from sae_genomics.errors import UserError
+from sae_genomics.models.editing import unheard
 from sae_genomics.models.huggingface.architectures import Architecture
 from sae_genomics.models.huggingface.current import Pass, current_pass, passing
 from sae_genomics.models.sequences import Sequences
@@ -70,7 +71,7 @@ class PackedDecoder(nn.Module):
 
     def head(self, x: Tensor, sequences: Sequences) -> Tensor:
         """Logits of what the head reads: [n, d_model] -> [n, vocabulary], by the network's own head with all that it does."""
-        with passing(Pass(sequences, self.packed, _unheard, read_by_head=x[None])):
+        with passing(Pass(sequences, self.packed, unheard, read_by_head=x[None])):
             nothing = torch.zeros(1, x.shape[0], dtype=torch.int64, device=x.device)
             logits: Tensor = self.network(input_ids=nothing, use_cache=False).logits
         return logits[0]
@@ -166,7 +167,3 @@ def _modules_like(network: nn.Module, path: str) -> str:
     """Some paths that the model does have, to write instead."""
     names = [name for name, _ in network.named_modules() if ".0" in name]
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-
-
-def _unheard(hook: str, layer: int, x: Tensor) -> Tensor:
-    return x

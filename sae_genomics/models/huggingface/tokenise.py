@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sae_genomics.errors import UserError
 from sae_genomics.items import TextItems
 from sae_genomics.models.huggingface.folder import TextFolder
-from sae_genomics.models.huggingface.quiet import quiet
+from sae_genomics.models.transformers_quiet import quiet
 from sae_genomics.tokens import Int64, Tokens, pointers, ranges
 
 Int32 = npt.NDArray[np.int32]

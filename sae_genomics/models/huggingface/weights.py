@@ -8,8 +8,8 @@ import torch
 
 from sae_genomics.errors import UserError
 from sae_genomics.models.huggingface.attention import NAME, register
-from sae_genomics.models.huggingface.folder import TextFolder
-from sae_genomics.models.huggingface.quiet import quiet
+from sae_genomics.models.huggingface.folder import TextFolder, own_config
+from sae_genomics.models.transformers_weights import loading, untrained
 
 
 def load_network(folder: TextFolder, dtype: torch.dtype) -> tuple[Any, bool]:
@@ -25,9 +25,10 @@ def random_network(folder: TextFolder, dtype: torch.dtype, seed: int) -> Any:
     """The same shape with the weights that transformers begins training with; a seed means the same ones on every device and in every dtype."""
     from transformers import AutoModelForCausalLM
 
-    with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(seed)
-        network: Any = AutoModelForCausalLM.from_config(_config(folder), dtype=torch.float32, **_attention(folder))
+    config = own_config(folder.folder)
+    network: Any = untrained(
+        seed, lambda: AutoModelForCausalLM.from_config(config, dtype=torch.float32, **_attention(folder))
+    )
     for parameter in network.parameters():  # buffers stay as from_pretrained leaves them: angles need the precision
         parameter.data = parameter.data.to(dtype)
     return _ready(network, folder)
@@ -44,22 +45,15 @@ def check_shapes(folder: TextFolder) -> bool:
 
 def _loaded(folder: TextFolder, **how: Any) -> tuple[Any, list[str]]:
     """transformers' model, and the names of its head's tensors that the checkpoint lacks."""
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     _ = folder.shapes  # a damaged or missing file is told of in one line
-    config = _config(folder)
-    with quiet():
-        try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                str(folder.folder), config=config, use_safetensors=True, local_files_only=True, trust_remote_code=False,
-                output_loading_info=True, ignore_mismatched_sizes=True, **_attention(folder), **how,
-            )  # fmt: skip
-        except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(
-                f"model folder {folder.folder} cannot be loaded ({reason}); copy or download it again"
-            ) from None
+    config = own_config(folder.folder)
+    with loading(folder.folder):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(folder.folder), config=config, use_safetensors=True, local_files_only=True, trust_remote_code=False,
+            output_loading_info=True, ignore_mismatched_sizes=True, **_attention(folder), **how,
+        )  # fmt: skip
     network, report = loaded
     _refuse_another_shape(folder, network, report)
     heads = [name for name, module in network.named_modules() if module is network.get_output_embeddings()]
@@ -86,17 +80,6 @@ def _refuse_another_shape(folder: TextFolder, network: Any, report: Any) -> None
     extra = sorted(name for name in report["unexpected_keys"] if name.startswith(prefix) or name.split(".")[0] in own)
     if extra:
         raise UserError(f"model folder {folder.folder}: tensor {extra[0]} has no place in its config; {ask}")
-
-
-def _config(folder: TextFolder) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        with quiet():
-            return AutoConfig.from_pretrained(str(folder.folder), local_files_only=True, trust_remote_code=False)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder.folder / 'config.json'} is not understood by transformers ({reason})") from None
 
 
 def _attention(folder: TextFolder) -> dict[str, str]:

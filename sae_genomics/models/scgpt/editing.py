@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sae_genomics.models.editing import Paused, Predictions, deepest_layer, kept_at, not_half
+from sae_genomics.models.editing import Paused, Predictions, deepest_layer, kept_at, not_half, unheard
 from sae_genomics.models.scgpt.network import Block, ScgptNetwork
 from sae_genomics.models.sequences import Listener
 from sae_genomics.tokens import Tokens
@@ -63,7 +63,3 @@ def _rest_of_layer(network: ScgptNetwork, paused: Paused, x: Tensor, listen: Lis
     block: Block = network.blocks[paused.layer]  # type: ignore[assignment]
     go_on = block.after_attention if paused.hook == "attn_out" else block.after_mlp
     return go_on(paused.stream, x, paused.layer, listen)
-
-
-def unheard(hook: str, layer: int, x: Tensor) -> Tensor:
-    return x

@@ -6,7 +6,6 @@ embedding, or what is not computed here, is refused by name; keys that it reads 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.checkpoint import folder_identity
+from sae_genomics.models.model_folder import read_object, require_files
 
 ARGS, VOCAB, WEIGHTS = "args.json", "vocab.json", "best_model.pt"
 FILES = (ARGS, VOCAB, WEIGHTS)
@@ -95,14 +95,8 @@ def read_folder(folder: Path) -> ScgptFolder:
 
     Raises UserError for missing or unreadable files, and for a model that is not computed here.
     """
-    if not folder.is_dir():
-        raise UserError(f"no such model folder: {folder}; it should hold {', '.join(FILES)}")
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise UserError(
-            f"model folder {folder} is incomplete: no {', '.join(missing)}; copy it from where the model comes from"
-        )
-    args = _read_object(folder / ARGS)
+    require_files(folder, FILES, ", ".join(FILES))
+    args = read_object(folder / ARGS)
     for key, known in ONLY.items():
         if args.get(key) not in known:
             raise UserError(
@@ -141,19 +135,9 @@ def read_folder(folder: Path) -> ScgptFolder:
     )
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError):
-        raise UserError(f"{path} is not valid JSON; copy or download it again") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} should be a JSON object; copy or download it again")
-    return values
-
-
 def _read_ids(path: Path) -> dict[str, int]:
     """Token -> id, with the special tokens that the embedding task would append. Raises UserError for ids with gaps."""
-    ids = _read_object(path)
+    ids = read_object(path)
     wrong = next((token for token, number in ids.items() if type(number) is not int), None)
     if wrong is not None:
         raise UserError(f"{path}: the id of {wrong!r} is {ids[wrong]!r}, not a whole number; copy or download it again")

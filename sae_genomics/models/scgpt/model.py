@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,14 +12,15 @@ import torch
 from torch import Tensor
 
 from sae_genomics.models.base import ModelInfo
-from sae_genomics.models.cpu_products import tokens_at_once, use_kernels
-from sae_genomics.models.editing import Paused, Predictions
+from sae_genomics.models.editing import Paused, Predictions, changed_at
+from sae_genomics.models.packed_model import PackedModel
 from sae_genomics.models.scgpt import editing
 from sae_genomics.models.scgpt.base import Outputs, ScgptModel
 from sae_genomics.models.scgpt.config import describe, find_folder
 from sae_genomics.models.scgpt.folder import ScgptFolder, read_folder
+from sae_genomics.models.scgpt.network import ScgptNetwork
 from sae_genomics.models.scgpt.weights import load_network, random_network, read_checkpoint
-from sae_genomics.models.sequences import Listener, Sequences, pieces_of
+from sae_genomics.models.sequences import Listener, Sequences
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -59,13 +59,14 @@ def load_folder(folder: Path, *, device: str = "cpu", dtype: str = "float32") ->
     return Scgpt(read, read.describe(Path(folder).name), torch.device(device), getattr(torch, dtype))
 
 
-class Scgpt(ScgptModel):
+class Scgpt(PackedModel, ScgptModel):
     """An scGPT checkpoint, loaded.
 
     untrained_seed: random weights from that seed instead of the checkpoint's.
     """
 
     outcome = "value"
+    network: ScgptNetwork
 
     def __init__(
         self,
@@ -76,39 +77,20 @@ class Scgpt(ScgptModel):
         *,
         untrained_seed: int | None = None,
     ):
-        self.info, self.folder, self.device = info, folder, device
+        self.folder = folder
         checkpoint = read_checkpoint(folder)
         if untrained_seed is None:
-            self.network = load_network(checkpoint, device, dtype)
+            network = load_network(checkpoint, device, dtype)
         else:
-            self.network = random_network(checkpoint, device, dtype, untrained_seed)
-        use_kernels(self.network, device, dtype)
-        if device.type == "cpu":
-            self.piece_tokens = tokens_at_once(max(folder.d_mlp, 3 * folder.d_model))
-        self._counting = threading.Lock()
-        self._read = self._computed = 0
+            network = random_network(checkpoint, device, dtype, untrained_seed)
+        super().__init__(info, network, device, dtype, widest=max(folder.d_mlp, 3 * folder.d_model))
 
-    @property
-    def padding_share(self) -> float:
-        """Share of the tokens computed so far that were padding. Linear layers compute none; attention does on an accelerator."""
-        return 1 - self._read / self._computed if self._computed else 0.0
+    def given(self, batch: Tokens) -> tuple[Tensor, Tensor]:
+        return self.seen(batch, None)
 
-    @torch.inference_mode()
-    def forward_layers(self, batch: Tokens, layers: Sequence[int], hook: str) -> dict[int, Tensor]:
-        wanted = set(layers)
-        parts: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-
-        def listen(at: str, layer: int, x: Tensor) -> Tensor:
-            if at == hook and layer in wanted:
-                parts[layer].append(x)
-            return x
-
-        gene, value = self.seen(batch, None)
-        for first, last in pieces_of(batch.item_ptr, self.piece_tokens):
-            rows, sequences = self._sequences(batch.item_ptr, first, last)
-            _, x = self.network.embed(gene[rows], value[rows])
-            self.network.encode(x, sequences, range(max(wanted) + 1), listen)
-        return {layer: rows[0] if len(rows) == 1 else torch.cat(rows) for layer, rows in parts.items()}
+    def run(self, given: tuple[Tensor, ...], sequences: Sequences, n_layers: int, listen: Listener) -> None:
+        _, x = self.network.embed(*given)
+        self.network.encode(x, sequences, range(n_layers), listen)
 
     @torch.inference_mode()
     def outputs(
@@ -119,15 +101,9 @@ class Scgpt(ScgptModel):
         hook: str = "resid_post",
         interventions: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
     ) -> Outputs:
-        changes = interventions or {}
-
-        def change(at: str, layer: int, x: Tensor) -> Tensor:
-            return changes[layer](x) if at == hook and layer in changes else x
-
-        listen: Listener = change if changes else editing.unheard
         sequences = self.sequences(batch)  # interventions are given all rows at once
         gene_vectors, x = self.network.embed(*self.seen(batch, masked))
-        x = self.network.encode(x, sequences, range(self.info.n_layers), listen)
+        x = self.network.encode(x, sequences, range(self.info.n_layers), changed_at(hook, interventions or {}))
         return Outputs(*self.network.decode(x, gene_vectors, sequences))
 
     def pause(self, batch: Tokens, layer: int, hook: str, hidden: npt.NDArray[np.bool_] | None = None) -> Paused:
@@ -140,17 +116,6 @@ class Scgpt(ScgptModel):
 
     def seen(self, batch: Tokens, hidden: npt.NDArray[np.bool_] | None) -> tuple[Tensor, Tensor]:
         """Genes int64 [T] and values float32 [T] as the model reads them."""
-        gene = torch.from_numpy(np.ascontiguousarray(batch.token)).to(self.device).long()
-        return gene, torch.from_numpy(np.ascontiguousarray(self.values(batch, hidden))).to(self.device)
-
-    def sequences(self, batch: Tokens) -> Sequences:
-        """Where the batch's cells begin."""
-        return self._sequences(batch.item_ptr, 0, batch.n_items)[1]
-
-    def _sequences(self, ptr: npt.NDArray[np.int64], first: int, last: int) -> tuple[slice, Sequences]:
-        start, stop = int(ptr[first]), int(ptr[last])
-        sequences = Sequences(ptr[first : last + 1] - start, self.device, padded=self.device.type != "cpu")
-        with self._counting:
-            self._read += stop - start
-            self._computed += sequences.computed
-        return slice(start, stop), sequences
+        return self.on_device(batch.token), torch.from_numpy(np.ascontiguousarray(self.values(batch, hidden))).to(
+            self.device
+        )

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sae_genomics.models.cpu_products import DotProductAttention, Linear
+from sae_genomics.models.packed_attention import attend
 from sae_genomics.models.sequences import Listener, Sequences
 
 MAX_VALUE = 512  # of ContinuousValueEncoder; no args.json changes it
@@ -51,22 +52,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, sequences: Sequences) -> Tensor:
         """x: [T, d_model]."""
-        qkv = self.Wqkv(x)
-        mixed = self.dot_product.of_packed(qkv, sequences.ptr, self.n_heads, self.n_heads)
-        return self.out_proj(self._mixed(qkv, sequences) if mixed is None else mixed)  # type: ignore[no-any-return]
-
-    def _mixed(self, qkv: Tensor, sequences: Sequences) -> Tensor:
-        if sequences.padded:
-            mask = None if sequences.is_uniform else sequences.real[:, None, None, :]  # type: ignore[index]
-            return sequences.pack(self._attend(sequences.pad(qkv), mask))
-        bounds = zip(sequences.ptr[:-1].tolist(), sequences.ptr[1:].tolist(), strict=True)
-        return torch.cat([self._attend(qkv[None, start:stop], None)[0] for start, stop in bounds])
-
-    def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
-        """[cells, length, 3 d_model] -> [cells, length, d_model]."""
-        count, length, width = qkv.shape
-        q, k, v = qkv.view(count, length, 3 * self.n_heads, -1).transpose(1, 2).split(self.n_heads, dim=1)
-        return self.dot_product(q, k, v, mask).transpose(1, 2).reshape(count, length, width // 3)  # type: ignore[no-any-return]
+        return self.out_proj(attend(self.dot_product, self.Wqkv(x), sequences, self.n_heads))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
