@@ -60,6 +60,17 @@ def test_identity_is_that_of_weights_config_and_tokenizer(tmp_path: Path) -> Non
     assert describe(asked(tmp_path)).identity != before
 
 
+def test_a_tokenizer_that_is_a_list_of_pieces_alone_is_read_and_part_of_the_identity(tmp_path: Path) -> None:
+    make(tmp_path, "gpt2", tokeniser="")
+    change(tmp_path / "config.json", tokenizer_class="BertTokenizer")
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\ncell\n##s\n")
+    ids, _ = text_tokeniser(asked(tmp_path)).encode(["the cells"])
+    assert ids.tolist() == AutoTokenizer.from_pretrained(tmp_path)("the cells")["input_ids"] == [2, 5, 6, 7, 3]
+    before = describe(asked(tmp_path)).identity
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ncell\nthe\n##s\n")
+    assert describe(asked(tmp_path)).identity != before
+
+
 def test_sharded_weights_and_a_checkpoint_of_the_base_model(tmp_path: Path) -> None:
     make(tmp_path / "one", "gpt2")
     network = make(tmp_path / "sharded", "gpt2", max_shard_size="60KB")
