@@ -141,6 +141,10 @@ BROKEN = {
     "rope of the batch": (
         lambda f: change(f / "config.json", rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}), "rope_type",
     ),
+    "heads that do not fit": (lambda f: change(f / "config.json", num_attention_heads=7), "not understood by transformers .*multiple"),
+    "a text for a number": (lambda f: change(f / "config.json", num_key_value_heads="two"), "num_key_value_heads"),
+    "unknown activation": (lambda f: change(f / "config.json", hidden_act="none"), "KeyError: 'none'"),
+    "quantised": (lambda f: change(f / "config.json", quantization_config={"quant_method": "gptq", "bits": 4}), "quantised"),
     "no numbers": (lambda f: change(f / "config.json", hidden_size="48"), "hidden_size"),
 }  # fmt: skip
 
@@ -169,6 +173,8 @@ def test_hooks_that_the_config_names(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             describe(asked(tmp_path, hook_modules=modules))
     with pytest.raises(UserError, match=r"no module model\.layers\.0\.mpl"):
+        check_model(asked(tmp_path, hook_modules={"mlp_out": "model.layers.{i}.mpl"}))
+    with pytest.raises(UserError, match=r"no module model\.layers\.0\.mpl"):
         load_model(asked(tmp_path, hook_modules={"mlp_out": "model.layers.{i}.mpl"}))
     with pytest.raises(UserError, match=r"gives \[2, 80\] numbers"):
         load_model(asked(tmp_path, hook_modules={"mlp_out": "model.layers.{i}.mlp.up_proj"}))
@@ -185,6 +191,12 @@ def test_other_families_keys_and_items_are_refused(tmp_path: Path) -> None:
     for more in ({"backend": "reference"}, {"drug_key": "drug"}):
         with pytest.raises(UserError, match="leave it out"):
             describe(asked(tmp_path, **more))
+    for family in ("tx1", "esm2", "geneformer", "scgpt"):
+        model = ModelConfig(family=family, hook_modules={"resid_post": "model.layers.{i}"})
+        with pytest.raises(UserError, match=f"hook_modules is for model.family huggingface, not for {family}; leave"):
+            describe(model)
+    with pytest.raises(UserError, match=r"leave model\.hook_modules out"):
+        describe(ModelConfig(family="planted", hook_modules={"resid_post": "model.layers.{i}"}))
     with pytest.raises(UserError, match=r"set data\.kind to text"):
         load_folder(tmp_path).tokenise(SequenceItems(np.arange(1), ["MK"]), 0)
     with pytest.raises(UserError, match="no bundled model"):

@@ -95,6 +95,10 @@ def read_folder(folder: Path, hook_modules: Mapping[str, str] | None = None) -> 
         raise UserError(
             f"{path}: model_type {kind!r} needs code of its own repository, which is never run; use a model that transformers has"
         )
+    if config.get("quantization_config"):
+        raise UserError(
+            f"{path} has a quantization_config; quantised weights are not supported; use the model that they were made from"
+        )
     found = architecture(kind, hook_modules, str(path))
     text: dict[str, Any] = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     _refuse_what_is_not_causal(path, text)
@@ -122,7 +126,7 @@ def _numbers(folder: Path, config: Mapping[str, Any], text: Mapping[str, Any]) -
     """From config.json; what it leaves out has the default of transformers' own class, which is loaded for it."""
     found = {key: next((text[name] for name in names if name in text), None) for key, names in _NAMES.items()}
     if None in found.values():
-        known = _own_config(folder).get_text_config()
+        known = own_config(folder).get_text_config()
         found = {key: getattr(known, key, None) if value is None else value for key, value in found.items()}
     for key, value in found.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -130,7 +134,8 @@ def _numbers(folder: Path, config: Mapping[str, Any], text: Mapping[str, Any]) -
     return {key: int(value) for key, value in found.items() if value is not None}
 
 
-def _own_config(folder: Path) -> Any:
+def own_config(folder: Path) -> Any:
+    """transformers' config object. Raises UserError where it refuses the file."""
     from transformers import AutoConfig
 
     from sae_genomics.models.huggingface.quiet import quiet
@@ -138,9 +143,17 @@ def _own_config(folder: Path) -> Any:
     try:
         with quiet():
             return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder / 'config.json'} is not understood by transformers ({reason})") from None
+    except Exception as error:  # of many kinds: also those of huggingface_hub's checked dataclasses
+        raise UserError(
+            f"{folder / 'config.json'} is not understood by transformers ({reason_of(error)}); copy or download it again"
+        ) from None
+
+
+def reason_of(error: Exception) -> str:
+    """What another package's error says, in one line; with its kind where the message is a bare name."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = " ".join(lines[:2]) if lines[:1] and lines[0].endswith(":") else "".join(lines[:1])
+    return f"{type(error).__name__}: {reason}" if isinstance(error, KeyError) or not reason else reason
 
 
 def _known_types() -> frozenset[str]:

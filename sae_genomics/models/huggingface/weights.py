@@ -8,7 +8,7 @@ import torch
 
 from sae_genomics.errors import UserError
 from sae_genomics.models.huggingface.attention import NAME, register
-from sae_genomics.models.huggingface.folder import TextFolder
+from sae_genomics.models.huggingface.folder import TextFolder, own_config, reason_of
 from sae_genomics.models.huggingface.quiet import quiet
 
 
@@ -27,7 +27,9 @@ def random_network(folder: TextFolder, dtype: torch.dtype, seed: int) -> Any:
 
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
-        network: Any = AutoModelForCausalLM.from_config(_config(folder), dtype=torch.float32, **_attention(folder))
+        network: Any = AutoModelForCausalLM.from_config(
+            own_config(folder.folder), dtype=torch.float32, **_attention(folder)
+        )
     for parameter in network.parameters():  # buffers stay as from_pretrained leaves them: angles need the precision
         parameter.data = parameter.data.to(dtype)
     return _ready(network, folder)
@@ -37,28 +39,33 @@ def check_shapes(folder: TextFolder) -> bool:
     """Compare the headers of the weight files with config.json, by transformers' own rules of names; reads no weights. Returns whether
     the checkpoint has a head.
 
-    Raises UserError naming the first tensor that is missing, has another shape, or has no place in the model.
+    Raises UserError naming the first tensor that is missing, has another shape, or has no place in the model, and the first hook whose
+    module is not there.
     """
-    return not _loaded(folder, device_map="meta")[1]
+    network, missing = _loaded(folder, device_map="meta")
+    for layer in range(folder.numbers["num_hidden_layers"]):
+        for hook in folder.architecture.hooks:
+            folder.architecture.find(network, hook, layer)
+    return not missing
 
 
 def _loaded(folder: TextFolder, **how: Any) -> tuple[Any, list[str]]:
     """transformers' model, and the names of its head's tensors that the checkpoint lacks."""
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     _ = folder.shapes  # a damaged or missing file is told of in one line
-    config = _config(folder)
+    config = own_config(folder.folder)
     with quiet():
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(folder.folder), config=config, use_safetensors=True, local_files_only=True, trust_remote_code=False,
                 output_loading_info=True, ignore_mismatched_sizes=True, **_attention(folder), **how,
             )  # fmt: skip
-        except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # of many kinds, of several packages: a config or a file that they cannot use
             raise UserError(
-                f"model folder {folder.folder} cannot be loaded ({reason}); copy or download it again"
+                f"model folder {folder.folder} cannot be loaded ({reason_of(error)}); copy or download it again"
             ) from None
     network, report = loaded
     _refuse_another_shape(folder, network, report)
@@ -86,17 +93,6 @@ def _refuse_another_shape(folder: TextFolder, network: Any, report: Any) -> None
     extra = sorted(name for name in report["unexpected_keys"] if name.startswith(prefix) or name.split(".")[0] in own)
     if extra:
         raise UserError(f"model folder {folder.folder}: tensor {extra[0]} has no place in its config; {ask}")
-
-
-def _config(folder: TextFolder) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        with quiet():
-            return AutoConfig.from_pretrained(str(folder.folder), local_files_only=True, trust_remote_code=False)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder.folder / 'config.json'} is not understood by transformers ({reason})") from None
 
 
 def _attention(folder: TextFolder) -> dict[str, str]:
