@@ -89,6 +89,26 @@ def test_sharded_weights_and_a_checkpoint_of_the_base_model(tmp_path: Path) -> N
     assert torch.equal(found[0], found[2])
 
 
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "llama"])
+def test_masks_and_angles_that_were_once_saved_are_not_missed(tmp_path: Path, name: str) -> None:
+    make(tmp_path, name)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    part = {
+        "gpt2": "transformer.h.1.attn",
+        "gpt_neox": "gpt_neox.layers.1.attention",
+        "llama": "model.layers.1.self_attn",
+    }[name]
+    old = {f"{part}.rotary_emb.inv_freq": torch.ones(4)}
+    if name != "llama":
+        old |= {f"{part}.bias": torch.ones(1, 1, 8, 8), f"{part}.masked_bias": torch.tensor(-1e4)}
+    save_file({**tensors, **old}, path, {"format": "pt"})
+    check_model(asked(tmp_path))
+    save_file({**tensors, f"{part}.bios": torch.ones(3)}, path, {"format": "pt"})
+    with pytest.raises(UserError, match=r"bios has no place"):
+        check_model(asked(tmp_path))
+
+
 def test_a_checkpoint_without_its_head_has_no_loss(tmp_path: Path) -> None:
     network = make(tmp_path, "llama")
     network.model.save_pretrained(tmp_path)
