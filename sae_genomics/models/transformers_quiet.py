@@ -24,3 +24,10 @@ def quiet() -> Iterator[None]:
             logging.set_verbosity(verbosity)
             if bars:
                 logging.enable_progress_bar()
+
+
+def reason_of(error: Exception) -> str:
+    """What another package's error says, in one line; with its kind where the message is a bare name."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = " ".join(lines[:2]) if lines[:1] and lines[0].endswith(":") else "".join(lines[:1])
+    return f"{type(error).__name__}: {reason}" if isinstance(error, KeyError) or not reason else reason

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from sae_genomics.errors import UserError
-from sae_genomics.models.transformers_quiet import quiet
+from sae_genomics.models.transformers_quiet import quiet, reason_of
 
 _NOT_OF_THE_NETWORK = {"architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "_name_or_path"}
 
@@ -56,14 +56,15 @@ def load(kind: Any, folder: EncoderFolder, may_lack: Callable[[str], bool], **ho
 @contextmanager
 def loading(folder: Path) -> Iterator[None]:
     """Within it, transformers is quiet, and what it raises about a model folder is a UserError."""
-    from safetensors import SafetensorError
-
     with quiet():
         try:
             yield
-        except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(f"model folder {folder} cannot be loaded ({reason}); copy or download it again") from None
+        except (UserError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # of many kinds, of several packages: a config or a file that they cannot use
+            raise UserError(
+                f"model folder {folder} cannot be loaded ({reason_of(error)}); copy or download it again"
+            ) from None
 
 
 def untrained(seed: int, make: Callable[[], Any]) -> Any:

@@ -17,6 +17,7 @@ import yaml
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.checkpoint import folder_identity, tensor_shapes
+from sae_genomics.models.foreign_keys import refuse_other_families_keys
 from sae_genomics.models.tx1_tokenise import TokeniserSettings
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Release:
 
 def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
     """See `sae_genomics.models.describe`."""
+    refuse_other_families_keys(model, "tx1")
     if _is_published(model):
         from sae_genomics.models.hub import describe_release
 

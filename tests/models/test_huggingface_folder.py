@@ -60,6 +60,17 @@ def test_identity_is_that_of_weights_config_and_tokenizer(tmp_path: Path) -> Non
     assert describe(asked(tmp_path)).identity != before
 
 
+def test_a_tokenizer_that_is_a_list_of_pieces_alone_is_read_and_part_of_the_identity(tmp_path: Path) -> None:
+    make(tmp_path, "gpt2", tokeniser="")
+    change(tmp_path / "config.json", tokenizer_class="BertTokenizer")
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\ncell\n##s\n")
+    ids, _ = text_tokeniser(asked(tmp_path)).encode(["the cells"])
+    assert ids.tolist() == AutoTokenizer.from_pretrained(tmp_path)("the cells")["input_ids"] == [2, 5, 6, 7, 3]
+    before = describe(asked(tmp_path)).identity
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ncell\nthe\n##s\n")
+    assert describe(asked(tmp_path)).identity != before
+
+
 def test_sharded_weights_and_a_checkpoint_of_the_base_model(tmp_path: Path) -> None:
     make(tmp_path / "one", "gpt2")
     network = make(tmp_path / "sharded", "gpt2", max_shard_size="60KB")
@@ -76,6 +87,26 @@ def test_sharded_weights_and_a_checkpoint_of_the_base_model(tmp_path: Path) -> N
         found.append(model.forward_layers(tokens, [1], "resid_post")[1])
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "llama"])
+def test_masks_and_angles_that_were_once_saved_are_not_missed(tmp_path: Path, name: str) -> None:
+    make(tmp_path, name)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    part = {
+        "gpt2": "transformer.h.1.attn",
+        "gpt_neox": "gpt_neox.layers.1.attention",
+        "llama": "model.layers.1.self_attn",
+    }[name]
+    old = {f"{part}.rotary_emb.inv_freq": torch.ones(4)}
+    if name != "llama":
+        old |= {f"{part}.bias": torch.ones(1, 1, 8, 8), f"{part}.masked_bias": torch.tensor(-1e4)}
+    save_file({**tensors, **old}, path, {"format": "pt"})
+    check_model(asked(tmp_path))
+    save_file({**tensors, f"{part}.bios": torch.ones(3)}, path, {"format": "pt"})
+    with pytest.raises(UserError, match=r"bios has no place"):
+        check_model(asked(tmp_path))
 
 
 def test_a_checkpoint_without_its_head_has_no_loss(tmp_path: Path) -> None:
@@ -130,6 +161,10 @@ BROKEN = {
     "rope of the batch": (
         lambda f: change(f / "config.json", rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}), "rope_type",
     ),
+    "heads that do not fit": (lambda f: change(f / "config.json", num_attention_heads=7), "not understood by transformers .*multiple"),
+    "a text for a number": (lambda f: change(f / "config.json", num_key_value_heads="two"), "num_key_value_heads"),
+    "unknown activation": (lambda f: change(f / "config.json", hidden_act="none"), "KeyError: 'none'"),
+    "quantised": (lambda f: change(f / "config.json", quantization_config={"quant_method": "gptq", "bits": 4}), "quantised"),
     "no numbers": (lambda f: change(f / "config.json", hidden_size="48"), "hidden_size"),
 }  # fmt: skip
 
@@ -158,6 +193,8 @@ def test_hooks_that_the_config_names(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             describe(asked(tmp_path, hook_modules=modules))
     with pytest.raises(UserError, match=r"no module model\.layers\.0\.mpl"):
+        check_model(asked(tmp_path, hook_modules={"mlp_out": "model.layers.{i}.mpl"}))
+    with pytest.raises(UserError, match=r"no module model\.layers\.0\.mpl"):
         load_model(asked(tmp_path, hook_modules={"mlp_out": "model.layers.{i}.mpl"}))
     with pytest.raises(UserError, match=r"gives \[2, 80\] numbers"):
         load_model(asked(tmp_path, hook_modules={"mlp_out": "model.layers.{i}.mlp.up_proj"}))
@@ -174,6 +211,12 @@ def test_other_families_keys_and_items_are_refused(tmp_path: Path) -> None:
     for more in ({"backend": "reference"}, {"drug_key": "drug"}):
         with pytest.raises(UserError, match="leave it out"):
             describe(asked(tmp_path, **more))
+    for family in ("tx1", "esm2", "geneformer", "scgpt"):
+        model = ModelConfig(family=family, hook_modules={"resid_post": "model.layers.{i}"})
+        with pytest.raises(UserError, match=f"hook_modules is for model.family huggingface, not for {family}; leave"):
+            describe(model)
+    with pytest.raises(UserError, match=r"leave model\.hook_modules out"):
+        describe(ModelConfig(family="planted", hook_modules={"resid_post": "model.layers.{i}"}))
     with pytest.raises(UserError, match=r"set data\.kind to text"):
         load_folder(tmp_path).tokenise(SequenceItems(np.arange(1), ["MK"]), 0)
     with pytest.raises(UserError, match="no bundled model"):

@@ -177,6 +177,13 @@ def test_a_file_that_could_run_code_is_not_read(copied, tmp_path: Path) -> None:
     assert "truncated" in refusal(folder)
 
 
+@pytest.mark.parametrize("content", [b"hello", b"h", b"", b"PK\x03\x04" + bytes(40)])
+def test_a_file_of_something_else_is_refused_in_one_line(copied, content: bytes) -> None:
+    folder = copied("torch_layout")
+    (folder / "best_model.pt").write_bytes(content)
+    assert "was not made by torch.save" in refusal(folder, check_model)
+
+
 def test_old_files_are_read_too(copied) -> None:
     folder = copied()
     state = torch.load(folder / "best_model.pt", weights_only=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sae_genomics.errors import UserError
 from sae_genomics.models import hub
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.esm2.folder import Esm2Folder, read_folder
+from sae_genomics.models.foreign_keys import refuse_other_families_keys
 
 if TYPE_CHECKING:
     from sae_genomics.config import ModelConfig
@@ -19,7 +19,7 @@ DEMO_FOLDER = Path(__file__).parents[2] / "assets" / "demo_protein_model"
 
 def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
     """See `sae_genomics.models.describe`."""
-    _refuse_other_families_keys(model)
+    refuse_other_families_keys(model, "esm2")
     if _is_published(model):
         name = hub.ALIASES.get(str(model.name), str(model.name))
         return hub.describe_release(
@@ -68,13 +68,3 @@ def find_folder(model: ModelConfig, cache_dir: Path | None) -> Path:
 
 def _is_published(model: ModelConfig) -> bool:
     return model.path is None and model.name not in (None, "demo")
-
-
-def _refuse_other_families_keys(model: ModelConfig) -> None:
-    for key, unwanted in (
-        ("backend", model.backend != "native"),
-        ("compile", model.compile),
-        ("drug_key", model.drug_key is not None),
-    ):
-        if unwanted:
-            raise UserError(f"model.{key} is for model.family tx1, not for esm2; leave it out")

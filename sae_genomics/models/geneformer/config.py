@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sae_genomics.errors import UserError
 from sae_genomics.models import hub
 from sae_genomics.models.base import ModelInfo
+from sae_genomics.models.foreign_keys import refuse_other_families_keys
 from sae_genomics.models.geneformer.folder import GeneformerFolder, read_folder
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ READS = "cells"
 
 def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
     """See `sae_genomics.models.describe`."""
-    _refuse_other_families_keys(model)
+    refuse_other_families_keys(model, "geneformer")
     if model.path is not None:
         folder = Path(model.path)
         return read_folder(folder).describe(folder.name)
@@ -61,9 +62,3 @@ def _published_name(model: ModelConfig) -> str:
     name = hub.ALIASES.get(str(model.name), str(model.name))
     hub.known_release(name, "geneformer")
     return name
-
-
-def _refuse_other_families_keys(model: ModelConfig) -> None:
-    for key, unwanted in (("compile", model.compile), ("drug_key", model.drug_key is not None)):
-        if unwanted:
-            raise UserError(f"model.{key} is for model.family tx1, not for geneformer; leave it out")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import HOOKS
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,18 @@ class Architecture:
     def module(self, hook: str, layer: int) -> str:
         """The path of one layer's module."""
         return self.hooks[hook].replace("{i}", str(layer))
+
+    def find(self, network: nn.Module, hook: str, layer: int) -> nn.Module:
+        """One layer's module. Raises UserError where the network has none of that path."""
+        path = self.module(hook, layer)
+        try:
+            return network.get_submodule(path)
+        except AttributeError:
+            names = [name for name, _ in network.named_modules() if ".0" in name]
+            some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            raise UserError(
+                f"model.hook_modules.{hook}: the model has no module {path}; its modules of the first layer are {some}"
+            ) from None
 
 
 def _plain(stack: str, attention: str, mlp: str, drop: tuple[str, ...] = ()) -> Architecture:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sae_genomics.errors import UserError
 from sae_genomics.models import hub
 from sae_genomics.models.base import ModelInfo
+from sae_genomics.models.foreign_keys import refuse_other_families_keys
 from sae_genomics.models.huggingface.folder import TextFolder, read_folder
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ READS = "text"
 
 def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
     """See `sae_genomics.models.describe`."""
-    _refuse_other_families_keys(model)
+    refuse_other_families_keys(model, "huggingface")
     if model.path is None:
         name = _name(model)
         return hub.describe_release(
@@ -69,13 +70,3 @@ def _name(model: ModelConfig) -> str:
             "such as google/gemma-3-4b-it"
         )
     return str(model.name)
-
-
-def _refuse_other_families_keys(model: ModelConfig) -> None:
-    for key, unwanted in (
-        ("backend", model.backend != "native"),
-        ("compile", model.compile),
-        ("drug_key", model.drug_key is not None),
-    ):
-        if unwanted:
-            raise UserError(f"model.{key} is for model.family tx1, not for huggingface; leave it out")

@@ -16,7 +16,7 @@ from sae_genomics.models.huggingface.releases import TOKENISER_FILES
 from sae_genomics.models.model_folder import read_object, require_files
 from sae_genomics.models.releases import SINGLE
 from sae_genomics.models.transformers_folder import n_parameters, shapes_in, weight_files
-from sae_genomics.models.transformers_quiet import quiet
+from sae_genomics.models.transformers_quiet import quiet, reason_of
 
 # what other architectures call the same
 _NAMES = {
@@ -86,6 +86,10 @@ def read_folder(folder: Path, hook_modules: Mapping[str, str] | None = None) -> 
         raise UserError(
             f"{path}: model_type {kind!r} needs code of its own repository, which is never run; use a model that transformers has"
         )
+    if config.get("quantization_config"):
+        raise UserError(
+            f"{path} has a quantization_config; quantised weights are not supported; use the model that they were made from"
+        )
     found = architecture(kind, hook_modules, str(path))
     text: dict[str, Any] = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     _refuse_what_is_not_causal(path, text)
@@ -122,15 +126,16 @@ def _numbers(folder: Path, config: Mapping[str, Any], text: Mapping[str, Any]) -
 
 
 def own_config(folder: Path) -> Any:
-    """transformers' config object. Raises UserError."""
+    """transformers' config object. Raises UserError where it refuses the file."""
     from transformers import AutoConfig
 
     try:
         with quiet():
             return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder / 'config.json'} is not understood by transformers ({reason})") from None
+    except Exception as error:  # of many kinds: also those of huggingface_hub's checked dataclasses
+        raise UserError(
+            f"{folder / 'config.json'} is not understood by transformers ({reason_of(error)}); copy or download it again"
+        ) from None
 
 
 def _known_types() -> frozenset[str]:

@@ -34,17 +34,9 @@ class PackedDecoder(nn.Module):
         self._shells: dict[
             int, tuple[Any, ...]
         ] = {}  # what a block's output holds beside the hidden states, where it is a tuple
-        modules = network.get_submodule
         for layer in range(n_layers):
             for hook in architecture.hooks:
-                path = architecture.module(hook, layer)
-                try:
-                    module = modules(path)
-                except AttributeError:
-                    raise UserError(
-                        f"model.hook_modules.{hook}: the model has no module {path}; its modules of layer {layer} are "
-                        f"{_modules_like(network, path)}"
-                    ) from None
+                module = architecture.find(network, hook, layer)
                 if hook == "resid_post":
                     module.forward = self._block(layer, module.forward)
                 else:
@@ -161,9 +153,3 @@ def _around_blocks(network: Any, architecture: Architecture) -> Any:
         return network.get_submodule(stack.rpartition(".")[0])
     except AttributeError:
         return network.base_model
-
-
-def _modules_like(network: nn.Module, path: str) -> str:
-    """Some paths that the model does have, to write instead."""
-    names = [name for name, _ in network.named_modules() if ".0" in name]
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")

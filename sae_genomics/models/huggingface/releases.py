@@ -6,9 +6,9 @@ from sae_genomics.models.releases import KnownRelease
 
 SMALL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
 OPTIONAL_FILES = ("special_tokens_map.json", "added_tokens.json")
-TOKENISER_FILES = (
+TOKENISER_FILES = (  # also those of tokenizers that were saved before tokenizer.json was: transformers' VOCAB_FILES_NAMES
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model", "vocab.json",
-    "merges.txt",
+    "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
 )  # fmt: skip
 
 

@@ -11,6 +11,9 @@ from sae_genomics.models.huggingface.attention import NAME, register
 from sae_genomics.models.huggingface.folder import TextFolder, own_config
 from sae_genomics.models.transformers_weights import loading, untrained
 
+# Masks and angles that earlier versions of transformers saved among the weights; today's modules compute them
+_OLD_BUFFERS = (".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
+
 
 def load_network(folder: TextFolder, dtype: torch.dtype) -> tuple[Any, bool]:
     """The network with the checkpoint's weights, in evaluation mode, on the CPU; and whether the checkpoint has a head.
@@ -38,9 +41,14 @@ def check_shapes(folder: TextFolder) -> bool:
     """Compare the headers of the weight files with config.json, by transformers' own rules of names; reads no weights. Returns whether
     the checkpoint has a head.
 
-    Raises UserError naming the first tensor that is missing, has another shape, or has no place in the model.
+    Raises UserError naming the first tensor that is missing, has another shape, or has no place in the model, and the first hook whose
+    module is not there.
     """
-    return not _loaded(folder, device_map="meta")[1]
+    network, missing = _loaded(folder, device_map="meta")
+    for layer in range(folder.numbers["num_hidden_layers"]):
+        for hook in folder.architecture.hooks:
+            folder.architecture.find(network, hook, layer)
+    return not missing
 
 
 def _loaded(folder: TextFolder, **how: Any) -> tuple[Any, list[str]]:
@@ -77,7 +85,8 @@ def _refuse_another_shape(folder: TextFolder, network: Any, report: Any) -> None
         )
     prefix = f"{network.base_model_prefix}."
     own = {name.split(".")[0] for name, _ in network.base_model.named_children()}
-    extra = sorted(name for name in report["unexpected_keys"] if name.startswith(prefix) or name.split(".")[0] in own)
+    unexpected = (name for name in report["unexpected_keys"] if not name.endswith(_OLD_BUFFERS))
+    extra = sorted(name for name in unexpected if name.startswith(prefix) or name.split(".")[0] in own)
     if extra:
         raise UserError(f"model folder {folder.folder}: tensor {extra[0]} has no place in its config; {ask}")
 

@@ -38,6 +38,7 @@ def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
         ("backend", model.backend != "native"),
         ("compile", model.compile),
         ("drug_key", model.drug_key is not None),
+        ("hook_modules", model.hook_modules is not None),
     ):
         if unwanted:
             raise UserError(f"model.{key} is not for model.family planted, which has one model; leave model.{key} out")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
+from sae_genomics.models.foreign_keys import refuse_other_families_keys
 from sae_genomics.models.scgpt.folder import FILES, ScgptFolder, read_folder
 
 if TYPE_CHECKING:
@@ -17,9 +18,7 @@ READS = "cells"
 
 def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
     """See `sae_genomics.models.describe`."""
-    for key, unwanted in (("compile", model.compile), ("drug_key", model.drug_key is not None)):
-        if unwanted:
-            raise UserError(f"model.{key} is for model.family tx1, not for scgpt; leave it out")
+    refuse_other_families_keys(model, "scgpt")
     return small_files(model, cache_dir).describe(find_folder(model).name)
 
 

@@ -100,7 +100,11 @@ def _load(path: Path) -> dict[str, Tensor]:
                 f"{path} holds more than tensors, and reading it could run code; save it again, where you trust it, with "
                 f"torch.save(model.state_dict(), {WEIGHTS!r})"
             ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except UserError:
+        raise
+    except (
+        Exception
+    ) as error:  # whatever a damaged file does to the reader: RuntimeError, EOFError, KeyError, IndexError ...
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{path} is truncated or was not made by torch.save ({reason}); copy or download it again"
