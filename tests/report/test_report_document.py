@@ -236,7 +236,8 @@ def test_json_for_earlier_scripts(finished: PlantedRun) -> None:
 
 def test_missing_tasks_are_named_with_reason_and_command(tmp_path: Path) -> None:
     run = planted_run(tmp_path)
-    shutil.rmtree(run.sae_dir(1))
+    for path in stage_named("train").files(run, 1):
+        path.unlink()
     (run.layer_results(2) / ANNOTATION_NULLS.file).unlink()
     run.logs.mkdir(parents=True, exist_ok=True)
     attempts.begin(run, stage_named("train"), 1)
