@@ -314,7 +314,8 @@ class Run:
         if (read := reads(model)) == kind:
             return
         fitting = [name for name in FAMILIES if reads(model.model_copy(update={"family": name})) == kind]
-        options = [f"model.family to {' or '.join(fitting)}"] if fitting else []
+        some = " or ".join([", ".join(fitting[:-1]), fitting[-1]] if len(fitting) > 1 else fitting)
+        options = [f"model.family to {some}"] if fitting else []
         options.append(f"data.kind to {read}")
         raise UserError(
             f"model.family {model.family} reads {read}, and data.kind is {kind}; set {', or '.join(options)}"

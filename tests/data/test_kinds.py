@@ -160,7 +160,7 @@ def test_bad_input_of_an_outside_kind_is_one_line(
     ("family", "kind", "says"),
     [
         ("tx1", "lines", "model.family tx1 reads cells, and data.kind is lines; set model.family to liner, or data.kind to cells"),
-        ("liner", "cells", "model.family liner reads lines, and data.kind is cells; set model.family to tx1 or planted, or data.kind to lines"),
+        ("liner", "cells", "model.family liner reads lines, and data.kind is cells; set model.family to tx1, geneformer, scgpt or planted, or data.kind to lines"),
     ],
 )  # fmt: skip
 def test_a_model_that_reads_another_kind_is_refused(

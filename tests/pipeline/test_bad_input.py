@@ -108,7 +108,7 @@ def test_missing_annotation_lists_those_there_are(
         ("model.hook=mlp", "mlp_out"),
         ("sae.k=129", "d_sae"),
         ("model.name=tahoe-x1-7b", "tahoe-x1-70m"),
-        ("model.family=geneformer", "tx1"),
+        ("model.family=nothing", "tx1"),
         ("model.revision=main", "--set model.revision=null"),
         ("data.path=builtin:everything", "pbmc68k_reduced"),
         ("validation.gmt=[/nowhere/sets.gmt]", "/nowhere/sets.gmt"),
