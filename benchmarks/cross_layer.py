@@ -34,6 +34,7 @@ from sae_genomics.cross_layer.activations import LayerActivations, SparseRows
 from sae_genomics.cross_layer.compare import Comparison
 from sae_genomics.cross_layer.correlations import Features
 from sae_genomics.cross_layer.section import CrossLayerConfig
+from sae_genomics.cross_layer.untrained import Untrained
 from sae_genomics.kernels.cross_products import best_correlations
 
 N_BEST = 3
@@ -121,7 +122,9 @@ def all_pairs(rng: np.random.Generator, arguments: argparse.Namespace) -> dict[s
     done: list[float] = []
     clock, cores = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        Comparison(taken, CrossLayerConfig(), 0, lambda number: directions, done.append).write(Path(folder))
+        Comparison(
+            taken, Untrained.none("not measured here"), CrossLayerConfig(), 0, lambda number: directions, done.append
+        ).write(Path(folder))
     return {
         "pairs": len(done), "seconds": time.perf_counter() - clock, "core_seconds": time.process_time() - cores,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
