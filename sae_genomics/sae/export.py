@@ -10,6 +10,7 @@ activation is the length that its feature adds to the reconstruction. Which late
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -55,24 +56,13 @@ def save_sae(folder: Path, encoder: Encoder, metadata: dict[str, Any]) -> dict[s
     metadata: what SAELens keeps in cfg.json beside the weights (model_name, hook_name, ...); JSON values. Its `sae_genomics` gets
     the content hash of the weights, and of the means, so that whoever holds cfg.json can tell which files it belongs to.
     """
-    import sae_lens
-
-    common = {"d_in": encoder.d_in, "d_sae": encoder.d_sae, "dtype": "float32", "device": "cpu",
-              "apply_b_dec_to_input": encoder.center}  # fmt: skip
-    tensors = {name: getattr(encoder, name).cpu() for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
-    metadata = sae_lens.saes.sae.SAEMetadata(**metadata)
-    if encoder.architecture == "topk":
-        sae = sae_lens.TopKSAE(sae_lens.TopKSAEConfig(**common, k=encoder.k, metadata=metadata))
-    else:
-        sae = sae_lens.JumpReLUSAE(sae_lens.JumpReLUSAEConfig(**common, metadata=metadata))
-        tensors["threshold"] = encoder.threshold.cpu()  # type: ignore[union-attr]
-    sae.load_state_dict(tensors)
+    version = importlib.metadata.version("sae_lens")
+    cfg = saelens_cfg(encoder, {"sae_lens_version": version, "sae_lens_training_version": version, **metadata})
     folder.mkdir(parents=True, exist_ok=True)
     means = {} if encoder.means is None else {MEANS_FILE: save_means(folder / MEANS_FILE, encoder.means)}
     with temporary_folder(folder, "sae") as staging:
-        sae.save_model(str(staging))
         weights, cfg_file = staging / WEIGHTS_FILE, staging / CFG_FILE
-        cfg = json.loads(cfg_file.read_text(encoding="utf-8"))
+        save_file(saelens_tensors(encoder), weights)
         ours = cfg["metadata"].setdefault("sae_genomics", {})
         ours["weights"] = content_hash(weights)
         if means:
@@ -85,6 +75,25 @@ def save_sae(folder: Path, encoder: Encoder, metadata: dict[str, Any]) -> dict[s
     if encoder.means is None:
         (folder / MEANS_FILE).unlink(missing_ok=True)  # of an SAE with other settings that stood here
     return hashes | means
+
+
+def saelens_cfg(encoder: Encoder, metadata: dict[str, Any]) -> dict[str, Any]:
+    """cfg.json as SAELens writes it for this SAE, JSON values of our own.
+
+    Written here and not by SAELens' classes: importing them takes seconds and 160 MB in every process that trains.
+    """
+    cfg = {
+        "d_in": encoder.d_in, "d_sae": encoder.d_sae, "dtype": "float32", "device": "cpu", "apply_b_dec_to_input": encoder.center,
+        "normalize_activations": "none", "reshape_activations": "none", "metadata": json.loads(json.dumps(metadata)),
+    }  # fmt: skip
+    of_topk = {"k": encoder.k, "rescale_acts_by_decoder_norm": False} if encoder.architecture == "topk" else {}
+    return {**cfg, **of_topk, "architecture": encoder.architecture}
+
+
+def saelens_tensors(encoder: Encoder) -> dict[str, torch.Tensor]:
+    """The tensors of sae_weights.safetensors, under SAELens' names."""
+    names = ["W_enc", "b_enc", "W_dec", "b_dec", *(["threshold"] if encoder.architecture == "jumprelu" else [])]
+    return {name: getattr(encoder, name).float().contiguous().cpu() for name in names}
 
 
 def save_sparsity(folder: Path, firing_rate: npt.NDArray[np.floating]) -> None:
