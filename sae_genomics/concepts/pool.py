@@ -160,8 +160,9 @@ def _over(rows: ConceptRows, make: Callable[[int, np.random.Generator], Bools]) 
     return lambda n, rng: Draws(rows.row, rows.heldout, make(n, rng))
 
 
-def described_items(items: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:
-    """Columns for the audit: group, label, and further ones. items: as read; more: of the same items."""
+def described_items(items: pd.DataFrame, more: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Columns for the audit: group, label, and further ones. items: as read; more: of the same items, row by row."""
     columns: dict[str, Any] = {name: items[name].to_numpy(object) for name in ("group", "label")}
-    columns |= {str(name): more[name].to_numpy() for name in more.columns}
+    if more is not None:
+        columns |= {str(name): more[name].to_numpy() for name in more.columns}
     return pd.DataFrame(columns, index=items.index)
