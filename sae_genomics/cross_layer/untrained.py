@@ -31,7 +31,7 @@ from sae_genomics.stages import stage_named
 
 TURNED_OFF = "cross_layer.untrained_tokens is 0"
 NO_BASELINE = "there is no SAE on an untrained model; add untrained to validation.baselines"
-NO_GENES = "an SAE on an untrained model is made of cells alone"
+NO_GENES = "no SAE is trained on an untrained model for this kind of data"
 NO_TOKEN = "no token was sampled"
 STEPS = 2.0  # that `sample_untrained` reports
 
