@@ -64,7 +64,9 @@ def test_trained_again(tmp_path: Path, write_config: Callable[..., Path], monkey
 
     shutil.rmtree(tmp_path / "checkpoints/small/saes/layer_02")
     assert main(["pipeline", config, "--local"]) == 0
-    assert redone(first, manifests(tmp_path)) == {"train/layer_02", "associate/layer_02"}, "the same weights, bit for bit"
+    assert redone(first, manifests(tmp_path)) == {"train/layer_02", "associate/layer_02"}, (
+        "the same weights, bit for bit"
+    )
 
     shutil.rmtree(tmp_path / "checkpoints/small")
     assert main(["pipeline", config, "--local"]) == 0
