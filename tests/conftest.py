@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,14 +28,26 @@ class OneFileAtATime(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "slurm" if Path(file).name.startswith(("test_slurm", "test_sweep.")) else file
+        return "slurm" if Path(file).name.startswith(("test_slurm", "test_sweep.", "test_demo.")) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneFileAtATime:
+    config.option.loadscopereorder = False  # the order is that of `pytest_collection_modifyitems`
     return OneFileAtATime(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def _longest_files_first(items: list[pytest.Item]) -> None:
+    """So that no worker begins a long file when the others are done: a real scheduler's files, then those with most slow tests."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    slurm = {item.path for item in items if item.get_closest_marker("slurm")}
+    items.sort(
+        key=lambda item: (item.path not in slurm, -slow[item.path])
+    )  # stable: other things equal, the order stays
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        _longest_files_first(items)
     for item in items:
         # A real scheduler on a busy machine may miss a moment that a test waits for; what is wrong fails twice.
         if item.get_closest_marker("slurm"):
@@ -47,3 +62,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             )
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=f"needs {mark}"))
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """figure(name=value, ...): for docs/reliability.md, a line of JSON in the file that SAE_GENOMICS_FIGURES names."""
+    path = os.environ.get("SAE_GENOMICS_FIGURES")
+
+    def note(**values: object) -> None:
+        if path:
+            with open(path, "a") as file:
+                file.write(json.dumps({"test": request.node.name, **values}) + "\n")
+
+    return note

@@ -296,6 +296,7 @@ def test_a_state_that_outlived_its_shard_is_removed(prepared, small_windows, sto
     assert hidden(run) == []
 
 
+@pytest.mark.slow
 def test_a_killed_shard_goes_on_too(prepared, cells, tmp_path, capsys, monkeypatch):
     undisturbed, run = both_runs(prepared)
     for each in (undisturbed, run):

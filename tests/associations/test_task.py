@@ -361,6 +361,7 @@ def test_a_damaged_input_leaves_nothing_half_written(make_run):
     assert list((run.checkpoints / "scratch").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_scanpy_plots_a_feature_without_help(make_run):
     import matplotlib as mpl
 

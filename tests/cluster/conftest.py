@@ -138,16 +138,3 @@ def extracted(template: Path, quiet: SlurmCluster, tmp_path: Path) -> TinyRun:
     """A copy of `template` on the module's cluster."""
     shutil.copytree(template, tmp_path / "run")
     return TinyRun(tmp_path / "run", quiet.environment, layers=(0, 1, 2))
-
-
-@pytest.fixture
-def figure(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """figure(name=value, ...): for docs/reliability.md, a line of JSON in the file that SAE_GENOMICS_FIGURES names."""
-    path = os.environ.get("SAE_GENOMICS_FIGURES")
-
-    def note(**values: object) -> None:
-        if path:
-            with open(path, "a") as file:
-                file.write(json.dumps({"test": request.node.name, **values}) + "\n")
-
-    return note

@@ -111,6 +111,7 @@ def test_hidden_genes_are_chosen_evenly_and_never_special(script):
     assert not masked[tokens.token >= 765].any()
 
 
+@pytest.mark.slow
 def test_help_and_a_short_training(tmp_path):
     said = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, cwd=ROOT)
     assert said.returncode == 0

@@ -133,6 +133,7 @@ def run_script(*arguments):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_a_short_training_on_any_fasta(tmp_path):
     fasta, labels = tmp_path / "x.fasta", tmp_path / "x.tsv"
     rng = np.random.default_rng(0)
@@ -165,6 +166,7 @@ def test_a_short_training_on_any_fasta(tmp_path):
     assert weights[0] == weights[1], "a seed decides"
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said_in_one_line(tmp_path):
     done = run_script("--fasta", tmp_path / "none.fasta", "--output", tmp_path / "m")
     assert done.returncode == 2

@@ -20,6 +20,7 @@ print(model.info.n_layers, model.info.d_model, len(model.vocab))
 """
 
 
+@pytest.mark.slow
 def test_a_login_node_downloads_and_a_compute_node_without_network_loads(hub, tmp_path):
     done = run([SCRIPT, "tahoe-x1-70m"], hub.url, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -164,6 +165,7 @@ assert (loaded.identity, loaded.revision, before.revision) == (before.identity, 
 """
 
 
+@pytest.mark.slow
 def test_a_release_whose_commit_is_known_is_never_looked_up(hub, tmp_path):
     hub.publish(OTHER, dict(hub.files), branch="next")
     done = run(KNOWN_COMMIT, hub.url, tmp_path)

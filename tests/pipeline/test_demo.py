@@ -6,6 +6,11 @@ import itertools
 import json
 import os
 import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import anndata as ad
@@ -15,29 +20,101 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from sae_genomics.activations import read_units
 from sae_genomics.config import load_config
 from sae_genomics.run import Run
 from sae_genomics.sae.load import centre
-from tests.pipeline.conftest import ROOT, run_command
+from sae_genomics.stages import stages_of
+from tests.cluster.slurm_cluster import cluster as slurm_cluster
+from tests.cluster.slurm_cluster import why_not
+from tests.pipeline.conftest import ROOT
 
 matplotlib.use("Agg")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """run: the finished run. typed: what a person adds to each command. environment: of a command on the cluster. tasks: as Slurm noted them; None without Slurm."""
+
+    run: Run
+    typed: list[str]
+    environment: dict[str, str]
+    tasks: list[dict[str, str]] | None
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A finished demo run in a folder of its own."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    """The demo as the README has it typed, in a folder of its own: by a real Slurm of two nodes where there is one, by this process without."""
     folder = tmp_path_factory.mktemp("demo")
-    overrides = [f"paths.{root}={folder / root}" for root in ("checkpoints", "results", "logs")]
+    settings = [f"paths.{root}={folder / root}" for root in ("checkpoints", "results", "logs")]
+    typed = [f"--set={each}" for each in settings]
+    profile = folder / "site.yaml"
+    profile.write_text(yaml.safe_dump({"defaults": {"cpus": 1, "memory": "3G", "time": "01:00:00"}}))
+    ours = {"SAE_GENOMICS_CLUSTER": str(profile), "SAE_GENOMICS_PYTHON": sys.executable}
     config = ROOT / "configs" / "demo.yaml"
-    arguments = [part for override in overrides for part in ("--set", override)]
-    finished = run_command("pipeline", config, "--local", *arguments)
-    assert finished.returncode == 0, finished.stderr
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if why_not() is not None:
+        environment = {**os.environ, **ours}
+        _pipeline([*typed, "--local"], environment)
+        yield Finished(Run(load_config(config, settings), config), typed, environment, None)
+        return
+    with slurm_cluster(nodes=2, cpus=1) as cluster:
+        environment = {**cluster.environment, **ours}
+        _pipeline(typed, environment)
+        cluster.wait_until_empty(1500)
+        yield Finished(Run(load_config(config, settings), config), typed, environment, cluster.completed())
+
+
+def _pipeline(typed: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        ["bash", "slurm/00_full_pipeline.sh", *typed],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def demo(finished: Finished) -> Run:
+    return finished.run
+
+
+def test_every_task_is_done(finished: Finished) -> None:
+    run = finished.run
+    logs = "\n".join(path.read_text() for path in run.logs.glob("*.err"))
+    assert all(state.done for stage in stages_of(run) for state in run.states(stage)), logs
+    size = sum(path.stat().st_size for path in run.results.parents[1].rglob("*") if path.is_file())
     assert size < 2 * 2**30
-    return Run(load_config(config, overrides), config)
+    report = run.report_file.read_text()
+    assert "Nothing: all" in report
+    assert "CD14" in report
+    status = subprocess.run(
+        ["bash", "slurm/status.sh", *finished.typed],
+        cwd=ROOT, env=finished.environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert f"next: read {run.report_file}" in status.stdout
+
+
+@pytest.mark.slurm
+def test_each_task_is_one_job_and_layers_run_side_by_side(finished: Finished, figure: Callable[..., None]) -> None:
+    tasks = finished.tasks
+    assert tasks is not None
+    rows = [row for row in tasks if row["Name"].startswith("sae-demo-")]
+    assert {row["JobState"] for row in rows} == {"COMPLETED"}
+    assert len(rows) == sum(finished.run.n_tasks(stage) for stage in stages_of(finished.run))
+    spans = [
+        (datetime.fromisoformat(row["StartTime"]), datetime.fromisoformat(row["EndTime"]), row["NodeList"])
+        for row in rows
+    ]
+    together = [(a, b) for a in spans for b in spans if a[2] < b[2] and a[0] < b[1] and b[0] < a[1]]
+    assert together, "no two tasks ran at once"
+    seconds = (max(span[1] for span in spans) - min(span[0] for span in spans)).total_seconds()
+    figure(tasks=len(rows), seconds=seconds, pairs_of_tasks_at_once=len(together))
 
 
 def heldout_auroc(run: Run, kind: str) -> pd.Series:
