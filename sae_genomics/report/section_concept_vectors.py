@@ -205,7 +205,8 @@ def _thresholds(contents: Contents, known: list[tuple[int, of_vectors.LayerConce
         at = entry["thresholds"]["f1_max"]
         rows.append((
             escape(row["name"]), str(int(row["layer"])), decimal(at["threshold"], 3), _three(at["precision"]), _three(at["recall"]),
-            _three(at["f1"]), f"{count(entry['n_test_positive'])} of {count(entry['n_test'])}", count(entry["n_test_groups"]),
+            _three(at["f1"]), f"{count(entry['n_test_positive'])} of {count(entry['n_test'])}{f' {nouns.tokens}' if entry['score'] == 'token' else ''}",
+            count(entry["n_test_groups"]),
         ))  # fmt: skip
     if not rows:
         return ""
@@ -224,6 +225,11 @@ def _thresholds(contents: Contents, known: list[tuple[int, of_vectors.LayerConce
         f"`thresholds.json`. `{script_command('detect_concepts.py', contents.run, '--data FILE --out detected.tsv')}` uses them on new {nouns.items}. "
         "Intervals are Wilson's at the number of observations that the groups are worth; none can be given for one group."
     )
+    if any(entry["score"] == "token" for entry in entries.values()):
+        text += (
+            f" Thresholds of a set of {nouns.units} are about {nouns.tokens}: those of held-out members against those of matched others, chosen on one half of these "
+            f"{nouns.units} and measured on the other half, in other {nouns.items}. A group is one of these {nouns.units} there."
+        )
     return f"### Finding concepts in new {nouns.items}\n\n{text}\n\n{_folded('Thresholds', header, rows, range(1, 8))}"
 
 

@@ -133,6 +133,6 @@ def _tcav(names: dict[str, str], kind: str) -> pd.DataFrame:
 def _threshold(names: dict[str, str], kind: str) -> dict[str, object]:
     at = {"threshold": 0.25, "f1_validation": 0.9, **{name: [0.9, 0.8, 0.96] for name in MEASURES}}
     return {
-        "concept": f"{kind}:known", "name": names["known"], "n_test": 80, "n_test_positive": 20, "n_test_groups": 12, "prevalence": 0.25,
+        "concept": f"{kind}:known", "name": names["known"], "score": "window" if kind == "span" else "mean", "n_test": 80, "n_test_positive": 20, "n_test_groups": 12, "prevalence": 0.25,
         "thresholds": dict.fromkeys(RULES, at),
     }  # fmt: skip
