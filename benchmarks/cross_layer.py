@@ -5,7 +5,8 @@
 Made-up activations: k active features per token, some features far more often than others. A product is one feature of the first layer times
 one of the second at one token. The peer makes the same sums as a sparse product, and their correlations, without choosing the best.
 The limit is as many products added into a row that stays in the cache. --layers 12 goes through all pairs of twelve layers as the stage
-does, with its null, assignment, tables and all, and tells time and peak memory.
+does, with its null, assignment, tables and all, and tells time and peak memory. --modules 4096 16384 looks for modules of features that fire together, of so many
+features of a layer and of pairs of two layers.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ import torch
 from scipy import sparse
 
 from sae_genomics.cross_layer.activations import LayerActivations, SparseRows
+from sae_genomics.cross_layer.coactivation import High, together
 from sae_genomics.cross_layer.compare import Comparison
 from sae_genomics.cross_layer.correlations import Features
+from sae_genomics.cross_layer.modules import MOST_PAIRS, Settings, find_modules
 from sae_genomics.cross_layer.section import CrossLayerConfig
 from sae_genomics.cross_layer.untrained import Untrained
 from sae_genomics.kernels.cross_products import best_correlations
@@ -61,6 +64,11 @@ def main() -> None:
         record |= all_pairs(rng, arguments)
         print(f"all {record['pairs']} pairs of {arguments.layers} layers: {record['seconds']:.0f} s, {record['core_seconds']:.0f} s of cores, "
               f"at most {record['peak_bytes'] / 2**30:.1f} GiB")  # fmt: skip
+    for features in arguments.modules:
+        found = modules(rng, features, arguments)
+        record[f"modules_{features}"] = found
+        print(f"modules of {features:,} features, {arguments.items:,} items: {found['pairs']:,} pairs looked at in {found['seconds']:.0f} s; two layers: "
+              f"{found['pairs_between']:,} pairs in {found['seconds_between']:.0f} s; {found['core_seconds']:.0f} s of cores, at most {found['peak_bytes'] / 2**30:.1f} GiB")  # fmt: skip
     if arguments.json:
         print(json.dumps(record))
 
@@ -131,6 +139,33 @@ def all_pairs(rng: np.random.Generator, arguments: argparse.Namespace) -> dict[s
     }  # fmt: skip
 
 
+def modules(rng: np.random.Generator, n_features: int, arguments: argparse.Namespace) -> dict[str, float]:
+    """Modules of one layer, and pairs of it with another: 40 programmes, groups of ten donors, features high in a share of the items that is log-normal."""
+    n, settings = arguments.items, CrossLayerConfig()
+    stratum = np.sort(rng.integers(0, 10, n))
+    on = rng.random((n, 40)) < 0.2
+    layers = []
+    for _ in range(2):
+        share = np.clip(rng.lognormal(np.log(0.05), 1.0, n_features), 0.01, 0.9)
+        programme = rng.integers(0, 400, n_features)  # one feature in ten belongs to one
+        raised = np.where(programme < 40, on[:, programme % 40], False)
+        fires = rng.random((n, n_features)) < np.where(raised, np.minimum(3 * share + 0.2, 0.95), share)
+        layers.append(High(fires, sparse.csr_matrix((0, n_features), dtype=np.float32), np.zeros(0, np.int64)))
+    asked = Settings(
+        n_features, settings.module_draws, settings.module_bootstraps, tuple(settings.module_resolutions), (0, 1), n_heldout_draws=199
+    )  # fmt: skip
+    clock, cores = time.perf_counter(), time.process_time()
+    held = High(layers[0].fires[::4], layers[0].alone, layers[0].item)
+    found = find_modules(layers[0], stratum, held, stratum[::4], asked)
+    middle = time.perf_counter()
+    between = together(layers[0], stratum, settings.module_draws, [0, 3], MOST_PAIRS, layers[1])
+    return {
+        "pairs": found.pairs.n_pairs, "above_chance": len(found.pairs.pairs), "modules": len(found.rows), "seconds": middle - clock,
+        "pairs_between": between.n_pairs, "seconds_between": time.perf_counter() - middle, "core_seconds": time.process_time() - cores,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }  # fmt: skip
+
+
 def _timed(work: Callable[[], object]) -> float:
     """Seconds on the clock, the best of three."""
     found = []
@@ -147,6 +182,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--features", type=int, default=16_384, help="of a layer (default: %(default)s)")
     parser.add_argument("--k", type=int, default=32, help="active features of a token (default: %(default)s)")
     parser.add_argument("--layers", type=int, default=0, help="go through all pairs of so many; 0 for none")
+    parser.add_argument(
+        "--modules", type=int, nargs="+", default=[], metavar="FEATURES", help="look for modules of so many features"
+    )
+    parser.add_argument(
+        "--items", type=int, default=ITEMS, help="items in which modules are looked for (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="one more line, for scripts")
     return parser.parse_args()

@@ -49,6 +49,7 @@ KERNELS = {
 }
 NO_BENCHMARK = {
     "curveball": "tables with the same margins, part of cross_layer",
+    "pair_g": "modules, part of cross_layer: benchmarks/cross_layer.py --modules",
     "pairs_drawn": "draws of matched genes beside a network, part of validate",
     "rank_sums": "AUROC of features and cell types, part of associate",
     "span_counts": "concepts of proteins, part of associate",

@@ -6,13 +6,15 @@
 
 --data is a FASTA, JSONL or .h5ad file, or a config whose section `data` is meant. The items go through the run's own model; nothing of it is
 stored. A concept of whole items (a label) is scored by the mean over the item's tokens. A concept of stretches (a domain) is scored by the best
-window, and each stretch above the threshold is one row. Residues count from 1.
+window, and each stretch above the threshold is one row. Residues count from 1. A gene set is scored by the score that at least half of the item's
+tokens of its genes reach; a row says which share of them is above the threshold, beside all other tokens, and names them.
 
 Without --layers each concept is looked for in the layer in which its threshold was best on validation items. --rule says which
 threshold: the one of the largest F1, the one that finds 0.9 of what has the concept, or the one that takes at most 0.05 of the others for it.
 
 With annotations (--spans, --labels and --label-key, or those of the config) precision and recall are printed beside the registry's. Both
-depend on how common a concept is, so the share of items with it stands beside them. Exit codes: 0 done, 2 something you can fix.
+depend on how common a concept is, so the share of items with it stands beside them. Gene sets need no annotation: tokens of the held-out genes that
+the registry was measured on are counted. Exit codes: 0 done, 2 something you can fix.
 """
 
 from __future__ import annotations
@@ -120,7 +122,7 @@ def _table(compared: pd.DataFrame, items: str) -> str:
     ]
     for row in compared.sort_values("concept").to_dict("records"):
         lines.append([
-            f"{row['concept']} {row['name']}"[:48], str(row["layer"]), f"{row['n_positive']} of {row['n_items']}", f"{row['prevalence_registry']:.3f}",
+            f"{row['concept']} {row['name']}"[:48], str(row["layer"]), f"{row['n_positive']} of {row['n_items']}{' tokens' if row['counted'] == 'token' else ''}", f"{row['prevalence_registry']:.3f}",
             *(text for name in ("precision", "recall") for text in (_number(row[name]), _interval(row, name))),
         ])  # fmt: skip
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]

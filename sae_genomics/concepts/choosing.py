@@ -6,7 +6,7 @@ one that takes at most 0.05 of the others for it. An item has the concept when i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,17 @@ def choose(scored: Scored) -> Float64:
     )
     known = (n_with > 0) & (n_all > n_with)
     return np.where(known, chosen, np.nan)
+
+
+def measure_by_both(scored: Scored, threshold: Float64, other_group: npt.NDArray[np.int64]) -> dict[str, Interval]:
+    """`measure`, with the wider of two intervals: over the groups of `scored`, and over others. other_group: int64 [items]."""
+    one, other = measure(scored, threshold), measure(replace(scored, group=other_group), threshold)
+    return {
+        name: Interval(
+            each.value, np.fmin(each.low, other[name].low), np.fmax(each.high, other[name].high), each.n_groups
+        )
+        for name, each in one.items()
+    }
 
 
 def measure(scored: Scored, threshold: Float64) -> dict[str, Interval]:

@@ -20,5 +20,6 @@ def cost(work: Workload) -> Cost:
     fitting = concepts * _STEPS * 4.0 * _ROWS * work.d_model * _DRAWS / _RATE
     rows = min(_ITEMS + (_MOST_TOKENS if work.n_concepts else _GENE_TOKENS), work.n_stored + work.n_cells)
     memory = BASE_MEMORY + 3.0 * 4 * rows * work.d_model + 40.0 * _ROWS * _DRAWS + 3 * 8.0 * work.d_model**2
+    memory += concepts * 4.0 * _DRAWS * work.d_model  # vectors of the nulls, for TCAV
     disk = work.n_layers * concepts * (4 * work.d_model + 4_000)
     return Cost(disk, memory, work.n_layers * (2 + reading + fitting))

@@ -11,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sae_genomics.concepts.choosing import MEASURES, Scored, measure
+from sae_genomics.concepts.choosing import MEASURES, Scored, measure, measure_by_both
+from sae_genomics.concepts.detect_sets import Sets
 from sae_genomics.concepts.files import THRESHOLDS_FILE
+from sae_genomics.concepts.gene_tokens import GeneTokens, as_scored
 from sae_genomics.concepts.item_scores import Stacked, of_items, window_means
 from sae_genomics.concepts.named import Concept, group_numbers, label_concepts, span_concepts
+from sae_genomics.concepts.resampling import Interval
 from sae_genomics.concepts.thresholds import read_thresholds
 from sae_genomics.concepts.vectors import read_vectors
 from sae_genomics.config import RunConfig, load_config
@@ -24,6 +27,9 @@ from sae_genomics.progress import Progress, stop_point
 from sae_genomics.run import Run
 
 ITEMS_AT_ONCE = 64
+COLUMNS = [
+    "item_id", "concept", "name", "kind", "layer", "score", "threshold", "detected", "start", "end", "n_tokens", "share", "share_others", "genes",
+]  # fmt: skip
 Int64 = npt.NDArray[np.int64]
 
 
@@ -131,17 +137,31 @@ def run_on(run: Run, data: Path, settings: dict[str, Any], folder: Path) -> Run:
 
 @dataclass(frozen=True)
 class Detected:
-    """score: float64 [items, concepts] of each detector. rows: what is found, see `detect`."""
+    """score: float64 [items, concepts] of each detector. rows: what is found, see `detect`. of_genes: of each detector, tokens of the genes
+    that the registry of its gene sets was measured on."""
 
     score: list[npt.NDArray[np.float64]]
     rows: pd.DataFrame
+    of_genes: list[GeneTokens]
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """Every counted token of some items, item by item in the order of positions. scores: by each detector, float32 [T, concepts]. ptr: int64
+    [items + 1]. position, unit: [T]."""
+
+    scores: list[npt.NDArray[np.float32]]
+    ptr: Int64
+    position: npt.NDArray[np.int32]
+    unit: npt.NDArray[np.int32]
 
 
 def detect(new: Run, found: Sequence[Detector], everything: bool = False) -> Detected:
     """Score every item. new: prepared. everything: a row also for what is not found.
 
     Columns of rows: item_id, concept, name, kind, layer, score, threshold, detected, start and end (residues from 1, of the stretch that windows
-    above the threshold cover; of the best window where none is; null where the whole item counts).
+    above the threshold cover; of the best window where none is; null where the whole item counts). Of gene sets also n_tokens (of the set's
+    genes in the item), share (of these above the threshold), share_others (of all other tokens) and genes (names of those above).
     """
     from sae_genomics.activations.extraction.extract import loaded_model
 
@@ -149,16 +169,25 @@ def detect(new: Run, found: Sequence[Detector], everything: bool = False) -> Det
     ids = new.kind.read_items(new, ["item_id"])["item_id"].to_numpy(object)
     progress = Progress("detect", len(ids), new.kind.nouns.items, None)
     scores: list[list[npt.NDArray[np.float64]]] = [[] for _ in found]
+    of_genes: list[list[GeneTokens]] = [[] for _ in found]
+    sets = [Sets.of(detector.known, new.kind.read_units(new)) for detector in found]
     rows = []
     for first in range(0, len(ids), ITEMS_AT_ONCE):
         stop_point()
         indices = np.arange(first, min(first + ITEMS_AT_ONCE, len(ids)), dtype=np.int64)
         tokens = model.tokenise(new.kind.read(new, indices), new.config.run.seed)
-        of_tokens, ptr, position = _token_scores(new, model, hook, tokens, found, len(indices))
-        for number, (detector, values) in enumerate(zip(found, of_tokens, strict=True)):
-            score, start = of_items(values, ptr, detector.stacked.window)
+        scored = _token_scores(new, model, hook, tokens, found, len(indices))
+        item = np.repeat(indices, np.diff(scored.ptr))
+        for number, (detector, values) in enumerate(zip(found, scored.scores, strict=True)):
+            score, start = of_items(values, scored.ptr, detector.stacked.window)
+            rows.append(_rows(detector, values, scored, ids[indices], score, start, everything))
+            if len(sets[number].numbers):
+                score[:, sets[number].numbers], part = _set_rows(
+                    detector, sets[number], values, scored, ids[indices], everything
+                )
+                rows.append(part)
+                of_genes[number].append(sets[number].tokens(values, item, scored.unit))
             scores[number].append(score)
-            rows.append(_rows(detector, values, ptr, position, ids[indices], score, start, everything))
         progress.advance(len(indices))
     progress.finish()
     frame = pd.concat(rows, ignore_index=True)
@@ -166,13 +195,15 @@ def detect(new: Run, found: Sequence[Detector], everything: bool = False) -> Det
     frame = frame.assign(order=frame["item_id"].map(order)).sort_values(
         ["order", "concept", "layer", "start"], kind="stable"
     )
-    return Detected([np.concatenate(parts) for parts in scores], frame.drop(columns="order").reset_index(drop=True))
+    return Detected(
+        [np.concatenate(parts) for parts in scores],
+        frame.drop(columns="order").reset_index(drop=True),
+        [GeneTokens.joined(parts) for parts in of_genes],
+    )
 
 
-def _token_scores(
-    new: Run, model: Any, hook: str, tokens: Any, found: Sequence[Detector], n_items: int
-) -> tuple[list[npt.NDArray[np.float32]], Int64, npt.NDArray[np.int32]]:
-    """Every counted token's scores by each detector, item by item in the order of positions: [T, concepts] each; where items begin; positions."""
+def _token_scores(new: Run, model: Any, hook: str, tokens: Any, found: Sequence[Detector], n_items: int) -> _Tokens:
+    """Read items by the model, and score their tokens."""
     from sae_genomics.activations.extraction.cutting import cut_batches
 
     layers = sorted({detector.layer for detector in found})
@@ -194,13 +225,16 @@ def _token_scores(
     of = np.searchsorted(items, tokens.item[chosen]) - first
     order = chosen[np.lexsort((tokens.position[chosen], of))]
     ptr = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=n_items))])
-    return [values[order] for values in made], ptr, tokens.position[order]
+    return _Tokens([values[order] for values in made], ptr, tokens.position[order], tokens.unit[order])
 
 
 def _rows(
-    detector: Detector, values: npt.NDArray[np.float32], ptr: Int64, position: npt.NDArray[np.int32], ids: npt.NDArray[np.object_],
+    detector: Detector, values: npt.NDArray[np.float32], scored: _Tokens, ids: npt.NDArray[np.object_],
     score: npt.NDArray[np.float64], start: Int64, everything: bool,
 ) -> pd.DataFrame:  # fmt: skip
+    """Of the concepts that are no gene sets."""
+    ptr, position = scored.ptr, scored.position
+    score = np.where([each["score"] == "token" for each in detector.known], np.nan, score)
     above = score >= detector.threshold
     whole = detector.stacked.window == 0
     item, concept = np.nonzero(
@@ -234,6 +268,23 @@ def _rows(
     return pd.concat(parts, ignore_index=True)
 
 
+def _set_rows(
+    detector: Detector, sets: Sets, values: npt.NDArray[np.float32], scored: _Tokens, ids: npt.NDArray[np.object_], everything: bool
+) -> tuple[npt.NDArray[np.float64], pd.DataFrame]:  # fmt: skip
+    """Of the gene sets: the items' scores, float64 [items, sets], and rows."""
+    found = sets.found(values, scored.ptr, scored.unit, detector.threshold)
+    item, column = np.nonzero(np.isfinite(found.score) if everything else found.detected)
+    nowhere = np.full(len(item), -1)
+    at = (item, column)
+    rows = _frame(detector, ids, item, sets.numbers[column], found.score[at], found.detected[at], nowhere, nowhere)
+    return found.score, rows.assign(
+        n_tokens=pd.array(found.n_tokens[at], "Int32"),
+        share=found.share[at],
+        share_others=found.share_others[at],
+        genes=found.genes(item, column, scored.ptr, sets.names[scored.unit]),
+    )
+
+
 def _stretches(
     values: npt.NDArray[np.float32], ptr: Int64, window: Int64, threshold: npt.NDArray[np.float64]
 ) -> tuple[Int64, Int64, Int64, Int64, npt.NDArray[np.float64]]:
@@ -264,22 +315,32 @@ def _frame(
         threshold=detector.threshold[concept],
         detected=above,
         **place,
+        n_tokens=pd.array([pd.NA] * len(item), "Int32"),
+        share=np.nan,
+        share_others=np.nan,
+        genes=None,
     )
     for name in place:
         frame.loc[frame[name] < 0, name] = pd.NA
-    return frame[["item_id", "concept", "name", "kind", "layer", "score", "threshold", "detected", "start", "end"]]
+    return frame[COLUMNS]
 
 
 def compare(new: Run, found: Sequence[Detector], detected: Detected, rule: str) -> pd.DataFrame:
     """Precision and recall in the new data, of the concepts that it has annotations of, beside the registry's. Empty without any.
 
     As in the registry, items without any span cannot tell which spans they lack, and items without a label which label.
-    Intervals count groups where the new data have some.
+    Intervals count groups where the new data have some. Gene sets need no annotation: tokens are counted, of the held-out genes that the
+    registry was measured on (n_items, n_positive: tokens; counted: token), and intervals count genes or groups of items, whichever is wider.
     """
     truth = _truth(new)
     rows: list[dict[str, Any]] = []
     n, group = new.n_items, group_numbers(new.kind.read_items(new, ["group"])["group"])
-    for detector, score in zip(found, detected.score, strict=True):
+    for detector, score, of_genes in zip(found, detected.score, detected.of_genes, strict=True):
+        for number in np.unique(of_genes.concept).tolist():
+            tokens = of_genes.of(number)
+            row = {"counted": "token", "n_items": len(tokens.item), "n_positive": int(tokens.is_member.sum())}
+            at = measure_by_both(as_scored(tokens), detector.threshold[[number]], group[tokens.item])
+            rows.append(_compared(detector, number, at, 0, rule) | row)
         numbers = [number for number, each in enumerate(detector.known) if each["concept"] in truth]
         if not numbers:
             continue
@@ -287,19 +348,22 @@ def compare(new: Run, found: Sequence[Detector], detected: Detected, rule: str) 
         scored = Scored(score[:, numbers], known == 1, known >= 0, group)
         measured = measure(scored, detector.threshold[numbers])
         for column, number in enumerate(numbers):
-            entry = detector.known[number]
-            row = {"concept": entry["concept"], "name": entry["name"], "layer": detector.layer}
-            row |= {"n_items": int((known[:, column] >= 0).sum()), "n_positive": int((known[:, column] == 1).sum())}
-            row |= {"prevalence_registry": entry["prevalence"]}
-            for name in MEASURES:
-                values = entry["thresholds"][rule][name]
-                row |= {name: float(measured[name].value[column])}
-                row |= {f"{name}_{end}": float(getattr(measured[name], end)[column]) for end in ("low", "high")}
-                row |= dict(
-                    zip((f"{name}_registry", f"{name}_registry_low", f"{name}_registry_high"), values, strict=True)
-                )
-            rows.append(row)
+            row = {"n_items": int((known[:, column] >= 0).sum()), "n_positive": int((known[:, column] == 1).sum())}
+            rows.append(_compared(detector, number, measured, column, rule) | {"counted": "item"} | row)
     return pd.DataFrame(rows)
+
+
+def _compared(detector: Detector, number: int, measured: dict[str, Interval], column: int, rule: str) -> dict[str, Any]:
+    """A concept's measures in the new data and in the registry. column: of `measured`."""
+    entry = detector.known[number]
+    row = {"concept": entry["concept"], "name": entry["name"], "layer": detector.layer}
+    row |= {"prevalence_registry": entry["prevalence"]}
+    for name in MEASURES:
+        values = entry["thresholds"][rule][name]
+        row |= {name: float(measured[name].value[column])}
+        row |= {f"{name}_{end}": float(getattr(measured[name], end)[column]) for end in ("low", "high")}
+        row |= dict(zip((f"{name}_registry", f"{name}_registry_low", f"{name}_registry_high"), values, strict=True))
+    return row
 
 
 def _truth(new: Run) -> dict[str, Concept]:

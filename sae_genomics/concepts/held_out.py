@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sae_genomics.activations.format.store import open_activations
 from sae_genomics.activations.format.token_store import read_tokens
+from sae_genomics.concepts.gene_tokens import GeneTokens, SetTable, heldout_items
 from sae_genomics.concepts.item_scores import Stacked, of_items
 from sae_genomics.concepts.named import Concept, NamedConcepts
 from sae_genomics.concepts.vectors import ConceptVector
@@ -19,8 +20,10 @@ from sae_genomics.run import Run
 from sae_genomics.sae.loss_recovered import evenly
 
 MOST_LOCALISED = 200  # items of each concept
+MOST_OF_GENES = 1000  # items whose tokens are scored for gene sets
 ROWS_KEPT = 4096  # activations, for their covariance
 Int64 = npt.NDArray[np.int64]
+NullVectors = Mapping[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,9 @@ class Localised:
 @dataclass(frozen=True)
 class HeldOut:
     """What the pass leaves. concepts, vectors: those with a vector, in the same order. items: int64 [n]. score: float64 [n, concepts].
-    rows: float32 [m, d_model], some activations; row_units: int32 [m], their units. spaced: whether stored tokens are only a sample of an item's, so that windows mean nothing."""
+    rows: float32 [m, d_model], some activations; row_units: int32 [m], their units. spaced: whether stored tokens are only a sample of an item's, so that windows mean nothing.
+    of_genes: tokens of held-out genes, scored by gene sets.
+    null_vectors: by concept, then null: unit vectors fitted to shuffled labels and to random concepts, [draws, d_model]."""
 
     named: NamedConcepts
     concepts: Sequence[Concept]
@@ -64,7 +69,8 @@ class HeldOut:
     rows: npt.NDArray[np.float32]
     row_units: npt.NDArray[np.int32]
     spaced: bool = False
-    notes: dict[str, str] = field(default_factory=dict)
+    of_genes: GeneTokens = field(default_factory=lambda: GeneTokens.joined(()))
+    null_vectors: Mapping[str, NullVectors] = field(default_factory=dict)
 
 
 def read_held_out(run: Run, layer: int, named: NamedConcepts, vectors: Sequence[ConceptVector]) -> HeldOut:
@@ -83,7 +89,10 @@ def read_held_out(run: Run, layer: int, named: NamedConcepts, vectors: Sequence[
     sampled, pairs = _chosen(run, named, concepts, stacked)
     wanted = np.unique(np.concatenate([sampled, pairs[0]]))
     units = run.kind.read_units(run)
-    parts, items, scores, rows, row_units = [], [], [], [], []
+    parts, items, scores, rows, row_units, of_genes = [], [], [], [], [], []
+    sets = SetTable.of(concepts, named.heldout_units)
+    gene_items = sampled[heldout_items(named)[sampled]]
+    gene_items = gene_items[evenly(len(gene_items), MOST_OF_GENES)]
     step = max(1, len(wanted) * 200 // ROWS_KEPT)
     for block in item_blocks(run, layer, units, wanted):
         stop_point()
@@ -91,6 +100,7 @@ def read_held_out(run: Run, layer: int, named: NamedConcepts, vectors: Sequence[
         items.append(block.item)
         scores.append(of_items(of_tokens, block.ptr, stacked.window)[0])
         parts.append(_localise(block, of_tokens, pairs))
+        of_genes.append(sets.tokens(of_tokens, np.repeat(block.item, np.diff(block.ptr)), block.unit, gene_items))
         rows.append(block.x[::step])
         row_units.append(block.unit[::step])
     kept = np.concatenate(rows or [np.zeros((0, width), np.float32)])[:ROWS_KEPT]
@@ -112,6 +122,7 @@ def read_held_out(run: Run, layer: int, named: NamedConcepts, vectors: Sequence[
         kept,
         kept_units,
         spaced,
+        GeneTokens.joined(of_genes),
     )
 
 
@@ -131,6 +142,8 @@ def _chosen(
     held = named.heldout.copy()
     if any(concept.split_by == "item" for concept in concepts):
         held |= named.heldout_alone
+    if any(concept.kind == "gene_set" for concept in concepts):
+        held |= heldout_items(named)
     rows = np.flatnonzero(held)
     sampled = rows[evenly(len(rows), run.config.concepts.max_items)]
     item, of_concept = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]

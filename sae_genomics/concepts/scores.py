@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata, t
+from scipy.stats import t
 
 from sae_genomics.associations.intervals import auroc_interval
 from sae_genomics.concepts.concept import Bools, Ints
@@ -22,15 +22,18 @@ FEW_GROUPS = 20  # below, the interval is at least as wide as Newcombe's for as 
 
 
 def aurocs(scores: npt.NDArray[np.floating[Any]], positive: Bools) -> Floats:
-    """Of every column; NaN without positives or negatives: float64 [columns]. scores, positive: [rows, columns]."""
+    """Of every column; NaN without positives or negatives, and where a score is NaN: float64 [columns]. scores, positive: [rows, columns]."""
     if not len(scores):
         return np.full(scores.shape[1], np.nan)
     n_in = positive.sum(axis=0)
     n_out = len(scores) - n_in
-    ranks = np.where(positive, rankdata(scores, axis=0), 0).sum(axis=0)
+    wins = np.zeros(scores.shape[1])
+    for number, (column, inside) in enumerate(zip(scores.T, positive.T, strict=True)):
+        above, below = column[inside], np.sort(column[~inside])  # one sort of the negatives alone: no ranks of all rows
+        wins[number] = (np.searchsorted(below, above) + np.searchsorted(below, above, "right")).sum() / 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        area: Floats = (ranks - n_in * (n_in + 1) / 2) / (n_in * n_out)
-    return np.where((n_in > 0) & (n_out > 0), area, np.nan)
+        area: Floats = wins / (n_in * n_out)
+    return np.where((n_in > 0) & (n_out > 0) & ~np.isnan(scores).any(axis=0), area, np.nan)
 
 
 def auroc(scores: npt.NDArray[np.floating[Any]], positive: Bools) -> float:
@@ -46,21 +49,20 @@ def weighted_aurocs(
         return np.full(weights.shape[1], np.nan)
     strata = np.zeros(len(scores), np.int64) if stratum is None else stratum
     order = np.lexsort((scores, strata))
-    ordered, within = scores[order], strata[order]
     is_new = np.ones(len(order), bool)
-    is_new[1:] = (np.diff(ordered) != 0) | (np.diff(within) != 0)
-    starts = np.flatnonzero(is_new)
-    drawn, told = weights[order], positive[order, None]
-    inside, outside = drawn * told, drawn * ~told
-    if len(starts) < len(order):  # ties share a threshold
-        inside, outside = (np.add.reduceat(each, starts, axis=0) for each in (inside, outside))
-    below = np.cumsum(outside, axis=0) - outside
-    of = within[starts]
-    first = np.searchsorted(of, of)
-    below = below - below[first]
-    wins = (inside * (below + outside / 2)).sum(axis=0)
-    edges = np.flatnonzero(np.concatenate([[True], np.diff(of) != 0]))
-    pairs = (np.add.reduceat(inside, edges, axis=0) * np.add.reduceat(outside, edges, axis=0)).sum(axis=0)
+    is_new[1:] = (np.diff(scores[order]) != 0) | (np.diff(strata[order]) != 0)
+    rank, told = np.cumsum(is_new), positive[order]  # rows of one score in one stratum share a rank
+    inside, outside = order[told], order[~told]
+    total = np.zeros((len(outside) + 1, weights.shape[1]))
+    np.cumsum(weights[outside], axis=0, out=total[1:])  # weight of the negatives up to each
+    low, high = (np.searchsorted(rank[~told], rank[told], side) for side in ("left", "right"))
+    first, stop = (np.searchsorted(strata[outside], strata[inside], side) for side in ("left", "right"))
+    drawn = weights[inside]
+    below = (total[low] + total[high]) / 2
+    edges = np.flatnonzero(np.diff(strata[inside], prepend=-1)) if len(inside) else np.zeros(0, np.int64)
+    of_stratum = np.add.reduceat(drawn, edges, axis=0) if len(edges) else np.zeros((0, weights.shape[1]))
+    wins = np.einsum("ij,ij->j", drawn, below) - (of_stratum * total[first[edges]]).sum(axis=0)
+    pairs = (of_stratum * (total[stop[edges]] - total[first[edges]])).sum(axis=0)
     return np.where(pairs > 0, wins / np.where(pairs > 0, pairs, 1), np.nan)
 
 

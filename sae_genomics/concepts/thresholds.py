@@ -1,7 +1,7 @@
 """`thresholds.json`: from which score on an item has a concept, and how often that is right on items that nothing was chosen on.
 
 A vector is fitted on training items. Its thresholds are chosen on one half of the held-out items and measured on the other half; whole
-groups are in one half. Gene sets are concepts of genes, not of items, and have none.
+groups are in one half. Gene sets are concepts of genes: what their thresholds are about is a token (`gene_tokens.py`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sae_genomics.checked_json import read_checked_json, write_checked_json
 from sae_genomics.concepts.choosing import (
@@ -22,8 +23,10 @@ from sae_genomics.concepts.choosing import (
     choose,
     halves,
     measure,
+    measure_by_both,
 )
 from sae_genomics.concepts.files import THRESHOLDS_FILE
+from sae_genomics.concepts.gene_tokens import LEAST_GENES, as_scored, gene_halves
 from sae_genomics.concepts.held_out import HeldOut
 from sae_genomics.concepts.resampling import generator
 from sae_genomics.errors import DamagedArtifact
@@ -66,17 +69,22 @@ def write_thresholds(run: Run, layer: int, held_out: HeldOut) -> None:
     for columns, groups in ((np.flatnonzero(by_item), scored.group), (np.flatnonzero(~by_item), group)):
         if len(columns):
             part = Scored(scored.score[:, columns], scored.positive[:, columns], scored.counted[:, columns], groups)
-            for number, entry in zip(columns, _entries(part, run.config.run.seed, layer), strict=True):
+            half = halves(part, generator(run.config.run.seed, "concepts.halves", 0))  # of all layers alike
+            for number, entry in zip(columns, _entries(part, half), strict=True):
                 entries[number] = entry
+    for index, concept in enumerate(held_out.concepts):
+        if concept.kind == "gene_set":
+            entries[index] = _gene_set_entry(held_out, index, run.config.run.seed)
     found, left_out = [], []
     for index, (concept, entry) in enumerate(zip(held_out.concepts, entries, strict=True)):
         if entry is None:
             left_out.append({"concept": concept.id, "name": concept.name, "why": _why(held_out, index)})
             continue
         window = int(held_out.stacked.window[index])
+        score = "token" if concept.kind == "gene_set" else "window" if window else "mean"
         about = {
-            "concept": concept.id, "kind": concept.kind, "name": concept.name, "score": "window" if window else "mean",
-            "window": window or None, "groups": "item" if concept.split_by == "item" else "group",
+            "concept": concept.id, "kind": concept.kind, "name": concept.name, "score": score,
+            "window": window or None, "groups": concept.split_by,
         }  # fmt: skip
         found.append(about | entry)
     write_checked_json(
@@ -89,11 +97,34 @@ def write_thresholds(run: Run, layer: int, held_out: HeldOut) -> None:
     )  # fmt: skip
 
 
-def _entries(scored: Scored, seed: int, layer: int) -> list[dict[str, Any] | None]:
-    half = halves(scored, generator(seed, "concepts.halves", 0))  # of all layers alike
+def _gene_set_entry(held_out: HeldOut, number: int, seed: int) -> dict[str, Any] | None:
+    """As of other concepts, with tokens in place of items; `genes` names those it was measured on, so that new data can be compared."""
+    tokens, names = held_out.of_genes.of(number), held_out.units.unit_name
+    half = gene_halves(
+        tokens, held_out.named.group, generator(seed, f"concepts.halves {held_out.concepts[number].id}", 0)
+    )
+    if half is None:
+        return None
+    (entry,) = _entries(as_scored(tokens), half[:, None], held_out.named.group[tokens.item])
+    if entry is None:
+        return None
+    tested = {
+        name: sorted(map(str, names[np.unique(tokens.unit[(half == TEST) & (tokens.is_member == side)])]))
+        for name, side in (("test_members", True), ("test_others", False))
+    }
+    return {**entry, "genes": {"members": sorted(map(str, names[held_out.concepts[number].units])), **tested}}
+
+
+def _entries(
+    scored: Scored, half: npt.NDArray[np.int8], other_group: npt.NDArray[np.int64] | None = None
+) -> list[dict[str, Any] | None]:
+    """half: int8 [rows, concepts]. other_group: int64 [rows], where rows belong to groups of two kinds: the wider interval is taken."""
     validation, test = scored.where(half == VALIDATION), scored.where(half == TEST)
     thresholds = choose(validation)
-    measured = [measure(test, threshold) for threshold in thresholds]
+    measured = [
+        measure(test, threshold) if other_group is None else measure_by_both(test, threshold, other_group)
+        for threshold in thresholds
+    ]
     chosen_at = [measure(validation, threshold)["f1"].value for threshold in thresholds]
     found: list[dict[str, Any] | None] = []
     for number in range(scored.score.shape[1]):
@@ -133,7 +164,9 @@ def _numbers(interval: Any, number: int) -> list[float | None]:
 def _why(held_out: HeldOut, number: int) -> str:
     concept = held_out.concepts[number]
     if concept.kind == "gene_set":
-        return "a gene set is a concept of genes, not of items"
+        return (
+            f"each half of the held-out genes needs {LEAST_GENES} genes of the set and {LEAST_GENES} others with tokens"
+        )
     if held_out.spaced and concept.spans is not None:
         return "only a sample of each item's tokens is stored, so that windows of tokens mean nothing"
     return f"each half of the held-out items needs {LEAST} items with the concept and {LEAST} without"

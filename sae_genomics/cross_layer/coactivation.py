@@ -20,15 +20,22 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import csr_matrix
-from scipy.special import xlogy
 
 from sae_genomics.associations.multiple_testing import benjamini_hochberg
 from sae_genomics.cross_layer.activations import SparseRows
-from sae_genomics.cross_layer.margins import Fires, Floats, Strata, draws, expected_pairs
+from sae_genomics.cross_layer.margins import Fires, Floats, Strata, draws, expected_factors
+from sae_genomics.kernels.arrays import Pairs
+from sae_genomics.kernels.pair_g import pair_g
+from sae_genomics.kernels.plain.pair_g import Words, signed_g
+from sae_genomics.progress import stop_point
+
+__all__ = ["High", "Together", "as_matrix", "high_items", "signed_g", "together", "usable_features"]
 
 SHRINK = 1.0  # items
 LEAST_EXPECTED = 5.0  # items
 LEAST_ITEMS = 10  # a feature is high in at least so many items, and not in at least so many
+ROWS_AT_ONCE = 256  # features whose pairs are worked on together
+_NULL_GRAPHS = 5  # draws whose strongest pairs are kept: graphs of chance
 _SLACK = 1e-6  # sums of shares are not exact
 
 
@@ -101,28 +108,6 @@ def usable_features(fires: Fires, most: int) -> npt.NDArray[np.int64]:
     return np.sort(found[np.argsort(-spread[found], kind="stable")[:most]])
 
 
-def observed_pairs(high: High, other: High | None = None) -> Floats:
-    """O_ij, float64 [features, features of other]. other: the same items in another layer, there a token of one unit may have features of both."""
-    second = high if other is None else other
-    both = high.fires.astype(np.float32).T @ second.fires.astype(np.float32)
-    return np.asarray(both, np.float64) - (high.alone.T @ second.alone).toarray()
-
-
-def signed_g(observed: Floats, expected: Floats, first: Floats, second: Floats, n: float | Floats) -> Floats:
-    """G with the sign of observed - expected. first, second: items high in either feature; n: items. Arrays broadcast."""
-    total = np.zeros(np.broadcast(observed, expected).shape)
-    shift = observed - expected
-    for seen, sign in (
-        (observed, 1.0),
-        (first - observed, -1.0),
-        (second - observed, -1.0),
-        (n - first - second + observed, 1.0),
-    ):
-        seen = np.maximum(seen, 0.0)
-        total += xlogy(seen, np.maximum(seen, 1e-300) / np.maximum(seen - sign * shift, 1e-9))
-    return np.sign(shift) * 2 * np.maximum(total, 0.0)
-
-
 def shrunk_pmi(observed: Floats, expected: Floats) -> Floats:
     """PMI of the module's text."""
     found: Floats = np.log2((observed + SHRINK) / (expected + SHRINK))
@@ -145,70 +130,112 @@ class Together:
     null: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]]
 
 
+def looked_at(high: High, stratum: Strata, other: High | None = None) -> list[Pairs]:
+    """The pairs whose E is at least LEAST_EXPECTED, some rows at a time: no matrix of all pairs is made."""
+    second = high if other is None else other
+    left, right = expected_factors(high.fires, stratum, None if other is None else other.fires)
+    parts = []
+    for row in range(0, high.fires.shape[1], ROWS_AT_ONCE):
+        stop_point()
+        stop = min(row + ROWS_AT_ONCE, high.fires.shape[1])
+        expected = left[:, row:stop].T @ right
+        looked = expected >= LEAST_EXPECTED
+        if other is None:
+            looked &= np.arange(expected.shape[1])[None] > np.arange(row, stop)[:, None]
+        column = np.nonzero(looked)[1].astype(np.int32)
+        ptr = np.concatenate([[0], np.cumsum(looked.sum(axis=1, dtype=np.int64))])
+        alone = csr_matrix(high.alone[:, row:stop].T @ second.alone)
+        less = np.zeros(0, np.int32) if not alone.nnz else alone.toarray()[looked].astype(np.int32)
+        if len(column):
+            parts.append(Pairs(row, ptr, column, expected[looked], less))
+    return parts
+
+
+def as_bits(fires: Fires) -> Words:
+    """The items of each feature as bits: uint64 [features, words]."""
+    packed = np.packbits(fires.T, axis=1)
+    words = np.zeros((len(packed), -(-packed.shape[1] // 8) * 8), np.uint8)
+    words[:, : packed.shape[1]] = packed
+    return words.view(np.uint64)
+
+
 def together(
     high: High, stratum: Strata, n_draws: int, seed: Sequence[int], most: int, other: High | None = None
 ) -> Together:
     """Pairs of one layer, or of a layer and another, see the module's text. most: pairs kept; where more are above chance the strongest."""
     second = high if other is None else other
-    expected = expected_pairs(high.fires, stratum, None if other is None else other.fires)
-    first_sum, second_sum = (each.fires.sum(axis=0).astype(np.float64) for each in (high, second))
-    looked = expected >= LEAST_EXPECTED
-    if other is None:
-        looked = np.triu(looked, 1)
-    rows, columns = np.nonzero(looked)
-
-    def g_of(observed: Floats) -> Floats:
-        return signed_g(
-            observed[rows, columns], expected[rows, columns], first_sum[rows], second_sum[columns], len(stratum)
-        )
-
-    observed = observed_pairs(high, other)
-    g = g_of(observed)
-    strongest, n_pooled = np.full(n_draws, -np.inf), 0
-    null_g: list[Floats] = []
-    tables: list[tuple[Floats, Floats]] = []
+    parts = looked_at(high, stratum, other)
+    n_pairs = sum(len(part.column) for part in parts)
+    sums = tuple(each.fires.sum(axis=0).astype(np.float64) for each in (high, second))
+    of_chance = [part._replace(less=np.zeros(0, np.int32)) for part in parts]
+    strongest = np.full(n_draws, -np.inf)
+    null: list[_Largest] = []
     first_draws = draws(high.fires, stratum, n_draws, [*seed, 1])
     second_draws = first_draws if other is None else draws(other.fires, stratum, n_draws, [*seed, 2])
-    for number in range(n_draws if len(rows) else 0):
-        left = next(first_draws).astype(np.float32)
-        right = left if other is None else next(second_draws).astype(np.float32)
-        counts = np.asarray(left.T @ right, np.float64)
-        of_draw = g_of(counts)
-        strongest[number] = of_draw.max()
-        if n_pooled < _POOLED:
-            null_g.append(of_draw)
-            n_pooled += len(of_draw)
-        tables.append((counts, of_draw))
-        if len(tables) > _NULL_GRAPHS:
-            tables.pop(0)
+    for number in range(n_draws if parts else 0):
+        left = as_bits(next(first_draws))
+        right = left if other is None else as_bits(next(second_draws))
+        if number < n_draws - _NULL_GRAPHS:
+            for part in of_chance:
+                g = pair_g((left, right), part, sums, len(stratum), strongest[number])[1]
+                strongest[number] = max(strongest[number], g.max())
+        else:
+            null.append(_largest((left, right), of_chance, sums, len(stratum), -np.inf, most))
+            strongest[number] = null[-1].g[0]
     threshold = float(strongest.max(initial=-np.inf))
-    kept = np.flatnonzero(g > max(threshold, 0.0))
-    kept = kept[np.argsort(-g[kept], kind="stable")[:most]]
-    p = _null_p(g, null_g)
-    q = benjamini_hochberg(p)
-    i, j = rows[kept], columns[kept]
+    bits = as_bits(high.fires)
+    found = _largest(
+        (bits, bits if other is None else as_bits(other.fires)), parts, sums, len(stratum), max(threshold, 0.0), most
+    )
+    # no draw reaches a pair that is kept; a pair that is not kept counts as if its p were 1
+    p = np.full(len(found.g), 1.0 / (1.0 + float(n_pairs) * n_draws))
     pairs = pd.DataFrame(
         {
-            "first": i, "second": j, "n_both": observed[i, j], "expected": expected[i, j],
-            "pmi": shrunk_pmi(observed[i, j], expected[i, j]), "g": g[kept], "p_value": p[kept], "q_value": q[kept],
+            "first": found.one, "second": found.two, "n_both": found.both.astype(np.float64), "expected": found.expected,
+            "pmi": shrunk_pmi(found.both, found.expected), "g": found.g, "p_value": p, "q_value": benjamini_hochberg(p, n_pairs),
         }
     )  # fmt: skip
-    null = []
-    for counts, of_draw in tables:
-        top = np.argsort(-of_draw, kind="stable")[: len(kept)]
-        i, j = rows[top], columns[top]
-        null.append((i, j, np.maximum(shrunk_pmi(counts[i, j], expected[i, j]), 1e-6)))
-    return Together(pairs, threshold, strongest, len(rows), null)
+    graphs = []
+    for each in null:
+        top = each.first(len(found.g))
+        graphs.append((top.one, top.two, np.maximum(shrunk_pmi(top.both, top.expected), 1e-6)))
+    return Together(pairs, threshold, strongest, n_pairs, graphs)
 
 
-_NULL_GRAPHS = 5  # draws whose strongest pairs are kept: graphs of chance
-_POOLED = 10_000_000  # values of G of draws: with as many, further draws are not added to them
+@dataclass(frozen=True)
+class _Largest:
+    """Pairs of largest G, that first. one, two: positions, int64. both, expected, g: float64."""
+
+    one: npt.NDArray[np.int64]
+    two: npt.NDArray[np.int64]
+    both: Floats
+    expected: Floats
+    g: Floats
+
+    def first(self, n: int) -> _Largest:
+        """The first n."""
+        return _Largest(self.one[:n], self.two[:n], self.both[:n], self.expected[:n], self.g[:n])
 
 
-def _null_p(g: Floats, null: list[Floats]) -> Floats:
-    """(1 + values of the draws that reach g) / (1 + all values of the draws)."""
-    if not null:
-        return np.ones(len(g))
-    pooled = np.sort(np.concatenate(null))
-    reached = len(pooled) - np.searchsorted(pooled, g, side="left")
-    return np.asarray((1.0 + reached) / (1.0 + len(pooled)), np.float64)
+def _largest(
+    bits: tuple[Words, Words], parts: Sequence[Pairs], sums: tuple[Floats, ...], n: int, above: float, most: int
+) -> _Largest:
+    """The pairs with the largest G, `most` at most, of those with more than `above`."""
+    kept = _Largest(*(np.zeros(0, kind) for kind in (np.int64, np.int64, float, float, float)))
+    for part in parts:
+        both, g = pair_g(bits, part, (sums[0], sums[1]), n, above)
+        at = np.flatnonzero(g > above)
+        one = part.row + np.searchsorted(part.ptr, at, side="right") - 1
+        columns = (
+            one,
+            part.column[at].astype(np.int64),
+            both[at].astype(float),
+            part.expected[at].astype(float),
+            g[at],
+        )
+        joined = [np.concatenate(pair) for pair in zip(vars(kept).values(), columns, strict=True)]
+        order = np.argsort(-joined[4], kind="stable")[:most]
+        kept = _Largest(*(each[order] for each in joined))
+        if len(kept.g) == most:
+            above = max(above, float(kept.g[-1]))
+    return kept

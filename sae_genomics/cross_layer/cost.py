@@ -13,6 +13,8 @@ _MATCHES = 4  # rows per feature and pair of layers
 _PRODUCTS_RATE = 50e6  # products per second and direction, of one core
 _PASSES = 40  # of the model over a few items per pair of layers, for attribution
 _INITIALISED = 50e6  # random weights per second
+_PAIR = 5  # bytes of a pair of features that modules may look at: 8 where it is expected often enough
+_PAIR_RATE = 1.5e6  # such pairs of a layer, and of it with the next, per second of two cores
 
 
 def cost(work: Workload) -> Cost:
@@ -27,6 +29,9 @@ def cost(work: Workload) -> Cost:
     items = _SETTINGS.attribution_items * work.n_tokens / max(work.n_cells, 1)
     attributed = work.n_layers * _PASSES * items * 2 * work.n_parameters / max(work.deepest, 1)
     seconds = 5 + products / _PRODUCTS_RATE + encoded / work.train_rate + attributed / work.extract_rate
+    module_pairs = float(min(work.d_sae, _SETTINGS.module_features)) ** 2
+    memory += int(_PAIR * module_pairs)
+    seconds += work.n_layers * module_pairs / _PAIR_RATE
     rest = Cost(disk, memory, seconds + work.n_layers * (2 + work.d_sae / 500))
     floor = untrained(work)
     return Cost(

@@ -27,6 +27,7 @@ _ROUNDS = 200
 
 Fires = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
+Floats32 = npt.NDArray[np.float32]
 Strata = npt.NDArray[np.int64]
 
 
@@ -60,19 +61,22 @@ def random_pairs(stratum: Strata, n: int, generator: np.random.Generator) -> npt
     return np.column_stack([order[one], order[other]]).astype(np.int64)
 
 
-def expected_pairs(fires: Fires, stratum: Strata, other: Fires | None = None) -> Floats:
-    """E_ij, float64 [features, features of other]. other: the same items in another layer; by default the table itself."""
+def expected_factors(fires: Fires, stratum: Strata, other: Fires | None = None) -> tuple[Floats32, Floats32]:
+    """Two tables whose product is E: E_ij = sum over items of left_ti right_tj. float32 [items, features], and [items, features of other].
+
+    other: the same items in another layer; by default the table itself. A matrix of all pairs is left to the caller, who may take some rows at a time.
+    """
     second = fires if other is None else other
-    total = np.zeros((fires.shape[1], second.shape[1]))
+    left, right = np.zeros(fires.shape, np.float32), np.zeros(second.shape, np.float32)
     for number in np.unique(stratum):
         rows = stratum == number
-        left, of_left = _probabilities(fires[rows])
-        right, of_right = (left, of_left) if other is None else _probabilities(second[rows])
-        part = (left.T @ right)[np.ix_(of_left, of_right)]
-        if other is None:
-            part *= _exactly(fires[rows].sum(axis=1), left[:, of_left])
-        total += part
-    return total
+        p, of_feature = _probabilities(fires[rows])
+        factor = _exactly(fires[rows].sum(axis=1), p[:, of_feature]) if other is None else 1.0
+        left[rows] = p[:, of_feature] * factor
+        if other is not None:
+            p, of_feature = _probabilities(second[rows])
+        right[rows] = p[:, of_feature]
+    return left, right
 
 
 def _exactly(sums: npt.NDArray[np.integer], p: Floats) -> float:

@@ -46,7 +46,7 @@ class CrossLayerConfig(Section):
     module_items: int = Field(1_000, ge=20, description="training items in which modules of features are looked for")
     module_tokens: int = Field(100_000, ge=100, description="tokens that these items are drawn with")
     module_features: int = Field(
-        4_096, ge=2, description="features of a layer that are paired: those that split the items most evenly"
+        8_192, ge=2, description="features of a layer that are paired: those that split the items most evenly"
     )
     module_draws: int = Field(
         49, ge=9, description="tables with the same margins that pairs and modules are compared with"

@@ -252,3 +252,17 @@ class Moments(NamedTuple):
 
     mean: Floats
     sd: Floats
+
+
+class Pairs(NamedTuple):
+    """Pairs of columns of two tables, row by row: ptr of consecutive columns of the first table, from `row` on."""
+
+    row: int
+    ptr: npt.NDArray[np.int64]
+    """[rows + 1], from 0"""
+    column: npt.NDArray[np.int32]
+    """[pairs], of the second table"""
+    expected: npt.NDArray[np.float32]
+    """[pairs]"""
+    less: npt.NDArray[np.int32]
+    """[pairs], items that have both and do not count; empty: none"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sae_genomics.concepts.choosing import RULES, TEST, VALIDATION, Scored, choose, halves, measure
+from sae_genomics.concepts.choosing import RULES, TEST, VALIDATION, Scored, choose, halves, measure, measure_by_both
 from sae_genomics.concepts.resampling import grouped_mean, grouped_share
 
 
@@ -79,6 +79,22 @@ def test_precision_and_recall_are_counts() -> None:
         )
         for each in found.values():
             assert each.low[concept] <= each.value[concept] <= each.high[concept]
+
+
+def test_the_wider_of_two_intervals_is_taken() -> None:
+    rng = np.random.default_rng(6)
+    n, score = 400, rng.random(400)
+    one, two = np.arange(n) % 40, np.arange(n) // 100  # rows of one group of the second kind are alike
+    positive = (score + 0.4 * (two % 2) > 0.8)[:, None]
+    known = Scored(score[:, None], positive, np.ones((n, 1), bool), one)
+    threshold = np.array([0.6])
+    first, second = measure(known, threshold), measure(Scored(score[:, None], positive, known.counted, two), threshold)
+    found = measure_by_both(known, threshold, two)
+    for name, each in found.items():
+        assert each.low[0] == min(first[name].low[0], second[name].low[0])
+        assert each.high[0] == max(first[name].high[0], second[name].high[0])
+        assert each.value[0] == first[name].value[0]
+    assert found["precision"].low[0] < first["precision"].low[0] - 0.1
 
 
 def test_items_that_are_groups_have_wilson_s_interval() -> None:

@@ -177,3 +177,29 @@ def test_vectors_are_read_as_they_were_written(tmp_path):
         read_vectors(tmp_path)
     write_vectors(tmp_path, [], 4, {})
     assert read_vectors(tmp_path) == []
+
+
+def test_ties_strata_and_weights_count_as_in_a_loop_over_pairs(rng):
+    scores, positive = rng.integers(0, 9, 70).astype(float), rng.random(70) < 0.3
+    stratum, weights = rng.integers(0, 5, 70), rng.integers(0, 4, (70, 3)).astype(float)
+    positive[stratum == 2] = False  # a stratum without positives, and one without negatives
+    positive[stratum == 3] = True
+    for of_stratum in (stratum, None):
+        wins, pairs = np.zeros(3), np.zeros(3)
+        for i in np.flatnonzero(positive):
+            for j in np.flatnonzero(~positive):
+                if of_stratum is None or stratum[i] == stratum[j]:
+                    weight = weights[i] * weights[j]
+                    pairs += weight
+                    wins += weight * ((scores[i] > scores[j]) + (scores[i] == scores[j]) / 2)
+        np.testing.assert_array_equal(weighted_aurocs(scores, positive, weights, of_stratum), wins / pairs)
+    assert np.isnan(weighted_aurocs(scores, np.zeros(70, bool), weights)).all()
+    assert np.isnan(weighted_aurocs(scores, positive, np.zeros((70, 2)))).all()
+
+
+def test_aurocs_of_columns_with_ties_are_those_of_ranks(rng):
+    scores, positive = rng.integers(0, 30, (200, 12)).astype(np.float32), rng.random((200, 12)) < 0.2
+    known = [roc_auc_score(positive[:, column], scores[:, column]) for column in range(12)]
+    np.testing.assert_allclose(aurocs(scores, positive), known, rtol=1e-14)
+    scores[3, 4] = np.nan
+    assert np.flatnonzero(np.isnan(aurocs(scores, positive))).tolist() == [4]

@@ -9,13 +9,25 @@ import pytest
 from scipy.sparse import csr_matrix
 from scipy.stats import chisquare
 
-from sae_genomics.cross_layer.coactivation import High, high_items, observed_pairs, signed_g, together
-from sae_genomics.cross_layer.margins import draws, expected_pairs
+from sae_genomics.cross_layer import coactivation
+from sae_genomics.cross_layer.coactivation import LEAST_EXPECTED, High, high_items, shrunk_pmi, signed_g, together
+from sae_genomics.cross_layer.margins import draws, expected_factors
 
 
 def _high(fires: np.ndarray) -> High:
     """A table whose features never share a unit."""
     return High(fires, csr_matrix((0, fires.shape[1]), dtype=np.float32), np.zeros(0, np.int64))
+
+
+def expected_pairs(fires: np.ndarray, stratum: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
+    left, right = expected_factors(fires, stratum, other)
+    return left.T.astype(float) @ right
+
+
+def observed_pairs(high: High) -> np.ndarray:
+    """Items that are high in both, without those where one unit alone makes both fire."""
+    both = high.fires.astype(float).T @ high.fires
+    return np.asarray(both - (high.alone.T @ high.alone).toarray())
 
 
 def test_draws_keep_both_margins_in_every_stratum() -> None:
@@ -128,3 +140,75 @@ def test_pairs_of_two_layers_are_found() -> None:
     there[:, 7] = here[:, 2] ^ (generator.random(300) < 0.05)
     found = together(_high(here), np.zeros(300, np.int64), 19, [1], most=100, other=_high(there)).pairs
     assert list(zip(found["first"], found["second"], strict=True)) == [(2, 7)]
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_pairs_are_those_of_whole_matrices(monkeypatch: pytest.MonkeyPatch, between: bool) -> None:
+    """Counts, expectations, G and what the draws give, computed with matrices of all pairs."""
+    monkeypatch.setattr(coactivation, "ROWS_AT_ONCE", 7)
+    n_items, n_draws, n_units = 230, 7, 6
+    layers, generator = [], np.random.default_rng(20)
+    item, unit = (each.ravel() for each in np.indices((n_items, n_units)))
+    shared = generator.random(n_items) < 0.4
+    for size in (40, 33):
+        active = (generator.random((len(item), size)) < 0.07).astype(np.float32)
+        active[:, ::8] *= shared[item, None]
+        active[:, 1::8] = np.maximum(active[:, 1::8], (shared[item] & (unit == 2))[:, None])
+        layers.append(high_items(csr_matrix(active), item, unit, n_items))
+    stratum = np.arange(n_items) % 2
+    high, other = layers[0], layers[1] if between else layers[0]
+    found = together(high, stratum, n_draws, [3], 10_000, other if between else None)
+
+    expected = expected_pairs(high.fires, stratum, other.fires if between else None)
+    looked = expected >= LEAST_EXPECTED
+    if not between:
+        looked = np.triu(looked, 1)
+    rows, columns = np.nonzero(looked)
+    sums = [each.fires.sum(axis=0).astype(float) for each in (high, other)]
+
+    def g_of(both: np.ndarray) -> np.ndarray:
+        return signed_g(both[rows, columns], expected[rows, columns], sums[0][rows], sums[1][columns], n_items)
+
+    observed = high.fires.astype(float).T @ other.fires - (high.alone.T @ other.alone).toarray()
+    first = list(draws(high.fires, stratum, n_draws, [3, 1]))
+    second = list(draws(other.fires, stratum, n_draws, [3, 2])) if between else first
+    null = [g_of(one.astype(float).T @ two) for one, two in zip(first, second, strict=True)]
+    np.testing.assert_allclose(found.strongest, [each.max() for each in null], rtol=1e-4)
+    g = g_of(observed)
+    kept = np.flatnonzero(g > max(each.max() for each in null))
+    kept = kept[np.argsort(-g[kept], kind="stable")]
+    assert len(kept) > 5
+    assert found.n_pairs == len(rows)
+    np.testing.assert_array_equal(found.pairs["first"], rows[kept])
+    np.testing.assert_array_equal(found.pairs["second"], columns[kept])
+    np.testing.assert_allclose(found.pairs["g"], g[kept], rtol=1e-4)
+    at = rows[kept], columns[kept]
+    np.testing.assert_array_equal(found.pairs["n_both"], observed[at])
+    np.testing.assert_allclose(found.pairs["pmi"], shrunk_pmi(observed[at], expected[at]), rtol=1e-4)
+    np.testing.assert_allclose(found.pairs["p_value"], 1 / (1 + len(rows) * n_draws))  # no draw reaches them
+    np.testing.assert_allclose(found.pairs["q_value"], len(rows) / (1 + len(rows) * n_draws) / len(kept))
+    assert len(found.null) == 5
+    last = np.sort(null[-1])[::-1][: len(kept)]
+    i, j, pmi = found.null[-1]
+    both = first[-1].astype(float).T @ second[-1]
+    strongest = signed_g(both[i, j], expected[i, j], sums[0][i], sums[1][j], n_items)
+    np.testing.assert_allclose(strongest, last, rtol=1e-4)
+    np.testing.assert_allclose(pmi, np.maximum(shrunk_pmi(both[i, j], expected[i, j]), 1e-6), rtol=1e-3, atol=1e-5)
+
+
+def test_the_strongest_pairs_are_kept_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(21)
+    state = generator.random((300, 3)) < 0.4  # three modules: of one alone the items' sums would tell everything
+    fires = (generator.random((300, 45)) < 0.1) ^ np.repeat(state, 15, axis=1)
+    monkeypatch.setattr(coactivation, "ROWS_AT_ONCE", 4)
+    every = together(_high(fires), np.zeros(300, np.int64), 19, [1], most=1000).pairs
+    few = together(_high(fires), np.zeros(300, np.int64), 19, [1], most=20).pairs
+    assert len(every) > 200
+    columns = ["first", "second", "g", "n_both"]
+    np.testing.assert_array_equal(few[columns], every[columns][:20])
+
+
+def test_a_table_without_pairs_gives_none() -> None:
+    found = together(_high(np.eye(12, dtype=bool)), np.zeros(12, np.int64), 9, [1], most=10)
+    assert (found.n_pairs, len(found.pairs), found.null) == (0, 0, [])
+    assert found.threshold == -np.inf
