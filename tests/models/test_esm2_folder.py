@@ -18,10 +18,10 @@ from sae_genomics.config import ModelConfig
 from sae_genomics.errors import UserError
 from sae_genomics.items import SequenceItems
 from sae_genomics.models import check_model, describe, load_model, untrained_model
-from sae_genomics.models.esm2 import config as light
 from sae_genomics.models.esm2.folder import read_folder
 from sae_genomics.models.esm2.model import load_folder
 from sae_genomics.models.esm2.tokenise import MisalignedTokens, check_alignment
+from sae_genomics.models.named import published_name
 from sae_genomics.sae import loss_recovered
 from tests.hub_server import COMMIT, ROOT, Hub, addresses, run
 from tests.models.esm2_checkpoints import VOCAB, close, make, proteins
@@ -367,8 +367,8 @@ def test_before_the_download_the_release_speaks_for_itself(tmp_path: Path) -> No
     info = describe(config(name="esm2-650m"), tmp_path)
     assert (info.n_layers, info.d_model, info.max_length, info.revision) == (33, 1280, 1024, None)
     assert info.identity == "hub:facebook/esm2_t33_650M_UR50D@main"
-    assert light.asked_revision(config(name="esm2-650m")) == "main"
-    assert light.asked_revision(config(name="demo")) is None
+    assert published_name(config(name="esm2-650m")) == "esm2_t33_650M_UR50D"
+    assert published_name(config(name="demo")) is None
 
 
 def test_cells_are_refused(tmp_path: Path) -> None:
