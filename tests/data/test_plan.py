@@ -1,6 +1,7 @@
 import os
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,12 +25,9 @@ from tests.data.conftest import random_counts, write_cells
 
 
 def workload(run, **changed):
-    values = {
-        "n_tokens": 700_000, "shard_stored": np.full(run.n_shards, 20_000), "max_shard_tokens": 25_000, "n_units": 120,
-        "n_gene_values": 2_400,
-        "n_cell_types": 3, "train_tokens": 500_000,
-    }  # fmt: skip
-    return plan.workload(run, **{**values, **changed})
+    tokens = SimpleNamespace(read=700_000, shard_stored=np.full(run.n_shards, 20_000), largest_shard=25_000)
+    values = {"n_units": 120, "n_gene_values": 2_400, "n_cell_types": 3, "train_tokens": 500_000}
+    return plan.workload(run, tokens, **{**values, **changed})
 
 
 @pytest.fixture
