@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sae_genomics.errors import UserError
 from sae_genomics.items import Items, SequenceItems
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.esm2.config import READS, describe, small_files
@@ -80,8 +79,4 @@ class Esm2(HiddenTokenModel):
 
     def tokenise(self, items: Items, seed: int) -> Tokens:
         """The proteins' tokens; see `sae_genomics.models.esm2.tokenise`. seed: decides nothing here."""
-        if not isinstance(items, SequenceItems):
-            raise UserError(
-                f"model {self.info.name} reads proteins, not counts; set data.kind to proteins, or another model.family"
-            )
-        return tokenise(items, self.folder)
+        return tokenise(self.items_read(items, SequenceItems), self.folder)

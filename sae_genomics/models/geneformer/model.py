@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sae_genomics.items import Items
+from sae_genomics.items import CountItems, Items
 from sae_genomics.models.base import FoundationModel, ModelInfo
 from sae_genomics.models.geneformer.config import READS, describe, small_files
 from sae_genomics.models.geneformer.folder import GeneformerFolder, read_folder
@@ -68,7 +68,7 @@ class Geneformer(HiddenTokenModel):
         *,
         untrained_seed: int | None = None,
     ):
-        self.folder, self._tokeniser = folder, RankTokeniser(folder, info.name)
+        self.folder, self._tokeniser = folder, RankTokeniser(folder)
         self.mask_token = folder.dictionaries.special("<mask>")
         self.cls_token = folder.dictionaries.special("<cls>")
         if untrained_seed is None:
@@ -86,7 +86,7 @@ class Geneformer(HiddenTokenModel):
 
     def tokenise(self, items: Items, seed: int) -> Tokens:
         """The cells' tokens; see `sae_genomics.models.geneformer.tokenise`. seed: decides nothing here."""
-        return self._tokeniser(items)
+        return self._tokeniser(self.items_read(items, CountItems))
 
     def speaks_for_item(self, batch: Tokens) -> npt.NDArray[np.bool_]:
         """`<cls>`, or, in a model without it, all genes."""

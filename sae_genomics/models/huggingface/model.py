@@ -111,10 +111,7 @@ class HuggingFace(PackedModel):
 
     def tokenise(self, items: Items, seed: int) -> Tokens:
         """The documents' tokens; see `sae_genomics.models.huggingface.tokenise`. seed: decides nothing here."""
-        if not isinstance(items, TextItems):
-            raise UserError(
-                f"model {self.info.name} reads text; set data.kind to text, or another model.family for other data"
-            )
+        items = self.items_read(items, TextItems)
         with self._reading:
             self._tokeniser = self._tokeniser or read_tokeniser(self.folder)
         return tokenise(items, self._tokeniser)
