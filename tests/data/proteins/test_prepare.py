@@ -14,7 +14,7 @@ import pytest
 
 from sae_genomics.associations.spans.counts import ConceptCounts
 from sae_genomics.config import load_config, parse_config
-from sae_genomics.data import groups
+from sae_genomics.data import groups, labelled
 from sae_genomics.data.plan_file import read_plan
 from sae_genomics.data.proteins import prepare
 from sae_genomics.data.proteins.settings import BUILTIN
@@ -163,7 +163,7 @@ def test_very_many_labels_do_not_burst_the_split(tmp_path, make_run, monkeypatch
     labels = "accession\tfamily\torganism\n" + "".join(f"A{i}\tf{i // 2}\t{'most' if i % 3 else i}\n" for i in range(n))
     seen = []
     monkeypatch.setattr(groups, "_MOST_PAIRS", 6000)
-    monkeypatch.setattr(prepare, "split_items", lambda *given: seen.append(given[1]) or split_items(*given))
+    monkeypatch.setattr(labelled, "split_items", lambda *given: seen.append(given[1]) or split_items(*given))
     data = {"labels": str(write(tmp_path / "l.tsv", labels)), "label_key": "organism", "group_key": "family"}
     run = make_run(write(tmp_path / "p.fasta", text), data=data, activations={"items_per_shard": n})
     prepared(run)
