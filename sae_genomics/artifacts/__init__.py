@@ -40,7 +40,7 @@ from sae_genomics.artifacts.items import (
 from sae_genomics.artifacts.localisation import CONCEPT_FEATURES, CONCEPT_LOCALISATION, CONCEPT_TCAV, CONCEPT_WINDOWS
 from sae_genomics.artifacts.names import ANNOTATIONS, FEATURE_NAMES
 from sae_genomics.artifacts.network import FEATURE_NETWORK, NETWORK_EDGES, NETWORK_NULLS
-from sae_genomics.artifacts.prepare import CELLS, GENE_INDEX, GENES, UNITS
+from sae_genomics.artifacts.prepare import CELLS, GENES, UNITS
 from sae_genomics.artifacts.rankings import RANKINGS
 from sae_genomics.artifacts.regulons import FEATURE_REGULONS, REGULON_EDGES, REGULON_NULLS
 from sae_genomics.artifacts.spans import (
@@ -98,7 +98,6 @@ __all__ = [
     "FEATURE_UNITS",
     "FORMAT_VERSION",
     "GENES",
-    "GENE_INDEX",
     "GENE_TOKENS",
     "ICA_GENES",
     "ITEM_FEATURES",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from sae_genomics.artifacts.table import BOOL, F64, I32, I64, STR, Column, Table
 
-GENE_INDEX = "slot"  # what files call the index of a matched gene
-
 GENES = Table(
     "genes.parquet",
     "One row per var of the input that matched the model's vocabulary, and per unmatched var (token = -1).",
@@ -14,7 +12,6 @@ GENES = Table(
         Column("gene_id", STR, "the name looked up: version suffix stripped; the vocabulary's key where matched"),
         Column("gene_symbol", STR, "symbol for people; the gene_id where the input has none"),
         Column("token", I32, "vocabulary id; -1 when the model does not know the gene"),
-        Column(GENE_INDEX, I32, "position among the distinct matched tokens, ascending by token; -1 when unmatched"),
         Column("counts", F64, "sum of counts over the cells used"),
     ),
 )

@@ -20,7 +20,7 @@ import pandas as pd
 
 from sae_genomics.concepts.concept import Bools, Concept, Ints, LeftOut, NamedConcepts, Spans
 from sae_genomics.concepts.examples import example_concepts
-from sae_genomics.concepts.item_table import more_columns
+from sae_genomics.concepts.item_table import input_columns, more_columns
 
 if TYPE_CHECKING:
     from sae_genomics.concepts.section import ConceptsConfig
@@ -38,17 +38,17 @@ _UNIT_SHARE = 1 / 3
 __all__ = ["Concept", "LeftOut", "NamedConcepts", "Spans", "concepts_of"]
 
 
-def concepts_of(run: Run) -> NamedConcepts:
-    """All concepts that the settings ask for and the data can tell. Raises UserError for a file of examples that cannot be used."""
+def concepts_of(run: Run, columns: pd.DataFrame | None = None) -> NamedConcepts:
+    """All concepts that the settings ask for and the data can tell. columns: `input_columns`, where they are read already. Raises UserError for a file of examples that cannot be used."""
     settings = run.config.concepts
-    columns = ["item", "item_id", "heldout", "group", "label"]
-    items, units = run.kind.read_items(run, columns), run.kind.read_units(run)
+    wanted = ["item", "item_id", "heldout", "group", "label"]
+    items, units = run.kind.read_items(run, wanted), run.kind.read_units(run)
     spans = run.kind.read_spans(run) if "span" in settings.kinds else None
     heldout_units = split_units(len(units), run.config.run.seed)
     parts = []
     if "label" in settings.kinds:
         parts.append(frequent_labels(items["label"], settings))
-        parts += further_labels(run, items["item_id"])
+        parts += further_labels(run, items["item_id"], input_columns(run) if columns is None else columns)
     if spans is not None:
         parts.append(_large_enough(span_concepts(spans), settings))
     if "gene_set" in settings.kinds and run.kind.units_are_genes and settings.gene_sets:
@@ -82,11 +82,13 @@ def _large_enough(concepts: list[Concept], settings: ConceptsConfig) -> tuple[li
     return [each for i, each in enumerate(concepts) if i in kept], left_out
 
 
-def further_labels(run: Run, item_ids: pd.Series) -> Iterator[tuple[list[Concept], list[LeftOut]]]:
+def further_labels(
+    run: Run, item_ids: pd.Series, columns: pd.DataFrame
+) -> Iterator[tuple[list[Concept], list[LeftOut]]]:
     """The concepts of concepts.label_columns and of the columns of concepts.labels, called `column: value`. Raises as `more_columns` does."""
     settings = run.config.concepts
     asked = ("concepts.labels", "concepts.label_columns")
-    placed = more_columns(run, item_ids, settings.labels, settings.label_columns, asked)
+    placed = more_columns(run, item_ids, settings.labels, columns[settings.label_columns], asked)
     for column in placed.columns:
         values = placed[column].map(
             lambda value: f"{value:g}" if isinstance(value, float) else value, na_action="ignore"

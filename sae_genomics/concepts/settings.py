@@ -23,8 +23,8 @@ def check(run: Run) -> None:
         read_item_table(settings.confounds, "concepts.confounds")
     if settings.labels is not None:
         read_item_table(settings.labels, "concepts.labels")
-    run.kind.check_columns(run.config.data, settings.label_columns, "concepts.label_columns")
-    run.kind.check_columns(run.config.data, settings.confound_columns, "concepts.confound_columns")
+    run.kind.check_columns(run.config.data, dict.fromkeys(settings.label_columns, "concepts.label_columns"))
+    run.kind.check_columns(run.config.data, dict.fromkeys(settings.confound_columns, "concepts.confound_columns"))
     if settings.stop_after > settings.draws:
         raise UserError(
             f"concepts.stop_after = {settings.stop_after} is more than concepts.draws = {settings.draws}; "

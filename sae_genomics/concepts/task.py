@@ -21,7 +21,7 @@ from sae_genomics.artifacts import CONCEPT_CONFOUNDS, CONCEPT_NULLS, CONCEPT_VEC
 from sae_genomics.associations.multiple_testing import benjamini_hochberg
 from sae_genomics.associations.stream import layer_blocks, token_blocks
 from sae_genomics.concepts.concept import Concept, Ints, LeftOut, NamedConcepts
-from sae_genomics.concepts.item_table import more_columns
+from sae_genomics.concepts.item_table import input_columns, more_columns
 from sae_genomics.concepts.measure import Measured, measure
 from sae_genomics.concepts.named import concepts_of, expression_bins
 from sae_genomics.concepts.pool import Pool, described_items
@@ -43,10 +43,11 @@ def run_task(run: Run, task: int) -> None:
     """
     use_allotted_cores()
     layer, settings = run.layers[task], run.config.concepts
-    named, units = concepts_of(run), run.kind.read_units(run)
+    columns = input_columns(run)
+    named, units = concepts_of(run, columns), run.kind.read_units(run)
     heartbeat = run.heartbeat_file(stage_named("concepts"), task)
     progress = Progress(f"concepts layer {layer}", len(named), "concepts", heartbeat)
-    pool = read_pool(run, layer, named, units)
+    pool = read_pool(run, layer, named, units, columns)
     measured = measure_all(pool, settings, run.config.run.seed, progress)
     folder = run.layer_results(layer)
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,8 +78,8 @@ def measure_all(pool: Pool, settings: ConceptsConfig, seed: int, progress: Progr
         return list(threads.map(one, pool.named))
 
 
-def read_pool(run: Run, layer: int, named: NamedConcepts, units: Units) -> Pool:
-    """The rows of a layer that stand for its concepts, in one pass over its activations."""
+def read_pool(run: Run, layer: int, named: NamedConcepts, units: Units, columns: pd.DataFrame) -> Pool:
+    """The rows of a layer that stand for its concepts, in one pass over its activations. columns: as `input_columns` gives them."""
     settings = run.config.concepts
     items = run.kind.read_items(run, ["item_id", "group", "label"])
     labels = pd.factorize(items["label"])[0].astype(np.int64)
@@ -88,7 +89,7 @@ def read_pool(run: Run, layer: int, named: NamedConcepts, units: Units) -> Pool:
     blocks = layer_blocks(run, layer, units, named.heldout, run.config.associations.batch_tokens)
     rows = collect(_stoppable(blocks), sample, named, run.model_info.d_model)
     asked = ("concepts.confounds", "concepts.confound_columns")
-    more = more_columns(run, items["item_id"], settings.confounds, settings.confound_columns, asked)
+    more = more_columns(run, items["item_id"], settings.confounds, columns[settings.confound_columns], asked)
     return Pool(named, sample, rows, expression_bins(units.counts), described_items(items, more), settings.pca)
 
 

@@ -114,22 +114,22 @@ class DataKind(ABC):
         columns: some of these; default: all. Raises DamagedArtifact when the prepared files cannot be read.
         """
 
-    def check_columns(self, settings: Any, keys: Sequence[str], setting: str) -> None:
+    def check_columns(self, settings: Any, asked: Mapping[str, str]) -> None:
         """Raise what `read_columns` would, where a quick look at the input tells it."""
-        if keys:
-            raise self._no_columns(setting)
+        if asked:
+            raise self._no_columns(asked)
 
-    def read_columns(self, run: Run, keys: Sequence[str], setting: str) -> pd.DataFrame:
-        """More annotations of the items, from the input itself: one column of text or None for each key, in the rows of `read_items`.
+    def read_columns(self, run: Run, asked: Mapping[str, str]) -> pd.DataFrame:
+        """More annotations of the items, from one pass over the input: a column of text or None for each key, in the rows of `read_items`.
 
-        setting: the config key that asks for them, for the error.
+        asked: at least one key -> the config key that asks for it, for the error.
         Raises UserError for a key that the input does not have, and for a kind whose input has no more annotations.
         """
-        raise self._no_columns(setting)
+        raise self._no_columns(asked)
 
-    def _no_columns(self, setting: str) -> UserError:
+    def _no_columns(self, asked: Mapping[str, str]) -> UserError:
         return UserError(
-            f"{setting}: data.kind {self.name} has no more annotations; leave it out, or give a table (docs/concepts.md)"
+            f"{next(iter(asked.values()))}: data.kind {self.name} has no more annotations; leave it out, or give a table (docs/concepts.md)"
         )
 
     @abstractmethod

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sae_genomics.data.kind import DataKind
+    from sae_genomics.data.token_counts import TokenCounts
     from sae_genomics.run import Run
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -134,10 +135,8 @@ def _networks(run: Run) -> int:
 
 def workload(
     run: Run,
+    tokens: TokenCounts,
     *,
-    n_tokens: int,
-    shard_stored: npt.NDArray[np.int64],
-    max_shard_tokens: int,
     n_units: int,
     n_gene_values: int,
     n_cell_types: int,
@@ -158,9 +157,9 @@ def workload(
         )
     return Workload(
         n_cells=run.n_items,
-        n_tokens=n_tokens,
-        shard_stored=shard_stored,
-        max_shard_tokens=max_shard_tokens,
+        n_tokens=tokens.read,
+        shard_stored=tokens.shard_stored,
+        max_shard_tokens=tokens.largest_shard,
         n_units=n_units,
         n_gene_values=n_gene_values,
         sampled_cells=min(run.n_items, 2 * config.associations.max_auroc_cells) if n_cell_types else 0,

@@ -1,4 +1,4 @@
-"""What the kinds' `prepare` have in common: counted tokens, room on the disk, the plan in a few lines."""
+"""What the kinds' `prepare` have in common: room on the disk, the plan in a few lines."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from sae_genomics.data import plan
 from sae_genomics.data.disk import bytes_under, check_disk, free_bytes, nearest_existing, size_text
+from sae_genomics.data.token_counts import TokenCounts
 from sae_genomics.errors import UserError
 from sae_genomics.progress import duration, say
 from sae_genomics.stages import stage_named
@@ -23,51 +21,16 @@ _TOKENS_PER_ITEM = (256, 128, 64, 32)
 _WORTH_A_HINT = 20e9  # bytes of activations
 
 
-class TokenCounts:
-    """Tokens of each item: `lengths` read by the model, `stored` on disk; int64 [items], special ones included.
-
-    ordinary: int64 [items], tokens that may be stored and are not special. read: int64 [items], those that the model reads, windows'
-    overlaps and special ones included. n_special: special tokens stored of each item; int64 [items] where items differ.
-    """
-
-    def __init__(
-        self,
-        run: Run,
-        ordinary: npt.NDArray[np.int64],
-        read: npt.NDArray[np.int64],
-        n_special: int | npt.NDArray[np.int64],
-    ):
-        self.ordinary = ordinary
-        self.n_special = np.asarray(n_special, dtype=np.int64)
-        self.lengths = read
-        self.stored = self.stored_with(run.config.activations.tokens_per_cell)
-        self._edges = [run.shard_items(shard)[0] for shard in range(run.n_shards)]
-        self.shard_stored = np.add.reduceat(self.stored, self._edges)
-        self.largest_shard = int(np.add.reduceat(self.lengths, self._edges).max())
-        self.read = int(self.lengths.sum())
-
-    def stored_with(self, tokens_per_item: int | None) -> npt.NDArray[np.int64]:
-        """Tokens stored of each item under that setting."""
-        ordinary = self.ordinary if tokens_per_item is None else np.minimum(self.ordinary, tokens_per_item)
-        return ordinary + self.n_special
-
-    def shards(self) -> list[dict[str, int]]:
-        """For plan.json."""
-        sizes = np.diff([*self._edges, len(self.stored)])
-        return [
-            {"shard": shard, "items": int(size), "tokens": int(n_tokens)}
-            for shard, (size, n_tokens) in enumerate(zip(sizes, self.shard_stored, strict=True))
-        ]
-
-
-def check_room(run: Run, work: plan.Workload, estimates: list[plan.Estimate], tokens: TokenCounts) -> None:
-    """Raises UserError, with what would make the run smaller, when the disk is too small for it."""
+def check_room(run: Run, work: plan.Workload, tokens: TokenCounts) -> list[plan.Estimate]:
+    """What each stage costs. Raises UserError, with what would make the run smaller, when the disk is too small for it."""
+    estimates = plan.estimate(run, work)
     needs = plan.disk_needs(run, estimates)
     there = {run.checkpoints: bytes_under(run.checkpoints), run.results: bytes_under(run.results)}
     further = {folder: max(need - there[folder], 0) for folder, need in needs.items()}
     options = {each: int(tokens.stored_with(each).sum()) for each in _TOKENS_PER_ITEM}
     room = free_bytes(run.checkpoints) + sum(there.values()) - (sum(needs.values()) - plan.disk_of_shards(estimates))
     check_disk(further, f"run {run.name}", plan.savings(run.kind, work, options, max(room, 0)))
+    return estimates
 
 
 def heartbeat(run: Run) -> Path:

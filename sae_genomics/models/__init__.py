@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from sae_genomics.models.word_pieces import TextTokeniser
 
 __all__ = [
-    "FAMILIES", "FoundationModel", "ModelInfo", "asked_revision", "check_model", "describe", "find_commit", "gene_symbols",
+    "FAMILIES", "FoundationModel", "ModelInfo", "check_model", "describe", "gene_symbols",
     "load_model", "most_residues", "pick_device", "reads", "register", "resolve_layers", "text_tokeniser", "tokeniser_settings", "unit_tokens", "untrained_model", "used_dtype", "vocabulary",
 ]  # fmt: skip
 
-# family: (module with READS, describe and small_files, which read no weights; module with load, untrained and check). A family with
-# published models has asked_revision and find_commit in the first; one that reads sequences unit_tokens and most_residues; one that reads
-# text text_tokeniser.
+# family: (module with READS, describe and small_files, which read no weights; module with load, untrained and check). One that reads
+# sequences has unit_tokens and most_residues in the first; one that reads text text_tokeniser.
 FAMILIES = {
     "tx1": ("sae_genomics.models.tx1_config", "sae_genomics.models.tx1"),
     "esm2": ("sae_genomics.models.esm2.config", "sae_genomics.models.esm2.model"),
@@ -63,23 +62,6 @@ def reads(model: ModelConfig) -> str:
     """Name of the data kind that the model reads. Raises UserError for an unknown family."""
     kind: str = _family(model, 0).READS
     return kind
-
-
-def asked_revision(model: ModelConfig) -> str | None:
-    """The revision of a published model that the config asks for, by default the release's own. None for a local folder."""
-    ask = getattr(_family(model, 0), "asked_revision", None)
-    revision: str | None = ask(model) if ask else None
-    return revision
-
-
-def find_commit(model: ModelConfig, cache_dir: Path | None = None, *, ask_hub: bool) -> str | None:
-    """The commit that `asked_revision` stands for: the revision itself, else as the local cache says, else as the hub says.
-
-    ask_hub: False uses no network; then None is returned where nothing here tells the commit.
-    Raises UserError when the hub is asked in vain.
-    """
-    commit: str | None = _family(model, 0).find_commit(model, cache_dir, ask_hub=ask_hub)
-    return commit
 
 
 def vocabulary(model: ModelConfig, cache_dir: Path | None = None) -> dict[str, int]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sae_genomics.errors import UserError
-from sae_genomics.items import Items
+from sae_genomics.items import CountItems, Items, SequenceItems, TextItems
 from sae_genomics.models.editing import Paused, Predictions
 from sae_genomics.tokens import Tokens
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Intervention = Callable[[torch.Tensor], torch.Tensor]
 
+AnyItems = TypeVar("AnyItems", CountItems, SequenceItems, TextItems)
 HOOKS = ("resid_post", "mlp_out", "attn_out")
 
 
@@ -109,6 +110,14 @@ class FoundationModel(ABC):
         Raises ValueError for a layer that does not come after the paused one.
         """
         raise UserError(f"model.family: {self.info.family} cannot be edited; set causal.enabled to false")
+
+    def items_read(self, items: Items, kind: type[AnyItems]) -> AnyItems:
+        """The items, which are of the type that the family reads. Raises UserError for others."""
+        if not isinstance(items, kind):
+            raise UserError(
+                f"model.family: {self.info.family} reads {self.reads}; set data.kind to {self.reads}, or another model.family"
+            )
+        return items
 
     @property
     def padding_share(self) -> float | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +44,11 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     if size != 8 + length + end:
         raise _damaged(path, f"{size:,} bytes on disk, {8 + length + end:,} expected")
     return shapes
+
+
+def n_parameters(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Numbers in all tensors."""
+    return sum(math.prod(shape) for shape in shapes.values())
 
 
 def _damaged(path: Path, why: str = "its header cannot be read") -> UserError:

@@ -12,27 +12,35 @@ from torch import Tensor, nn
 
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
-from sae_genomics.models.editing import changed_at
-from sae_genomics.models.packed_model import PackedModel
-from sae_genomics.models.sequences import Listener, Sequences
+from sae_genomics.models.block_model import BlockModel, BlockNetwork
+from sae_genomics.models.editing import Paused, Predictions, changed_at, not_half
+from sae_genomics.models.sequences import Listener, Sequences, mean_over
 from sae_genomics.tokens import Tokens
 
 _SCORES_AT_ONCE = 1 << 24  # in float64: 128 MiB
 
 
-class TokenNetwork(nn.Module):
-    """An encoder on packed rows. `forward` gives the output of the first blocks; `predict` the scores of all tokens."""
+class TokenNetwork(BlockNetwork):
+    """An encoder on packed rows, with a head that scores all tokens."""
+
+    head: nn.Module
+    final_norm: nn.Module
+    """Between the last block and the head; `nn.Identity` where there is none."""
 
     @abstractmethod
+    def embed(self, token: Tensor, sequences: Sequences) -> Tensor:
+        """What enters the first block: [T, d_model]. token: int64 [T]."""
+
     def forward(self, token: Tensor, sequences: Sequences, n_layers: int, listen: Listener) -> Tensor:
         """The output of the first `n_layers` blocks: [T, d_model]. token: int64 [T]."""
+        return self.encode(self.embed(token, sequences), sequences, range(n_layers), listen)
 
-    @abstractmethod
     def predict(self, x: Tensor) -> Tensor:
         """Scores of all tokens, from outputs of the last block: [n, d_model] -> [n, vocabulary]."""
+        return self.head(self.final_norm(x))  # type: ignore[no-any-return]
 
 
-class HiddenTokenModel(PackedModel):
+class HiddenTokenModel(BlockModel):
     """A model that is trained to predict tokens where it sees `<mask>`."""
 
     hidden_share = 0.15
@@ -59,6 +67,20 @@ class HiddenTokenModel(PackedModel):
 
     def run(self, given: tuple[Tensor, ...], sequences: Sequences, n_layers: int, listen: Listener) -> None:
         self.network(*given, sequences, n_layers, listen)
+
+    def embed(
+        self, batch: Tokens, hidden: npt.NDArray[np.bool_] | None, sequences: Sequences
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.network.embed(self.seen(batch, hidden), sequences), {}
+
+    def decode(self, x: Tensor, paused: Paused, sequences: Sequences) -> Predictions:
+        x = self.network.final_norm(x)
+        token = None if self.why_no_loss else not_half(self.network.head(x))
+        return Predictions(token, None, mean_over(not_half(x), sequences, self.speaks_for_item(paused.batch)))
+
+    def speaks_for_item(self, batch: Tokens) -> npt.NDArray[np.bool_]:
+        """[T], tokens whose mean is the item's embedding: all that are not special."""
+        return ~batch.special
 
     @torch.inference_mode()
     def masked_loss(

@@ -83,6 +83,11 @@ def describe_release(
     )
 
 
+def has_releases(family: str) -> bool:
+    """Whether models of a family are published on the hub."""
+    return any(release.family == family for release in RELEASES.values())
+
+
 def known_release(name: str, family: str | None = None) -> KnownRelease:
     """What is known of a published model. Any OWNER/NAME that is not one of RELEASES is taken for a language model of that repository.
 

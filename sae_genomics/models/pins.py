@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_genomics.models import asked_revision, find_commit
+from sae_genomics.models import hub, reads
+from sae_genomics.models.named import published_name
 from sae_genomics.revisions import is_commit
 
 if TYPE_CHECKING:
@@ -51,14 +52,16 @@ def find_pin(model: ModelConfig, cache_dir: Path | None, recorded: Pin | None, *
 
     Returns None for a model that is a local folder. Raises UserError when the hub is asked in vain.
     """
-    revision = asked_revision(model)
-    if revision is None:
+    reads(model)  # refuses an unknown family; a family from outside may add releases of its own when it is imported
+    name = published_name(model)
+    if name is None:
         return None
+    revision = model.revision or hub.known_release(name, model.family).revision
     if recorded is not None and recorded.model != model.name:
         recorded = None
     if recorded is not None and revision in (*recorded.asked_as, recorded.commit):
         return recorded
-    commit = find_commit(model, cache_dir, ask_hub=ask_hub)
+    commit = hub.find_commit(name, cache_dir, revision, ask_hub=ask_hub)
     if commit is None:
         return None
     if recorded is not None and commit == recorded.commit:  # one more name of the same weights

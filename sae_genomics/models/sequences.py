@@ -19,6 +19,7 @@ class Sequences:
 
     ptr: int64 [sequences + 1]. padded: attention pads to the longest sequence and masks, which launches few kernels; otherwise it
     takes one sequence after the other.
+    angles: cosine and sine of rotary positions, float32 [T, d_head / 2] both; None until a network with such positions computes them.
     """
 
     def __init__(self, ptr: npt.NDArray[np.int64], device: torch.device, *, padded: bool):
@@ -26,6 +27,7 @@ class Sequences:
         lengths = np.diff(ptr)
         self.count, self.longest = len(lengths), int(lengths.max(initial=0))
         self.padded = padded
+        self.angles: tuple[Tensor, Tensor] | None = None
         sequence = np.repeat(np.arange(self.count), lengths)
         place = np.arange(int(ptr[-1])) - ptr[sequence]
         self.of_token = torch.from_numpy(sequence).to(device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -81,8 +80,3 @@ def header_shapes(
             name = name.replace(old, new)
         full[name if has_prefix or name.startswith(heads) else prefix + name] = shape
     return full
-
-
-def n_parameters(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Numbers in all tensors."""
-    return sum(math.prod(shape) for shape in shapes.values())

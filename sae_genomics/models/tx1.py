@@ -24,9 +24,8 @@ from sae_genomics.models.tx1_config import (
     PREFIX,
     Release,
     describe,
-    describe_folder,
-    find_folder,
     read_release,
+    small_files,
 )
 from sae_genomics.models.tx1_init import initialise
 from sae_genomics.models.tx1_model import Outputs, Tx1Model
@@ -39,9 +38,7 @@ if TYPE_CHECKING:
 
 def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> FoundationModel:
     """See `sae_genomics.models.load_model`."""
-    folder = find_folder(model, cache_dir)
-    release = read_release(folder, with_drugs=model.drug_key is not None)
-    info = describe(model, cache_dir)
+    release, info = small_files(model, cache_dir), describe(model, cache_dir)
     if model.backend == "reference":
         from sae_genomics.models.tx1_reference import ReferenceTx1
 
@@ -51,15 +48,14 @@ def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> Fo
 
 def untrained(model: ModelConfig, device: torch.device, cache_dir: Path | None, seed: int) -> FoundationModel:
     """See `sae_genomics.models.untrained_model`. In plain PyTorch, whatever `model.backend` says."""
-    release = read_release(find_folder(model, cache_dir), with_drugs=model.drug_key is not None)
-    info = describe(model, cache_dir)
+    release, info = small_files(model, cache_dir), describe(model, cache_dir)
     return NativeTx1(release, info, device, getattr(torch, model.compute_dtype), untrained_seed=seed)
 
 
 def check(model: ModelConfig, cache_dir: Path | None) -> None:
     """See `sae_genomics.models.check_model`. The reference backend judges its checkpoints itself."""
     if model.backend == "native":
-        release = read_release(find_folder(model, cache_dir), with_drugs=model.drug_key is not None)
+        release = small_files(model, cache_dir)
         with torch.device("meta"):
             network = Tx1Network(release.config)
         check_shapes(network, release.folder / "model.safetensors", prefix=PREFIX, ignore=_not_needed(release))
@@ -75,8 +71,9 @@ def load_folder(
 ) -> NativeTx1:
     """Load a release folder without a run's config, for scripts and notebooks."""
     release = read_release(Path(folder), with_drugs=with_drugs)
-    info = describe_folder(release, Path(folder).name)
-    return NativeTx1(release, info, torch.device(device), getattr(torch, dtype), compile=compile)
+    return NativeTx1(
+        release, release.describe(Path(folder).name), torch.device(device), getattr(torch, dtype), compile=compile
+    )
 
 
 class NativeTx1(Tx1Model):

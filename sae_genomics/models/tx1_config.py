@@ -10,18 +10,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import ModelInfo
-from sae_genomics.models.checkpoint import folder_identity, tensor_shapes
-from sae_genomics.models.foreign_keys import refuse_other_families_keys
+from sae_genomics.models.checkpoint import folder_identity, n_parameters, tensor_shapes
+from sae_genomics.models.named import NamedModels
 from sae_genomics.models.tx1_tokenise import TokeniserSettings
-
-if TYPE_CHECKING:
-    from sae_genomics.config import ModelConfig
 
 FILES = ("model_config.yml", "collator_config.yml", "vocab.json", "model.safetensors")
 PREFIX = "model."
@@ -85,86 +82,24 @@ class Release:
     special_ids: dict[str, int]
     drug_ids: dict[str, int]
 
-
-def describe(model: ModelConfig, cache_dir: Path | None = None) -> ModelInfo:
-    """See `sae_genomics.models.describe`."""
-    refuse_other_families_keys(model, "tx1")
-    if _is_published(model):
-        from sae_genomics.models.hub import describe_release
-
-        name = str(model.name)
-
-        def describe_cached(folder: Path) -> ModelInfo:
-            return describe_folder(read_release(folder, with_drugs=False), name)
-
-        return describe_release(name, cache_dir, model.revision, "tx1", describe_cached)
-    folder = find_folder(model, cache_dir)
-    return describe_folder(read_release(folder, with_drugs=model.drug_key is not None), model_name(model))
+    def describe(self, name: str) -> ModelInfo:
+        """What the folder says about itself. Its content hash is that of all its files."""
+        return ModelInfo(
+            family="tx1",
+            name=name,
+            n_layers=self.config.n_layers,
+            d_model=self.config.d_model,
+            n_heads=self.config.n_heads,
+            max_length=self.tokeniser.max_length,
+            n_parameters=n_parameters(tensor_shapes(self.folder / "model.safetensors")),
+            identity=folder_identity(self.folder, FILES),
+        )
 
 
-def asked_revision(model: ModelConfig) -> str | None:
-    """See `sae_genomics.models.asked_revision`."""
-    if not _is_published(model):
-        return None
-    from sae_genomics.models.hub import known_release
-
-    return model.revision or known_release(str(model.name), "tx1").revision
-
-
-def find_commit(model: ModelConfig, cache_dir: Path | None, *, ask_hub: bool) -> str | None:
-    """See `sae_genomics.models.find_commit`."""
-    from sae_genomics.models.hub import find_commit as find
-
-    return find(str(model.name), cache_dir, model.revision, ask_hub=ask_hub)
-
-
-def _is_published(model: ModelConfig) -> bool:
-    return model.path is None and model.name not in (None, "demo")
-
-
-def small_files(model: ModelConfig, cache_dir: Path | None = None) -> Release:
-    """The folder's configs and vocabulary, as `vocabulary` and `tokeniser_settings` of `sae_genomics.models` need them."""
-    return read_release(find_folder(model, cache_dir), with_drugs=model.drug_key is not None)
-
-
-def find_folder(model: ModelConfig, cache_dir: Path | None) -> Path:
-    """The folder that `model.path` or `model.name` stands for, downloaded where needed. Raises UserError."""
-    if model.path is not None:
-        return Path(model.path)
-    if model.name in (None, "demo"):
-        return DEMO_FOLDER
-    from sae_genomics.models.hub import download, known_release
-
-    known_release(str(model.name), "tx1")
-    return download(str(model.name), cache_dir, model.revision)
-
-
-def model_name(model: ModelConfig) -> str:
-    """What the model is called in reports."""
-    return Path(model.path).name if model.path is not None else model.name or "demo"
-
-
-def describe_folder(release: Release, name: str) -> ModelInfo:
-    """What a release folder says about itself."""
-    shapes = tensor_shapes(release.folder / "model.safetensors")
-    n_parameters = sum(_product(shape) for shape in shapes.values())
-    return ModelInfo(
-        family="tx1",
-        name=name,
-        n_layers=release.config.n_layers,
-        d_model=release.config.d_model,
-        n_heads=release.config.n_heads,
-        max_length=release.tokeniser.max_length,
-        n_parameters=n_parameters,
-        identity=folder_identity(release.folder, FILES),
-    )
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    total = 1
-    for n in shape:
-        total *= n
-    return total
+MODELS = NamedModels(
+    "tx1", lambda folder, model: read_release(folder, with_drugs=model.drug_key is not None), bundled=DEMO_FOLDER
+)
+describe, small_files = MODELS.describe, MODELS.small_files
 
 
 def read_release(folder: Path, *, with_drugs: bool) -> Release:

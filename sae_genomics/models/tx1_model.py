@@ -57,10 +57,7 @@ class Tx1Model(FoundationModel):
         `per_token["value"]`: float32 [T], what the model is given. `per_item["drug"]`: int64 [cells], where drugs are used.
         Raises UserError when drugs and model do not go together.
         """
-        if not isinstance(items, CountItems):
-            raise UserError(
-                f"model {self.info.name} reads cells, not sequences; set data.kind to cells, or another model.family"
-            )
+        items = self.items_read(items, CountItems)
         if items.drugs is not None and not self.drug_ids:
             raise UserError(f"model {self.info.name} was loaded without a chemical encoder; leave model.drug_key out")
         if items.drugs is None and self.drug_ids:

@@ -127,7 +127,7 @@ def test_columns_of_the_input_are_concepts_and_confounds(made, tmp_path):
     run = Run(parse_config(config(folder, **asked), "test"))
     check(run)
     items = run.kind.read_items(run, ["item_id", "label"])
-    found = run.kind.read_columns(run, ["decoys", "family"], "x")
+    found = run.kind.read_columns(run, {"decoys": "x", "family": "y"})
     labels = Path(sae_genomics.__file__).parent / "assets" / "demo_proteins" / "labels.tsv.gz"
     table = pd.read_csv(labels, sep="\t", dtype=str).set_index("accession").loc[items["item_id"]]
     assert found["decoys"].tolist() == table["decoys"].tolist()

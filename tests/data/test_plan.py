@@ -1,6 +1,7 @@
 import os
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,13 +24,11 @@ from sae_genomics.validation import network_tables as cost_of_networks
 from tests.data.conftest import random_counts, write_cells
 
 
-def workload(run, **changed):
-    values = {
-        "n_tokens": 700_000, "shard_stored": np.full(run.n_shards, 20_000), "max_shard_tokens": 25_000, "n_units": 120,
-        "n_gene_values": 2_400,
-        "n_cell_types": 3, "train_tokens": 500_000,
-    }  # fmt: skip
-    return plan.workload(run, **{**values, **changed})
+def workload(run, tokens=None, **changed):
+    counted = {"read": 700_000, "shard_stored": np.full(run.n_shards, 20_000), "largest_shard": 25_000}
+    counts = SimpleNamespace(**{**counted, **(tokens or {})})
+    values = {"n_units": 120, "n_gene_values": 2_400, "n_cell_types": 3, "train_tokens": 500_000}
+    return plan.workload(run, counts, **{**values, **changed})
 
 
 @pytest.fixture
@@ -73,8 +72,10 @@ def test_what_makes_it_dearer(run, make_run):
         return next(each for each in plan.estimate(given_run, workload(given_run, **changed)) if each.stage == stage)
 
     tenfold = np.full(run.n_shards, 200_000)
-    assert cost("extract", shard_stored=tenfold).disk_bytes == pytest.approx(10 * cost("extract").disk_bytes, rel=0.1)
-    assert cost("extract", n_tokens=10**9).seconds > 100 * cost("extract").seconds
+    assert cost("extract", tokens={"shard_stored": tenfold}).disk_bytes == pytest.approx(
+        10 * cost("extract").disk_bytes, rel=0.1
+    )
+    assert cost("extract", tokens={"read": 10**9}).seconds > 100 * cost("extract").seconds
     half = make_run(run.data_file, activations={"dtype": "float16"})
     assert cost("extract", half).disk_bytes < 0.6 * cost("extract").disk_bytes
     wide = make_run(run.data_file, sae={"d_sae": 4096})

@@ -53,13 +53,13 @@ def test_more_columns_of_the_cells_used_are_read_from_obs(tmp_path, make_run):
     run = make_run(path, data={"max_cells": 20})
     run_task(run, 0)
     rows = run.kind.read_items(run, ["item"])["item"].to_numpy()
-    found = run.kind.read_columns(run, ["drug", "dose"], "concepts.label_columns")
+    found = run.kind.read_columns(run, {"drug": "a", "dose": "b"})
     assert found["drug"].tolist() == [more["drug"][row] for row in rows]
     assert found["dose"].tolist() == [f"{more['dose'][row]:g}" for row in rows]
-    run.kind.check_columns(run.config.data, ["drug"], "a")
+    run.kind.check_columns(run.config.data, {"drug": "a"})
     for ask in (run.kind.check_columns, run.kind.read_columns):
         with pytest.raises(UserError, match=r"a: .*cells\.h5ad has no obs column 'drugs'; did you mean drug\?"):
-            ask(run.config.data if ask == run.kind.check_columns else run, ["drugs"], "a")
+            ask(run.config.data if ask == run.kind.check_columns else run, {"drug": "b", "drugs": "a"})
 
 
 @pytest.mark.parametrize("storage", STORAGES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -12,19 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from sae_genomics.config import ModelConfig
 from sae_genomics.errors import UserError
 from sae_genomics.items import SequenceItems
-from sae_genomics.models import check_model, describe, load_model, untrained_model
-from sae_genomics.models.esm2 import config as light
+from sae_genomics.models import describe, load_model
 from sae_genomics.models.esm2.folder import read_folder
 from sae_genomics.models.esm2.model import load_folder
 from sae_genomics.models.esm2.tokenise import MisalignedTokens, check_alignment
+from sae_genomics.models.named import published_name
 from sae_genomics.sae import loss_recovered
 from tests.hub_server import COMMIT, ROOT, Hub, addresses, run
-from tests.models.esm2_checkpoints import VOCAB, close, make, proteins
+from tests.models.esm2_checkpoints import VOCAB, make, proteins
+from tests.models.folder_faults import edit, remove
+from tests.models.test_encoder_folders import refused
 
 CPU = torch.device("cpu")
 
@@ -62,55 +62,6 @@ def test_residues_of_the_published_models() -> None:
     assert folder.residues["L"] == 4
 
 
-def test_a_change_of_any_file_is_another_model(tmp_path: Path) -> None:
-    make(tmp_path)
-    seen = {describe(config(tmp_path)).identity}
-    for name in ("config.json", "vocab.txt", "model.safetensors"):
-        copy = tmp_path.with_name(f"{tmp_path.name}_{name}")
-        shutil.copytree(tmp_path, copy)
-        assert describe(config(copy)).identity in seen or name != "config.json", "where it stands makes no difference"
-        content = bytearray((copy / name).read_bytes())
-        if name == "model.safetensors":
-            content[-4] ^= 1
-        else:
-            content += b"\n"
-        (copy / name).write_bytes(content)
-        seen.add(describe(config(copy)).identity)
-    assert len(seen) == 4
-
-
-@pytest.mark.parametrize("kind", ["sharded", "no prefix", "published names", "inv_freq per layer"])
-def test_other_layouts_of_the_same_weights(tmp_path: Path, kind: str) -> None:
-    make(tmp_path / "one", seed=3)
-    other = tmp_path / "other"
-    if kind == "sharded":
-        make(other, seed=3, max_shard_size="20KB")
-        assert len(list(other.glob("*.safetensors"))) > 3
-        assert not (other / "model.safetensors").exists()
-    elif kind == "no prefix":
-        make(other, seed=3, head=False)
-    else:
-        shutil.copytree(tmp_path / "one", other)
-        weights = load_file(other / "model.safetensors")
-        names = {
-            name: name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-            for name in weights
-        }
-        weights = {names[name]: tensor for name, tensor in weights.items()}
-        if kind == "inv_freq per layer":  # as older versions of transformers saved it
-            (old,) = [name for name in weights if name.endswith("inv_freq")]
-            inv_freq = weights.pop(old)
-            for layer in range(3):
-                weights[f"esm.encoder.layer.{layer}.attention.self.rotary_embeddings.inv_freq"] = inv_freq.clone()
-        assert set(weights) != set(load_file(other / "model.safetensors"))
-        save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
-    check_model(config(other))
-    ours, theirs = load_folder(other), load_folder(tmp_path / "one")
-    tokens = ours.tokenise(proteins(1, [30, 60]), 0)
-    for layer, x in ours.forward_layers(tokens, [0, 2], "resid_post").items():
-        assert close(x.numpy(), theirs.forward_layers(tokens, [layer], "resid_post")[layer].numpy())
-
-
 def test_without_a_head_there_is_no_loss_and_one_line_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,39 +78,6 @@ def test_without_a_head_there_is_no_loss_and_one_line_says_so(
 
 
 # --- what is refused ---
-
-
-def edit(**values: object) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        path = folder / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-
-    return change
-
-
-def remove(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).unlink()
-
-
-def as_torch_file(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-
-
-def cut_short(folder: Path) -> None:
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def another_shape(folder: Path) -> None:
-    weights = load_file(folder / "model.safetensors")
-    weights["esm.encoder.layer.1.output.dense.weight"] = torch.zeros(48, 95)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def a_tensor_less(folder: Path) -> None:
-    weights = load_file(folder / "model.safetensors")
-    del weights["esm.encoder.layer.2.attention.self.key.bias"]
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def shorter_vocab(folder: Path) -> None:
@@ -182,21 +100,10 @@ def shard_elsewhere(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (remove("config.json"), "no config.json"),
         (remove("vocab.txt"), "no vocab.txt"),
-        (remove("model.safetensors"), "no model.safetensors"),
-        (as_torch_file, "fix it with: python -c"),
-        (cut_short, "is truncated"),
-        (another_shape, r"esm.encoder.layer.1.output.dense.weight has shape \[48, 95\]"),
-        (a_tensor_less, "no tensor esm.encoder.layer.2.attention.self.key.bias"),
-        (edit(num_hidden_layers=2), r"esm\.encoder\.layer\.2\..* has no place"),
-        (edit(num_hidden_layers=4), "no tensor esm.encoder.layer.3"),
-        (edit(hidden_size=50), "not a multiple"),
-        (edit(model_type="bert"), "model.family esm2"),
         (edit(is_folding_model=True), "is_folding_model"),
         (edit(position_embedding_type="relative_key"), "should be rotary or absolute"),
         (edit(mask_token_id=31), "are both of one model"),
-        (edit(num_attention_heads="4"), "num_attention_heads"),
         (shorter_vocab, "no <mask> token"),
         (shard_missing, "incomplete: no model-00002"),
         (shard_elsewhere, "should name the .safetensors file"),
@@ -206,11 +113,7 @@ def test_a_damaged_folder_is_one_line(tmp_path: Path, damage: Callable[[Path], N
     folder = tmp_path / "model"
     make(folder)
     damage(folder)
-    with pytest.raises(UserError, match=says) as caught:
-        check_model(config(folder))
-    assert str(caught.value).count("\n") == 0
-    with pytest.raises(UserError, match=says):
-        load_model(config(folder))
+    refused(config(folder), says)
 
 
 @pytest.mark.parametrize(
@@ -286,32 +189,6 @@ def test_windows_may_not_overlap_by_all(tmp_path: Path) -> None:
     assert model.tokenise(SequenceItems(np.arange(1), ["A" * 50], overlap=126), 0).n_items == 1
 
 
-# --- untrained ---
-
-
-def test_an_untrained_model_has_the_weights_that_training_begins_with(tmp_path: Path) -> None:
-    make(tmp_path)
-    torch.manual_seed(5)
-    expected_next = torch.rand(1)
-    torch.manual_seed(5)
-    made = untrained_model(config(tmp_path), CPU, seed=1)
-    assert torch.equal(torch.rand(1), expected_next), "the random numbers of the caller are not used up"
-    again, other = (untrained_model(config(tmp_path), CPU, seed=seed).network.state_dict() for seed in (1, 2))
-    trained = load_model(config(tmp_path)).network.state_dict()
-    mine = made.network.state_dict()
-    assert {name: x.shape for name, x in mine.items()} == {name: x.shape for name, x in trained.items()}
-    matrices = [name for name, x in mine.items() if x.ndim == 2]
-    assert len(matrices) > 10
-    for name in matrices:
-        assert torch.equal(mine[name], again[name])
-        assert not torch.equal(mine[name], other[name])
-        assert not torch.equal(mine[name], trained[name])
-        assert float(mine[name].std()) == pytest.approx(0.02, rel=0.2), "initializer_range"
-    tokens = made.tokenise(proteins(1, [20]), 0)
-    hidden = ~tokens.special
-    assert made.masked_loss(tokens, hidden, "resid_post")[hidden].mean() == pytest.approx(np.log(33), rel=0.1)
-
-
 # --- the hub ---
 
 NAME = "esm2_t6_8M_UR50D"
@@ -367,8 +244,8 @@ def test_before_the_download_the_release_speaks_for_itself(tmp_path: Path) -> No
     info = describe(config(name="esm2-650m"), tmp_path)
     assert (info.n_layers, info.d_model, info.max_length, info.revision) == (33, 1280, 1024, None)
     assert info.identity == "hub:facebook/esm2_t33_650M_UR50D@main"
-    assert light.asked_revision(config(name="esm2-650m")) == "main"
-    assert light.asked_revision(config(name="demo")) is None
+    assert published_name(config(name="esm2-650m")) == "esm2_t33_650M_UR50D"
+    assert published_name(config(name="demo")) is None
 
 
 def test_cells_are_refused(tmp_path: Path) -> None:

@@ -5,26 +5,25 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from sae_genomics.config import ModelConfig
 from sae_genomics.errors import UserError
-from sae_genomics.models import check_model, describe, load_model, tokeniser_settings, untrained_model, vocabulary
+from sae_genomics.models import describe, load_model, tokeniser_settings, vocabulary
 from sae_genomics.models.geneformer.model import load_folder
 from sae_genomics.models.geneformer.releases import RELEASES
 from tests.hub_server import COMMIT, ROOT, Hub, addresses, run
 from tests.models.esm2_checkpoints import close
+from tests.models.folder_faults import edit, remove
 from tests.models.geneformer_checkpoints import cells, genes, make, tokens_of, write_dictionaries
+from tests.models.test_encoder_folders import refused
 
 CPU = torch.device("cpu")
 
@@ -71,23 +70,6 @@ def test_names_are_ids_first_then_mapped_ids_and_symbols(tmp_path: Path) -> None
     assert "ENSG66666666666" not in names
 
 
-def test_a_change_of_any_file_is_another_model(tmp_path: Path) -> None:
-    make(tmp_path / "one")
-    seen = {describe(config(tmp_path / "one")).identity}
-    for name in sorted(path.name for path in (tmp_path / "one").iterdir()):
-        copy = tmp_path / name
-        shutil.copytree(tmp_path / "one", copy)
-        assert describe(config(copy)).identity in seen, "where it stands makes no difference"
-        content = bytearray((copy / name).read_bytes())
-        if name.endswith(".safetensors"):
-            content[-4] ^= 1
-        else:
-            content += b"\n"
-        (copy / name).write_bytes(content)
-        seen.add(describe(config(copy)).identity)
-    assert len(seen) == 6
-
-
 @pytest.mark.parametrize("place", ["model", "model/geneformer", "geneformer", "geneformer/gene_dictionaries_30m"])
 def test_dictionaries_are_found_where_the_hub_keeps_them(tmp_path: Path, place: str) -> None:
     make(tmp_path / "model", dictionaries=False)
@@ -101,32 +83,6 @@ def test_dictionaries_are_found_where_the_hub_keeps_them(tmp_path: Path, place: 
         assert len(vocabulary(config(Path("../model")))) == len(vocabulary(config(Path()))) == 120
     finally:
         os.chdir(here)
-
-
-@pytest.mark.parametrize("kind", ["sharded", "no prefix", "published names", "position_ids"])
-def test_other_layouts_of_the_same_weights(tmp_path: Path, kind: str) -> None:
-    make(tmp_path / "one", seed=3)
-    other = tmp_path / "other"
-    if kind == "sharded":
-        make(other, seed=3, max_shard_size="20KB")
-        assert len(list(other.glob("*.safetensors"))) > 3
-    elif kind == "no prefix":
-        make(other, seed=3, head=False)
-    else:
-        shutil.copytree(tmp_path / "one", other)
-        weights = load_file(other / "model.safetensors")
-        if kind == "position_ids":  # as older versions of transformers saved them
-            weights["bert.embeddings.position_ids"] = torch.arange(40)[None]
-            weights["cls.predictions.decoder.bias"] = weights["cls.predictions.bias"].clone()
-        else:
-            weights = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): x for name, x in weights.items()}
-        save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
-    check_model(config(other))
-    ours, theirs = load_folder(other), load_folder(tmp_path / "one")
-    tokens = ours.tokenise(cells("V2", [30, 60]), 0)
-    for layer, x in ours.forward_layers(tokens, [0, 2], "resid_post").items():
-        assert close(x.numpy(), theirs.forward_layers(tokens, [layer], "resid_post")[layer].numpy())
-    assert bool(ours.why_no_loss) == (kind == "no prefix")
 
 
 def test_without_a_head_there_is_no_loss(tmp_path: Path) -> None:
@@ -146,14 +102,6 @@ def test_without_a_head_there_is_no_loss(tmp_path: Path) -> None:
 # --- what is refused ---
 
 
-def edit(**values: object) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        path = folder / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-
-    return change
-
-
 def rewrite(stem: str, change: Callable[[dict[str, Any]], dict[str, Any]], tag: str = "") -> Callable[[Path], None]:
     def work(folder: Path) -> None:
         path = folder / f"{stem}.pkl"
@@ -166,31 +114,6 @@ def rewrite(stem: str, change: Callable[[dict[str, Any]], dict[str, Any]], tag: 
 
 def both(*changes: Callable[[Path], None]) -> Callable[[Path], None]:
     return lambda folder: [change(folder) for change in changes] and None
-
-
-def remove(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).unlink()
-
-
-def as_torch_file(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-
-
-def cut_short(folder: Path) -> None:
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def another_shape(folder: Path) -> None:
-    weights = load_file(folder / "model.safetensors")
-    weights["bert.encoder.layer.1.output.dense.weight"] = torch.zeros(48, 95)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def a_tensor_less(folder: Path) -> None:
-    weights = load_file(folder / "model.safetensors")
-    del weights["bert.encoder.layer.2.attention.self.key.bias"]
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def without(*keys: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -213,18 +136,8 @@ TOKENS, MEDIANS = "token_dictionary", "gene_median_dictionary"
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (remove("config.json"), "no config.json"),
-        (remove("model.safetensors"), "no model.safetensors"),
         (remove(f"{TOKENS}.pkl"), r"has no token_dictionary\*"),
         (remove(f"{MEDIANS}.pkl"), r"has no gene_median\*"),
-        (as_torch_file, "import BertForMaskedLM as M"),
-        (cut_short, "is truncated"),
-        (another_shape, r"bert.encoder.layer.1.output.dense.weight has shape \[48, 95\]"),
-        (a_tensor_less, "no tensor bert.encoder.layer.2.attention.self.key.bias"),
-        (edit(num_hidden_layers=2), r"bert\.encoder\.layer\.2\..* has no place"),
-        (edit(num_hidden_layers=4), "no tensor bert.encoder.layer.3"),
-        (edit(hidden_size=50), "not a multiple"),
-        (edit(model_type="esm"), "model.family geneformer"),
         (edit(is_decoder=True), "is_decoder"),
         (edit(use_te_layers=True), "use_te_layers"),
         (edit(position_embedding_type="relative_key"), "should be absolute"),
@@ -248,11 +161,7 @@ def test_a_damaged_folder_is_one_line(tmp_path: Path, damage: Callable[[Path], N
     folder = tmp_path / "model"
     make(folder)
     damage(folder)
-    with pytest.raises(UserError, match=says) as caught:
-        check_model(config(folder))
-    assert str(caught.value).count("\n") == 0
-    with pytest.raises(UserError, match=says):
-        load_model(config(folder))
+    refused(config(folder), says)
 
 
 def test_the_same_file_under_two_names_is_one(tmp_path: Path) -> None:
@@ -276,27 +185,6 @@ def test_the_same_file_under_two_names_is_one(tmp_path: Path) -> None:
 def test_settings_of_another_family_are_refused(settings: dict[str, object], says: str) -> None:
     with pytest.raises(UserError, match=says):
         describe(config(**settings))
-
-
-# --- untrained ---
-
-
-def test_an_untrained_model_has_the_weights_that_training_begins_with(tmp_path: Path) -> None:
-    make(tmp_path)
-    made, again, other = (untrained_model(config(tmp_path), CPU, seed=seed) for seed in (1, 1, 2))
-    trained = load_model(config(tmp_path)).network.state_dict()
-    mine = made.network.state_dict()
-    assert {name: x.shape for name, x in mine.items()} == {name: x.shape for name, x in trained.items()}
-    matrices = [name for name, x in mine.items() if x.ndim == 2]
-    assert len(matrices) > 10
-    for name in matrices:
-        assert torch.equal(mine[name], again.network.state_dict()[name])
-        assert not torch.equal(mine[name], other.network.state_dict()[name])
-        assert not torch.equal(mine[name], trained[name])
-        assert float(mine[name].std()) == pytest.approx(0.02, rel=0.2), "initializer_range"
-    tokens = made.tokenise(cells("V2", [20]), 0)
-    hidden = ~tokens.special
-    assert made.masked_loss(tokens, hidden, "resid_post")[hidden].mean() == pytest.approx(np.log(64), rel=0.1)
 
 
 # --- the hub ---

@@ -151,11 +151,11 @@ def _finish(run: Run, stage: str, task: int) -> None:
 
 
 def _prepare(run: Run, plan: Plan, genes: list[str], label, heldout, types: list[str], rng) -> None:
-    slots = np.arange(len(genes))
+    rows = np.arange(len(genes))
     GENES.write(
         run.genes_file,
-        pd.DataFrame({"column": slots, "gene_id": [f"ENSG{n:011d}" for n in slots], "gene_symbol": genes, "token": slots + 3,
-                      "slot": slots, "counts": rng.random(len(genes)) * 1000}),
+        pd.DataFrame({"column": rows, "gene_id": [f"ENSG{n:011d}" for n in rows], "gene_symbol": genes, "token": rows + 3,
+                      "counts": rng.random(len(genes)) * 1000}),
     )  # fmt: skip
     names = np.array(types, dtype=object)[label] if plan.annotated else np.full(len(label), None, dtype=object)
     group = [f"donor{n % plan.groups}" for n in range(len(label))] if plan.groups else None

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from sae_genomics.artifacts import GENE_INDEX
 from sae_genomics.data.units import Units
 from sae_genomics.errors import UserError
 from sae_genomics.tokens import pointers
@@ -93,9 +92,7 @@ def match_genes(
     if best > 2 * n_matched:
         label = "the index" if better is None else f"var column {better}"
         notes.append(f"More genes would match by {label}: {best:,} instead of {n_matched:,}; see data.gene_key.")
-    tokens, inverse = np.unique(token[token >= 0], return_inverse=True)
-    gene_index = np.full(len(token), -1, dtype=np.int32)
-    gene_index[token >= 0] = inverse
+    tokens, index = gene_index(token)
     if len(tokens) < n_matched:
         notes.append(
             f"{n_matched - len(tokens):,} genes stand more than once in the input under one vocabulary id; "
@@ -110,7 +107,18 @@ def match_genes(
             notes.append(
                 "Gene symbols are those of the model's own table of names, because the input has none; see data.symbol_key."
             )
-    return GeneMatch(names, symbols, token, gene_index, tokens.astype(np.int32), gene_key, used, tuple(notes))
+    return GeneMatch(names, symbols, token, index, tokens, gene_key, used, tuple(notes))
+
+
+def gene_index(token: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The distinct matched ids, ascending: int32 [genes]; the position of each column's id among them: int32 [columns].
+
+    token: int32 [columns], vocabulary id, -1 where the model does not know the gene; there the position is -1 too.
+    """
+    tokens, inverse = np.unique(token[token >= 0], return_inverse=True)
+    index = np.full(len(token), -1, dtype=np.int32)
+    index[token >= 0] = inverse
+    return tokens.astype(np.int32), index
 
 
 def sum_by_gene(
@@ -137,13 +145,13 @@ def units_of(genes: pd.DataFrame) -> Units:
 
     Of several columns with one gene, the first gives the names, and counts are summed.
     """
-    matched = genes[genes[GENE_INDEX] >= 0].sort_values(GENE_INDEX, kind="stable")
-    first = matched.drop_duplicates(GENE_INDEX)
+    matched = genes[genes["token"] >= 0].sort_values("token", kind="stable")
+    first = matched.drop_duplicates("token")
     return Units(
         first["token"].to_numpy(np.int32),
         first["gene_id"].to_numpy(object),
         first["gene_symbol"].to_numpy(object),
-        matched.groupby(GENE_INDEX)["counts"].sum().to_numpy(np.float64),
+        matched.groupby("token")["counts"].sum().to_numpy(np.float64),
     )
 
 

@@ -69,17 +69,17 @@ class Cells(DataKind):
         cells = CELLS.read(run.cells_file, [_COLUMNS[name] for name in chosen])
         return cells.rename(columns={_COLUMNS[name]: name for name in chosen})
 
-    def check_columns(self, settings: CellsSection, keys: Sequence[str], setting: str) -> None:
+    def check_columns(self, settings: CellsSection, asked: Mapping[str, str]) -> None:
         """Against the file's obs."""
         from sae_genomics.data.cells.h5ad import CellTable
 
-        if not keys:
+        if not asked:
             return
         with CellTable(self.inputs(settings)[0]) as table:
-            for key in keys:
+            for key, setting in asked.items():
                 table.check_column(key, setting)
 
-    def read_columns(self, run: Run, keys: Sequence[str], setting: str) -> pd.DataFrame:
+    def read_columns(self, run: Run, asked: Mapping[str, str]) -> pd.DataFrame:
         """Columns of obs."""
         import numpy as np
         import pandas as pd
@@ -88,15 +88,17 @@ class Cells(DataKind):
 
         cells = self.read_items(run, ["item"])["item"].to_numpy()
         with CellTable(run.data_file) as table:
-            found = pd.DataFrame({key: np.asarray(table.column(key, setting)[cells], dtype=object) for key in keys})
+            found = pd.DataFrame(
+                {key: np.asarray(table.column(key, setting)[cells], dtype=object) for key, setting in asked.items()}
+            )
         return found.where(found.notna(), None)
 
     def read_units(self, run: Run) -> Units:
         """The distinct matched genes, ascending by token: from genes.parquet, which runs of every version have."""
-        from sae_genomics.artifacts import GENE_INDEX, GENES
+        from sae_genomics.artifacts import GENES
         from sae_genomics.data.cells.genes import units_of
 
-        return units_of(GENES.read(run.genes_file, ["token", GENE_INDEX, "gene_id", "gene_symbol", "counts"]))
+        return units_of(GENES.read(run.genes_file, ["token", "gene_id", "gene_symbol", "counts"]))
 
     def read_spans(self, run: Run) -> None:
         """Cells have no annotated parts."""

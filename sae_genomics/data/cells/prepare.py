@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sae_genomics.artifacts import CELLS, GENE_INDEX, GENES
+from sae_genomics.artifacts import CELLS, GENES
 from sae_genomics.associations.baseline_costs import baseline_costs, sentence
 from sae_genomics.atomic import atomic_path, write_json
 from sae_genomics.data import plan
@@ -26,9 +26,9 @@ from sae_genomics.data.cells.row_copy import copy_file, open_by_rows
 from sae_genomics.data.cells.scan import Candidate, Scan, candidate_names, find_counts
 from sae_genomics.data.cells.settings import cells_section
 from sae_genomics.data.groups import Groups
+from sae_genomics.data.labelled import tell_groups
 from sae_genomics.data.plan_file import PLAN_VERSION
 from sae_genomics.data.prepared import (
-    TokenCounts,
     check_room,
     heartbeat,
     nothing_left_on_failure,
@@ -36,6 +36,7 @@ from sae_genomics.data.prepared import (
     tell_sampling,
 )
 from sae_genomics.data.split import choose_items, split_items
+from sae_genomics.data.token_counts import TokenCounts
 from sae_genomics.errors import UserError
 from sae_genomics.models import check_model, gene_symbols, tokeniser_settings, vocabulary
 from sae_genomics.progress import Progress, say
@@ -79,12 +80,11 @@ def prepare_cells(run: Run) -> None:
             tokens = _token_counts(run, scan)
             n_cell_types = 0 if labels is None else int(pd.Series(labels).nunique())
             work = plan.workload(
-                run, n_tokens=tokens.read, shard_stored=tokens.shard_stored, max_shard_tokens=tokens.largest_shard,
+                run, tokens,
                 n_units=len(scan.candidate.match.tokens), n_gene_values=int(scan.n_genes.sum()), n_cell_types=n_cell_types,
                 train_tokens=int(scan.n_genes[~heldout].sum()),
             )  # fmt: skip
-            estimates = plan.estimate(run, work)
-            check_room(run, work, estimates, tokens)
+            estimates = check_room(run, work, tokens)
         notes = [*count_notes, *scan.candidate.match.notes, *notes, *_cell_notes(scan)]
         genes = _genes(scan)
         GENES.write(run.genes_file, genes)
@@ -169,7 +169,6 @@ def _genes(scan: Scan) -> pd.DataFrame:
             "gene_id": match.names,
             "gene_symbol": match.symbols,
             "token": match.token,
-            GENE_INDEX: match.gene_index,
             "counts": scan.gene_counts,
         }
     )
@@ -257,10 +256,7 @@ def _tell(content: dict[str, Any]) -> None:
         f"prepare: {content['n_cells']:,} cells, {content['n_heldout']:,} of them held out; "
         f"{counts[content['counts']['kind']]} from {content['counts']['where']}"
     )
-    if "group_key" in content:
-        say(
-            f"prepare: {content['n_groups']:,} groups ({content['group_key']}), {content['n_heldout_groups']:,} of them held out whole"
-        )
+    tell_groups(content)
     say(
         f"prepare: {content['n_genes_matched']:,} of {content['n_genes_input']:,} genes matched "
         f"({content['share_genes_matched']:.1%}), {content['share_counts_matched']:.1%} of the counts"

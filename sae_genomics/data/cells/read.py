@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
-from sae_genomics.artifacts import GENE_INDEX, GENES
+from sae_genomics.artifacts import GENES
 from sae_genomics.data.cells.counts import CountsForm, NotCounts, to_counts
-from sae_genomics.data.cells.genes import sum_by_gene
+from sae_genomics.data.cells.genes import gene_index, sum_by_gene
 from sae_genomics.data.cells.h5ad import CellTable
 from sae_genomics.data.cells.matrix import Rows
 from sae_genomics.data.cells.row_copy import open_by_rows
@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 
 def gene_tokens(run: Run) -> npt.NDArray[np.int32]:
     """Vocabulary ids of the distinct matched genes, ascending: int32 [genes]; the columns of `shard_counts`."""
-    genes = GENES.read(run.genes_file, columns=["token", GENE_INDEX])
-    tokens = np.empty(int(genes[GENE_INDEX].max()) + 1, dtype=np.int32)
-    matched = genes[GENE_INDEX] >= 0
-    tokens[genes[GENE_INDEX][matched]] = genes["token"][matched]
-    return tokens
+    token = GENES.read(run.genes_file, columns=["token"])["token"].to_numpy(np.int32)
+    return np.unique(token[token >= 0])
 
 
 def used_rows(run: Run, start: int = 0, stop: int | None = None) -> Rows:
@@ -109,8 +106,8 @@ def _drugs(run: Run, rows: Rows) -> list[str] | None:
 def _read(run: Run, positions: npt.NDArray[np.int64], rows: Rows) -> _Read:
     """rows: the input's row of each position."""
     plan = read_plan(run)
-    genes = GENES.read(run.genes_file, columns=["column", GENE_INDEX]).sort_values("column")
-    gene_index = genes[GENE_INDEX].to_numpy(np.int32)
+    genes = GENES.read(run.genes_file, columns=["column", "token"]).sort_values("column")
+    tokens, index = gene_index(genes["token"].to_numpy(np.int32))
     where = plan["counts"]["where"]
     form = CountsForm(plan["counts"]["scale"], plan["counts"]["decimals"])
     parts = []
@@ -128,8 +125,8 @@ def _read(run: Run, positions: npt.NDArray[np.int64], rows: Rows) -> _Read:
                     "or give the run another name with --set run.name=NAME"
                 ) from None
             totals.append(np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel())
-            parts.append(sum_by_gene(counts, gene_index, int(gene_index.max()) + 1))
-    return _Read(_stacked(parts, int(gene_index.max()) + 1), rows, np.concatenate(totals))
+            parts.append(sum_by_gene(counts, index, len(tokens)))
+    return _Read(_stacked(parts, len(tokens)), rows, np.concatenate(totals))
 
 
 def _stacked(parts: list[csr_matrix], n_genes: int) -> csr_matrix:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from sae_genomics.items import SequenceItems
     from sae_genomics.run import Run
 
-_COLUMNS = ("item", "item_id", "heldout", "group", "label")
-
 
 class Proteins(DataKind):
     """Items are proteins, units are amino acids, spans are domains, motifs and sites."""
@@ -51,7 +49,8 @@ class Proteins(DataKind):
 
     def prepare_files(self, run: Run) -> tuple[Path, ...]:
         """items.parquet, units.parquet, plan.json, and spans.parquet where the input may have spans."""
-        from sae_genomics.data.proteins.tables import items_file, spans_file
+        from sae_genomics.data.labelled import items_file
+        from sae_genomics.data.proteins.tables import spans_file
 
         always = (run.units_file, items_file(run), run.plan_file)
         return (*always, spans_file(run)) if _may_have_spans(run) else always
@@ -64,38 +63,33 @@ class Proteins(DataKind):
 
     def read_items(self, run: Run, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """items.parquet; `name`, `length` and `n_windows` are given when asked for."""
-        from sae_genomics.data.proteins.tables import ITEMS, items_file
+        from sae_genomics.data.labelled import read_items
+        from sae_genomics.data.proteins.tables import ITEMS
 
-        return ITEMS.read(items_file(run), list(_COLUMNS if columns is None else columns))
+        return read_items(run, ITEMS, columns)
 
-    def check_columns(self, settings: ProteinsSection, keys: Sequence[str], setting: str) -> None:
+    def check_columns(self, settings: ProteinsSection, asked: Mapping[str, str]) -> None:
         """What JSONL lines have beside their sequences is not known before they are read."""
         from sae_genomics.data.proteins.labels import labels_of_records, read_columns_of
         from sae_genomics.data.proteins.records import is_jsonl
 
         files = input_files(settings)
-        if keys and not is_jsonl(files.sequences):
-            there = (
-                labels_of_records([], files.sequences.name) if files.labels is None else read_columns_of(files.labels)
-            )
-            for key in keys:
-                there.column(key, setting)
+        if not asked or is_jsonl(files.sequences):
+            return
+        there = labels_of_records([], files.sequences.name) if files.labels is None else read_columns_of(files.labels)
+        for key, setting in asked.items():
+            there.column(key, setting)
 
-    def read_columns(self, run: Run, keys: Sequence[str], setting: str) -> pd.DataFrame:
+    def read_columns(self, run: Run, asked: Mapping[str, str]) -> pd.DataFrame:
         """Columns of data.labels, and what JSONL lines say beside sequence and spans."""
         import pandas as pd
 
-        from sae_genomics.data.proteins.prepare import annotation_of
-        from sae_genomics.data.proteins.read import read_sequences
+        from sae_genomics.data.proteins.labels import labels_of_items
         from sae_genomics.data.proteins.settings import proteins_section
 
-        files = input_files(proteins_section(run.config))
-        sequences = read_sequences(files.sequences)
-        annotation, rows = (
-            annotation_of(files, sequences, sequences.rows),
-            self.read_items(run, ["item"])["item"].to_numpy(),
-        )
-        return pd.DataFrame({key: annotation.column(key, setting)[rows] for key in keys})
+        items = self.read_items(run, ["item", "item_id"])
+        labels = labels_of_items(input_files(proteins_section(run.config)), items["item"].to_numpy(), items["item_id"])
+        return pd.DataFrame({key: labels.column(key, setting) for key, setting in asked.items()})
 
     def read_units(self, run: Run) -> Units:
         """Amino acids, in the order of the model's vocabulary."""

@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sae_genomics.data.proteins.jsonl import read_jsonl
+from sae_genomics.data.proteins.records import is_jsonl
+from sae_genomics.data.proteins.settings import InputFiles
 from sae_genomics.data.proteins.tsv import read_tsv
 from sae_genomics.errors import UserError
 
@@ -32,8 +35,27 @@ class Labels:
         raise UserError(f"{setting}: no column {key!r}; {there}{hint}")
 
 
-def read_labels(path: Path, rows: pd.Series) -> Labels:
-    """A table of labels. rows: accession -> record of the sequence file.
+def annotation_of(files: InputFiles, own: Labels, rows: pd.Series, *, may_miss: bool = False) -> Labels:
+    """Columns of labels: of the table where one is named, and of JSONL lines (`own`) where the table does not have them.
+
+    The rest as for `read_labels`.
+    """
+    if files.labels is None:
+        return own
+    table = read_labels(files.labels, rows, may_miss=may_miss)
+    return Labels(own.columns | table.columns, table.source, table.notes)
+
+
+def labels_of_items(files: InputFiles, rows: npt.NDArray[np.int64], accession: pd.Series) -> Labels:
+    """The same of some proteins alone; no sequence is checked again. rows: their records in the file. accession: of each."""
+    records = read_jsonl(files.sequences) if is_jsonl(files.sequences) else ()
+    own = labels_of_records([label for block in records for label in block.labels], files.sequences.name)
+    of_items = Labels({name: column[rows] for name, column in own.columns.items()}, own.source)
+    return annotation_of(files, of_items, pd.Series(np.arange(len(rows)), index=accession), may_miss=True)
+
+
+def read_labels(path: Path, rows: pd.Series, *, may_miss: bool = False) -> Labels:
+    """A table of labels. rows: accession -> row of the columns. may_miss: the proteins may be some alone, of which the table has none.
 
     Raises UserError for an accession that comes twice, and when none is among the sequences.
     """
@@ -47,7 +69,7 @@ def read_labels(path: Path, rows: pd.Series) -> Labels:
         )
     row = rows.reindex(accession).to_numpy(np.float64)
     is_known = ~np.isnan(row)
-    if not is_known.any():
+    if not is_known.any() and not may_miss:
         first_accession = f" (the first is {accession[0]})" if len(accession) else ""
         raise UserError(
             f"{path}: none of its accessions{first_accession} is among the sequences (the first is {rows.index[0]})"

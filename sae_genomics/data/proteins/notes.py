@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sae_genomics.data.groups import Groups, split_notes
+from sae_genomics.data.labelled import LabelledItems
 from sae_genomics.data.proteins.labels import Labels
 from sae_genomics.data.proteins.residues import Letters
-from sae_genomics.data.proteins.settings import BUILTIN, NOUNS, ProteinsSection
+from sae_genomics.data.proteins.settings import BUILTIN
 from sae_genomics.data.proteins.spans import SpanTable, n_overlapping
+
+if TYPE_CHECKING:
+    from sae_genomics.run import Run
 
 _SYNTHETIC = (
     "The proteins are synthetic: random residues with planted domains that follow PROSITE patterns. They show how the pipeline works, "
@@ -18,34 +23,14 @@ _SYNTHETIC = (
 )
 
 
-def on_annotation(
-    data: ProteinsSection, annotation: Labels, labels: npt.NDArray[np.object_] | None, groups: Groups | None
-) -> list[str]:
-    """labels: of the proteins used."""
-    found = [_SYNTHETIC] if data.path in BUILTIN else []
-    if labels is None and annotation.columns:
-        found.append(
-            f"No label of proteins: data.label_key names a column ({annotation.source} has {', '.join(list(annotation.columns)[:20])})."
-        )
-    if labels is not None and (missing := int(pd.isna(labels).sum())):
-        found.append(
-            f"Proteins without a value in {data.label_key}: {missing:,} of {len(labels):,}; they have no label."
-        )
-    if groups is None:
-        where = f"a column of {annotation.source}" if annotation.columns else "a column of the table data.labels"
-        found.append(
-            f"Proteins count as independent, but members of one family are not. data.group_key names {where}, and keeps its groups whole."
-        )
-    elif data.group_key == data.label_key:
-        found.append(
-            f"Labels and groups are both {data.group_key}: every label is on one side of the split, so no label can be tested on "
-            "held-out proteins."
-        )
-    return found
-
-
-def on_split(data: ProteinsSection, groups: Groups | None, heldout: npt.NDArray[np.bool_]) -> list[str]:
-    return [] if groups is None else split_notes(groups, heldout, data.heldout_fraction, NOUNS)
+def on_annotation(run: Run, annotation: Labels, items: LabelledItems) -> list[str]:
+    """Of the proteins used, their labels and groups. annotation: all columns that there are."""
+    found = [_SYNTHETIC] if run.config.data.path in BUILTIN else []
+    columns = list(annotation.columns)[:20]
+    where = f"a column of {annotation.source}" if columns else "a column of the table data.labels"
+    no_label = f"No label of proteins: data.label_key names a column ({annotation.source} has {', '.join(columns)})."
+    no_group = f"Proteins count as independent, but members of one family are not. data.group_key names {where}, and keeps its groups whole."
+    return [*annotation.notes, *found, *items.notes(run, no_label if columns else "", no_group)]
 
 
 def on_letters(letters: Letters, model: str) -> list[str]:

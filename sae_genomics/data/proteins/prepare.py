@@ -11,10 +11,9 @@ import pandas as pd
 
 from sae_genomics.atomic import write_json
 from sae_genomics.data import plan
-from sae_genomics.data.groups import Groups, GroupWording, copies_notes, make_groups, shared_labels
-from sae_genomics.data.plan_file import PLAN_VERSION
+from sae_genomics.data.groups import GroupWording, copies_notes, make_groups
+from sae_genomics.data.labelled import LabelledItems, items_file, split, tell_groups
 from sae_genomics.data.prepared import (
-    TokenCounts,
     check_room,
     heartbeat,
     nothing_left_on_failure,
@@ -22,14 +21,15 @@ from sae_genomics.data.prepared import (
     tell_sampling,
 )
 from sae_genomics.data.proteins import notes
-from sae_genomics.data.proteins.labels import Labels, labels_of_records, read_labels
+from sae_genomics.data.proteins.labels import annotation_of, labels_of_records
 from sae_genomics.data.proteins.read import Sequences, read_sequences
 from sae_genomics.data.proteins.records import count_records, is_jsonl
 from sae_genomics.data.proteins.residues import LETTERS, UNKNOWN, unit_name
 from sae_genomics.data.proteins.settings import NOUNS, InputFiles, ProteinsSection, input_files, proteins_section
 from sae_genomics.data.proteins.spans import SpanTable, concepts, read_spans
-from sae_genomics.data.proteins.tables import ITEMS, SPANS, items_file, spans_file
-from sae_genomics.data.split import choose_items, split_items
+from sae_genomics.data.proteins.tables import ITEMS, SPANS, spans_file
+from sae_genomics.data.split import choose_items
+from sae_genomics.data.token_counts import TokenCounts
 from sae_genomics.data.units import Units
 from sae_genomics.errors import UserError
 from sae_genomics.models import check_model, most_residues, unit_tokens
@@ -64,9 +64,7 @@ class _Used:
     rows: npt.NDArray[np.int64]
     sequences: Sequences
     length: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.object_] | None
-    groups: Groups | None
-    heldout: npt.NDArray[np.bool_]
+    items: LabelledItems
     spans: SpanTable | None
 
 
@@ -90,17 +88,19 @@ def prepare_proteins(run: Run) -> None:
         spans = _span_table(used)
         spanned = [] if spans is None else spans["item_index"].unique()
         work = plan.workload(
-            run, n_tokens=tokens.read, shard_stored=tokens.shard_stored, max_shard_tokens=tokens.largest_shard,
+            run, tokens,
             n_units=len(model.tokens), n_gene_values=int(np.minimum(used.length, len(model.tokens)).sum()),
-            n_cell_types=0 if used.labels is None else int(pd.Series(used.labels).nunique()),
-            train_tokens=int(used.length[~used.heldout].sum()),
+            n_cell_types=used.items.n_labels, train_tokens=int(used.length[~used.items.heldout].sum()),
             span_tokens=int(np.minimum(tokens.stored, used.length)[spanned].sum()),
             n_concepts=0 if spans is None else spans["concept"].nunique(),
         )  # fmt: skip
-        estimates = plan.estimate(run, work)
-        check_room(run, work, estimates, tokens)
-    content = _plan(run, data, used, model, windows, tokens)
-    table = None if spans is None else concepts(spans, used.heldout)
+        estimates = check_room(run, work, tokens)
+    content = used.items.plan(
+        run, n_input, tokens, n_residues=int(used.length.sum()), n_units=len(model.tokens), alphabet=model.alphabet,
+        most_residues=model.most, window_overlap=data.window_overlap, n_windows=len(windows.item),
+        n_items_in_windows=int((used.length > model.most).sum()),
+    )  # fmt: skip
+    table = None if spans is None else concepts(spans, used.items.heldout)
     if spans is not None and table is not None:
         listed = table.head(_MOST_CONCEPTS).to_dict("records")
         content |= {"n_spans": len(spans), "n_concepts": len(table), "concepts": listed}
@@ -130,8 +130,8 @@ def _used(
 ) -> tuple[_Used, list[str]]:
     """The proteins used, and notes on their annotation."""
     by_accession = sequences.rows
-    annotation = annotation_of(files, sequences, by_accession)
-    said = list(annotation.notes)
+    own = labels_of_records(sequences.labels, files.sequences.name)
+    annotation = annotation_of(files, own, by_accession)
     labels = None if data.label_key is None else annotation.column(data.label_key, "data.label_key")[rows]
     groups = None
     if data.group_key is not None:
@@ -139,26 +139,14 @@ def _used(
             data.group_key, annotation.column(data.group_key, "data.group_key")[rows],
             lambda i: sequences.accession[rows[i]], data.heldout_fraction, _WORDING,
         )  # fmt: skip
-    said += notes.on_annotation(data, annotation, labels, groups)
-    strata = None if data.label_key == data.group_key else shared_labels(labels, groups)
-    heldout = split_items(
-        len(rows), strata, data.heldout_fraction, run.config.run.seed, None if groups is None else groups.name
-    )
+    items = split(run, len(rows), data.label_key, labels, groups)
     spans = None
     if files.spans is not None:
         spans = read_spans(files.spans, by_accession, sequences.length)
     elif is_jsonl(files.sequences):
         spans = read_spans(files.sequences, by_accession, sequences.length, own_file=True)
-    return _Used(rows, sequences, sequences.length[rows], labels, groups, heldout, spans), said
-
-
-def annotation_of(files: InputFiles, sequences: Sequences, by_accession: pd.Series) -> Labels:
-    """Columns of labels: of the table where one is named, and of JSONL lines where the table does not have them."""
-    own = labels_of_records(sequences.labels, files.sequences.name)
-    if files.labels is None:
-        return own
-    table = read_labels(files.labels, by_accession)
-    return Labels(own.columns | table.columns, table.source, table.notes)
+    used = _Used(rows, sequences, sequences.length[rows], items, spans)
+    return used, notes.on_annotation(run, annotation, items)
 
 
 def _windows(lengths: npt.NDArray[np.int64], model: _Model, overlap: int) -> Windows:
@@ -185,45 +173,17 @@ def _span_table(used: _Used) -> pd.DataFrame | None:
     return frame.assign(item_index=index)[used.rows[index] == row].reset_index(drop=True)
 
 
-def _plan(
-    run: Run, data: ProteinsSection, used: _Used, model: _Model, windows: Windows, tokens: TokenCounts
-) -> dict[str, Any]:
-    """All but the spans, the estimates and the notes."""
-    content: dict[str, Any] = {
-        "format_version": PLAN_VERSION,
-        "kind": run.kind.name,
-        "n_items": len(used.rows),
-        "n_items_input": len(used.sequences.accession),
-        "n_heldout": int(used.heldout.sum()),
-        "n_residues": int(used.length.sum()),
-        "n_units": len(model.tokens),
-        "alphabet": model.alphabet,
-        "most_residues": model.most,
-        "window_overlap": data.window_overlap,
-        "n_windows": len(windows.item),
-        "n_items_in_windows": int((used.length > model.most).sum()),
-        "label_key": data.label_key,
-        "shards": tokens.shards(),
-        "n_tokens": int(tokens.stored.sum()),
-        "n_tokens_read": tokens.read,
-    }
-    if used.groups is not None:
-        content |= {"group_key": used.groups.key, **used.groups.numbers(used.heldout)}
-    return content
-
-
 def _notes(data: ProteinsSection, used: _Used, model: _Model, windows: Windows) -> list[str]:
-    found = notes.on_split(data, used.groups, used.heldout)
-    found += notes.on_letters(used.sequences.letters, model.name)
+    found = notes.on_letters(used.sequences.letters, model.name)
     found += notes.on_windows(used.length, model.most, len(windows.item), data.window_overlap, model.name)
     digest = used.sequences.digest[used.rows]
-    return found + copies_notes(digest, used.heldout, used.groups is not None, NOUNS, "sequence")
+    return found + copies_notes(digest, used.items.heldout, used.items.groups is not None, NOUNS, "sequence")
 
 
 def _span_notes(used: _Used, spans: pd.DataFrame | None, table: pd.DataFrame | None) -> list[str]:
     if used.spans is None or spans is None or table is None:
         return []
-    return notes.on_spans(used.spans, spans, table, used.heldout)
+    return notes.on_spans(used.spans, spans, table, used.items.heldout)
 
 
 def _write(run: Run, used: _Used, model: _Model, windows: Windows, spans: pd.DataFrame | None) -> None:
@@ -239,9 +199,7 @@ def _write(run: Run, used: _Used, model: _Model, windows: Windows, spans: pd.Dat
             "item": used.rows,
             "item_id": [used.sequences.accession[row] for row in used.rows],
             "name": [used.sequences.name[row] for row in used.rows],
-            "heldout": used.heldout,
-            "label": None if used.labels is None else used.labels,
-            "group": None if used.groups is None else np.asarray(used.groups.name, dtype=object),
+            **used.items.columns(),
             "length": used.length.astype(np.int32),
             "n_windows": np.bincount(windows.item, minlength=len(used.rows)).astype(np.int32),
         }
@@ -256,9 +214,6 @@ def _tell(content: dict[str, Any]) -> None:
     say(
         f"prepare: {content['n_items']:,} proteins, {content['n_heldout']:,} of them held out; {content['n_residues']:,} residues"
     )
-    if "group_key" in content:
-        say(
-            f"prepare: {content['n_groups']:,} groups ({content['group_key']}), {content['n_heldout_groups']:,} of them held out whole"
-        )
+    tell_groups(content)
     if "n_spans" in content:
         say(f"prepare: {content['n_spans']:,} spans of {content['n_concepts']:,} concepts")

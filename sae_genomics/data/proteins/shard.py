@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from sae_genomics.data.labelled import items_file
 from sae_genomics.data.plan_file import read_plan
 from sae_genomics.data.proteins.read import read_some
 from sae_genomics.data.proteins.settings import input_files, proteins_section
-from sae_genomics.data.proteins.tables import ITEMS, items_file
+from sae_genomics.data.proteins.tables import ITEMS
 from sae_genomics.errors import UserError
 from sae_genomics.items import SequenceItems
 

@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from sae_genomics.artifacts import Column, Table
+from sae_genomics.data.labelled import items_table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sae_genomics.run import Run
 
-_i32, _i64, _str, _bool = pa.int32(), pa.int64(), pa.string(), pa.bool_()
+_i32, _i64, _str = pa.int32(), pa.int64(), pa.string()
 
-ITEMS = Table(
-    "items.parquet",
-    "One row per protein used, in the order shards take them.",
+ITEMS = items_table(
+    "protein",
     (
         Column("item", _i64, "record of the sequence file, from 0"),
         Column("item_id", _str, "accession"),
         Column("name", _str, "the protein's name; null where the file has none"),
-        Column("heldout", _bool, "no SAE is trained on it"),
-        Column("label", _str, "value in the column data.label_key; null without one"),
-        Column("group", _str, "value in the column data.group_key, kept whole by the split; null without one"),
+    ),
+    "value in the column",
+    (
         Column("length", _i32, "residues"),
         Column(
             "n_windows", _i32, "windows in which the model reads it: 1 unless it is longer than the model reads at once"
@@ -43,10 +43,6 @@ SPANS = Table(
         Column("name", _str, "the concept's name for people"),
     ),
 )
-
-
-def items_file(run: Run) -> Path:
-    return run.prepare_dir / ITEMS.file
 
 
 def spans_file(run: Run) -> Path:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from sae_genomics.items import TextItems
     from sae_genomics.run import Run
 
-_COLUMNS = ("item", "item_id", "heldout", "group", "label")
-
 
 class Text(DataKind):
     """Items are documents, units are the word pieces of the model's tokeniser."""
@@ -52,7 +50,8 @@ class Text(DataKind):
 
     def prepare_files(self, run: Run) -> tuple[Path, ...]:
         """items.parquet, units.parquet, plan.json, and the documents that the run uses."""
-        from sae_genomics.data.text.tables import documents_file, items_file
+        from sae_genomics.data.labelled import items_file
+        from sae_genomics.data.text.tables import documents_file
 
         return run.units_file, items_file(run), documents_file(run), run.plan_file
 
@@ -64,25 +63,28 @@ class Text(DataKind):
 
     def read_items(self, run: Run, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """items.parquet; `length` and `n_special` are given when asked for."""
-        from sae_genomics.data.text.tables import ITEMS, items_file
+        from sae_genomics.data.labelled import read_items
+        from sae_genomics.data.text.tables import ITEMS
 
-        return ITEMS.read(items_file(run), list(_COLUMNS if columns is None else columns))
+        return read_items(run, ITEMS, columns)
 
-    def check_columns(self, settings: TextSection, keys: Sequence[str], setting: str) -> None:
+    def check_columns(self, settings: TextSection, asked: Mapping[str, str]) -> None:
         """Which keys lines have is not known before they are read; text without keys has none."""
-        from sae_genomics.data.text.source import check_keys
+        from sae_genomics.data.text.source import find_source
 
-        check_keys(settings, keys, setting)
+        if asked:
+            source = find_source(settings)
+            for key, setting in asked.items():
+                source.check_key(key, setting)
 
-    def read_columns(self, run: Run, keys: Sequence[str], setting: str) -> pd.DataFrame:
+    def read_columns(self, run: Run, asked: Mapping[str, str]) -> pd.DataFrame:
         """Keys of JSONL lines; `folder`, of a folder of files."""
         import pandas as pd
 
-        from sae_genomics.data.text.source import values_of_key
+        from sae_genomics.data.text.source import find_source
 
-        settings = text_section(run.config)
         rows = self.read_items(run, ["item"])["item"].to_numpy()
-        return pd.DataFrame({key: values_of_key(settings, rows, key, setting) for key in keys}, dtype=object)
+        return pd.DataFrame(find_source(text_section(run.config)).values(rows, asked), dtype=object)
 
     def read_units(self, run: Run) -> Units:
         """Word pieces that come in the documents used, by their vocabulary id."""

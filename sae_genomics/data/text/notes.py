@@ -4,43 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from sae_genomics.data.groups import Groups, split_notes
-from sae_genomics.data.text.settings import NOUNS, TextSection
 from sae_genomics.data.text.source import Source
 
 
-def on_keys(
-    data: TextSection, source: Source, labels: npt.NDArray[np.object_] | None, groups: Groups | None
-) -> list[str]:
-    """labels: of the documents used."""
-    found = []
+def without_keys(source: Source) -> tuple[str, str]:
+    """What is said where there is no data.label_key, and where there is no data.group_key."""
     there = f" ({source.path.name} has {', '.join(list(source.keys)[:20])})" if source.keys else ""
-    if labels is None and source.keys:
-        found.append(f"No label of documents: data.label_key names a key{there}.")
-    elif labels is None:
-        found.append("No label of documents: a text file has none. A JSONL file can have them.")
-    if labels is not None and (missing := int(pd.isna(labels).sum())):
-        found.append(
-            f"Documents without a value of {data.label_key}: {missing:,} of {len(labels):,}; they have no label."
-        )
-    if groups is None:
-        where = f"names a key{there}" if source.keys else "can name a key of a JSONL file"
-        found.append(
-            f"Documents count as independent, but those of one source or author are not. data.group_key {where}, and keeps its groups "
-            "whole."
-        )
-    elif data.group_key == data.label_key:
-        found.append(
-            f"Labels and groups are both {data.group_key}: every label is on one side of the split, so no label can be tested on "
-            "held-out documents."
-        )
-    return found
-
-
-def on_split(data: TextSection, groups: Groups | None, heldout: npt.NDArray[np.bool_]) -> list[str]:
-    return [] if groups is None else split_notes(groups, heldout, data.heldout_fraction, NOUNS)
+    where = f"names a key{there}" if source.keys else "can name a key of a JSONL file"
+    return (
+        f"No label of documents: data.label_key names a key{there}."
+        if source.keys
+        else "No label of documents: a text file has none. A JSONL file can have them.",
+        f"Documents count as independent, but those of one source or author are not. data.group_key {where}, and keeps its groups whole.",
+    )
 
 
 def on_cuts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,22 +11,22 @@ import pandas as pd
 
 from sae_genomics.atomic import atomic_path, write_json
 from sae_genomics.data import plan
-from sae_genomics.data.groups import Groups, GroupWording, copies_notes, make_groups, shared_labels
-from sae_genomics.data.plan_file import PLAN_VERSION
+from sae_genomics.data.groups import GroupWording, copies_notes, make_groups
+from sae_genomics.data.labelled import LabelledItems, items_file, split, tell_groups
 from sae_genomics.data.prepared import (
-    TokenCounts,
     check_room,
     heartbeat,
     nothing_left_on_failure,
     tell_costs,
     tell_sampling,
 )
-from sae_genomics.data.split import choose_items, split_items
+from sae_genomics.data.split import choose_items
 from sae_genomics.data.text import notes
 from sae_genomics.data.text.read import Corpus, read_corpus
 from sae_genomics.data.text.settings import NOUNS, TextSection, text_section
 from sae_genomics.data.text.source import Source, find_source
-from sae_genomics.data.text.tables import ITEMS, documents_file, items_file
+from sae_genomics.data.text.tables import ITEMS, documents_file
+from sae_genomics.data.token_counts import TokenCounts
 from sae_genomics.data.units import Units
 from sae_genomics.errors import UserError
 from sae_genomics.models import check_model, text_tokeniser
@@ -38,17 +37,6 @@ if TYPE_CHECKING:
     from sae_genomics.run import Run
 
 _WORDING = GroupWording(NOUNS, "key", "authors or sources")
-
-
-@dataclass(frozen=True)
-class _Used:
-    """The documents that the run uses. rows: their numbers in the input, ascending. Arrays have one entry per document used."""
-
-    rows: npt.NDArray[np.int64]
-    corpus: Corpus
-    labels: npt.NDArray[np.object_] | None
-    groups: Groups | None
-    heldout: npt.NDArray[np.bool_]
 
 
 def prepare_text(run: Run) -> None:
@@ -65,21 +53,22 @@ def prepare_text(run: Run) -> None:
     tokeniser = _tokeniser(run)
     copy = documents_file(run)
     with nothing_left_on_failure([heartbeat(run), copy]), atomic_path(copy) as temporary:
-        used = _read(run, data, source, rows, tokeniser, temporary)
-        corpus = used.corpus
+        corpus, items = _read(run, data, source, rows, tokeniser, temporary)
         tokens = TokenCounts(run, corpus.length - corpus.n_special, corpus.length, corpus.n_special)
         work = plan.workload(
-            run, n_tokens=tokens.read, shard_stored=tokens.shard_stored, max_shard_tokens=tokens.largest_shard,
+            run, tokens,
             n_units=len(corpus.units), n_gene_values=int(corpus.n_pieces.sum()),
-            n_cell_types=0 if used.labels is None else int(pd.Series(used.labels).nunique()),
-            train_tokens=int(tokens.ordinary[~used.heldout].sum()),
+            n_cell_types=items.n_labels, train_tokens=int(tokens.ordinary[~items.heldout].sum()),
         )  # fmt: skip
-        estimates = plan.estimate(run, work)
-        check_room(run, work, estimates, tokens)
-    content = _plan(run, data, used, n_input, tokens)
+        estimates = check_room(run, work, tokens)
+    content = items.plan(
+        run, n_input, tokens, n_units=len(corpus.units), n_tokens_special=int(corpus.n_special.sum()),
+        n_items_cut=int((corpus.full_length > corpus.length).sum()),
+        n_tokens_cut=int((corpus.full_length - corpus.length).sum()),
+    )  # fmt: skip
     content["estimates"] = plan.as_dicts(estimates)
-    content["notes"] = _notes(run, data, source, used, tokeniser)
-    _write(run, used, tokeniser)
+    content["notes"] = _notes(run, data, source, corpus, items, tokeniser.most_tokens)
+    _write(run, rows, corpus, items, tokeniser)
     write_json(run.plan_file, content)
     _tell(content)
     tell_costs(content, work)
@@ -99,7 +88,7 @@ def _read(
     rows: npt.NDArray[np.int64],
     tokeniser: TextTokeniser,
     copy: Path,
-) -> _Used:
+) -> tuple[Corpus, LabelledItems]:
     progress = Progress("prepare: reading documents", len(rows), NOUNS.items, heartbeat(run))
     corpus = read_corpus(source, rows, tokeniser, data.max_tokens, copy, progress.advance)
     progress.finish()
@@ -113,11 +102,7 @@ def _read(
         groups = make_groups(
             data.group_key, group, lambda i: corpus.item_id[i], data.heldout_fraction, _WORDING
         )  # fmt: skip
-    strata = None if data.label_key == data.group_key else shared_labels(labels, groups)
-    heldout = split_items(
-        len(rows), strata, data.heldout_fraction, run.config.run.seed, None if groups is None else groups.name
-    )
-    return _Used(rows, corpus, labels, groups, heldout)
+    return corpus, split(run, len(rows), data.label_key, labels, groups)
 
 
 def _refuse_unknown_key(source: Source, setting: str, key: str | None, values: npt.NDArray[np.object_]) -> None:
@@ -128,57 +113,33 @@ def _refuse_unknown_key(source: Source, setting: str, key: str | None, values: n
     raise UserError(f"{setting}: no document of {source.path} has a value for the key {key!r}; {hint}")
 
 
-def _plan(run: Run, data: TextSection, used: _Used, n_input: int, tokens: TokenCounts) -> dict[str, Any]:
-    """All but the estimates and the notes."""
-    corpus = used.corpus
-    content: dict[str, Any] = {
-        "format_version": PLAN_VERSION,
-        "kind": run.kind.name,
-        "n_items": len(used.rows),
-        "n_items_input": n_input,
-        "n_heldout": int(used.heldout.sum()),
-        "n_units": len(corpus.units),
-        "n_tokens_special": int(corpus.n_special.sum()),
-        "n_items_cut": int((corpus.full_length > corpus.length).sum()),
-        "n_tokens_cut": int((corpus.full_length - corpus.length).sum()),
-        "label_key": data.label_key,
-        "shards": tokens.shards(),
-        "n_tokens": int(tokens.stored.sum()),
-        "n_tokens_read": tokens.read,
-    }
-    if used.groups is not None:
-        content |= {"group_key": used.groups.key, **used.groups.numbers(used.heldout)}
-    return content
-
-
-def _notes(run: Run, data: TextSection, source: Source, used: _Used, tokeniser: TextTokeniser) -> list[str]:
-    corpus, most = used.corpus, tokeniser.most_tokens
+def _notes(run: Run, data: TextSection, source: Source, corpus: Corpus, items: LabelledItems, most: int) -> list[str]:
+    """most: tokens that the model can read of a document."""
     limit = most if data.max_tokens is None else min(data.max_tokens, most)
-    found = notes.on_keys(data, source, used.labels, used.groups)
-    found += notes.on_split(data, used.groups, used.heldout)
+    found = items.notes(run, *notes.without_keys(source))
     found += notes.on_cuts(corpus.length, corpus.full_length, limit, run.model_info.name, most)
-    return found + copies_notes(corpus.digest, used.heldout, used.groups is not None, NOUNS, "text")
+    return found + copies_notes(corpus.digest, items.heldout, items.groups is not None, NOUNS, "text")
 
 
-def _write(run: Run, used: _Used, tokeniser: TextTokeniser) -> None:
-    corpus, token = used.corpus, used.corpus.units
+def _write(
+    run: Run, rows: npt.NDArray[np.int64], corpus: Corpus, items: LabelledItems, tokeniser: TextTokeniser
+) -> None:
+    token = corpus.units
     pieces = tokeniser.spell(token)
     names = np.array([shown(piece) for piece in pieces], dtype=object)
     Units(token, np.array(pieces, dtype=object), names, corpus.counts[token].astype(np.float64)).write(run.units_file)
-    items = pd.DataFrame(
+    table = pd.DataFrame(
         {
-            "item": used.rows,
+            "item": rows,
             "item_id": corpus.item_id,
-            "heldout": used.heldout,
-            "label": None if used.labels is None else used.labels,
-            "group": None if used.groups is None else np.asarray(used.groups.name, dtype=object),
+            **items.columns(),
             "length": corpus.length.astype(np.int32),
             "n_special": corpus.n_special.astype(np.int32),
             "start": corpus.ptr[:-1],
             "stop": corpus.ptr[1:],
         }
     )
-    ITEMS.write(items_file(run), items)
+    ITEMS.write(items_file(run), table)
 
 
 def shown(piece: str) -> str:
@@ -193,7 +154,4 @@ def _tell(content: dict[str, Any]) -> None:
         f"prepare: {content['n_items']:,} documents, {content['n_heldout']:,} of them held out; {content['n_tokens_read']:,} tokens of "
         f"{content['n_units']:,} word pieces"
     )
-    if "group_key" in content:
-        say(
-            f"prepare: {content['n_groups']:,} groups ({content['group_key']}), {content['n_heldout_groups']:,} of them held out whole"
-        )
+    tell_groups(content)

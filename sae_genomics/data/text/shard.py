@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from sae_genomics.data.labelled import items_file
 from sae_genomics.data.text.settings import text_section
-from sae_genomics.data.text.tables import ITEMS, documents_file, items_file
+from sae_genomics.data.text.tables import ITEMS, documents_file
 from sae_genomics.data.units import Units
 from sae_genomics.errors import DamagedArtifact
 from sae_genomics.items import TextItems

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,19 +24,26 @@ _MOST_KEYS = 200  # that are remembered, to be named in an error
 _BOM = "\ufeff"
 
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
 class Document(NamedTuple):
-    """One document. where: file and line, for an error. label, group: None where it has none."""
+    """One document. where: file and line, for an error. label, group: None where it has none. more: values of the keys asked for."""
 
     where: str
     item_id: str
     text: str
-    label: str | None
-    group: str | None
+    label: str | None = None
+    group: str | None = None
+    more: tuple[str | None, ...] = ()
 
 
 @dataclass
 class Source(ABC):
     """Where documents are read from. path: as the config names it, absolute."""
+
+    what: ClassVar[str]
+    """What such an input is, for a reader."""
 
     path: Path
     settings: TextSection
@@ -55,29 +62,58 @@ class Source(ABC):
     def count(self) -> int:
         """How many documents there are, without looking into them."""
 
+    def check_key(self, key: str, setting: str) -> None:
+        """Raise UserError for a key that such an input cannot have. setting: the config key that asks for it."""
+        raise self.no_keys(setting)
+
+    def no_keys(self, setting: str) -> UserError:
+        """Of a setting that names a key."""
+        return UserError(
+            f"{setting}: {self.path} is {self.what}, which has no keys; leave {setting} out, or give a JSONL file"
+        )
+
     @abstractmethod
-    def documents(self, rows: npt.NDArray[np.int64]) -> Iterator[Document]:
+    def documents(self, rows: npt.NDArray[np.int64], asked: Mapping[str, str] = NOTHING) -> Iterator[Document]:
         """Some documents, one at a time. rows: ascending; the others are stepped over unread.
 
+        asked: further key -> the config key that asks for it; their values stand in `Document.more`.
         Raises UserError with file and line for whatever is not a document.
         """
+
+    def values(self, rows: npt.NDArray[np.int64], asked: Mapping[str, str]) -> dict[str, list[str | None]]:
+        """What some documents have under some keys, from one pass. As for `documents`; a key that no document has is refused."""
+        for key, setting in asked.items():
+            self.check_key(key, setting)
+        found = [document.more for document in self.documents(rows, asked)]
+        columns = {key: [values[i] for values in found] for i, key in enumerate(asked)}
+        for key, setting in asked.items():
+            if key not in self.keys and not any(value is not None for value in columns[key]):
+                raise UserError(
+                    f"{setting}: no document has the key {key!r}; there are: {', '.join(list(self.keys)[:20])}"
+                )
+        return columns
 
 
 class JsonLines(Source):
     """One object per line; further keys may be labels."""
 
+    what = "JSONL, one document per line"
+
+    def check_key(self, key: str, setting: str) -> None:
+        """Which keys the lines have is not known before they are read."""
+
     def count(self) -> int:
         """Lines that are not blank."""
         return count_lines(self.path)
 
-    def documents(self, rows: npt.NDArray[np.int64]) -> Iterator[Document]:
+    def documents(self, rows: npt.NDArray[np.int64], asked: Mapping[str, str] = NOTHING) -> Iterator[Document]:
         """See `Source`."""
         example = f'{{"{self.settings.text_key}": "..."}}'
         for number, line in _chosen_lines(self.path, rows):
             entry = json_object(self.path, number, line, example)
-            yield self._document(f"{self.path}, line {number}", number, entry)
+            yield self._document(f"{self.path}, line {number}", number, entry, asked)
 
-    def _document(self, where: str, number: int, entry: dict[str, Any]) -> Document:
+    def _document(self, where: str, number: int, entry: dict[str, Any], asked: Mapping[str, str]) -> Document:
         data = self.settings
         text = entry.get(data.text_key)
         if not isinstance(text, str):
@@ -96,6 +132,7 @@ class JsonLines(Source):
             where, item_id, _checked_text(where, text),
             None if data.label_key is None else self._value(where, entry, data.label_key, "data.label_key"),
             None if data.group_key is None else self._value(where, entry, data.group_key, "data.group_key"),
+            tuple(self._value(where, entry, key, setting) for key, setting in asked.items()),
         )  # fmt: skip
 
     def _value(self, where: str, entry: dict[str, Any], key: str, setting: str) -> str | None:
@@ -112,20 +149,24 @@ class JsonLines(Source):
 class Lines(Source):
     """One document per line."""
 
+    what = "a text file, one document per line"
+
     def count(self) -> int:
         """Lines that are not blank."""
         return count_lines(self.path)
 
-    def documents(self, rows: npt.NDArray[np.int64]) -> Iterator[Document]:
+    def documents(self, rows: npt.NDArray[np.int64], asked: Mapping[str, str] = NOTHING) -> Iterator[Document]:
         """See `Source`."""
         for number, line in _chosen_lines(self.path, rows):
             where = f"{self.path}, line {number}"
-            yield Document(where, f"line {number}", _checked_text(where, line), None, None)
+            yield Document(where, f"line {number}", _checked_text(where, line))
 
 
 @dataclass
 class Folder(Source):
     """One document per .txt file, in the folder or below it. The folder that a file lies in may be its label."""
+
+    what = "a folder of texts"
 
     def __post_init__(self) -> None:
         found = [path for path in self.path.rglob("*") if _is_text_file(path, self.path)]
@@ -138,6 +179,14 @@ class Folder(Source):
     def files(self) -> list[Path]:
         return self._files
 
+    def check_key(self, key: str, setting: str) -> None:
+        """`folder` is the only one."""
+        if key != FOLDER_KEY:
+            raise UserError(
+                f"{setting}: {self.path} is {self.what}, whose only key is {FOLDER_KEY} (the folder that a file lies in); "
+                f"set {setting} to {FOLDER_KEY}, or give a JSONL file"
+            )
+
     def _name(self, path: Path) -> str:
         return path.relative_to(self.path).as_posix()
 
@@ -149,7 +198,7 @@ class Folder(Source):
         """Files."""
         return len(self._files)
 
-    def documents(self, rows: npt.NDArray[np.int64]) -> Iterator[Document]:
+    def documents(self, rows: npt.NDArray[np.int64], asked: Mapping[str, str] = NOTHING) -> Iterator[Document]:
         """See `Source`."""
         data = self.settings
         for row in rows.tolist():
@@ -159,51 +208,32 @@ class Folder(Source):
             yield Document(
                 str(path), self._name(path), _checked_text(str(path), _whole_file(path)),
                 None if data.label_key is None else name, None if data.group_key is None else name,
+                (name,) * len(asked),
             )  # fmt: skip
 
 
-def find_source(settings: TextSection, label_setting: str = "data.label_key") -> Source:
-    """What `data.path` names. Raises UserError when it is not there, and for keys that such an input cannot have.
+def find_source(settings: TextSection) -> Source:
+    """What `data.path` names. Raises UserError when it is not there, and for keys that such an input cannot have."""
+    source = _source(settings)
+    for name in ("text_key", "id_key"):
+        is_set = getattr(settings, name) != TextSection.model_fields[name].default
+        if is_set and not isinstance(source, JsonLines):
+            raise source.no_keys(f"data.{name}")
+    for name in ("label_key", "group_key"):
+        if getattr(settings, name) is not None:
+            source.check_key(getattr(settings, name), f"data.{name}")
+    return source
 
-    label_setting: the config key that `settings.label_key` was taken from.
-    """
-    names = {"label_key": label_setting}
+
+def _source(settings: TextSection) -> Source:
     path = Path(settings.path).expanduser().absolute()
     if settings.path.startswith("builtin:"):
         raise UserError(f"data.path: no data set {settings.path} of texts; name a file or a folder")
     if path.is_dir():
-        folder = Folder(path, settings)
-        _refuse_keys(settings, f"{path} is a folder of texts", ("text_key", "id_key"))
-        for key in ("label_key", "group_key"):
-            if getattr(settings, key) not in (None, FOLDER_KEY):
-                asked = names.get(key, f"data.{key}")
-                raise UserError(
-                    f"{asked}: {path} is a folder of texts, whose only key is {FOLDER_KEY} (the folder that a file lies in); "
-                    f"set {asked} to {FOLDER_KEY}, or give a JSONL file"
-                )
-        return folder
+        return Folder(path, settings)
     if not path.exists():
         raise UserError(f"data.path: no such file: {path}")
-    if _is_jsonl(path):
-        return JsonLines(path, settings)
-    without_keys = ("text_key", "id_key", "label_key", "group_key")
-    _refuse_keys(settings, f"{path} is a text file, one document per line", without_keys, names)
-    return Lines(path, settings)
-
-
-def check_keys(settings: TextSection, keys: Sequence[str], setting: str) -> None:
-    """Raise UserError for a key that the input cannot have. Reads nothing of it."""
-    for key in keys:
-        find_source(settings.model_copy(update={"label_key": key}), label_setting=setting)
-
-
-def values_of_key(settings: TextSection, rows: npt.NDArray[np.int64], key: str, setting: str) -> list[str | None]:
-    """What some documents have under a key. rows: ascending. Raises UserError where none of them has the key."""
-    source = find_source(settings.model_copy(update={"label_key": key}), label_setting=setting)
-    values = [document.label for document in source.documents(rows)]
-    if key not in source.keys and not any(value is not None for value in values):
-        raise UserError(f"{setting}: no document has the key {key!r}; there are: {', '.join(list(source.keys)[:20])}")
-    return values
+    return JsonLines(path, settings) if _is_jsonl(path) else Lines(path, settings)
 
 
 def _is_jsonl(path: Path) -> bool:
@@ -217,16 +247,6 @@ def _is_jsonl(path: Path) -> bool:
             f"data.path: {path} is neither {', '.join(_JSONL)} nor {_PLAIN[0]}; rename it, or convert it to JSONL"
         )
     return suffix not in _PLAIN and start.startswith(b"{")
-
-
-def _refuse_keys(
-    settings: TextSection, what: str, fields: Sequence[str], names: Mapping[str, str] = MappingProxyType({})
-) -> None:
-    """names: of the config keys that fields were taken from, where these are others."""
-    for field_name in fields:
-        if getattr(settings, field_name) != TextSection.model_fields[field_name].default:
-            name = names.get(field_name, f"data.{field_name}")
-            raise UserError(f"{name}: {what}, which has no keys; leave {name} out, or give a JSONL file")
 
 
 def _is_text_file(path: Path, folder: Path) -> bool:

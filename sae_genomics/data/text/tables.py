@@ -6,34 +6,30 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from sae_genomics.artifacts import Column, Table
+from sae_genomics.artifacts import Column
+from sae_genomics.data.labelled import items_table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sae_genomics.run import Run
 
-_i32, _i64, _str, _bool = pa.int32(), pa.int64(), pa.string(), pa.bool_()
+_i32, _i64, _str = pa.int32(), pa.int64(), pa.string()
 
-ITEMS = Table(
-    "items.parquet",
-    "One row per document used, in the order shards take them.",
+ITEMS = items_table(
+    "document",
     (
         Column("item", _i64, "document of the input, from 0"),
         Column("item_id", _str, "value of the key data.id_key; without one the line, or the file's name"),
-        Column("heldout", _bool, "no SAE is trained on it"),
-        Column("label", _str, "value of the key data.label_key; null without one"),
-        Column("group", _str, "value of the key data.group_key, kept whole by the split; null without one"),
+    ),
+    "value of the key",
+    (
         Column("length", _i32, "tokens that the model reads, special ones included"),
         Column("n_special", _i32, "special tokens among them, such as <bos>"),
         Column("start", _i64, "first byte of the document in documents.txt"),
         Column("stop", _i64, "one past its last byte"),
     ),
 )
-
-
-def items_file(run: Run) -> Path:
-    return run.prepare_dir / ITEMS.file
 
 
 def documents_file(run: Run) -> Path:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from sae_genomics.errors import UserError
 from sae_genomics.items import Items, SequenceItems
 from sae_genomics.models.base import ModelInfo
-from sae_genomics.models.editing import Paused, Predictions
-from sae_genomics.models.esm2 import editing
-from sae_genomics.models.esm2.config import READS, describe, find_folder
+from sae_genomics.models.esm2.config import READS, describe, small_files
 from sae_genomics.models.esm2.folder import Esm2Folder, read_folder
 from sae_genomics.models.esm2.packed import PackedEsm
 from sae_genomics.models.esm2.tokenise import tokenise
@@ -30,20 +23,20 @@ if TYPE_CHECKING:
 
 def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> Esm2:
     """See `sae_genomics.models.load_model`."""
-    folder = read_folder(find_folder(model, cache_dir))
+    folder = small_files(model, cache_dir)
     return Esm2(folder, describe(model, cache_dir), device, getattr(torch, model.compute_dtype))
 
 
 def untrained(model: ModelConfig, device: torch.device, cache_dir: Path | None, seed: int) -> Esm2:
     """See `sae_genomics.models.untrained_model`."""
-    folder = read_folder(find_folder(model, cache_dir))
+    folder = small_files(model, cache_dir)
     dtype = getattr(torch, model.compute_dtype)
     return Esm2(folder, describe(model, cache_dir), device, dtype, untrained_seed=seed)
 
 
 def check(model: ModelConfig, cache_dir: Path | None) -> None:
     """See `sae_genomics.models.check_model`."""
-    check_shapes(read_folder(find_folder(model, cache_dir)))
+    check_shapes(small_files(model, cache_dir))
 
 
 def load_folder(folder: Path, *, device: str = "cpu", dtype: str = "float32") -> Esm2:
@@ -86,16 +79,4 @@ class Esm2(HiddenTokenModel):
 
     def tokenise(self, items: Items, seed: int) -> Tokens:
         """The proteins' tokens; see `sae_genomics.models.esm2.tokenise`. seed: decides nothing here."""
-        if not isinstance(items, SequenceItems):
-            raise UserError(
-                f"model {self.info.name} reads proteins, not counts; set data.kind to proteins, or another model.family"
-            )
-        return tokenise(items, self.folder)
-
-    def pause(self, batch: Tokens, layer: int, hook: str, hidden: npt.NDArray[np.bool_] | None = None) -> Paused:
-        return editing.pause(self, batch, layer, hook, hidden)
-
-    def resume(
-        self, paused: Paused, activations: Tensor | None = None, *, layers: Sequence[int] = (), predict: bool = True
-    ) -> Predictions:
-        return editing.resume(self, paused, activations, layers, predict)
+        return tokenise(self.items_read(items, SequenceItems), self.folder)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sae_genomics.models.block_model import Block
 from sae_genomics.models.esm2.rotary import rotate
 from sae_genomics.models.hidden_tokens import TokenNetwork
 from sae_genomics.models.packed_attention import PackedAttention, linear
@@ -35,34 +36,30 @@ class Attention(PackedAttention):
         own = attention.self
         super().__init__(own.query, own.key, own.value, attention.output.dense, n_heads)
 
-    def forward(self, x: Tensor, sequences: Sequences, angles: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """x: [T, d_model]. angles: cosine and sine [T, d_head / 2] of each place, or None for positions that were added before."""
+    def forward(self, x: Tensor, sequences: Sequences) -> Tensor:
+        """x: [T, d_model]. Without angles of the sequences, positions were added before."""
         qkv = self.qkv(x)
-        return self.mix(qkv if angles is None else rotate(qkv, *angles, self.n_heads), sequences)
+        return self.mix(qkv if sequences.angles is None else rotate(qkv, *sequences.angles, self.n_heads), sequences)
 
 
-class Block(nn.Module):
+class EsmBlock(Block):
+    """One layer, with its norms before attention and MLP."""
+
     def __init__(self, layer: Any, n_heads: int):
         super().__init__()
         self.attention_norm, self.mlp_norm = layer.attention.LayerNorm, layer.LayerNorm
         self.attention = Attention(layer.attention, n_heads)
         self.up, self.down = linear(layer.intermediate.dense), linear(layer.output.dense)
 
-    def forward(
-        self, x: Tensor, sequences: Sequences, angles: tuple[Tensor, Tensor] | None, layer: int, listen: Listener
-    ) -> Tensor:
-        """x: [T, d_model]; returns the block's output."""
-        x = x + listen("attn_out", layer, self.attend(x, sequences, angles))
-        x = x + listen("mlp_out", layer, self.mlp(x))
-        return listen("resid_post", layer, x)
+    def attend(self, x: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor]:
+        return x, self.attention(self.attention_norm(x), sequences)
 
-    def attend(self, x: Tensor, sequences: Sequences, angles: tuple[Tensor, Tensor] | None) -> Tensor:
-        """What attention adds to the stream."""
-        return self.attention(self.attention_norm(x), sequences, angles)  # type: ignore[no-any-return]
+    def mlp(self, stream: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
+        stream = stream + attention
+        return stream, self.down(F.gelu(self.up(self.mlp_norm(stream))))
 
-    def mlp(self, x: Tensor) -> Tensor:
-        """What the MLP adds to the stream."""
-        return self.down(F.gelu(self.up(self.mlp_norm(x))))  # type: ignore[no-any-return]
+    def output(self, stream: Tensor, mlp: Tensor) -> Tensor:
+        return stream + mlp
 
 
 class PackedEsm(TokenNetwork):
@@ -73,26 +70,15 @@ class PackedEsm(TokenNetwork):
         esm = network.esm
         self.embeddings = esm.embeddings
         self.inv_freq = None if esm.rotary_embeddings is None else esm.rotary_embeddings.inv_freq.float()
-        self.blocks = nn.ModuleList(Block(layer, network.config.num_attention_heads) for layer in esm.encoder.layer)
+        self.blocks = nn.ModuleList(EsmBlock(layer, network.config.num_attention_heads) for layer in esm.encoder.layer)
         self.final_norm = esm.encoder.emb_layer_norm_after
-        self.lm_head = network.lm_head
+        self.head = network.lm_head
 
-    def forward(self, token: Tensor, sequences: Sequences, n_layers: int, listen: Listener) -> Tensor:
-        """The output of the first `n_layers` blocks: [T, d_model]. token: int64 [T]."""
-        return self.encode(self.embed(token, sequences), sequences, self.angles(sequences), range(n_layers), listen)
-
-    def encode(
-        self,
-        x: Tensor,
-        sequences: Sequences,
-        angles: tuple[Tensor, Tensor] | None,
-        layers: range,
-        listen: Listener,
-    ) -> Tensor:
-        """The output of some consecutive blocks, given what enters the first of them."""
-        for layer in layers:
-            x = self.blocks[layer](x, sequences, angles, layer, listen)
-        return x
+    def encode(self, x: Tensor, sequences: Sequences, layers: range, listen: Listener) -> Tensor:
+        if self.inv_freq is not None and sequences.angles is None:  # they begin anew with each sequence
+            table = torch.arange(sequences.longest, device=self.inv_freq.device).float()[:, None] * self.inv_freq
+            sequences.angles = table.cos()[sequences.place], table.sin()[sequences.place]
+        return super().encode(x, sequences, layers, listen)
 
     def embed(self, token: Tensor, sequences: Sequences) -> Tensor:
         """What enters the first block. A masked token's vector is zero where the model was trained so, and the others make up for it."""
@@ -107,14 +93,3 @@ class PackedEsm(TokenNetwork):
         if table.position_embedding_type == "absolute":
             x = x + table.position_embeddings(sequences.place + table.padding_idx + 1)
         return x if table.layer_norm is None else table.layer_norm(x)  # type: ignore[no-any-return]
-
-    def angles(self, sequences: Sequences) -> tuple[Tensor, Tensor] | None:
-        """Cosine and sine of the rotary angles, which begin anew with each sequence: float32 [T, d_head / 2] both."""
-        if self.inv_freq is None:
-            return None
-        table = torch.arange(sequences.longest, device=self.inv_freq.device).float()[:, None] * self.inv_freq
-        return table.cos()[sequences.place], table.sin()[sequences.place]
-
-    def predict(self, x: Tensor) -> Tensor:
-        """Scores of all tokens, from outputs of the last block: [n, d_model] -> [n, vocabulary]."""
-        return self.lm_head(self.final_norm(x))  # type: ignore[no-any-return]

@@ -9,11 +9,11 @@ from typing import Any
 from sae_genomics.errors import UserError
 from sae_genomics.hashes import hash_file, hash_values
 from sae_genomics.models.base import ModelInfo
-from sae_genomics.models.checkpoint import folder_identity
+from sae_genomics.models.checkpoint import folder_identity, n_parameters
 from sae_genomics.models.geneformer.dictionaries import Dictionaries, find_dictionaries
 from sae_genomics.models.model_folder import require_files
 from sae_genomics.models.releases import SINGLE
-from sae_genomics.models.transformers_folder import header_shapes, n_parameters, read_config, weight_files
+from sae_genomics.models.transformers_folder import header_shapes, read_config, weight_files
 
 HEADS = ("cls.", "classifier.")
 _DEFAULTS = {  # as BertConfig has them

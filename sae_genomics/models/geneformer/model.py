@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from sae_genomics.items import Items
+from sae_genomics.items import CountItems, Items
 from sae_genomics.models.base import FoundationModel, ModelInfo
-from sae_genomics.models.editing import Paused, Predictions
-from sae_genomics.models.geneformer import editing
-from sae_genomics.models.geneformer.config import READS, describe, find_folder
+from sae_genomics.models.geneformer.config import READS, describe, small_files
 from sae_genomics.models.geneformer.folder import GeneformerFolder, read_folder
 from sae_genomics.models.geneformer.packed import PackedBert, on_device
 from sae_genomics.models.geneformer.reference import ReferenceGeneformer
@@ -30,21 +26,21 @@ if TYPE_CHECKING:
 
 def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> FoundationModel:
     """See `sae_genomics.models.load_model`."""
-    folder = read_folder(find_folder(model, cache_dir))
+    folder = small_files(model, cache_dir)
     made = ReferenceGeneformer if model.backend == "reference" else Geneformer
     return made(folder, describe(model, cache_dir), device, getattr(torch, model.compute_dtype))
 
 
 def untrained(model: ModelConfig, device: torch.device, cache_dir: Path | None, seed: int) -> Geneformer:
     """See `sae_genomics.models.untrained_model`."""
-    folder = read_folder(find_folder(model, cache_dir))
+    folder = small_files(model, cache_dir)
     dtype = getattr(torch, model.compute_dtype)
     return Geneformer(folder, describe(model, cache_dir), device, dtype, untrained_seed=seed)
 
 
 def check(model: ModelConfig, cache_dir: Path | None) -> None:
     """See `sae_genomics.models.check_model`."""
-    check_shapes(read_folder(find_folder(model, cache_dir)))
+    check_shapes(small_files(model, cache_dir))
 
 
 def load_folder(folder: Path, *, device: str = "cpu", dtype: str = "float32") -> Geneformer:
@@ -72,7 +68,7 @@ class Geneformer(HiddenTokenModel):
         *,
         untrained_seed: int | None = None,
     ):
-        self.folder, self._tokeniser = folder, RankTokeniser(folder, info.name)
+        self.folder, self._tokeniser = folder, RankTokeniser(folder)
         self.mask_token = folder.dictionaries.special("<mask>")
         self.cls_token = folder.dictionaries.special("<cls>")
         if untrained_seed is None:
@@ -90,12 +86,8 @@ class Geneformer(HiddenTokenModel):
 
     def tokenise(self, items: Items, seed: int) -> Tokens:
         """The cells' tokens; see `sae_genomics.models.geneformer.tokenise`. seed: decides nothing here."""
-        return self._tokeniser(items)
+        return self._tokeniser(self.items_read(items, CountItems))
 
-    def pause(self, batch: Tokens, layer: int, hook: str, hidden: npt.NDArray[np.bool_] | None = None) -> Paused:
-        return editing.pause(self, batch, layer, hook, hidden)
-
-    def resume(
-        self, paused: Paused, activations: Tensor | None = None, *, layers: Sequence[int] = (), predict: bool = True
-    ) -> Predictions:
-        return editing.resume(self, paused, activations, layers, predict)
+    def speaks_for_item(self, batch: Tokens) -> npt.NDArray[np.bool_]:
+        """`<cls>`, or, in a model without it, all genes."""
+        return batch.token == self.cls_token if self.cls_token is not None else super().speaks_for_item(batch)

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sae_genomics.models.block_model import Block
 from sae_genomics.models.hidden_tokens import TokenNetwork
 from sae_genomics.models.packed_attention import PackedAttention, linear
-from sae_genomics.models.sequences import Listener, Sequences
+from sae_genomics.models.sequences import Sequences
 
 if TYPE_CHECKING:
     from transformers import BertForMaskedLM
 
 
-class Block(nn.Module):
-    """One layer."""
+class BertBlock(Block):
+    """One layer, with a norm behind each sum."""
 
     def __init__(self, layer: Any, n_heads: int):
         super().__init__()
@@ -34,15 +35,15 @@ class Block(nn.Module):
         self.up, self.down = linear(layer.intermediate.dense), linear(layer.output.dense)
         self.activation = layer.intermediate.intermediate_act_fn
 
-    def forward(self, x: Tensor, sequences: Sequences, layer: int, listen: Listener) -> Tensor:
-        """x: [T, d_model]; returns the block's output."""
-        x = self.attention_norm(x + listen("attn_out", layer, self.attention(x, sequences)))
-        x = self.mlp_norm(x + listen("mlp_out", layer, self.mlp(x)))
-        return listen("resid_post", layer, x)
+    def attend(self, x: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor]:
+        return x, self.attention(x, sequences)
 
-    def mlp(self, x: Tensor) -> Tensor:
-        """What the MLP adds to the stream, before the norm."""
-        return self.down(self.activation(self.up(x)))  # type: ignore[no-any-return]
+    def mlp(self, stream: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
+        stream = self.attention_norm(stream + attention)
+        return stream, self.down(self.activation(self.up(stream)))
+
+    def output(self, stream: Tensor, mlp: Tensor) -> Tensor:
+        return self.mlp_norm(stream + mlp)  # type: ignore[no-any-return]
 
 
 class PackedBert(TokenNetwork):
@@ -52,29 +53,15 @@ class PackedBert(TokenNetwork):
         super().__init__()
         self.embeddings = network.bert.embeddings
         self.blocks = nn.ModuleList(
-            Block(layer, network.config.num_attention_heads) for layer in network.bert.encoder.layer
+            BertBlock(layer, network.config.num_attention_heads) for layer in network.bert.encoder.layer
         )
-        self.head = network.cls.predictions
-
-    def forward(self, token: Tensor, sequences: Sequences, n_layers: int, listen: Listener) -> Tensor:
-        """The output of the first `n_layers` blocks: [T, d_model]. token: int64 [T]."""
-        return self.encode(self.embed(token, sequences), sequences, range(n_layers), listen)
-
-    def encode(self, x: Tensor, sequences: Sequences, layers: range, listen: Listener) -> Tensor:
-        """The output of some consecutive blocks, given what enters the first of them."""
-        for layer in layers:
-            x = self.blocks[layer](x, sequences, layer, listen)
-        return x
+        self.head, self.final_norm = network.cls.predictions, nn.Identity()
 
     def embed(self, token: Tensor, sequences: Sequences) -> Tensor:
         """What enters the first block: norm(gene + kind of sentence + place), where all tokens are of the first kind."""
         table = self.embeddings
         x = table.word_embeddings(token) + table.token_type_embeddings.weight[0]
         return table.LayerNorm(x + table.position_embeddings(sequences.place))  # type: ignore[no-any-return]
-
-    def predict(self, x: Tensor) -> Tensor:
-        """Scores of all tokens, from outputs of the last block: [n, d_model] -> [n, vocabulary]."""
-        return self.head(x)  # type: ignore[no-any-return]
 
 
 def on_device(network: PackedBert, device: torch.device) -> PackedBert:

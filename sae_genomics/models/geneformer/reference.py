@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sae_genomics.errors import UserError
-from sae_genomics.items import Items
+from sae_genomics.items import CountItems, Items
 from sae_genomics.models.base import FoundationModel, ModelInfo
 from sae_genomics.models.editing import Paused
 from sae_genomics.models.geneformer.config import READS
@@ -40,7 +40,7 @@ class ReferenceGeneformer(FoundationModel):
 
     def __init__(self, folder: GeneformerFolder, info: ModelInfo, device: torch.device, dtype: torch.dtype):
         self.info, self.device = info, device
-        self._tokeniser = RankTokeniser(folder, info.name)
+        self._tokeniser = RankTokeniser(folder)
         self.mask_token = folder.dictionaries.special("<mask>")
         self.why_no_loss = why_no_loss(folder, info.name)
         made: Any = load_network(folder, dtype, "eager")
@@ -48,7 +48,7 @@ class ReferenceGeneformer(FoundationModel):
 
     def tokenise(self, items: Items, seed: int) -> Tokens:
         """The cells' tokens; see `sae_genomics.models.geneformer.tokenise`. seed: decides nothing here."""
-        return self._tokeniser(items)
+        return self._tokeniser(self.items_read(items, CountItems))
 
     @torch.inference_mode()
     def forward_layers(self, batch: Tokens, layers: Sequence[int], hook: str) -> dict[int, Tensor]:

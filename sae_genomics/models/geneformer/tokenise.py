@@ -11,8 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sae_genomics.errors import UserError
-from sae_genomics.items import CountItems, Items
+from sae_genomics.items import CountItems
 from sae_genomics.models.geneformer.folder import GeneformerFolder
 from sae_genomics.tokens import Tokens, pointers, ranges
 
@@ -23,14 +22,12 @@ _FEW = 1 << 16
 class RankTokeniser:
     """A model's cells as its tokens."""
 
-    def __init__(self, folder: GeneformerFolder, name: str):
-        self.folder, self.name = folder, name
+    def __init__(self, folder: GeneformerFolder):
+        self.folder = folder
         self.medians = medians_by_token(folder)
 
-    def __call__(self, items: Items) -> Tokens:
-        """See `tokenise`. Raises UserError for what are no cells."""
-        if not isinstance(items, CountItems):
-            raise UserError(f"model {self.name} reads cells; set data.kind to cells, or another model.family")
+    def __call__(self, items: CountItems) -> Tokens:
+        """See `tokenise`."""
         return tokenise(items, self.folder, self.medians)
 
 

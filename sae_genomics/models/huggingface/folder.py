@@ -10,12 +10,12 @@ from typing import Any
 
 from sae_genomics.errors import UserError
 from sae_genomics.models.base import HOOKS, ModelInfo
-from sae_genomics.models.checkpoint import folder_identity
+from sae_genomics.models.checkpoint import folder_identity, n_parameters
 from sae_genomics.models.huggingface.architectures import Architecture, architecture
 from sae_genomics.models.huggingface.releases import TOKENISER_FILES
 from sae_genomics.models.model_folder import read_object, require_files
 from sae_genomics.models.releases import SINGLE
-from sae_genomics.models.transformers_folder import n_parameters, shapes_in, weight_files
+from sae_genomics.models.transformers_folder import shapes_in, weight_files
 from sae_genomics.models.transformers_quiet import quiet, reason_of
 
 # what other architectures call the same

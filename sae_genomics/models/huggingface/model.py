@@ -18,7 +18,7 @@ from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.editing import Paused, Predictions, changed_at
 from sae_genomics.models.huggingface import editing
 from sae_genomics.models.huggingface.architectures import ARCHITECTURES
-from sae_genomics.models.huggingface.config import READS, describe, find_folder
+from sae_genomics.models.huggingface.config import READS, describe, small_files
 from sae_genomics.models.huggingface.current import Pass
 from sae_genomics.models.huggingface.folder import TextFolder, read_folder
 from sae_genomics.models.huggingface.lean import make_lean
@@ -37,20 +37,20 @@ _CHUNK_BYTES = 256 << 20  # of logits at a time, when losses are computed
 
 def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> HuggingFace:
     """See `sae_genomics.models.load_model`."""
-    folder = read_folder(find_folder(model, cache_dir), model.hook_modules)
+    folder = small_files(model, cache_dir)
     return HuggingFace(folder, describe(model, cache_dir), device, getattr(torch, model.compute_dtype))
 
 
 def untrained(model: ModelConfig, device: torch.device, cache_dir: Path | None, seed: int) -> HuggingFace:
     """See `sae_genomics.models.untrained_model`."""
-    folder = read_folder(find_folder(model, cache_dir), model.hook_modules)
+    folder = small_files(model, cache_dir)
     dtype = getattr(torch, model.compute_dtype)
     return HuggingFace(folder, describe(model, cache_dir), device, dtype, untrained_seed=seed)
 
 
 def check(model: ModelConfig, cache_dir: Path | None) -> None:
     """See `sae_genomics.models.check_model`."""
-    check_shapes(read_folder(find_folder(model, cache_dir), model.hook_modules))
+    check_shapes(small_files(model, cache_dir))
 
 
 def load_folder(
@@ -111,10 +111,7 @@ class HuggingFace(PackedModel):
 
     def tokenise(self, items: Items, seed: int) -> Tokens:
         """The documents' tokens; see `sae_genomics.models.huggingface.tokenise`. seed: decides nothing here."""
-        if not isinstance(items, TextItems):
-            raise UserError(
-                f"model {self.info.name} reads text; set data.kind to text, or another model.family for other data"
-            )
+        items = self.items_read(items, TextItems)
         with self._reading:
             self._tokeniser = self._tokeniser or read_tokeniser(self.folder)
         return tokenise(items, self._tokeniser)

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sae_genomics.errors import UserError
 from sae_genomics.items import CountItems, Items
 from sae_genomics.models.base import FoundationModel, ModelInfo
 from sae_genomics.models.editing import Paused, Predictions
@@ -56,10 +55,7 @@ class Planted(FoundationModel):
 
     def tokenise(self, items: Items, seed: int) -> Tokens:
         """`<cls>` and the expressed genes of each cell; `per_token["value"]`: float32 [T], log1p of the count."""
-        if not isinstance(items, CountItems):
-            raise UserError(
-                f"model {self.info.name} reads cells, not sequences; set data.kind to cells, or another model.family"
-            )
+        items = self.items_read(items, CountItems)
         tokens = tokenise(items.counts, items.token, items.rows, settings=self.tokeniser, seed=seed)
         return replace(tokens, per_token={"value": np.log1p(tokens.weight)})
 

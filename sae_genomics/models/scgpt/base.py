@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from sae_genomics.errors import UserError
 from sae_genomics.items import CountItems, Items
 from sae_genomics.models.base import FoundationModel
 from sae_genomics.models.scgpt.config import READS
@@ -41,11 +40,7 @@ class ScgptModel(FoundationModel):
 
     def tokenise(self, items: Items, seed: int) -> Tokens:
         """Tokens of a batch of cells; see `sae_genomics.models.scgpt.tokenise`. Raises UserError for items of another kind."""
-        if not isinstance(items, CountItems):
-            raise UserError(
-                f"model {self.info.name} reads cells, not sequences; set data.kind to cells, or another model.family"
-            )
-        return tokenise(items, self.folder.tokeniser, seed)
+        return tokenise(self.items_read(items, CountItems), self.folder.tokeniser, seed)
 
     @abstractmethod
     def outputs(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from sae_genomics.models.base import ModelInfo
-from sae_genomics.models.editing import Paused, Predictions, changed_at
-from sae_genomics.models.packed_model import PackedModel
-from sae_genomics.models.scgpt import editing
+from sae_genomics.models.block_model import BlockModel
+from sae_genomics.models.editing import Paused, Predictions, changed_at, not_half
 from sae_genomics.models.scgpt.base import Outputs, ScgptModel
-from sae_genomics.models.scgpt.config import describe, find_folder
+from sae_genomics.models.scgpt.config import describe, small_files
 from sae_genomics.models.scgpt.folder import ScgptFolder, read_folder
 from sae_genomics.models.scgpt.network import ScgptNetwork
 from sae_genomics.models.scgpt.weights import load_network, random_network, read_checkpoint
@@ -26,10 +25,12 @@ from sae_genomics.tokens import Tokens
 if TYPE_CHECKING:
     from sae_genomics.config import ModelConfig
 
+GENE_VECTORS = "gene_vectors"  # in `Paused.per_token`
+
 
 def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> ScgptModel:
     """See `sae_genomics.models.load_model`."""
-    folder, info = read_folder(find_folder(model)), describe(model, cache_dir)
+    folder, info = small_files(model, cache_dir), describe(model, cache_dir)
     dtype = getattr(torch, model.compute_dtype)
     if model.backend == "reference":
         from sae_genomics.models.scgpt.reference import ReferenceScgpt
@@ -41,12 +42,12 @@ def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> Sc
 def untrained(model: ModelConfig, device: torch.device, cache_dir: Path | None, seed: int) -> Scgpt:
     """See `sae_genomics.models.untrained_model`. In our own code, whatever `model.backend` says."""
     dtype = getattr(torch, model.compute_dtype)
-    return Scgpt(read_folder(find_folder(model)), describe(model, cache_dir), device, dtype, untrained_seed=seed)
+    return Scgpt(small_files(model, cache_dir), describe(model, cache_dir), device, dtype, untrained_seed=seed)
 
 
 def check(model: ModelConfig, cache_dir: Path | None) -> None:
     """See `sae_genomics.models.check_model`."""
-    read_checkpoint(read_folder(find_folder(model)))
+    read_checkpoint(small_files(model, cache_dir))
     if model.backend == "reference":
         from sae_genomics.models.scgpt.reference import package_model
 
@@ -59,7 +60,7 @@ def load_folder(folder: Path, *, device: str = "cpu", dtype: str = "float32") ->
     return Scgpt(read, read.describe(Path(folder).name), torch.device(device), getattr(torch, dtype))
 
 
-class Scgpt(PackedModel, ScgptModel):
+class Scgpt(BlockModel, ScgptModel):
     """An scGPT checkpoint, loaded.
 
     untrained_seed: random weights from that seed instead of the checkpoint's.
@@ -106,13 +107,17 @@ class Scgpt(PackedModel, ScgptModel):
         x = self.network.encode(x, sequences, range(self.info.n_layers), changed_at(hook, interventions or {}))
         return Outputs(*self.network.decode(x, gene_vectors, sequences))
 
-    def pause(self, batch: Tokens, layer: int, hook: str, hidden: npt.NDArray[np.bool_] | None = None) -> Paused:
-        return editing.pause(self, batch, layer, hook, hidden)
+    def embed(
+        self, batch: Tokens, hidden: npt.NDArray[np.bool_] | None, sequences: Sequences
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        gene_vectors, x = self.network.embed(*self.seen(batch, hidden))
+        return x, {GENE_VECTORS: gene_vectors}
 
-    def resume(
-        self, paused: Paused, activations: Tensor | None = None, *, layers: Sequence[int] = (), predict: bool = True
-    ) -> Predictions:
-        return editing.resume(self, paused, activations, layers, predict)
+    def decode(self, x: Tensor, paused: Paused, sequences: Sequences) -> Predictions:
+        embedding, token, from_item = self.network.decode(x, paused.per_token[GENE_VECTORS], sequences)
+        return Predictions(
+            not_half(token), None if from_item is None else not_half(from_item), not_half(embedding)
+        )  # fmt: skip
 
     def seen(self, batch: Tokens, hidden: npt.NDArray[np.bool_] | None) -> tuple[Tensor, Tensor]:
         """Genes int64 [T] and values float32 [T] as the model reads them."""

@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sae_genomics.models.block_model import Block, BlockNetwork
 from sae_genomics.models.cpu_products import DotProductAttention, Linear
 from sae_genomics.models.packed_attention import attend
-from sae_genomics.models.sequences import Listener, Sequences
+from sae_genomics.models.sequences import Sequences
 
 MAX_VALUE = 512  # of ContinuousValueEncoder; no args.json changes it
 
@@ -55,8 +56,8 @@ class Attention(nn.Module):
         return self.out_proj(attend(self.dot_product, self.Wqkv(x), sequences, self.n_heads))  # type: ignore[no-any-return]
 
 
-class Block(nn.Module):
-    """One layer. Its steps have names of their own, because interventions stop between them."""
+class ScgptBlock(Block):
+    """One layer, with the module names of the checkpoints."""
 
     def __init__(self, shape: Shape):
         super().__init__()
@@ -65,31 +66,18 @@ class Block(nn.Module):
         self.linear1, self.linear2 = Linear(shape.d_model, shape.d_mlp), Linear(shape.d_mlp, shape.d_model)
         self.norm1, self.norm2 = nn.LayerNorm(shape.d_model), nn.LayerNorm(shape.d_model)
 
-    def forward(self, x: Tensor, sequences: Sequences, layer: int, listen: Listener) -> Tensor:
-        """x: [T, d_model]; returns the block's output."""
-        stream, attention = self.attend(x, sequences)
-        return self.after_attention(stream, listen("attn_out", layer, attention), layer, listen)
-
     def attend(self, x: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor]:
-        """The stream, and what attention adds to it. x: the block's input."""
         stream = self.norm1(x) if self.pre_norm else x
         return stream, self.self_attn(stream, sequences)
 
-    def after_attention(self, stream: Tensor, attention: Tensor, layer: int, listen: Listener) -> Tensor:
-        """The block's output, of what `attend` gave."""
-        stream, mlp = self.mlp(stream, attention)
-        return self.after_mlp(stream, listen("mlp_out", layer, mlp), layer, listen)
-
     def mlp(self, stream: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
-        """The stream with attention's part, normed, and what the MLP adds to it."""
         norm = self.norm2 if self.pre_norm else self.norm1
         stream = norm(stream + attention)
         return stream, self.linear2(F.relu(self.linear1(stream), inplace=True))
 
-    def after_mlp(self, stream: Tensor, mlp: Tensor, layer: int, listen: Listener) -> Tensor:
-        """The block's output, of what `mlp` gave."""
+    def output(self, stream: Tensor, mlp: Tensor) -> Tensor:
         x = stream + mlp
-        return listen("resid_post", layer, x if self.pre_norm else self.norm2(x))
+        return x if self.pre_norm else self.norm2(x)  # type: ignore[no-any-return]
 
 
 class GeneEncoder(nn.Module):
@@ -146,10 +134,10 @@ class MvcDecoder(nn.Module):
 class Encoder(nn.Module):
     def __init__(self, shape: Shape):
         super().__init__()
-        self.layers = nn.ModuleList(Block(shape) for _ in range(shape.n_layers))
+        self.layers = nn.ModuleList(ScgptBlock(shape) for _ in range(shape.n_layers))
 
 
-class ScgptNetwork(nn.Module):
+class ScgptNetwork(BlockNetwork):
     """The whole model, for evaluation: its dropout is left out."""
 
     def __init__(self, shape: Shape):
@@ -161,19 +149,13 @@ class ScgptNetwork(nn.Module):
             self.mvc_decoder = MvcDecoder(shape)
 
     @property
-    def blocks(self) -> nn.ModuleList:
+    def blocks(self) -> nn.ModuleList:  # type: ignore[override]
         return self.transformer_encoder.layers
 
     def embed(self, gene: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """gene: int64 [T]; value: float32 [T]. Returns the genes' own vectors and what enters the first block, both [T, d_model]."""
         gene_vectors = self.encoder(gene)
         return gene_vectors, gene_vectors + self.value_encoder(value)
-
-    def encode(self, x: Tensor, sequences: Sequences, layers: range, listen: Listener) -> Tensor:
-        """The output of some consecutive blocks, given what enters the first of them."""
-        for layer in layers:
-            x = self.blocks[layer](x, sequences, layer, listen)
-        return x
 
     def decode(self, x: Tensor, gene_vectors: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor, Tensor | None]:
         """Cell embeddings [cells, d_model], predicted values [T], and the same from the cell embeddings where there is that decoder."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sae_genomics.config import ModelConfig
 from sae_genomics.items import Items, SequenceItems
-from sae_genomics.models.base import FoundationModel
+from sae_genomics.models.base import FoundationModel, ModelInfo
 from sae_genomics.tokens import Tokens, pointers
 
 from .config import D_MODEL, MASK, N_LAYERS, N_TOKENS, READS, describe
@@ -22,11 +22,11 @@ FIRST_LETTER = 4
 
 
 def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> Liner:
-    return Liner(model, device, seed=1)
+    return Liner(describe(model), N_TOKENS, device, seed=1)
 
 
 def untrained(model: ModelConfig, device: torch.device, cache_dir: Path | None, seed: int) -> Liner:
-    return Liner(model, device, seed=2 + seed)
+    return Liner(describe(model), N_TOKENS, device, seed=2 + seed)
 
 
 def check(model: ModelConfig, cache_dir: Path | None) -> None:
@@ -37,29 +37,20 @@ class Liner(FoundationModel):
     """x <- x + tanh((x + x of the letter before) W), in each layer."""
 
     reads, hidden_share, loss_name = READS, 0.3, "cross-entropy of hidden letters, in nats"
-    mask_token = MASK
+    mask_token: int | None = MASK
 
-    def __init__(self, model: ModelConfig, device: torch.device, seed: int):
-        self.info, self.device = describe(model), device
+    def __init__(self, info: ModelInfo, n_tokens: int, device: torch.device, seed: int):
+        self.info, self.device = info, device
         draw = torch.Generator().manual_seed(seed)
-        self.embedding = torch.randn(N_TOKENS, D_MODEL, generator=draw).to(device)
+        self.embedding = torch.randn(n_tokens, D_MODEL, generator=draw).to(device)
         self.weights = (torch.randn(N_LAYERS, D_MODEL, D_MODEL, generator=draw) / D_MODEL**0.5).to(device)
 
     def tokenise(self, items: Items, seed: int) -> Tokens:
         assert isinstance(items, SequenceItems)
         lengths = np.array([len(line) for line in items.sequences], dtype=np.int64)
-        ptr, letters = pointers(lengths), np.frombuffer("".join(items.sequences).encode(), dtype=np.uint8)
+        letters = np.frombuffer("".join(items.sequences).encode(), dtype=np.uint8)
         unit = letters.astype(np.int32) - ord("A")
-        n = len(unit)
-        return Tokens(
-            item=np.repeat(items.rows, lengths),
-            token=unit + FIRST_LETTER,
-            unit=unit,
-            position=(np.arange(n) - np.repeat(ptr[:-1], lengths)).astype(np.int32),
-            weight=np.ones(n, dtype=np.float32),
-            special=np.zeros(n, dtype=bool),
-            item_ptr=ptr,
-        )
+        return packed(items.rows, pointers(lengths), unit + FIRST_LETTER, unit, np.zeros(len(unit), dtype=bool))
 
     def _states(self, batch: Tokens, token: npt.NDArray[np.int32], interventions: Mapping[int, Any]) -> list[Tensor]:
         x, first = self.embedding[torch.from_numpy(token).long()], torch.from_numpy(batch.position == 0)
@@ -82,3 +73,23 @@ class Liner(FoundationModel):
         logits = self._states(batch, token, interventions or {})[-1] @ self.embedding.T
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(batch.token).long(), reduction="none")
         return np.where(hidden, loss.double().cpu().numpy(), 0.0)
+
+
+def packed(
+    rows: npt.NDArray[np.int64],
+    ptr: npt.NDArray[np.int64],
+    token: npt.NDArray[np.int32],
+    unit: npt.NDArray[np.int32],
+    special: npt.NDArray[np.bool_],
+) -> Tokens:
+    """Tokens of items that stand one after the other. rows: [items]. ptr: [items + 1]. The rest: [tokens]."""
+    lengths = np.diff(ptr)
+    return Tokens(
+        item=np.repeat(rows, lengths),
+        token=token,
+        unit=unit,
+        position=(np.arange(len(token)) - np.repeat(ptr[:-1], lengths)).astype(np.int32),
+        weight=np.ones(len(token), dtype=np.float32),
+        special=special,
+        item_ptr=ptr,
+    )

@@ -14,7 +14,7 @@ import pytest
 
 from sae_genomics.associations.spans.counts import ConceptCounts
 from sae_genomics.config import load_config, parse_config
-from sae_genomics.data import groups
+from sae_genomics.data import groups, labelled
 from sae_genomics.data.plan_file import read_plan
 from sae_genomics.data.proteins import prepare
 from sae_genomics.data.proteins.settings import BUILTIN
@@ -108,7 +108,7 @@ def test_spans_labels_and_groups(six, tmp_path, make_run):
     said = " ".join(plan["notes"])
     assert "not among the sequences: 1 (the first is of Q9)" in said
     assert "overlap an earlier span of the same protein: 1" in said
-    assert "Proteins without a value in organism: 1 of 6" in said
+    assert "Proteins without a value of organism: 1 of 6" in said
 
 
 def test_the_plan_counts_what_spans_cost(six, tmp_path, make_run, monkeypatch):
@@ -163,7 +163,7 @@ def test_very_many_labels_do_not_burst_the_split(tmp_path, make_run, monkeypatch
     labels = "accession\tfamily\torganism\n" + "".join(f"A{i}\tf{i // 2}\t{'most' if i % 3 else i}\n" for i in range(n))
     seen = []
     monkeypatch.setattr(groups, "_MOST_PAIRS", 6000)
-    monkeypatch.setattr(prepare, "split_items", lambda *given: seen.append(given[1]) or split_items(*given))
+    monkeypatch.setattr(labelled, "split_items", lambda *given: seen.append(given[1]) or split_items(*given))
     data = {"labels": str(write(tmp_path / "l.tsv", labels)), "label_key": "organism", "group_key": "family"}
     run = make_run(write(tmp_path / "p.fasta", text), data=data, activations={"items_per_shard": n})
     prepared(run)
@@ -404,3 +404,38 @@ def test_real_proteins_are_prepared(tmp_path, make_run, monkeypatch):
     fingers = [sequences[row.item_index][row.start : row.stop] for row in cys2his2.itertuples()]
     share = np.mean(["C" in finger[:8] and "H" in finger[-6:] for finger in fingers])
     assert share > 0.95  # a shift by one or a wrong protein would show here
+
+
+@pytest.mark.parametrize("end", ["jsonl", "fasta"])
+def test_further_columns_are_read_without_the_sequences_checks(tmp_path, make_run, monkeypatch, end):
+    """Of a table and of JSONL lines, for a part of the proteins; the table's columns win."""
+    n = 12
+    lines = [{"accession": f"A{i}", "sequence": "MKV" * (i + 1), "clan": f"c{i % 3}", "site": i} for i in range(n)]
+    fasta = "".join(f">{each['accession']}\n{each['sequence']}\n" for each in lines)
+    text = fasta if end == "fasta" else "".join(json.dumps(each) + "\n" for each in lines)
+    known = [i for i in range(n) if i % 4]
+    table = "accession\thost\tclan\n" + "".join(f"A{i}\th{i}\tt{i}\n" for i in reversed(known))
+    data = {"labels": str(write(tmp_path / "l.tsv", table)), "max_proteins": 7}
+    run = make_run(write(tmp_path / f"p.{end}", text), data=data)
+    prepared(run)
+    monkeypatch.setattr("sae_genomics.data.proteins.read.checked_residues", None)
+    rows = run.kind.read_items(run, ["item"])["item"].tolist()
+    assert len(rows) == 7
+    asked = {"host": "a", "clan": "b"} | ({"site": "b"} if end == "jsonl" else {})
+    found = run.kind.read_columns(run, asked)
+    assert found["host"].tolist() == [f"h{row}" if row in known else None for row in rows]
+    assert found["clan"].tolist() == [f"t{row}" if row in known else None for row in rows]
+    if end == "jsonl":
+        assert found["site"].tolist() == [str(row) for row in rows]
+    with pytest.raises(UserError, match=r"b: no column 'hosts'; l\.tsv has"):
+        run.kind.read_columns(run, {"host": "a", "hosts": "b"})
+    strangers = make_run(run.data_file, data={"labels": str(write(tmp_path / "m.tsv", table))}, run={"name": "few"})
+    write(tmp_path / "m.tsv", "accession\thost\n" + "".join(f"A{i}\th{i}\n" for i in range(n) if i not in rows))
+    monkeypatch.setattr(
+        strangers.kind,
+        "read_items",
+        lambda run, columns: pd.DataFrame({"item": rows, "item_id": [f"A{row}" for row in rows]}),
+    )
+    assert strangers.kind.read_columns(strangers, {"host": "a"})["host"].tolist() == [None] * 7, (
+        "the table is of other proteins alone"
+    )

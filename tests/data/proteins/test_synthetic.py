@@ -5,10 +5,13 @@ import gzip
 import itertools
 import re
 from collections import Counter, defaultdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from sae_genomics.data.kinds import kind_named
+from sae_genomics.data.labelled import LabelledItems
 from sae_genomics.data.proteins.labels import Labels
 from sae_genomics.data.proteins.notes import on_annotation
 from sae_genomics.data.proteins.settings import ProteinsSection
@@ -182,7 +185,8 @@ def test_it_says_that_it_is_synthetic():
 
 def test_a_run_over_them_says_so_too():
     def said(path):
-        return on_annotation(ProteinsSection(path=path), Labels({}, "labels.tsv"), None, None)
+        run = SimpleNamespace(kind=kind_named("proteins"), config=SimpleNamespace(data=ProteinsSection(path=path)))
+        return on_annotation(run, Labels({}, "labels.tsv"), LabelledItems(None, None, None, np.zeros(3, bool)))
 
     assert "synthetic" in said("builtin:demo_proteins")[0]
     assert not any("synthetic" in note for note in said("mine.fasta"))

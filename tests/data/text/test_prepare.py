@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 
 from sae_genomics.data import lines
+from sae_genomics.data.labelled import items_file
 from sae_genomics.data.plan_file import read_plan
 from sae_genomics.data.split import split_items
-from sae_genomics.data.text import read
+from sae_genomics.data.text import read, source
 from sae_genomics.data.text.settings import TextSection
 from sae_genomics.data.text.source import find_source
-from sae_genomics.data.text.tables import documents_file, items_file
+from sae_genomics.data.text.tables import documents_file
 from sae_genomics.errors import DamagedArtifact, UserError
 from sae_genomics.execute import execute
 from sae_genomics.models import text_tokeniser
@@ -30,21 +31,25 @@ def prepared(run):
     return read_plan(run)
 
 
-def test_further_keys_are_read_as_columns(tmp_path, make_run):
+def test_further_keys_are_read_as_columns(tmp_path, make_run, monkeypatch):
     entries = sentences(40)
     run = make_run(write_jsonl(tmp_path / "d.jsonl", entries), data={"max_documents": 20})
     prepared(run)
     rows = run.kind.read_items(run, ["item"])["item"]
-    found = run.kind.read_columns(run, ["language", "author"], "concepts.label_columns")
+    found = run.kind.read_columns(run, {"language": "a", "author": "b"})
     for key in found:
         assert found[key].tolist() == [entries[row][key] for row in rows]
-    run.kind.check_columns(run.config.data, ["language"], "a")
+    read = []
+    monkeypatch.setattr(source, "lines", lambda path: read.append(path) or lines.lines(path))
+    run.kind.read_columns(run, {"language": "a", "author": "b", "year": "b"})
+    assert len(read) == 1, "one pass for all keys"
+    run.kind.check_columns(run.config.data, {"language": "a"})
     with pytest.raises(UserError, match=r"a: no document has the key 'langauge'; there are: .*language"):
-        run.kind.read_columns(run, ["langauge"], "a")
+        run.kind.read_columns(run, {"author": "b", "langauge": "a"})
     (tmp_path / "plain.txt").write_text("one line\n")
     plain = make_run(tmp_path / "plain.txt")
     with pytest.raises(UserError, match=r"^a: .*plain\.txt is a text file, .*; leave a out"):
-        plain.kind.check_columns(plain.config.data, ["language"], "a")
+        plain.kind.check_columns(plain.config.data, {"language": "a"})
 
 
 def test_the_tables_are_what_the_tokeniser_says(tmp_path, make_run):

@@ -12,9 +12,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from sae_genomics.config import ModelConfig
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.tokens import pointers
+from tests.data.liner.config import D_MODEL, N_LAYERS
 
 READS = "text"
-N_LAYERS, D_MODEL, MOST = 2, 16, 64
+MOST = 64
 SPECIAL = ("<bos>", "<eos>")
 
 

@@ -1,22 +1,20 @@
-"""The part that computes: activations of layers, and the loss of each next piece."""
+"""The part that computes: the network of `tests/data/liner`, on word pieces, with the loss of each next one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from sae_genomics.config import ModelConfig
 from sae_genomics.items import Items, TextItems
-from sae_genomics.models.base import FoundationModel
 from sae_genomics.tokens import Tokens
+from tests.data.liner.model import Liner, packed
 
-from .config import D_MODEL, N_LAYERS, READS, describe, text_tokeniser
+from .config import READS, describe, text_tokeniser
 
 
 def load(model: ModelConfig, device: torch.device, cache_dir: Path | None) -> Reader:
@@ -31,51 +29,27 @@ def check(model: ModelConfig, cache_dir: Path | None) -> None:
     """There are no files that could disagree."""
 
 
-class Reader(FoundationModel):
-    """x <- x + tanh((x + x of the piece before) W), in each layer."""
+class Reader(Liner):
+    """Nothing is hidden from it: a piece is predicted from those before it."""
 
     reads, hidden_share, loss_name = READS, 1.0, "cross-entropy of the next word piece, in nats"
+    mask_token = None
 
     def __init__(self, model: ModelConfig, device: torch.device, seed: int):
-        self.info, self.device = describe(model), device
         self.pieces = text_tokeniser(model)
-        draw = torch.Generator().manual_seed(seed)
-        self.embedding = torch.randn(self.pieces.vocab_size, D_MODEL, generator=draw).to(device)
-        self.weights = (torch.randn(N_LAYERS, D_MODEL, D_MODEL, generator=draw) / D_MODEL**0.5).to(device)
+        super().__init__(describe(model), self.pieces.vocab_size, device, seed)
 
     def tokenise(self, items: Items, seed: int) -> Tokens:
         assert isinstance(items, TextItems)
         ids, ptr = self.pieces.encode(items.texts, items.max_tokens)
-        lengths, special = np.diff(ptr), np.isin(ids, list(self.pieces.special_ids))
+        special = np.isin(ids, list(self.pieces.special_ids))
         unit = np.searchsorted(items.token, ids).astype(np.int32)
-        return Tokens(
-            item=np.repeat(items.rows, lengths),
-            token=ids,
-            unit=np.where(special, np.int32(-1), unit),
-            position=(np.arange(len(ids)) - np.repeat(ptr[:-1], lengths)).astype(np.int32),
-            weight=np.ones(len(ids), dtype=np.float32),
-            special=special,
-            item_ptr=ptr,
-        )
-
-    def _states(self, batch: Tokens, interventions: Mapping[int, Any]) -> list[Tensor]:
-        x, first = self.embedding[torch.from_numpy(batch.token).long()], torch.from_numpy(batch.position == 0)
-        states = []
-        for layer, weights in enumerate(self.weights):
-            before = torch.where(first[:, None], 0, x.roll(1, dims=0))
-            x = x + torch.tanh((x + before) @ weights)
-            x = interventions[layer](x) if layer in interventions else x
-            states.append(x)
-        return states
-
-    def forward_layers(self, batch: Tokens, layers: Sequence[int], hook: str) -> dict[int, Tensor]:
-        states = self._states(batch, {})
-        return {layer: states[layer] for layer in layers}
+        return packed(items.rows, ptr, ids, np.where(special, np.int32(-1), unit), special)
 
     def masked_loss(
         self, batch: Tokens, hidden: npt.NDArray[np.bool_], hook: str, interventions: Any = None
     ) -> npt.NDArray[np.float64]:
-        before = self._states(batch, interventions or {})[-1].roll(1, dims=0)
+        before = self._states(batch, batch.token, interventions or {})[-1].roll(1, dims=0)
         loss = torch.nn.functional.cross_entropy(
             before @ self.embedding.T, torch.from_numpy(batch.token).long(), reduction="none"
         )
