@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sae_genomics.causal.edits import Edit
 from sae_genomics.causal.exact import Clean, Effects, exact_effects
+from sae_genomics.causal.statistics import FeatureStatistics
 from sae_genomics.progress import stop_point
 
 Float32 = npt.NDArray[np.float32]
@@ -21,20 +22,33 @@ class Changes:
 
     token, from_item: float32 [edits, T]; embedding: float32 [edits, sequences].
     token: change of the value; of a distribution KL(before, after) in nats. embedding: length of the change.
+    norm: float64 [edits, sequences], length of all that an edit adds. n_edited: int64 [edits, sequences], tokens that it changes.
     """
 
     token: Float32 | None
     from_item: Float32 | None
     embedding: Float32 | None
+    norm: npt.NDArray[np.float64]
+    n_edited: npt.NDArray[np.int64]
 
 
-def changes(clean: Clean, edits: Sequence[Edit], batch_tokens: int) -> Changes:
-    """What each edit changes in all sequences. batch_tokens: of a forward pass at most; a longer sequence is one pass."""
+def changes(
+    clean: Clean,
+    edits: Sequence[Edit],
+    batch_tokens: int,
+    statistics: FeatureStatistics | None = None,
+) -> Changes:
+    """What each edit changes in all sequences. batch_tokens: of a forward pass at most; a longer sequence is one pass.
+
+    statistics: for edits that need them.
+    """
     n_tokens, n_sequences = len(clean.paused.batch), clean.paused.batch.n_items
     predicted, n = clean.predictions, len(edits)
     token = None if predicted.token is None else np.zeros((n, n_tokens), np.float32)
     from_item = None if predicted.from_item is None else np.zeros((n, n_tokens), np.float32)
     embedding = None if predicted.embedding is None else np.zeros((n, n_sequences), np.float32)
+
+    norm, n_edited = np.zeros((n, n_sequences)), np.zeros((n, n_sequences), np.int64)
 
     def gather(found: Effects) -> None:
         stop_point()
@@ -48,5 +62,8 @@ def changes(clean: Clean, edits: Sequence[Edit], batch_tokens: int) -> Changes:
         if embedding is not None and found.embedding is not None:
             embedding[found.edit, found.sequence] = np.linalg.norm(found.embedding, axis=1)
 
-    exact_effects(clean, edits, gather, batch_tokens=batch_tokens)
-    return Changes(token, from_item, embedding)
+        norm[found.edit, found.sequence] = found.norm
+        n_edited[found.edit, found.sequence] = found.n_edited
+
+    exact_effects(clean, edits, gather, batch_tokens=batch_tokens, statistics=statistics)
+    return Changes(token, from_item, embedding, norm, n_edited)
