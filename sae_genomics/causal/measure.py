@@ -106,18 +106,29 @@ class Measured:
 
 def targets_of(layer: Layer, firing: Firing) -> Targets:
     """The feature's targets in its items; with hidden tokens these alone."""
-    batch, hidden = firing.paused.batch, firing.paused.hidden
-    counted = counted_tokens(batch)
+    return targets_in(
+        layer.model, firing.paused.batch, firing.paused.hidden, firing.active, firing.own_units, layer.bins
+    )
+
+
+def looked_at(model: FoundationModel, batch: Tokens, hidden: Bools | None) -> Bools:
+    """Tokens whose predictions count: bool [T]; with hidden tokens these alone."""
+    found = counted_tokens(batch) & model.predicted(batch)
+    return found if hidden is None else found & hidden
+
+
+def targets_in(
+    model: FoundationModel, batch: Tokens, hidden: Bools | None, active: Bools, own_units: Bools, bins: Ints
+) -> Targets:
+    """Targets in some items. active: bool [T], where what is edited is active. own_units: bool [units]. bins: int64 [units]."""
     unit = np.maximum(batch.unit, 0).astype(np.int64)
     items, item = items_in_order(batch)
-    looked_at = counted & layer.model.predicted(batch)
-    if hidden is not None:
-        looked_at &= hidden
-    if layer.model.outcome == "distribution":
-        is_own, stratum, key = _shows_at(layer.model, batch, firing.active), unit, np.arange(len(batch))
+    counts = looked_at(model, batch, hidden)
+    if model.outcome == "distribution":
+        is_own, stratum, key = _shows_at(model, batch, active), unit, np.arange(len(batch))
     else:
-        is_own, stratum, key = firing.own_units[unit], layer.bins[unit] + 1, unit
-    return Targets(item, looked_at & is_own, looked_at & ~is_own, stratum, key, len(items))
+        is_own, stratum, key = own_units[unit], bins[unit] + 1, unit
+    return Targets(item, counts & is_own, counts & ~is_own, stratum, key, len(items))
 
 
 def _shows_at(model: FoundationModel, batch: Tokens, active: Bools) -> Bools:
@@ -169,14 +180,26 @@ def measure(layer: Layer, firing: Firing, generator: np.random.Generator) -> Mea
     for null in ("direction", "permuted"):  # they have the ablation's, but for rounding
         norm[:, where[null]] = norm[:, [0]]
     per_norm = np.where(norm > 0, 1 / np.where(norm > 0, norm, 1), np.nan)
+    outcomes = outcomes_of(found, targets, per_norm, firing.paused.batch.item_ptr, where, layer.target_draws, generator)
+    return Measured(firing.feature, norm[:, 0], outcomes, _strength(layer, found, firing, targets, norm[:, 0]))
+
+
+def outcomes_of(
+    found: Changes, targets: Targets, per_norm: Floats, item_ptr: Ints, where: dict[str, slice], n: int, generator: np.random.Generator
+) -> list[Outcome]:  # fmt: skip
+    """Every outcome of the first of some edits, beside its nulls.
+
+    per_norm: float64 [items, edits], 1 by the edits' norms; NaN where one is 0. item_ptr: where the sequences begin. where: null -> its
+    edits. n: draws of random targets.
+    """
     outcomes = [
-        _on_targets(name, change.astype(np.float64), targets, per_norm, where, layer.target_draws, generator)
+        _on_targets(name, change.astype(np.float64), targets, per_norm, where, n, generator)
         for name, change in (("token", found.token), ("from_item", found.from_item))
         if change is not None
     ]
     if found.embedding is not None:
-        outcomes.append(_on_embedding(found.embedding.astype(np.float64), firing.paused, targets, per_norm, where))
-    return Measured(firing.feature, norm[:, 0], outcomes, _strength(layer, found, firing, targets, norm[:, 0]))
+        outcomes.append(_on_embedding(found.embedding.astype(np.float64), item_ptr, targets, per_norm, where))
+    return outcomes
 
 
 def norms(found: Changes, targets: Targets, item_ptr: Ints) -> Floats:
@@ -202,10 +225,10 @@ def _on_targets(
 
 
 def _on_embedding(
-    moved: Floats, paused: Paused, targets: Targets, per_norm: Floats, where: dict[str, slice]
+    moved: Floats, item_ptr: Ints, targets: Targets, per_norm: Floats, where: dict[str, slice]
 ) -> Outcome:
     """Lengths beside what random directions give: their mean is what is subtracted. moved: float64 [edits, sequences]."""
-    of_sequence = targets.item[paused.batch.item_ptr[:-1]]
+    of_sequence = targets.item[item_ptr[:-1]]
     n = np.bincount(of_sequence, minlength=targets.n_items)
     sums = np.column_stack([np.bincount(of_sequence, each, targets.n_items) for each in moved])
     size = sums / n[:, None] * per_norm

@@ -31,6 +31,45 @@ class Changes:
     norm: npt.NDArray[np.float64]
     n_edited: npt.NDArray[np.int64]
 
+    @staticmethod
+    def joined(parts: Sequence[Changes]) -> Changes:
+        """Of the batches one after the other."""
+        columns = {name: [getattr(part, name) for part in parts] for name in Changes.__dataclass_fields__}
+        return Changes(**{
+            name: None if any(part is None for part in found) else np.concatenate(found, axis=1)
+            for name, found in columns.items()
+        })  # fmt: skip
+
+
+class Gather:
+    """A reducer that puts effects into `Changes`."""
+
+    def __init__(self, clean: Clean, n_edits: int):
+        n_tokens, n_sequences = len(clean.paused.batch), clean.paused.batch.n_items
+        predicted, n = clean.predictions, n_edits
+        self.found = Changes(
+            None if predicted.token is None else np.zeros((n, n_tokens), np.float32),
+            None if predicted.from_item is None else np.zeros((n, n_tokens), np.float32),
+            None if predicted.embedding is None else np.zeros((n, n_sequences), np.float32),
+            np.zeros((n, n_sequences)),
+            np.zeros((n, n_sequences), np.int64),
+        )
+
+    def __call__(self, effects: Effects) -> None:
+        stop_point()
+        found = self.found
+        edit = np.repeat(effects.edit, np.diff(effects.ptr))
+        # KL is never below 0; rounding can give -1e-8
+        moved = effects.token if effects.divergence is None else np.maximum(effects.divergence, 0)
+        if found.token is not None and moved is not None:
+            found.token[edit, effects.row] = moved
+        if found.from_item is not None and effects.from_item is not None:
+            found.from_item[edit, effects.row] = effects.from_item
+        if found.embedding is not None and effects.embedding is not None:
+            found.embedding[effects.edit, effects.sequence] = np.linalg.norm(effects.embedding, axis=1)
+        found.norm[effects.edit, effects.sequence] = effects.norm
+        found.n_edited[effects.edit, effects.sequence] = effects.n_edited
+
 
 def changes(
     clean: Clean,
@@ -42,28 +81,6 @@ def changes(
 
     statistics: for edits that need them.
     """
-    n_tokens, n_sequences = len(clean.paused.batch), clean.paused.batch.n_items
-    predicted, n = clean.predictions, len(edits)
-    token = None if predicted.token is None else np.zeros((n, n_tokens), np.float32)
-    from_item = None if predicted.from_item is None else np.zeros((n, n_tokens), np.float32)
-    embedding = None if predicted.embedding is None else np.zeros((n, n_sequences), np.float32)
-
-    norm, n_edited = np.zeros((n, n_sequences)), np.zeros((n, n_sequences), np.int64)
-
-    def gather(found: Effects) -> None:
-        stop_point()
-        edit = np.repeat(found.edit, np.diff(found.ptr))
-        # KL is never below 0; rounding can give -1e-8
-        moved = found.token if found.divergence is None else np.maximum(found.divergence, 0)
-        if token is not None and moved is not None:
-            token[edit, found.row] = moved
-        if from_item is not None and found.from_item is not None:
-            from_item[edit, found.row] = found.from_item
-        if embedding is not None and found.embedding is not None:
-            embedding[found.edit, found.sequence] = np.linalg.norm(found.embedding, axis=1)
-
-        norm[found.edit, found.sequence] = found.norm
-        n_edited[found.edit, found.sequence] = found.n_edited
-
+    gather = Gather(clean, len(edits))
     exact_effects(clean, edits, gather, batch_tokens=batch_tokens, statistics=statistics)
-    return Changes(token, from_item, embedding, norm, n_edited)
+    return gather.found

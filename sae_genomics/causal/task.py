@@ -93,12 +93,27 @@ def run_task(run: Run, task: int) -> None:
     write_uses(run, layer, model, encoder)
 
 
-def why_nothing(run: Run, model: FoundationModel, heldout: Bools) -> str:
-    """Why the layer cannot be tested; empty where it can."""
+def why_not_edited(model: FoundationModel) -> str:
+    """Why a model's activations cannot be edited, or effects not be seen; empty where both can."""
     if not model.outcome:
         return f"the family {model.info.family} cannot go on from edited activations"
-    if model.outcome == "distribution" and model.why_no_loss:
-        return model.why_no_loss
+    return model.why_no_loss if model.outcome == "distribution" else ""
+
+
+def hidden_tokens(model: FoundationModel, tokens: Tokens, seed: int) -> Bools:
+    """As many tokens as in the model's training, to hide: bool [T]. An item's depend on the item and the seed alone."""
+    items, item = items_in_order(tokens)
+    drawn = np.concatenate([
+        np.random.default_rng([seed, zlib.crc32(b"causal.hidden"), int(row)]).random(n)
+        for row, n in zip(items, np.bincount(item), strict=True)
+    ])  # fmt: skip
+    return ~tokens.special & (drawn < model.hidden_share)
+
+
+def why_nothing(run: Run, model: FoundationModel, heldout: Bools) -> str:
+    """Why the layer cannot be tested; empty where it can."""
+    if reason := why_not_edited(model):
+        return reason
     if not heldout.any() or heldout.all():
         return "effects are measured on held-out items, and own targets come from others; set data.heldout_fraction above 0"
     return ""
@@ -230,13 +245,7 @@ class _Task:
         """The same items with as many tokens hidden as in the model's training; None where that is not asked for, and where nothing is hidden."""
         if not self.settings.masked or self.model.predicts_next:
             return None
-        batch = visible.batch
-        items, item = items_in_order(batch)
-        drawn = np.concatenate([
-            np.random.default_rng([self.run.config.run.seed, zlib.crc32(b"causal.hidden"), int(row)]).random(n)
-            for row, n in zip(items, np.bincount(item), strict=True)
-        ])  # fmt: skip
-        return self._pause(batch, ~batch.special & (drawn < self.model.hidden_share))
+        return self._pause(visible.batch, hidden_tokens(self.model, visible.batch, self.run.config.run.seed))
 
     def _write(
         self, strength: Strength, chosen: Chosen, effects: list[Effect], curves: list[tuple[int, Curve, float, int]]
