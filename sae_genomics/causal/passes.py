@@ -34,11 +34,18 @@ class Changes:
     @staticmethod
     def joined(parts: Sequence[Changes]) -> Changes:
         """Of the batches one after the other."""
-        columns = {name: [getattr(part, name) for part in parts] for name in Changes.__dataclass_fields__}
-        return Changes(**{
-            name: None if any(part is None for part in found) else np.concatenate(found, axis=1)
-            for name, found in columns.items()
-        })  # fmt: skip
+
+        def joined(arrays: Sequence[Float32 | None]) -> Float32 | None:
+            known = [each for each in arrays if each is not None]
+            return np.concatenate(known, axis=1) if len(known) == len(arrays) else None
+
+        return Changes(
+            joined([part.token for part in parts]),
+            joined([part.from_item for part in parts]),
+            joined([part.embedding for part in parts]),
+            np.concatenate([part.norm for part in parts], axis=1),
+            np.concatenate([part.n_edited for part in parts], axis=1),
+        )
 
 
 class Gather:

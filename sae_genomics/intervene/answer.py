@@ -70,7 +70,11 @@ def refuse_unfinished(run: Run, request: Request) -> None:
     """Raise UserError where a task that the request rests on is not done."""
     layer = request.layer
     at = run.layers.index(layer)
-    wanted = [("prepare", 0, None), *(("extract", shard, layer) for shard in range(run.n_shards)), ("train", at, layer)]
+    wanted: list[tuple[str, int, int | None]] = [
+        ("prepare", 0, None),
+        *(("extract", shard, layer) for shard in range(run.n_shards)),
+        ("train", at, layer),
+    ]
     if request.concept is not None and run.config.concepts.enabled:
         wanted.append(("concepts", at, layer))
     for name, task, of_layer in wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -41,6 +42,8 @@ class Request:
             raise UserError(f"--reference goes with --edit clamp; leave it out with --edit {self.kind}")
         if self.amount is not None and self.kind == "ablate":
             raise UserError("--amount: an ablation has none; for a multiple of the activation type --edit scale")
+        if self.amount is not None and not math.isfinite(self.amount):
+            raise UserError(f"--amount {self.amount:g}: it takes a finite number")
         if self.amount is None and self.kind in ("scale", "add"):
             means = "a factor of the activation" if self.kind == "scale" else "what is added to the activation"
             raise UserError(f"--edit {self.kind} needs --amount, {means}")

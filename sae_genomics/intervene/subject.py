@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from sae_genomics.run import Run
 from sae_genomics.sae.load import Encoder, load_encoder
 
 Ints = npt.NDArray[np.int64]
+Kind = Literal["ablate", "scale", "clamp", "add"]
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,19 @@ class Subject:
 
     def edit(self, request: Request, seed: int, turned: npt.NDArray[np.float32] | None = None) -> Edit:
         """The edit that is asked for. turned: in another direction, of the same length at each token."""
-        given = {"turned": turned, "seed": seed, "where": "all" if request.everywhere else "active"}
         amount = 1.0 if request.amount is None else request.amount
         if self.direction is not None:
-            return Edit("add", None, amount, direction=self.direction, **given)  # type: ignore[arg-type]
+            return Edit("add", None, amount, where="all", direction=self.direction, turned=turned, seed=seed)
         return Edit(
-            request.kind, self.features, 0.0 if request.kind == "ablate" else amount, request.replacement,  # type: ignore[arg-type]
-            reference=request.reference or "median", **given,  # type: ignore[arg-type]
-        )  # fmt: skip
+            cast("Kind", request.kind),
+            self.features,
+            0.0 if request.kind == "ablate" else amount,
+            request.replacement,
+            "all" if request.everywhere else "active",
+            reference="p99" if request.reference == "p99" else "median",
+            turned=turned,
+            seed=seed,
+        )
 
 
 def subject_of(run: Run, request: Request) -> Subject:

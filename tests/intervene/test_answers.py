@@ -134,7 +134,7 @@ def test_cells_one_at_a_time(cells: Run, where: str) -> None:
         scale = float(mean.abs().max())
         assert scale > 1e-3
         assert (got["change"] - mean).abs().max() < 0.01 * scale
-        assert (got["n_items"] == n).all()
+        assert (got["n_items"].reindex(n.index) == n).all()
         for unit in n[n >= 5].index[:20]:
             _, low, high = mean_and_ends(by.get_group(unit).to_numpy())
             assert got.loc[unit, "change_low"] == pytest.approx(low, abs=0.02 * scale)
@@ -163,10 +163,7 @@ def test_proteins_one_at_a_time(proteins: Run) -> None:
         z_here = dense(encoder, x)[:, feature] * torch.from_numpy(~one.special)
         # What stands at a hidden residue must not be told: the feature's mean over all tokens.
         new = torch.tensor(
-            [
-                z.mean() if hide else means.get(int(token), 0.0)
-                for token, hide in zip(one.token, hidden, strict=True)
-            ]
+            [z.mean() if hide else means.get(int(token), 0.0) for token, hide in zip(one.token, hidden, strict=True)]
         )
         change = torch.where(z_here > 0, new - z_here, 0.0)[:, None] * encoder.W_dec[feature].double()
         if not change.any() or not hidden.any():
@@ -209,7 +206,7 @@ def test_a_planted_feature_moves_its_own_genes_and_no_others(planted: Run, kind:
         sign = 1 if kind == "clamp" else -1
         assert (sign * rows.loc[sorted(own), "change"] > 0.3).all()
         assert rows.loc[~rows.index.isin(own), "change"].abs().max() < 0.02
-        assert set(rows.index[rows["own"]]) == own
+        assert own <= set(rows.index[rows["own"]])
         specific = next(each for each in found.specificity if each["outcome"] == "token")
         assert sign * specific["specificity"] > 3
         assert abs(specific["effect_matched"]) < 0.1 * abs(specific["effect_own"])
@@ -266,5 +263,5 @@ def test_units_count_once_per_item_and_items_once_per_group() -> None:
                     .mean()
                     .reset_index()
                 )
-            np.testing.assert_allclose(of_edits[edit], per_item.groupby("unit")["change"].mean(), rtol=1e-5)
-        np.testing.assert_allclose(np.nanmean(over_groups(of_items, groups), axis=0), of_edits[0], rtol=1e-5)
+            np.testing.assert_allclose(of_edits[edit], per_item.groupby("unit")["change"].mean(), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(np.nanmean(over_groups(of_items, groups), axis=0), of_edits[0], rtol=1e-5, atol=1e-7)

@@ -38,6 +38,7 @@ def concept(cells: Run) -> str:
     known = [
         ConceptVector("label:B cell", "label", "B cell", row / np.linalg.norm(row), -0.2),
         ConceptVector("label:T cell", "label", "T cell", -row / np.linalg.norm(row), -0.2),
+        ConceptVector("label:nowhere", "label", "nowhere", row / np.linalg.norm(row), -1e6),
     ]
     folder = cells.layer_results(1)
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,6 +116,7 @@ def test_items_are_those_that_were_named(cells: Run, capsys: pytest.CaptureFixtu
     [
         (("--features", 9999, "--edit", "ablate"), "--features 9999: the SAE of layer 1 has the features 0 to 127"),
         (("--features", 1, 1, "--edit", "ablate"), "1 is named twice"),
+        (("--features", 1, "--edit", "add", "--amount", "nan"), "it takes a finite number"),
         (("--features", 1, "--edit", "scale"), "--edit scale needs --amount"),
         (("--features", 1, "--edit", "scale", "--amount", 2, "--to", "mean"), "--to says what an ablated activation becomes"),
         (("--features", 1, "--edit", "ablate", "--amount", 2), "--amount: an ablation has none"),
@@ -153,13 +155,11 @@ def test_a_name_or_folder_that_will_not_do_is_told_first(cells: Run, capsys: pyt
         assert said in capsys.readouterr().err
 
 
-def test_a_dead_feature_is_told(cells: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    from tests.intervene.test_answers import training_z
-
-    dead = np.flatnonzero((training_z(cells)[0] > 0).sum(axis=0) == 0)
-    assert len(dead)
-    assert call(cells, "--features", dead[0], "--edit", "clamp", "--where", "all", *FEW) == 2
+def test_what_is_never_active_is_told(cells: Run, concept: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(cells, "--concept", "nowhere", "--edit", "clamp", "--where", "all", *FEW) == 2
     assert "never active in training cells, so there is no value to clamp it at" in capsys.readouterr().err
+    assert call(cells, "--concept", "nowhere", "--edit", "ablate", *FEW) == 2
+    assert "active in none of the" in capsys.readouterr().err
 
 
 def test_a_family_that_cannot_be_edited_is_told(cells: Run, capsys, monkeypatch) -> None:
