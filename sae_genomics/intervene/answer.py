@@ -95,7 +95,7 @@ def _training(run: Run, request: Request, subject: Subject) -> tuple[Any, Own, l
     say(f"intervene: what {subject.name} does in {len(stored):,} training {run.kind.nouns.items}")
     units, features = run.kind.read_units(run), subject.features
     fired, values = fired_and_values(run, request.layer, subject.encoder, units, stored, features)
-    own = own_units(fired, features, run.config.causal.own_units).any(axis=0)
+    own = np.asarray(own_units(fired, features, run.config.causal.own_units).any(axis=0))
     told = [
         {"feature": int(feature), "rate": float(fired.rate[feature]), "median": float(values.median[feature]), "p99": float(values.p99[feature])}
         for feature in features
