@@ -129,6 +129,7 @@ LATER_KEYS: dict[str, Any] = {
     "associations.random_directions": 256,
     "validation.test": "fisher",
     "concepts.label_columns": [],
+    "causal.ablation": "zero",
     "cross_layer.attribution_pairs": "adjacent",
     "cross_layer.untrained_tokens": 20_000,
     "concepts.confound_columns": [],

@@ -153,15 +153,15 @@ def _changes(
         row, feature, z = encoded.token[at], encoded.feature[at].astype(np.int64), encoded.activation[at]
     else:
         row, feature, z = encoded.everywhere(edit.features)
-    new = _new_values(encoded, edit, statistics, row, feature, z)
+    new = new_values(encoded, edit, statistics, row, feature, z)
     order = np.argsort(row, kind="stable")
     return row[order], feature[order], (new - z)[order]
 
 
-def _new_values(
+def new_values(
     encoded: Encoded, edit: Edit, statistics: FeatureStatistics | None, row: Int64, feature: Int64, z: Float32
 ) -> Float32:
-    """z' of each (row, feature): float32 [n]."""
+    """z' of each (row, feature): float32 [n]. row, feature: int64 [n]. z: float32 [n]. statistics: for edits that need them."""
     if edit.kind == "scale":
         return np.float32(edit.amount) * z
     if edit.kind == "add":

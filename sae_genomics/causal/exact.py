@@ -73,6 +73,8 @@ class Effects:
     """[T], change of the value as predicted from the item's embedding"""
     embedding: Float32 | None
     """[pairs, d_model], change of the item's embedding"""
+    probability: Float32 | None = None
+    """[pairs, vocabulary], outcome `distribution` with `weights`: sum over tokens of weight x change of each id's probability"""
     layers: dict[int, torch.Tensor] = field(default_factory=dict)
     """layer -> [T, d_model], change of the later layers that were asked for"""
 
@@ -100,11 +102,13 @@ def exact_effects(
     batch_tokens: int,
     statistics: FeatureStatistics | None = None,
     only: Sequence[npt.ArrayLike] | None = None,
+    weights: Float32 | None = None,
 ) -> None:
     """Measure every edit in every sequence that it touches, or in some of them; `reducer` is called with each batch's effects.
 
     batch_tokens: tokens of one batch. On a CPU no more than the model's `piece_tokens` are taken at once.
     only: for each edit, the sequences to measure it in, as far as it touches them; None: all.
+    weights: float32 [T] of the paused batch, for `Effects.probability`; None: it is not wanted.
     """
     most = min(batch_tokens, clean.model.piece_tokens or batch_tokens)
     layers, predict = list(clean.predictions.layers), clean.predictions.embedding is not None
@@ -115,7 +119,7 @@ def exact_effects(
             delta = _joined(parts, clean.paused.batch.item_ptr, taken.batch.item_ptr)
             found = clean.model.resume(taken, with_delta(taken.activations, delta), layers=layers, predict=predict)
             edit = np.repeat([part.edit for part in parts], [len(part.sequence) for part in parts])
-            reducer(_effects(clean, taken, edit, sequence, delta, found))
+            reducer(_effects(clean, taken, edit, sequence, delta, found, weights))
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,9 @@ def _joined(parts: list[_Touched], ptr: Int64, taken_ptr: Int64) -> Delta:
     return Delta(np.concatenate(rows), torch.cat([part.delta.change for part in parts]))
 
 
-def _effects(clean: Clean, taken: Paused, edit: Int64, sequence: Int64, delta: Delta, found: Predictions) -> Effects:
+def _effects(
+    clean: Clean, taken: Paused, edit: Int64, sequence: Int64, delta: Delta, found: Predictions, weights: Float32 | None
+) -> Effects:
     batch = clean.paused.batch
     ptr = taken.batch.item_ptr
     row = batch.rows_of(sequence)
@@ -201,6 +207,7 @@ def _effects(clean: Clean, taken: Paused, edit: Int64, sequence: Int64, delta: D
         edit, sequence, ptr, row, np.sqrt(np.bincount(pair_of_row, weights=squares, minlength=n)),
         np.bincount(pair_of_row, minlength=n), token, divergence,
         _difference(found.from_item, before.from_item, at), _difference(found.embedding, before.embedding, of_pair),
+        None if weights is None else _probability_change(clean, found, at, taken.batch.lengths, weights[row]),
         {layer: x.float() - before.layers[layer][at].float() for layer, x in found.layers.items()},
     )  # fmt: skip
 
@@ -219,3 +226,17 @@ def _token_change(clean: Clean, found: Predictions, at: torch.Tensor) -> tuple[F
     change = (edited.gather(1, own) - unedited.gather(1, own))[:, 0]
     divergence = (unedited.exp() * (unedited - edited)).sum(dim=1)
     return change.float().cpu().numpy(), divergence.float().cpu().numpy()
+
+
+def _probability_change(
+    clean: Clean, found: Predictions, at: torch.Tensor, lengths: Int64, weights: Float32
+) -> Float32 | None:
+    """`Effects.probability`. lengths: int64 [pairs], tokens of each. weights: float32 [T]."""
+    before = clean.predictions.token
+    if found.token is None or before is None or clean.model.outcome != "distribution":
+        return None
+    change = found.token.float().softmax(dim=1) - before[at].float().softmax(dim=1)
+    change *= torch.from_numpy(weights).to(change.device)[:, None]
+    pair = torch.repeat_interleave(torch.arange(len(lengths)), torch.from_numpy(lengths)).to(change.device)
+    summed = torch.zeros(len(lengths), change.shape[1], device=change.device).index_add_(0, pair, change)
+    return summed.cpu().numpy()

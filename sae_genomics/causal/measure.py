@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from sae_genomics.causal.ablation import TO_ZERO, Ablation
 from sae_genomics.causal.dose import Curve, Response, curve
 from sae_genomics.causal.edits import Edit
 from sae_genomics.causal.exact import Clean
@@ -33,7 +34,7 @@ class Layer:
     """What is the same for all features of a layer.
 
     directions: float32 [features, d_model], decoder. rate, mean: float64 [features], on training items. bins: int64 [units], strata of
-    units. draws, target_draws: of the nulls. batch_tokens: rows of a forward pass.
+    units. draws, target_draws: of the nulls. batch_tokens: rows of a forward pass. ablation: what an ablated activation becomes.
     """
 
     model: FoundationModel
@@ -44,6 +45,7 @@ class Layer:
     draws: int
     target_draws: int
     batch_tokens: int
+    ablation: Ablation = TO_ZERO
 
 
 @dataclass(frozen=True)
@@ -104,18 +106,29 @@ class Measured:
 
 def targets_of(layer: Layer, firing: Firing) -> Targets:
     """The feature's targets in its items; with hidden tokens these alone."""
-    batch, hidden = firing.paused.batch, firing.paused.hidden
-    counted = counted_tokens(batch)
+    return targets_in(
+        layer.model, firing.paused.batch, firing.paused.hidden, firing.active, firing.own_units, layer.bins
+    )
+
+
+def looked_at(model: FoundationModel, batch: Tokens, hidden: Bools | None) -> Bools:
+    """Tokens whose predictions count: bool [T]; with hidden tokens these alone."""
+    found = counted_tokens(batch) & model.predicted(batch)
+    return found if hidden is None else found & hidden
+
+
+def targets_in(
+    model: FoundationModel, batch: Tokens, hidden: Bools | None, active: Bools, own_units: Bools, bins: Ints
+) -> Targets:
+    """Targets in some items. active: bool [T], where what is edited is active. own_units: bool [units]. bins: int64 [units]."""
     unit = np.maximum(batch.unit, 0).astype(np.int64)
     items, item = items_in_order(batch)
-    looked_at = counted & layer.model.predicted(batch)
-    if hidden is not None:
-        looked_at &= hidden
-    if layer.model.outcome == "distribution":
-        is_own, stratum, key = _shows_at(layer.model, batch, firing.active), unit, np.arange(len(batch))
+    counts = looked_at(model, batch, hidden)
+    if model.outcome == "distribution":
+        is_own, stratum, key = _shows_at(model, batch, active), unit, np.arange(len(batch))
     else:
-        is_own, stratum, key = firing.own_units[unit], layer.bins[unit] + 1, unit
-    return Targets(item, looked_at & is_own, looked_at & ~is_own, stratum, key, len(items))
+        is_own, stratum, key = own_units[unit], bins[unit] + 1, unit
+    return Targets(item, counts & is_own, counts & ~is_own, stratum, key, len(items))
 
 
 def _shows_at(model: FoundationModel, batch: Tokens, active: Bools) -> Bools:
@@ -131,17 +144,15 @@ def ablation_and_nulls(
     layer: Layer, firing: Firing, generator: np.random.Generator
 ) -> tuple[list[Edit], dict[str, slice]]:
     """The ablation first, then the draws of each null that needs passes."""
-    n, it = layer.draws, np.array([firing.feature])
+    n, it, ablated = layer.draws, firing.feature, layer.ablation.edit
     others = equal_features(layer.rate, layer.mean, firing.feature, n, _beside(firing, n))
     width = layer.directions.shape[1]
     parts = {
-        "direction": [
-            Edit("ablate", it, turned=each) for each in random_directions(n, width, generator).astype(np.float32)
-        ],
-        "feature": [Edit("ablate", np.array([each])) for each in others.tolist()],
-        "permuted": [Edit("ablate", it, permuted=int(seed)) for seed in generator.integers(0, 1 << 31, n)],
+        "direction": [ablated(it, turned=each) for each in random_directions(n, width, generator).astype(np.float32)],
+        "feature": [ablated(each) for each in others.tolist()],
+        "permuted": [ablated(it, permuted=int(seed)) for seed in generator.integers(0, 1 << 31, n)],
     }
-    edits, where = [Edit("ablate", it)], {}
+    edits, where = [ablated(it)], {}
     for name, part in parts.items():
         where[name] = slice(len(edits), len(edits) + len(part))
         edits += part
@@ -163,34 +174,38 @@ def _beside(firing: Firing, wanted: int) -> Bools:
 def measure(layer: Layer, firing: Firing, generator: np.random.Generator) -> Measured:
     """The effects of ablating the feature, and of its nulls."""
     edits, where = ablation_and_nulls(layer, firing, generator)
-    found = changes(firing.clean, edits, layer.batch_tokens)
+    found = changes(firing.clean, edits, layer.batch_tokens, layer.ablation.statistics)
     targets = targets_of(layer, firing)
-    norm = _norms(layer, firing, edits, where, targets)
+    norm = norms(found, targets, firing.paused.batch.item_ptr)
+    for null in ("direction", "permuted"):  # they have the ablation's, but for rounding
+        norm[:, where[null]] = norm[:, [0]]
     per_norm = np.where(norm > 0, 1 / np.where(norm > 0, norm, 1), np.nan)
+    outcomes = outcomes_of(found, targets, per_norm, firing.paused.batch.item_ptr, where, layer.target_draws, generator)
+    return Measured(firing.feature, norm[:, 0], outcomes, _strength(layer, found, firing, targets, norm[:, 0]))
+
+
+def outcomes_of(
+    found: Changes, targets: Targets, per_norm: Floats, item_ptr: Ints, where: dict[str, slice], n: int, generator: np.random.Generator
+) -> list[Outcome]:  # fmt: skip
+    """Every outcome of the first of some edits, beside its nulls.
+
+    per_norm: float64 [items, edits], 1 by the edits' norms; NaN where one is 0. item_ptr: where the sequences begin. where: null -> its
+    edits. n: draws of random targets.
+    """
     outcomes = [
-        _on_targets(name, change.astype(np.float64), targets, per_norm, where, layer.target_draws, generator)
+        _on_targets(name, change.astype(np.float64), targets, per_norm, where, n, generator)
         for name, change in (("token", found.token), ("from_item", found.from_item))
         if change is not None
     ]
     if found.embedding is not None:
-        outcomes.append(_on_embedding(found.embedding.astype(np.float64), firing.paused, targets, per_norm, where))
-    return Measured(firing.feature, norm[:, 0], outcomes, _strength(layer, found, firing, targets, norm[:, 0]))
+        outcomes.append(_on_embedding(found.embedding.astype(np.float64), item_ptr, targets, per_norm, where))
+    return outcomes
 
 
-def _norms(layer: Layer, firing: Firing, edits: list[Edit], where: dict[str, slice], targets: Targets) -> Floats:
-    """Norm of each edit in each item: float64 [items, edits]. All but those of other features have the ablation's."""
-
-    def norm(feature: int) -> Floats:
-        squares = activation_of(firing.clean, feature).astype(np.float64) ** 2
-        length = float(np.linalg.norm(layer.directions[feature]))
-        return np.sqrt(np.bincount(targets.item, squares, targets.n_items)) * length
-
-    found = np.repeat(norm(firing.feature)[:, None], len(edits), axis=1)
-    for number in range(where["feature"].start, where["feature"].stop):
-        features = edits[number].features
-        assert features is not None
-        found[:, number] = norm(int(features[0]))
-    return found
+def norms(found: Changes, targets: Targets, item_ptr: Ints) -> Floats:
+    """Norm of each edit in each item: float64 [items, edits]. item_ptr: where the sequences begin."""
+    of_sequence = targets.item[item_ptr[:-1]]
+    return np.sqrt(np.column_stack([np.bincount(of_sequence, each**2, targets.n_items) for each in found.norm]))
 
 
 def _on_targets(
@@ -210,10 +225,10 @@ def _on_targets(
 
 
 def _on_embedding(
-    moved: Floats, paused: Paused, targets: Targets, per_norm: Floats, where: dict[str, slice]
+    moved: Floats, item_ptr: Ints, targets: Targets, per_norm: Floats, where: dict[str, slice]
 ) -> Outcome:
     """Lengths beside what random directions give: their mean is what is subtracted. moved: float64 [edits, sequences]."""
-    of_sequence = targets.item[paused.batch.item_ptr[:-1]]
+    of_sequence = targets.item[item_ptr[:-1]]
     n = np.bincount(of_sequence, minlength=targets.n_items)
     sums = np.column_stack([np.bincount(of_sequence, each, targets.n_items) for each in moved])
     size = sums / n[:, None] * per_norm

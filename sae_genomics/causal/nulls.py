@@ -45,14 +45,14 @@ def equal_features(rate: Floats, mean: Floats, feature: int, n: int, among: npt.
     return others[np.lexsort((others, distance))[:n]]
 
 
-def p_values(observed: Floats, draws: Floats) -> Floats:
+def p_values(observed: Floats, draws: Floats, shared: bool = False) -> Floats:
     """p of each feature, two-sided: float64 [features]; NaN where there is no specificity or no draw.
 
-    observed: [features]. draws: [features, n], NaN where there is none.
+    observed: [features]. draws: [features, n], NaN where there is none. shared: features share their draws, however many there are.
     """
     known = np.isfinite(draws)
     n = known.sum(axis=1)
-    if draws.shape[1] >= OWN_DRAWS:
+    if draws.shape[1] >= OWN_DRAWS and not shared:
         exceed = (np.where(known, np.abs(draws), -np.inf) >= _reached(np.abs(observed))[:, None]).sum(axis=1)
         total = n
     else:

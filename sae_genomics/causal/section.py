@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from sae_genomics.section import Section
@@ -32,6 +34,10 @@ class CausalConfig(Section):
         2000, ge=2, description="held-out items among which the ones are looked for in which a feature fires"
     )
     own_units: int = Field(20, ge=1, description="units at most that are a feature's own targets")
+    ablation: Literal["zero", "mean", "resample"] = Field(
+        "zero", description="what a feature's activation becomes where it is ablated: zero, its mean at tokens of that unit, or its value at a "
+        "random token of that unit, both of training items",
+    )  # fmt: skip
     draws: int = Field(
         8, ge=1, description="draws of each null that needs forward passes; from 99 on each feature has its own null, below that "
         "the features of a layer share their draws",

@@ -37,7 +37,7 @@ class Specificity:
     n: int
 
 
-def _moments(d: Floats) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
+def moments(d: Floats) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
     """Mean, standard deviation and number of known values of each column."""
     known = np.isfinite(d)
     n = known.sum(axis=0)
@@ -57,7 +57,7 @@ def typical_size(d: Floats) -> float:
 
 def standardised(d: Floats, s0: float) -> Floats:
     """The specificity of each column of d, [n, columns]; NaN with fewer than LEAST known values, 0 where nothing changes."""
-    mean, _, n = _moments(d)
+    mean, _, n = moments(d)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.where(mean == 0, 0.0, mean / s0 if s0 > 0 else np.nan)
     return np.where(n >= LEAST, value, np.nan)
@@ -65,7 +65,7 @@ def standardised(d: Floats, s0: float) -> Floats:
 
 def specificity_of(d: Floats, s0: float) -> Specificity:
     """With its interval. d: [n], per unit of edit norm, of items or groups."""
-    mean, sd, n = (float(part[0]) for part in _moments(d[:, None]))
+    mean, sd, n = (float(part[0]) for part in moments(d[:, None]))
     value = float(standardised(d[:, None], s0)[0])
     if n < LEAST_FOR_AN_INTERVAL or not np.isfinite(value) or s0 <= 0:
         return Specificity(value, np.nan, np.nan, int(n))

@@ -45,13 +45,18 @@ class FeatureStatistics:
         return np.where(tokens > 0, means, self.overall[feature]).astype(np.float32)
 
     def draw(self, feature: Int64, unit: npt.NDArray[np.integer], seed: int) -> Float32:
-        """The feature's value at a random token of each unit, 0 where it is not active there: float32 [n]."""
+        """The feature's value at a random token of each unit, 0 where it is not active there: float32 [n].
+
+        For a unit that was not seen the token is drawn from all of them.
+        """
         pair, unit = self._pair(feature, unit)
         generator = np.random.default_rng(seed)
-        tokens = self.unit_tokens[unit]
-        n_active = np.append(np.diff(self.ptr), 0)[pair]
+        seen, n = self.unit_tokens[unit] > 0, len(self.unit_tokens)
+        tokens = np.where(seen, self.unit_tokens[unit], self.unit_tokens.sum())
+        first, last = np.searchsorted(self.key, feature * n), np.searchsorted(self.key, (feature + 1) * n)
+        start = np.where(seen, np.append(self.ptr[:-1], 0)[pair], self.ptr[first])
+        n_active = np.where(seen, np.append(np.diff(self.ptr), 0)[pair], self.ptr[last] - start)
         drawn = (generator.random(len(pair)) * np.maximum(tokens, 1)).astype(np.int64)
-        start = np.append(self.ptr[:-1], 0)[pair]
         active = drawn < n_active
         found = np.zeros(len(pair), np.float32)
         found[active] = self.values[start[active] + drawn[active]]

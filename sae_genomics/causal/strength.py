@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sae_genomics.causal.ablation import TO_ZERO, Ablation
 from sae_genomics.causal.encoded import encode_paused
 from sae_genomics.causal.section import PROBES
 from sae_genomics.kernels.dots import pair_values
@@ -49,10 +50,15 @@ class Strength:
 
 
 def first_order_strength(
-    model: FoundationModel, paused: Paused, encoder: Encoder, generator: np.random.Generator
+    model: FoundationModel,
+    paused: Paused,
+    encoder: Encoder,
+    generator: np.random.Generator,
+    ablation: Ablation = TO_ZERO,
 ) -> Strength:
-    """Of the items of one batch: one forward and PROBES backward passes."""
+    """Of the items of one batch: one forward and PROBES backward passes. ablation: what an activation becomes."""
     active = encode_paused(model, paused, encoder)
+    taken = active.activation - ablation.left_of(active)
     item = items_in_order(paused.batch)[1]
     pair, place = np.unique(item[active.token] * encoder.d_sae + active.feature, return_inverse=True)
     directions = np.ascontiguousarray(encoder.W_dec.float().cpu().numpy())
@@ -60,7 +66,7 @@ def first_order_strength(
     squares = np.zeros(len(pair))
     for gradient in _probes(model, paused, generator):
         along = pair_values(gradient, directions, nothing, active.token, active.feature)
-        squares += np.bincount(place, along.astype(np.float64) * active.activation, len(pair)) ** 2
+        squares += np.bincount(place, along.astype(np.float64) * taken, len(pair)) ** 2
     feature = pair % encoder.d_sae
     n_items = np.bincount(feature, minlength=encoder.d_sae)
     mean = np.bincount(feature, squares / PROBES, encoder.d_sae) / np.maximum(n_items, 1)

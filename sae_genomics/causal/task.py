@@ -2,7 +2,7 @@
 
 1. What every feature does on training items: its own units, firing rate and mean activation (`stored.py`).
 2. The screen: to first order, how much ablating each feature changes, on training items (`strength.py`).
-3. The features that the screen ranks highest, and some at random, are ablated in held-out items in which they fire, beside the nulls
+3. The features that the screen ranks highest, and some at random, are ablated (`ablation.py`) in held-out items in which they fire, beside the nulls
    (`measure.py`), with all targets visible and with some hidden.
 4. Dose-response curves of the highest, and the tables (`results.py`).
 """
@@ -31,11 +31,12 @@ from sae_genomics.artifacts.causal import (
     CAUSAL_SUMMARY,
 )
 from sae_genomics.atomic import write_json
+from sae_genomics.causal.ablation import TO_ZERO, Ablation
 from sae_genomics.causal.dose import Curve
 from sae_genomics.causal.exact import Clean
 from sae_genomics.causal.measure import Firing, Layer, activation_of, measure, respond_to_doses
 from sae_genomics.causal.results import Effect, dose_tables, effect_tables, empty_tables
-from sae_genomics.causal.stored import fired_on, fires_in
+from sae_genomics.causal.stored import fired_on, fires_in, replacing_values
 from sae_genomics.causal.strength import Strength, first_order_strength
 from sae_genomics.causal.targets import Fired, own_units, unit_bins
 from sae_genomics.causal.uses import write_no_uses, write_uses
@@ -92,12 +93,27 @@ def run_task(run: Run, task: int) -> None:
     write_uses(run, layer, model, encoder)
 
 
-def why_nothing(run: Run, model: FoundationModel, heldout: Bools) -> str:
-    """Why the layer cannot be tested; empty where it can."""
+def why_not_edited(model: FoundationModel) -> str:
+    """Why a model's activations cannot be edited, or effects not be seen; empty where both can."""
     if not model.outcome:
         return f"the family {model.info.family} cannot go on from edited activations"
-    if model.outcome == "distribution" and model.why_no_loss:
-        return model.why_no_loss
+    return model.why_no_loss if model.outcome == "distribution" else ""
+
+
+def hidden_tokens(model: FoundationModel, tokens: Tokens, seed: int) -> Bools:
+    """As many tokens as in the model's training, to hide: bool [T]. An item's depend on the item and the seed alone."""
+    items, item = items_in_order(tokens)
+    drawn = np.concatenate([
+        np.random.default_rng([seed, zlib.crc32(b"causal.hidden"), int(row)]).random(n)
+        for row, n in zip(items, np.bincount(item), strict=True)
+    ])  # fmt: skip
+    return ~tokens.special & (drawn < model.hidden_share)
+
+
+def why_nothing(run: Run, model: FoundationModel, heldout: Bools) -> str:
+    """Why the layer cannot be tested; empty where it can."""
+    if reason := why_not_edited(model):
+        return reason
     if not heldout.any() or heldout.all():
         return "effects are measured on held-out items, and own targets come from others; set data.heldout_fraction above 0"
     return ""
@@ -115,9 +131,11 @@ class _Task:
         self.units = run.kind.read_units(run)
 
     def work(self) -> None:
-        strength, fired = self._screen()
+        stored, fired = self._fired()
+        ablation = self._ablation(stored, fired)
+        strength = self._screen(ablation)
         chosen = self._choose(strength)
-        shared = self._shared(fired)
+        shared = self._shared(fired, ablation)
         own = own_units(fired, chosen.features, self.settings.own_units)
         if self.model.outcome == "distribution":
             own[:] = False  # a feature's own targets are the tokens on which it is active
@@ -128,19 +146,31 @@ class _Task:
         """For one purpose in this layer, whatever was drawn before."""
         return np.random.default_rng([self.run.config.run.seed, zlib.crc32(what.encode()), self.layer, number])
 
-    def _screen(self) -> tuple[Strength, Fired]:
-        """What all features do on training items."""
+    def _fired(self) -> tuple[Ints, Fired]:
+        """The training items that are looked at, and what all features do on them."""
         training = np.flatnonzero(~self.heldout)
         stored = training[evenly(len(training), self.settings.training_items)]
-        fired = fired_on(self.run, self.layer, self.encoder, self.units, stored)
+        return stored, fired_on(self.run, self.layer, self.encoder, self.units, stored)
+
+    def _ablation(self, stored: Ints, fired: Fired) -> Ablation:
+        """What becomes of an ablated feature."""
+        if self.settings.ablation == "zero":
+            return TO_ZERO
+        values = replacing_values(self.run, self.layer, self.encoder, self.units, stored, fired)
+        seed = int(self.generator("causal.ablation").integers(1 << 31))
+        return Ablation(self.settings.ablation, values, seed)
+
+    def _screen(self, ablation: Ablation) -> Strength:
+        """What ablating each feature changes on training items, to first order."""
+        training = np.flatnonzero(~self.heldout)
         looked_at = training[evenly(len(training), self.settings.screen_items)]
         progress = Progress(f"causal layer {self.layer}: screen", len(looked_at), "items", self.heartbeat)
         generator, parts = self.generator("causal.screen"), []
         for paused in self._paused(looked_at):
-            parts.append(first_order_strength(self.model, paused, self.encoder, generator))
+            parts.append(first_order_strength(self.model, paused, self.encoder, generator, ablation))
             progress.advance(len(np.unique(paused.batch.item)))
         progress.finish()
-        return Strength.joined(parts), fired
+        return Strength.joined(parts)
 
     def _paused(self, items: Ints) -> Iterator[Paused]:
         """Some items stopped at the layer's hook, as many together as fit a forward pass."""
@@ -168,11 +198,11 @@ class _Task:
         items = [looked_at[_spread(fires, feature, self.settings.items)] for feature in features.tolist()]
         return Chosen(features, np.arange(len(features)) >= len(top), items)
 
-    def _shared(self, fired: Fired) -> Layer:
+    def _shared(self, fired: Fired, ablation: Ablation) -> Layer:
         directions = np.ascontiguousarray(self.encoder.W_dec.float().cpu().numpy())
         return Layer(
             self.model, directions, fired.rate, fired.mean, unit_bins(fired), self.settings.draws,
-            self.settings.target_draws, self.run.config.activations.batch_tokens,
+            self.settings.target_draws, self.run.config.activations.batch_tokens, ablation,
         )  # fmt: skip
 
     def _measure(
@@ -215,13 +245,7 @@ class _Task:
         """The same items with as many tokens hidden as in the model's training; None where that is not asked for, and where nothing is hidden."""
         if not self.settings.masked or self.model.predicts_next:
             return None
-        batch = visible.batch
-        items, item = items_in_order(batch)
-        drawn = np.concatenate([
-            np.random.default_rng([self.run.config.run.seed, zlib.crc32(b"causal.hidden"), int(row)]).random(n)
-            for row, n in zip(items, np.bincount(item), strict=True)
-        ])  # fmt: skip
-        return self._pause(batch, ~batch.special & (drawn < self.model.hidden_share))
+        return self._pause(visible.batch, hidden_tokens(self.model, visible.batch, self.run.config.run.seed))
 
     def _write(
         self, strength: Strength, chosen: Chosen, effects: list[Effect], curves: list[tuple[int, Curve, float, int]]
@@ -242,7 +266,8 @@ class _Task:
         ):
             table.write(folder / table.file, frame, weights=weights)
         summary = summary_of(screen, features, shapes)
-        write_json(folder / CAUSAL_SUMMARY, {**summary, "outcome": self.model.outcome})
+        facts = {"outcome": self.model.outcome, "ablation": self.settings.ablation}
+        write_json(folder / CAUSAL_SUMMARY, {**summary, **facts})
         say(f"causal layer {self.layer}: {_in_words(summary)}")
 
 
@@ -298,7 +323,8 @@ def _write_nothing(run: Run, layer: int, encoder: Encoder, reason: str) -> None:
         (CAUSAL_SCREEN, CAUSAL_NULLS, CAUSAL_DOSE, CAUSAL_CURVES, CAUSAL_FEATURES), frames, strict=True
     ):
         table.write(folder / table.file, frame, note=reason, weights=encoder.weights)
-    write_json(folder / CAUSAL_SUMMARY, {**summary_of(screen, features, curves), "note": reason, "outcome": ""})
+    facts = {"note": reason, "outcome": "", "ablation": run.config.causal.ablation}
+    write_json(folder / CAUSAL_SUMMARY, {**summary_of(screen, features, curves), **facts})
 
 
 def _tokens(run: Run, model: FoundationModel, items: Ints) -> Tokens:

@@ -52,7 +52,7 @@ function causalSection(row) {
   const made = [element("h3", {}, "What it changes in the model"), ...reads];
   if (!rows.length) return element("section", { id: "panel-causal" }, ...made, element("p", { class: "note" }, "It was not taken out: the stage tests the features that one gradient ranks highest, and a few at random."));
   return element("section", { id: "panel-causal" }, ...made,
-    element("p", { class: "note" }, "Taken out in " + list.n_items[first].toLocaleString("en") + " held-out " + nouns.items + ". Own and matched: change of what is predicted there, per unit of edit norm. " +
+    element("p", { class: "note" }, { zero: "Taken out", mean: "Set to its mean at the " + nouns.unit, resample: "Set to its value at a random " + nouns.token + " of the same " + nouns.unit }[meta.causal_ablation] + " in " + list.n_items[first].toLocaleString("en") + " held-out " + nouns.items + ". Own and matched: change of what is predicted there, per unit of edit norm. " +
       "Hidden: the " + nouns.tokens + " looked at were hidden from the model."),
     table([{ title: "Predicted" }, number("Own"), number("Matched"), number("Specificity")], rows),
     element("p", { class: "note" }, "p against four nulls: " + meta.causal_nulls.join(", ") + ". q: of the largest."),

@@ -77,4 +77,5 @@ class CausalPanel(Panel):
             "causal_outcomes": self._outcomes.texts,
             "causal_roles": self._roles.texts,
             "causal_nulls": list(P_NULLS.values()),
+            "causal_ablation": self.settings.config.causal.ablation,
         }

@@ -36,18 +36,42 @@ def finding(contents: Contents) -> str:
     tested = [(layer, each) for layer, each in layers if each.n_tested]
     if not tested:
         return ""
-    text = f"**Interventions.** {_verdict(tested, contents.wording)}"
+    text = f"**Interventions.** {_verdict(tested, contents)}"
     steered = _steered(layers)
     return f"{text} {steered}" if steered else text
 
 
-def _verdict(tested: Layers, wording: Wording) -> str:
+def _done_to(contents: Contents) -> str:
+    """What an ablated feature became."""
+    unit = contents.wording.nouns.unit
+    return {
+        "zero": "taken out of the model",
+        "mean": f"set to their mean at the {unit}",
+        "resample": f"set to their value at a random {contents.wording.nouns.token} of the same {unit}",
+    }[contents.config.causal.ablation]
+
+
+def _edit(contents: Contents) -> str:
+    """The edit, as a sentence."""
+    nouns = contents.wording.nouns
+    training = f"training {nouns.items}"
+    return {
+        "zero": "A feature is taken out by subtracting its part from the layer's activations, z · d, where it fires",
+        "mean": f"Where a feature fires, its activation z is set to m, its mean over {nouns.tokens} of the same {nouns.unit} in {training}, zeros among "
+        "them: (m − z) · d is added to the layer's activations",
+        "resample": f"Where a feature fires, its activation z is set to z', its activation at a random {nouns.token} of the same {nouns.unit} in "
+        f"{training}, which may be 0: (z' − z) · d is added to the layer's activations",
+    }[contents.config.causal.ablation]
+
+
+def _verdict(tested: Layers, contents: Contents) -> str:
     """How many features change their own targets beyond every null."""
+    wording = contents.wording
     n, specific = sum(each.n_tested for _, each in tested), sum(each.n_specific for _, each in tested)
     where = "in the one layer here" if len(tested) == 1 else f"in {len(tested)} layers"
     nulls = "random directions, random features, the same edit at other tokens and random targets"
     targets = _own_targets(wording)
-    of = f"{count(n)} features that were taken out of the model one by one, {where},"
+    of = f"{count(n)} features that were {_done_to(contents)} one by one, {where},"
     if not specific:
         return f"Of {of} none changes what the model predicts of {targets} more than four nulls explain ({nulls}; q ≤ {LEVEL:g})."
     changes = "changes" if specific == 1 else "change"
@@ -109,9 +133,8 @@ def _effects(contents: Contents, layers: Layers) -> list[str]:
         else ""
     )
     return [
-        _verdict(tested, wording),
-        f"A feature is taken out by subtracting its part from the layer's activations, z · d, where it fires; all that the autoencoder "
-        f"does not explain stays. The model goes on from there. Effects are measured on held-out {nouns.items} in which the feature fires, and "
+        _verdict(tested, contents),
+        f"{_edit(contents)}; all that the autoencoder does not explain stays. The model goes on from there. Effects are measured on held-out {nouns.items} in which the feature fires, and "
         f"averaged per {nouns.item} first. *Own* targets come from training {nouns.items}. *Matched* targets are others of the same {nouns.items} "
         f"that are like them. Specificity is the standardised difference of both. Where the {nouns.tokens} are *hidden*, the model must predict "
         f"them; where they are not, it can copy them.{screen}",
@@ -202,7 +225,7 @@ def _doses(contents: Contents, layers: Layers) -> list[str]:
     n, monotone = len(curves), int((curves["monotonicity"].abs() >= 0.9).sum())
     stopped = int((curves["stopped_above"].notna() | curves["stopped_below"].notna()).sum())
     text = (
-        f"The activation of {count(n)} features was multiplied instead, by a *dose*. Dose 1 changes nothing, 0 takes the feature out. The effect of "
+        f"The activation of {count(n)} features was multiplied{' instead' if contents.config.causal.ablation == 'zero' else ''}, by a *dose*. Dose 1 changes nothing, 0 takes the feature out. The effect of "
         f"{count(monotone)} of them goes one way with the dose (rank correlation of 0.9 or more, either sign). {count(stopped)} "
         f"{'was' if stopped == 1 else 'were'} stopped where other targets changed more than `causal.off_target` allows. "
         "A curve by itself is no test: it has no null."

@@ -17,10 +17,10 @@ from sae_genomics.causal.files import causal_files
 from sae_genomics.causal.measure import (
     Firing,
     Layer,
-    _norms,
     ablation_and_nulls,
     activation_of,
     measure,
+    norms,
     respond_to_doses,
     targets_of,
 )
@@ -118,19 +118,24 @@ def test_the_nulls_of_an_edit_have_its_norm(toy):
     clean = Clean.of(toy, toy.pause(toy.batch(2, seed=3), 1, "resid_post"), toy.encoder())
     firing = Firing(2, clean, toy.own()[2], activation_of(clean, 2) > 0)
     edits, where = ablation_and_nulls(layer_of(toy), firing, np.random.default_rng(0))
-    norms = np.zeros((2, len(edits)))
+    found_norms = np.zeros((2, len(edits)))
 
     def gather(found):
-        norms[found.sequence, found.edit] = found.norm
+        found_norms[found.sequence, found.edit] = found.norm
 
     exact_effects(clean, edits, gather, batch_tokens=500)
     same = np.ones(len(edits), bool)
     same[where["feature"]] = False
-    np.testing.assert_allclose(norms[:, same], np.repeat(norms[:, :1], same.sum(), axis=1), rtol=1e-4)
-    assert (norms > 0).all()  # the other features fire in the same items
-    np.testing.assert_allclose(
-        _norms(layer_of(toy), firing, edits, where, targets_of(layer_of(toy), firing)), norms, rtol=1e-4
-    )
+    np.testing.assert_allclose(found_norms[:, same], np.repeat(found_norms[:, :1], same.sum(), axis=1), rtol=1e-4)
+    assert (found_norms > 0).all()  # the other features fire in the same items
+    z = activation_of(clean, 2).astype(np.float64) * np.linalg.norm(toy.directions[2].astype(np.float64))
+    by_hand = np.sqrt(np.add.reduceat(z**2, clean.paused.batch.item_ptr[:-1]))
+    np.testing.assert_allclose(found_norms[:, 0], by_hand, rtol=1e-5)
+    targets = targets_of(layer_of(toy), firing)
+    item_ptr = clean.paused.batch.item_ptr
+    np.testing.assert_allclose(norms(changes(clean, edits, 500), targets, item_ptr), found_norms)
+    measured = measure(layer_of(toy), firing, np.random.default_rng(0))
+    np.testing.assert_array_equal(measured.norm, found_norms[:, 0])
     others = [int(edit.features[0]) for edit in edits[where["feature"]]]
     assert 2 not in others
     assert len(set(others)) == 6

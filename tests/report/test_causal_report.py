@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sae_genomics.causal.section import CausalConfig
 from sae_genomics.data.proteins.kind import Proteins
 from sae_genomics.report import figures_causal, section_causal
 from sae_genomics.report.causal import Causal, causal, of
@@ -74,10 +75,11 @@ def results(without: tuple[str, ...] = ()) -> LayerResults:
     return LayerResults(2, tables={f"causal_{name}": table for name, table in tables().items() if name not in without})
 
 
-def contents(found: Causal | None, wording: Wording = CELL_WORDING) -> Any:
+def contents(found: Causal | None, wording: Wording = CELL_WORDING, ablation: str = "zero") -> Any:
     return SimpleNamespace(
         layers=[LayerSummary(2, parts={"causal": found})],
         wording=wording,
+        config=SimpleNamespace(causal=CausalConfig(ablation=ablation)),
         dashboard="dashboard.html",
         figure=lambda name, text: f"![{text}]({name})",
     )
@@ -96,6 +98,21 @@ def test_the_section_says_how_many_change_what_and_against_what() -> None:
     assert "1 of 2" in text.split("### What features read")[1].split("###")[0]  # one steers
     assert "NK &lt;b&gt;" in text and "<b>" not in text.replace("<br>", "")  # noqa: PT018
     assert "| deleted |" in text
+
+
+@pytest.mark.parametrize(
+    ("ablation", "said"),
+    [
+        ("zero", "taken out of the model one by one"),
+        ("mean", "set to their mean at the gene one by one"),
+        ("resample", "set to their value at a random gene token of the same gene one by one"),
+    ],
+)
+def test_the_edit_is_named(ablation: str, said: str) -> None:
+    text = section_causal.section(contents(causal(results()), ablation=ablation))
+    assert said in text
+    assert ("A feature is taken out by subtracting its part" in text) == (ablation == "zero")
+    assert ("its mean over" in text) == (ablation == "mean")
 
 
 def test_nothing_specific_is_said_plainly() -> None:
@@ -163,7 +180,7 @@ def test_figures_are_drawn() -> None:
 
 
 def test_the_panel_has_every_outcome_and_dose_of_a_feature() -> None:
-    panel = CausalPanel(PanelSettings(SimpleNamespace(), 5, 2))  # type: ignore[arg-type]
+    panel = CausalPanel(PanelSettings(SimpleNamespace(causal=CausalConfig()), 5, 2))  # type: ignore[arg-type]
     features = pd.DataFrame({"feature": [0, 1, 2, 3, 4]})
     rows = pd.Series(range(5), index=features["feature"])
     panel.add(PanelLayer(results(), features, rows, 0, 0))
