@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sae_genomics.commands import script_command
+from sae_genomics.concepts.section import ConceptsConfig
 from sae_genomics.report import concept_vectors as of_vectors
 from sae_genomics.report import inference
 from sae_genomics.report.concept_vectors import BEYOND, CHANCE_ALONE, NOT_KNOWN, UNTESTED
@@ -31,6 +32,7 @@ from sae_genomics.report.wording import Wording, a, first_upper
 FIGURE, WINDOWS = "concept_vectors", "concept_windows"
 SHOWN = 40  # concepts in a table that is not folded
 NAMED = 6  # concepts that a sentence names
+OTHER_COLUMN = "value of a column"  # the kind of a label that is not the run's own one
 TOLD = 3  # confounds that the opening tells
 NOTEWORTHY = 0.7  # AUROC of a confound, from which on it is told in the opening
 PICTURES = 4
@@ -105,7 +107,7 @@ def section(contents: Contents) -> str:
     parts = [
         title,
         verdict(contents, best),
-        _method(contents.wording, best["kind"].unique().tolist()),
+        _method(contents.wording, kinds(best, contents.config.concepts).unique().tolist()),
         contents.figure(FIGURE, "AUROC of concept vectors, beside composition and chance"),
         _main(contents, best),
         _thresholds(contents, known, best),
@@ -120,7 +122,7 @@ def section(contents: Contents) -> str:
 def _method(wording: Wording, kinds: Sequence[str]) -> str:
     nouns = wording.nouns
     said = {
-        "label": a(nouns.label), "span": f"a kind of annotated {nouns.span}", "gene_set": f"a set of {nouns.units}", "examples": "what a file of examples names",
+        "label": a(nouns.label), OTHER_COLUMN: "a value of another column", "span": f"a kind of annotated {nouns.span}", "gene_set": f"a set of {nouns.units}", "examples": "what a file of examples names",
     }  # fmt: skip
     what = either([text for kind, text in said.items() if kind in kinds])
     return (
@@ -147,7 +149,8 @@ def _main(contents: Contents, best: pd.DataFrame) -> str:
         "Concept", "Kind", "Layer", "With it", "AUROC (95 %)", "by chance", "composition", "position", "AUPRC",
         "prevalence", "q", "Strongest confound", "matched for it", "Known",
     )  # fmt: skip
-    rows = [_main_row(row, contents.wording) for row in best.to_dict("records")]
+    shown = best.assign(kind=kinds(best, contents.config.concepts))
+    rows = [_main_row(row, contents.wording) for row in shown.to_dict("records")]
     left = [
         f"{escape(row['name'])}: {escape(row['untested'])}"
         for row in best.to_dict("records")
@@ -163,6 +166,14 @@ def _main(contents: Contents, best: pd.DataFrame) -> str:
         details(f"{len(left)} concepts that were not tested", "\n".join(f"- {text}" for text in left)) if left else "",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def kinds(best: pd.DataFrame, settings: ConceptsConfig) -> pd.Series:
+    """The kind of each concept; values of `label_columns` and of the table `labels`, named `column: value`, are a kind of their own."""
+    named = best["name"].astype(str)
+    column = named.str.contains(": ", regex=False) & (settings.labels is not None)
+    column |= named.str.startswith(tuple(f"{each}: " for each in settings.label_columns))
+    return best["kind"].mask((best["kind"] == "label") & column, OTHER_COLUMN)
 
 
 def _main_row(row: dict[Any, Any], wording: Wording) -> tuple[str, ...]:

@@ -135,6 +135,9 @@ def test_columns_of_the_input_are_concepts_and_confounds(made, tmp_path):
     named = {each.name: each for each in concepts_of(run)}
     most = table["decoys"].value_counts().index[0]
     assert named[f"decoys: {most}"].items.tolist() == np.flatnonzero((table["decoys"] == most).to_numpy()).tolist()
+    assert (named[f"decoys: {most}"].column, named[items["label"][0]].column) == ("decoys", "label")
+    again = {"label_columns": ["family"], "kinds": ["label"]}
+    assert {each.column for each in concepts_of(Run(parse_config(config(folder, **again), "test")))} == {"label"}
     for key in ("label_columns", "confound_columns"):
         with pytest.raises(UserError, match=rf"concepts\.{key}: no column 'drug'; labels\.tsv\.gz has "):
             check(Run(parse_config(config(folder, **{key: ["drug"]}), "test")))
