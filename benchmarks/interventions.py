@@ -33,14 +33,14 @@ from sae_genomics.activations.extraction.cutting import cut_windows
 from sae_genomics.causal.edits import Edit
 from sae_genomics.causal.encoded import encode_paused
 from sae_genomics.causal.exact import Clean, Effects, exact_effects
-from sae_genomics.causal.strength import PROBES, Strength, counted_tokens, first_order_strength
+from sae_genomics.causal.strength import PROBES, Strength, first_order_strength
 from sae_genomics.models import pick_device
 from sae_genomics.models.base import ModelInfo
 from sae_genomics.models.editing import Paused
 from sae_genomics.models.tx1 import NativeTx1
 from sae_genomics.models.tx1_config import DEMO_FOLDER, read_release
 from sae_genomics.sae.load import Encoder
-from sae_genomics.tokens import Tokens
+from sae_genomics.tokens import Tokens, counted_tokens
 
 HOOK = "resid_post"
 

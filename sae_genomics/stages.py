@@ -73,7 +73,7 @@ _VALIDATE = Stage(
 )  # fmt: skip
 _CONCEPTS = Stage(
     name="concepts", number=6, unit="layer", needs=(_TRAIN,), reads=(_PREPARE, _EXTRACT, _TRAIN), root="results",
-    keys=("run.seed", "concepts", "validation.builtin", "validation.gmt", "validation.sources"), applies=has_concepts, gpu=True,
+    keys=("run.seed", "concepts", "validation.builtin", "validation.gmt", "validation.sources"), applies=has_concepts, gpu=True, version=2,
     function="sae_genomics.concepts.task:run_task", files=concepts_files, check="sae_genomics.concepts.settings:check",
     cost="sae_genomics.concepts.cost:cost",
     contributions=("sae_genomics.report.contributions.concept_vectors:CONCEPT_VECTORS_PART",),

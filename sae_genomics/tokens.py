@@ -136,6 +136,11 @@ def ranges(starts: npt.NDArray[np.integer], lengths: npt.NDArray[np.integer]) ->
     return np.repeat(starts - at[:-1], lengths) + np.arange(at[-1])
 
 
+def counted_tokens(tokens: Tokens) -> npt.NDArray[np.bool_]:
+    """Rows whose predictions count: those of a unit, no special ones, and of overlapping windows those that are stored: bool [T]."""
+    return tokens.counted & (tokens.unit >= 0)
+
+
 def items_in_order(tokens: Tokens) -> tuple[Int64, Int64]:
     """The distinct items, in the tokens' order (int64 [items]), and which of them each row belongs to (int64 [T])."""
     starts = np.ones(len(tokens), dtype=bool)

@@ -13,11 +13,11 @@ from sae_genomics.causal.edits import Edit
 from sae_genomics.causal.exact import Clean
 from sae_genomics.causal.nulls import equal_features
 from sae_genomics.causal.passes import Changes, changes
-from sae_genomics.causal.strength import counted_tokens, gradient_of
+from sae_genomics.causal.strength import gradient_of
 from sae_genomics.causal.targets import Targets, random_targets
 from sae_genomics.concepts.resampling import random_directions
 from sae_genomics.models.editing import Paused
-from sae_genomics.tokens import Tokens, items_in_order
+from sae_genomics.tokens import Tokens, counted_tokens, items_in_order
 
 if TYPE_CHECKING:
     from sae_genomics.models import FoundationModel

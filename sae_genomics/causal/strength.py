@@ -24,14 +24,13 @@ from sae_genomics.causal.encoded import encode_paused
 from sae_genomics.causal.section import PROBES
 from sae_genomics.kernels.dots import pair_values
 from sae_genomics.models.editing import Paused
-from sae_genomics.tokens import Tokens, items_in_order
+from sae_genomics.tokens import counted_tokens, items_in_order
 
 if TYPE_CHECKING:
     from sae_genomics.models import FoundationModel
     from sae_genomics.sae.load import Encoder
 
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,6 @@ class Strength:
         n_items = np.sum([part.n_items for part in parts], axis=0)
         squares = np.sum([part.first_order**2 * part.n_items for part in parts], axis=0)
         return Strength(np.sqrt(squares / np.maximum(n_items, 1)), n_items)
-
-
-def counted_tokens(batch: Tokens) -> Bools:
-    """Tokens whose predictions count: no special ones, and of overlapping windows those that are stored: bool [T]."""
-    return batch.counted & (batch.unit >= 0)
 
 
 def first_order_strength(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from sae_genomics.concepts.resampling import cells_of
 from sae_genomics.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -95,17 +97,50 @@ def directional(
     gradient, concept, group = gradient[known], concept[known], group[known]
     own = np.einsum("pd,pd->p", gradient, np.asarray(vectors, np.float64)[concept])
     values = np.column_stack([own, gradient @ np.asarray(null, np.float64).T])
-    width, n = int(group.max(initial=0)) + 1, len(vectors)
-    cells, cell = np.unique(concept * width + group, return_inverse=True)
-    cell, of_cell = cell.reshape(-1), cells // width
-    size = np.bincount(cell, minlength=len(cells))[:, None]
+    n = len(vectors)
+    of_cell, cell = cells_of(concept, group)
+    size = np.bincount(cell, minlength=len(of_cell))[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         n_groups = np.bincount(of_cell, minlength=n)[:, None]
         share, mean = (
-            _summed(_summed(each, cell, len(cells)) / size, of_cell, n) / n_groups
+            _summed(_summed(each, cell, len(of_cell)) / size, of_cell, n) / n_groups
             for each in ((values > 0) * 1.0, values)
         )
     return Directional(share[:, 0], mean[:, 0], share[:, 1:], mean[:, 1:])
+
+
+def mean_gradients(
+    gradient: npt.NDArray[np.float64], concept: Int64, group: Int64, n_concepts: int
+) -> npt.NDArray[np.float64]:
+    """Mean over groups of each group's mean gradient: float64 [concepts, d]; NaN for a concept without any.
+
+    A mean derivative is linear in its vector: it is this gradient times the vector, for as many vectors as are asked about.
+    gradient: [pairs, d]. concept, group: int64 [pairs].
+    """
+    known = np.isfinite(gradient[:, 0]) if gradient.shape[1] else np.zeros(len(gradient), bool)
+    of_cell, cell = cells_of(concept[known], group[known])
+    size = np.bincount(cell, minlength=len(of_cell))[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean: npt.NDArray[np.float64] = (
+            _summed(_summed(gradient[known], cell, len(of_cell)) / size, of_cell, n_concepts)
+            / np.bincount(of_cell, minlength=n_concepts)[:, None]
+        )
+    return mean
+
+
+def means_along(
+    mean: npt.NDArray[np.float64], vectors: Sequence[npt.NDArray[np.floating] | None]
+) -> npt.NDArray[np.float64]:
+    """Mean derivative along each concept's own null vectors: float64 [concepts, most draws], NaN where a concept has fewer.
+
+    mean: as `mean_gradients` gives it. vectors: of each concept, [draws, d], or None.
+    """
+    most = max((len(each) for each in vectors if each is not None), default=0)
+    found = np.full((len(mean), most), np.nan)
+    for number, each in enumerate(vectors):
+        if each is not None:
+            found[number, : len(each)] = np.asarray(each, np.float64) @ mean[number]
+    return found
 
 
 def _summed(values: npt.NDArray[np.floating], to: Int64, n: int) -> npt.NDArray[np.float64]:

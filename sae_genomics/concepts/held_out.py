@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +21,7 @@ from sae_genomics.sae.loss_recovered import evenly
 MOST_LOCALISED = 200  # items of each concept
 ROWS_KEPT = 4096  # activations, for their covariance
 Int64 = npt.NDArray[np.int64]
+NullVectors = Mapping[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Localised:
 @dataclass(frozen=True)
 class HeldOut:
     """What the pass leaves. concepts, vectors: those with a vector, in the same order. items: int64 [n]. score: float64 [n, concepts].
-    rows: float32 [m, d_model], some activations; row_units: int32 [m], their units. spaced: whether stored tokens are only a sample of an item's, so that windows mean nothing."""
+    rows: float32 [m, d_model], some activations; row_units: int32 [m], their units. spaced: whether stored tokens are only a sample of an item's, so that windows mean nothing.
+    null_vectors: by concept, then null: unit vectors fitted to shuffled labels and to random concepts, [draws, d_model]."""
 
     named: NamedConcepts
     concepts: Sequence[Concept]
@@ -64,7 +66,7 @@ class HeldOut:
     rows: npt.NDArray[np.float32]
     row_units: npt.NDArray[np.int32]
     spaced: bool = False
-    notes: dict[str, str] = field(default_factory=dict)
+    null_vectors: Mapping[str, NullVectors] = field(default_factory=dict)
 
 
 def read_held_out(run: Run, layer: int, named: NamedConcepts, vectors: Sequence[ConceptVector]) -> HeldOut:

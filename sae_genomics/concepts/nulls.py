@@ -43,10 +43,15 @@ Maker = Callable[[int, np.random.Generator], Draws]
 
 @dataclass(frozen=True, eq=False)
 class Null:
-    """areas: the draws' AUROCs, as far as they were made. p: of the concept; NaN where it has no AUROC, or no draw has one."""
+    """areas: the draws' AUROCs, as far as they were made. p: of the concept; NaN where it has no AUROC, or no draw has one.
+
+    weights: float32 [components, fitted], the directions of all draws that were fitted and have an AUROC. Those after the stop are among them:
+    where the draws end is decided by AUROCs, and a sample that ends with a good one would be no fair sample of directions.
+    """
 
     areas: Floats
     p: float
+    weights: npt.NDArray[np.float32]
 
 
 def draw_null(
@@ -54,12 +59,13 @@ def draw_null(
     rng: np.random.Generator,
 ) -> Null:  # fmt: skip
     """Fit and score draws until the answer is clear. x: coordinates of all rows. make: n, generator -> n draws."""
-    areas = np.zeros(0)
+    areas, weights = np.zeros(0), [np.zeros((x.shape[1], 0), np.float32)]
     while len(areas) < n_draws and np.isfinite(observed):
         n = min(FIRST_DRAWS if not len(areas) else -(-n_draws // 2), n_draws - len(areas))
-        fitted = fit_draws(x, make(n, rng), strength)
+        fitted, directions = fit_draws(x, make(n, rng), strength)
         if not np.isfinite(fitted).any():
             break
+        weights.append(directions[:, np.isfinite(fitted)])
         areas = np.concatenate([areas, fitted])
         reached = np.flatnonzero(np.cumsum(areas >= observed) >= stop_after)
         if len(reached):
@@ -67,24 +73,25 @@ def draw_null(
             break
     made = areas[np.isfinite(areas)]
     p = (1 + int((made >= observed).sum())) / (1 + len(made)) if len(made) and np.isfinite(observed) else np.nan
-    return Null(made, p)
+    return Null(made, p, np.concatenate(weights, axis=1))
 
 
-def fit_draws(x: npt.NDArray[np.float32], draws: Draws, strength: float) -> Floats:
-    """The held-out AUROC of each draw, fitted on the other rows: float64 [draws]."""
+def fit_draws(x: npt.NDArray[np.float32], draws: Draws, strength: float) -> tuple[Floats, npt.NDArray[np.float32]]:
+    """The held-out AUROC of each draw, float64 [draws], and its weights, fitted on the other rows: float32 [components, draws]."""
     train = ~draws.heldout
     y = draws.positive[train].astype(np.float32)
     used = None if draws.used is None else draws.used[train].astype(np.float32)
     fit = fit_logistic(x[draws.row[train]], y, balanced(y, used), np.full(y.shape[1], strength), _ROUGH)
-    scores = x[draws.row[draws.heldout]] @ fit.weights
+    weights = fit.weights.astype(np.float32, copy=False)
+    scores = x[draws.row[draws.heldout]] @ weights
     if draws.used is None:
-        return aurocs(scores, draws.positive[draws.heldout])
+        return aurocs(scores, draws.positive[draws.heldout]), weights
     areas = np.full(y.shape[1], np.nan)
     for number, (score, positive, counts) in enumerate(
         zip(scores.T, draws.positive[draws.heldout].T, draws.used[draws.heldout].T, strict=True)
     ):
         areas[number] = aurocs(score[counts, None], positive[counts, None])[0]
-    return areas
+    return areas, weights
 
 
 def shuffled_within(values: Bools, stratum: Ints, n: int, rng: np.random.Generator) -> Bools:

@@ -55,6 +55,12 @@ class Space:
             placed[start : start + len(block)] = ((block - self.mean) / self.deviation) @ self.axes
         return placed
 
+    def directions(self, weights: Array) -> npt.NDArray[np.float32]:
+        """Weights [components, n] as unit vectors of activation space: float32 [n, d]. Those without length stay zeros."""
+        vectors = ((self.axes @ np.asarray(weights, np.float64)) / self.deviation[:, None]).T
+        length = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0).astype(np.float32)
+
     def direction(self, weights: Array) -> tuple[npt.NDArray[np.float64], float]:
         """Weights [components] as a vector v [d] of activation space, and the offset c: weights . x' = v . x + c."""
         vector = (self.axes @ np.asarray(weights, np.float64)) / self.deviation

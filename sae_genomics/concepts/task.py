@@ -57,7 +57,8 @@ def run_task(run: Run, task: int) -> None:
     }  # fmt: skip
     vectors = [each.vector for each in measured if each.vector is not None]
     write_vectors(folder, vectors, run.model_info.d_model, facts)
-    write_uses(run, layer, named, vectors)
+    null_vectors = {each.vector.concept: each.null_vectors for each in measured if each.vector is not None}
+    write_uses(run, layer, named, vectors, null_vectors)
     progress.finish()
 
 

@@ -1,11 +1,13 @@
-"""Does the model use a concept's direction? The change of what it predicts for items with the concept, beside random directions.
+"""Does the model use a concept's direction? The change of what it predicts for items with the concept, beside the same of vectors of chance.
 
 The target depends on the concept and on what the model predicts. A label of items whose units have values: the predicted values of the label's
-ten marker units, chosen on training items. A span: the log-probability of every third token within the span. A gene set: the predicted values
-of its genes. Elsewhere: the log-probability of a random share of the item's tokens. Targets are always hidden from the model.
+marker units (`markers.py`). A span: the log-probability of every third token within the span. A gene set: the predicted values of its genes.
+Elsewhere: the log-probability of a random share of the item's tokens. Targets are always hidden from the model.
 
 The direction is added at the concept's tokens: all of an item, those of the span, those of the set's genes. Derivatives of one layer's items
-are no independent draws, and those of repeated fits are not either, so there is no t-test: the null are random directions on the same items.
+are no independent draws, and those of repeated fits are not either, so there is no t-test. Four nulls stand beside each derivative, all on the same
+items: vectors fitted to shuffled labels and to random concepts (`nulls.py`, the draws that the AUROC was compared with), random directions, and
+directions with the covariance of the activations. The largest of the four p-values counts.
 """
 
 from __future__ import annotations
@@ -19,23 +21,22 @@ import pandas as pd
 
 from sae_genomics.artifacts import CONCEPT_TCAV
 from sae_genomics.associations.multiple_testing import benjamini_hochberg
-from sae_genomics.concepts.derivatives import Asked, directional, gradients
+from sae_genomics.concepts.derivatives import Asked, directional, gradients, mean_gradients, means_along
 from sae_genomics.concepts.held_out import HeldOut
+from sae_genomics.concepts.markers import Markers, marker_units
 from sae_genomics.concepts.named import Concept
 from sae_genomics.concepts.resampling import covariance_directions, generator, grouped_mean, p_of, random_directions
-from sae_genomics.items import CountItems
 from sae_genomics.progress import stop_point
 from sae_genomics.run import Run
 from sae_genomics.sae.loss_recovered import evenly
+from sae_genomics.tokens import Tokens, counted_tokens
 
 if TYPE_CHECKING:
     from sae_genomics.models.base import FoundationModel
-    from sae_genomics.tokens import Tokens
 
 DRAWS = 99
-MARKERS = 10
 EVERY = 3  # of the tokens within a span one is hidden
-MARKER_ITEMS = 1000  # training items that markers are chosen on
+NULLS = ("shuffled", "random")  # of labels, as in concept_nulls.parquet
 MARKER_UNITS, SPAN_TOKENS, SET_UNITS, ALL_TOKENS = "markers", "span", "gene set", "hidden tokens"
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
@@ -89,32 +90,57 @@ def chosen_pairs(held_out: HeldOut, n_items: int) -> Pairs:
 
 def tcav_table(run: Run, layer: int, held_out: HeldOut, model: FoundationModel, pairs: Pairs) -> pd.DataFrame:
     """One row per concept that something could be asked about."""
-    markers = marker_units(run, held_out) if model.outcome == "value" else {}
+    markers = Markers()
+    if model.outcome == "value":
+        markers = marker_units(run, held_out.named, held_out.concepts, np.unique(pairs.item), layer)
     gradient = _gradients(run, layer, held_out, model, pairs, markers)
     seed, n = run.config.run.seed, len(held_out.concepts)
     random = generator(seed, "concepts.tcav", layer)
-    nulls = (random_directions(DRAWS, gradient.shape[1], random), covariance_directions(held_out.rows, DRAWS, random))
+    directions = (
+        random_directions(DRAWS, gradient.shape[1], random), covariance_directions(held_out.rows, DRAWS, random)
+    )  # fmt: skip
     by_item = np.array([concept.split_by != "group" for concept in held_out.concepts], bool)[pairs.concept]
     own = np.where(by_item, len(held_out.named.group) + pairs.item, held_out.named.group[pairs.item])
     group = np.unique(own, return_inverse=True)[1].reshape(-1).astype(np.int64)
-    found = directional(gradient, pairs.concept, group, held_out.stacked.vectors, np.concatenate(nulls))
+    found = directional(gradient, pairs.concept, group, held_out.stacked.vectors, np.concatenate(directions))
     along = np.einsum("pd,pd->p", gradient, held_out.stacked.vectors[pairs.concept].astype(np.float64))
     interval = grouped_mean(along, pairs.concept, group, n, random)
     size, null = np.abs(found.mean), np.abs(found.mean_null)
-    p = np.maximum(p_of(size, null[:, :DRAWS]), p_of(size, null[:, DRAWS:]))
-    target = [_target(concept, model.outcome, number in markers) for number, concept in enumerate(held_out.concepts)]
+    mean = mean_gradients(gradient, pairs.concept, group, n)
+    drawn = {
+        name: means_along(mean, [held_out.null_vectors.get(each.concept, {}).get(name) for each in held_out.vectors])
+        for name in NULLS
+    }
+    p = {name: p_of(size, np.abs(values)) for name, values in drawn.items()}
+    p_directions = np.maximum(p_of(size, null[:, :DRAWS]), p_of(size, null[:, DRAWS:]))
+    p_value = np.maximum(p_directions, np.maximum(p["shuffled"], p["random"]))  # not known where one is not
+    target = [_target(concept, model.outcome, markers.has(number)) for number, concept in enumerate(held_out.concepts)]
     names = held_out.units.unit_name
     shares = np.quantile(found.share_null, [0.05, 0.95], axis=1)
     means = np.quantile(found.mean_null, [0.025, 0.975], axis=1)
+    shuffled = middle(drawn["shuffled"])
     frame = pd.DataFrame({
         "concept": [each.concept for each in held_out.vectors], "name": [each.name for each in held_out.vectors],
-        "target": target, "targets": [",".join(names[markers[number]]) if number in markers else "" for number in range(n)],
+        "target": target, "targets": [",".join(names[markers.of(number)]) for number in range(n)],
         "n_items": np.bincount(pairs.concept[np.isfinite(along)], minlength=n), "n_groups": interval.n_groups,
         "share_positive": found.share, "share_random": found.share_null.mean(axis=1), "share_random_low": shares[0],
         "share_random_high": shares[1], "derivative": interval.value, "derivative_low": interval.low, "derivative_high": interval.high,
-        "derivative_random_low": means[0], "derivative_random_high": means[1], "p_value": p, "q_value": benjamini_hochberg(p),
+        "derivative_random_low": means[0], "derivative_random_high": means[1], "p_directions": p_directions,
+        "derivative_shuffled_low": shuffled[0], "derivative_shuffled_high": shuffled[1],
+        **{f"n_{name}": np.isfinite(values).sum(axis=1) for name, values in drawn.items()},
+        **{f"p_{name}": values for name, values in p.items()},
+        "p_value": p_value, "q_value": benjamini_hochberg(p_value),
     })  # fmt: skip
     return frame[frame["n_items"] > 0].reset_index(drop=True)
+
+
+def middle(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The 2.5th and the 97.5th percentile of each row's known values: float64 [2, rows]; NaN for a row without any."""
+    found = np.full((2, len(values)), np.nan)
+    known = np.isfinite(values).any(axis=1)
+    if known.any():
+        found[:, known] = np.nanquantile(values[known], [0.025, 0.975], axis=1)
+    return found
 
 
 def _target(concept: Concept, outcome: str, has_markers: bool) -> str:
@@ -125,45 +151,11 @@ def _target(concept: Concept, outcome: str, has_markers: bool) -> str:
     return MARKER_UNITS if outcome == "value" and has_markers else ALL_TOKENS
 
 
-def marker_units(run: Run, held_out: HeldOut) -> dict[int, Int64]:
-    """Of each concept of items the `MARKERS` units that are higher in training items with it, most clearly first.
-
-    d_j = (mean_with - mean_without) / sd of log(1 + 10 000 x count / sum of counts) over a sample of training items. Empty for items that
-    are not counts.
-    """
-    named = held_out.named
-    numbers = [number for number, each in enumerate(held_out.concepts) if each.level == "item"]
-    training = np.flatnonzero(~(named.heldout | named.heldout_alone))
-    sample = training[evenly(len(training), MARKER_ITEMS)]
-    items = run.kind.read(run, sample) if len(numbers) and len(sample) else None
-    if not isinstance(items, CountItems):
-        return {}
-    counts = items.counts.astype(np.float64).tocsr()
-    total = np.asarray(counts.sum(axis=1)).ravel()
-    counts.data *= 1e4 / np.repeat(np.maximum(total, 1.0), np.diff(counts.indptr))
-    counts.data = np.log1p(counts.data)
-    truth = np.stack([held_out.concepts[number].item_truth(len(named.group))[sample] for number in numbers], axis=1)
-    n_with, n_without = (truth == 1).sum(axis=0), (truth == 0).sum(axis=0)
-    mean = np.asarray(counts.mean(axis=0)).ravel()
-    spread = np.sqrt(np.maximum(np.asarray(counts.multiply(counts).mean(axis=0)).ravel() - mean**2, 1e-12))
-    sums = ((counts.T @ (truth == 1).astype(np.float64)) / np.maximum(n_with, 1)) - (
-        (counts.T @ (truth == 0).astype(np.float64)) / np.maximum(n_without, 1)
-    )
-    higher = sums / spread[:, None]
-    order = np.argsort(-higher, axis=0, kind="stable")[:MARKERS]
-    return {
-        number: order[higher[order[:, column], column] > 0, column].astype(np.int64)
-        for column, number in enumerate(numbers)
-        if n_with[column] and n_without[column]
-    }
-
-
 def _gradients(
-    run: Run, layer: int, held_out: HeldOut, model: FoundationModel, pairs: Pairs, markers: dict[int, Int64]
+    run: Run, layer: int, held_out: HeldOut, model: FoundationModel, pairs: Pairs, markers: Markers
 ) -> npt.NDArray[np.float64]:
     """float64 [pairs, d_model], some pairs at a time."""
     from sae_genomics.activations.extraction.tokenised import tokenised_items
-    from sae_genomics.tokens import Tokens
 
     wanted = np.unique(pairs.item)
     shard = wanted // run.config.activations.cells_per_shard
@@ -202,12 +194,12 @@ def _asked(
     pairs: Pairs,
     held_out: HeldOut,
     model: FoundationModel,
-    markers: dict[int, Int64],
+    markers: Markers,
     seed: int,
 ) -> tuple[Bool, Bool]:
     """Which tokens are targets, and at which the direction is added: bool [T] each."""
     pair = np.repeat(pair_of_sequence, batch.lengths)
-    usual = batch.counted & (batch.unit >= 0)
+    usual = counted_tokens(batch)
     target, moved = np.zeros(len(batch), bool), np.zeros(len(batch), bool)
     concept = pairs.concept[pair]
     hidden = np.random.default_rng([seed, len(batch)]).random(len(batch)) < model.hidden_share
@@ -219,6 +211,7 @@ def _asked(
             target[inside if each.kind == "gene_set" else inside[::EVERY]] = True
         else:
             moved[mine] = True
-            known = markers.get(int(number))
-            target[mine[np.isin(batch.unit[mine], known)] if known is not None else mine[hidden[mine]]] = True
+            known = markers.has(int(number))
+            wanted = markers.asked(int(number), pairs.item[pair[mine]], batch.unit[mine]) if known else hidden[mine]
+            target[mine[wanted]] = True
     return target, moved

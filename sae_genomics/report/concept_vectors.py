@@ -27,6 +27,7 @@ class LayerConcepts:
     windows: pd.DataFrame
     features: pd.DataFrame
     tcav: pd.DataFrame
+    """rows of concept_tcav.parquet; its q_value likewise"""
     notes: dict[str, str] = field(default_factory=dict)
     """table -> why it has no rows"""
     thresholds: dict[str, Any] = field(default_factory=dict)
@@ -49,15 +50,15 @@ def of(layers: list[LayerSummary]) -> list[tuple[int, LayerConcepts]]:
 
 
 def over_layers(layers: list[LayerSummary]) -> None:
-    """q over all concepts and layers, in place of each layer's own."""
-    known = of(layers)
-    if not known:
-        return
-    p = np.concatenate([each.vectors["p_value"].to_numpy(np.float64) for _, each in known])
-    q, start = benjamini_hochberg(p), 0
-    for _, each in known:
-        each.vectors = each.vectors.assign(q_value=q[start : start + len(each.vectors)])
-        start += len(each.vectors)
+    """q over all concepts and layers, in place of each layer's own: of the vectors, and of what they do to predictions."""
+    known = [each for _, each in of(layers)]
+    for name in ("vectors", "tcav"):
+        frames = [getattr(each, name) for each in known]
+        p = [frame["p_value"].to_numpy(np.float64) if len(frame) else np.zeros(0) for frame in frames]
+        q = np.split(benjamini_hochberg(np.concatenate([np.zeros(0), *p])), np.cumsum([len(each) for each in p])[:-1])
+        for each, frame, values in zip(known, frames, q, strict=True):
+            if len(frame):
+                setattr(each, name, frame.assign(q_value=values))
 
 
 def verdicts(vectors: pd.DataFrame, fdr: float) -> pd.Series:

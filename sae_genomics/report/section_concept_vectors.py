@@ -347,23 +347,24 @@ def _derivatives(contents: Contents, known: list[tuple[int, of_vectors.LayerConc
         (
             escape(row["name"]), str(int(row["layer"])), asked.get(row["target"], escape(row["target"])), count(row["n_items"]), percent(row["share_positive"]),
             f"{percent(row['share_random_low'])} to {percent(row['share_random_high'])}", _interval(row, "derivative", 4),
-            f"{decimal(row['derivative_random_low'], 4)} to {decimal(row['derivative_random_high'], 4)}", probability(row["p_value"]), probability(row["q_value"]),
+            *(f"{decimal(row[f'derivative_{null}_low'], 4)} to {decimal(row[f'derivative_{null}_high'], 4)}" for null in ("random", "shuffled")),
+            probability(row["p_directions"]), probability(row["p_shuffled"]), probability(row["p_random"]), probability(row["q_value"]),
         )
         for row in found.to_dict("records")
     ]  # fmt: skip
     header = (
-        "Concept", "Layer", "Prediction", first_upper(nouns.items), "Rises in", "random (90 %)", "Derivative (95 %)", "random (95 %)", "p", "q in the layer",
+        "Concept", "Layer", "Prediction", first_upper(nouns.items), "Rises in", "random (90 %)", "Derivative (95 %)", "random (95 %)", "shuffled labels (95 %)", "p, directions", "p, shuffled", "p, random concepts", "q",
     )  # fmt: skip
     text = (
         f"A small step along the vector is added at the concept's {nouns.tokens} of held-out {nouns.items} that have it. The derivative says how fast the prediction for them changes "
-        "(TCAV). The prediction is of what was hidden from the model. Random directions change predictions too, so they stand beside each number. This is a first-order statement: stage "
-        "causal makes real edits."
+        "(TCAV). The prediction is of what was hidden from the model. Random directions change predictions too, and so do vectors fitted to shuffled labels and to random concepts, so they "
+        f"stand beside each number, on the same {nouns.items}. q is of the largest p, over all concepts and layers. This is a first-order statement: stage causal makes real edits."
     )
     return "\n\n".join(
         (
             title,
             text,
-            _folded("Concepts", header, rows, (1, *range(3, 10))),
+            _folded("Concepts", header, rows, (1, *range(3, 13))),
             inference.line(contents.layers, "concept_tcav"),
         )
     )

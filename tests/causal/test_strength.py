@@ -12,7 +12,8 @@ from sae_genomics.causal import strength
 from sae_genomics.causal.edits import Edit
 from sae_genomics.causal.exact import Clean
 from sae_genomics.causal.passes import changes
-from sae_genomics.causal.strength import Strength, counted_tokens, first_order_strength
+from sae_genomics.causal.strength import Strength, first_order_strength
+from sae_genomics.tokens import counted_tokens
 from tests.causal.conftest import N_FEATURES
 from tests.causal.small import cells, dense, random_encoder, some_proteins
 

@@ -124,7 +124,8 @@ def _tcav(names: dict[str, str], kind: str) -> pd.DataFrame:
     values = {
         "target": "span" if kind == "span" else "markers", "targets": "", "n_items": 12, "n_groups": 11, "share_positive": 0.92, "share_random": 0.5,
         "share_random_low": 0.1, "share_random_high": 0.9, "derivative": 0.02, "derivative_low": 0.01, "derivative_high": 0.03, "derivative_random_low": -0.01,
-        "derivative_random_high": 0.01, "p_value": 0.01, "q_value": 0.03,
+        "derivative_random_high": 0.01, "derivative_shuffled_low": -0.008, "derivative_shuffled_high": 0.007, "n_shuffled": 99, "n_random": 99,
+        "p_directions": 0.01, "p_shuffled": 0.02, "p_random": 0.01, "p_value": 0.02, "q_value": 0.03,
     }  # fmt: skip
     return pd.DataFrame([{"concept": f"{kind}:known", "name": names["known"], **values}])
 
