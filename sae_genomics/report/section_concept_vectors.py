@@ -300,6 +300,7 @@ def _features(contents: Contents, known: list[tuple[int, of_vectors.LayerConcept
         rows.append((
             escape(first["name"]), str(int(first["layer"])), ", ".join(names) or NONE, percent(first["share"]), percent(last["share"]),
             f"{percent(first['share_random'])}, {percent(last['share_random'])}", f"{percent(first['share_covariance'])}, {percent(last['share_covariance'])}",
+            f"{percent(first['share_chance'])}, {percent(last['share_chance'])}" if is_number(first.get("share_chance")) else NONE,
             decimal(first["p_value"]), "yes" if bool(first["carried"]) else "no",
         ))  # fmt: skip
     header = (
@@ -310,23 +311,24 @@ def _features(contents: Contents, known: list[tuple[int, of_vectors.LayerConcept
         "All",
         "random directions",
         "with the activations' covariance",
+        "concepts of chance",
         "p",
         "Carried",
     )
     none = (
-        f"No set of features carries {listing([*uncarried[:NAMED], *([f'{len(uncarried) - NAMED} more'] if len(uncarried) > NAMED else [])])} better than it would carry a random direction."
+        f"No set of features carries {listing([*uncarried[:NAMED], *([f'{len(uncarried) - NAMED} more'] if len(uncarried) > NAMED else [])])} better than it would carry a random one."
         if uncarried
-        else "Features carry every concept better than a random direction."
+        else "Features carry every concept better than a random one."
     )
     text = (
         "What activations do when a vector's score rises (the vector's pattern) is written as a sum of decoder directions with weights of at least 0, one feature after the other. The share of the pattern's squared length that the sum explains stands "
-        f"beside what the same procedure explains of random directions, for one feature and for all of them. p asks of all numbers of features at once. {none}"
+        f"beside what the same procedure explains of random directions, and of vectors fitted to shuffled labels and random concepts (*concepts of chance*), for one feature and for all of them. p asks of all numbers of features at once. {none}"
     )
     return "\n\n".join(
         (
             "### Features that carry concepts",
             text,
-            _folded("Concepts", header, rows, (1, 3, 4, 5, 6, 7)),
+            _folded("Concepts", header, rows, (1, 3, 4, 5, 6, 7, 8)),
             inference.line(contents.layers, "concept_features"),
         )
     )
