@@ -87,18 +87,23 @@ CONCEPT_FEATURES = Table(
             F64,
             "the same for random directions with the covariance of the layer's activations: mean",
         ),
-        Column("share_null_high", F64, "the larger of the two nulls' 95th percentiles"),
+        Column(
+            "share_chance",
+            F64,
+            "the same for vectors fitted to shuffled labels, and to random concepts: the larger mean; null where none was fitted",
+        ),
         Column(
             "p_value",
             F64,
-            "of the concept: is its share at any rank larger than random ones are? The larger of the two nulls'",
+            "of the concept: is its share at any rank larger than random ones are? The largest of the four nulls'",
         ),
         Column("carried", BOOL, "p_value <= 0.05: these features carry the concept"),
     ),
     Inference(
         "one concept vector",
         "one vector for each concept, and the draws of each null (99)",
-        "random directions, and random directions with the covariance of the layer's activations, fitted alike",
+        "random directions, random directions with the covariance of the layer's activations, and vectors fitted to shuffled labels and to random "
+        "concepts, written as sums alike",
     ),
 )
 

@@ -82,6 +82,8 @@ class Concept:
     """units that it is compared with: genes matched for expression"""
     split_by: Literal["group", "item", "gene"] = "item"
     """what training and held-out rows share nothing of"""
+    column: str | None = None
+    """of labels: the column whose value it is, `label` and `group` for those of the run itself; it cannot confound its own values"""
 
     def item_truth(self, n_items: int) -> npt.NDArray[np.int8]:
         """int8 [items]: 1 has it, 0 lacks it, -1 cannot tell."""

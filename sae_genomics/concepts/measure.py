@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 @dataclass(frozen=True, eq=False)
 class Measured:
     """A concept's row of concept_vectors.parquet (without q_value), and its rows of the other tables. vector: None where untested.
-    null_vectors: name of a null -> unit vectors of its draws, float32 [draws, d]; empty where `concepts.tcav_items` is 0: nothing else asks."""
+    null_vectors: name of a null -> unit vectors of its draws, float32 [draws, d]."""
 
     vector: ConceptVector | None
     row: dict[str, Any]
@@ -103,9 +103,7 @@ def measure(rows: ConceptRows, evidence: Evidence, settings: ConceptsConfig, see
         "cosine_means": _cosine_means(x[train], rows.positive[train], fit),
         "untested": None,
     }
-    null_vectors = {
-        name: evidence.space.directions(null.weights) for name, null in nulls.items() if settings.tcav_items
-    }
+    null_vectors = {name: evidence.space.directions(null.weights) for name, null in nulls.items()}
     return Measured(vector, row, _null_rows(rows.concept.id, nulls), confounds, null_vectors)
 
 

@@ -93,24 +93,39 @@ def further_labels(
         values = placed[column].map(
             lambda value: f"{value:g}" if isinstance(value, float) else value, na_action="ignore"
         )
-        yield frequent_labels(values, settings, f"{column}: ")
+        yield frequent_labels(values, settings, f"{column}: ", own_columns(run).get(str(column), str(column)))
 
 
-def label_concepts(labels: pd.Series, prefix: str = "", wanted: Ints | None = None) -> list[Concept]:
+def own_columns(run: Run) -> dict[str, str]:
+    """The columns of the input that every run knows by another name: those of labels and of groups."""
+    data = run.config.data
+    label_key = getattr(data, "label_key", None) or getattr(data, "cell_type_key", None)
+    return {str(key): name for key, name in ((data.group_key, "group"), (label_key, "label")) if key is not None}
+
+
+def label_concepts(
+    labels: pd.Series, prefix: str = "", wanted: Ints | None = None, column: str = "label"
+) -> list[Concept]:
     """One concept per label. labels: [items], text or None. prefix: of the names. wanted: numbers of sorted labels; None: all."""
     codes, values = pd.factorize(labels, sort=True)
     known = np.flatnonzero(codes >= 0)
     code = codes[known]
     return [
         Concept(
-            f"label:{prefix}{values[i]}", "label", f"{prefix}{values[i]}", "item", known[code == i], known[code != i]
+            f"label:{prefix}{values[i]}",
+            "label",
+            f"{prefix}{values[i]}",
+            "item",
+            known[code == i],
+            known[code != i],
+            column=column,
         )
         for i in (range(len(values)) if wanted is None else wanted.tolist())
     ]
 
 
 def frequent_labels(
-    labels: pd.Series, settings: ConceptsConfig, prefix: str = ""
+    labels: pd.Series, settings: ConceptsConfig, prefix: str = "", column: str = "label"
 ) -> tuple[list[Concept], list[LeftOut]]:
     """Concepts of the most frequent labels with enough items, and the other labels.
 
@@ -128,7 +143,7 @@ def frequent_labels(
         )
         for i in np.setdiff1d(np.arange(len(values)), kept)
     ]  # fmt: skip
-    return label_concepts(labels, prefix, kept), left_out
+    return label_concepts(labels, prefix, kept, column), left_out
 
 
 def _why(n: int, n_others: int, settings: ConceptsConfig) -> str:

@@ -98,13 +98,18 @@ class Pool:
         if rows.concept.kind == "gene_set":
             found.append(Property.of("expression", self.tokens.weight[rows.row]))
         for name in self.described.columns:
-            if rows.concept.kind == "label" and name == "label":
+            if name in self._own_columns(rows.concept):
                 continue
             values = self.described[name].to_numpy()[rows.item]
             each = Property.of(str(name), values)
             if each.known().any() and len(np.unique(each.values[each.known()])) > 1:
                 found.append(each)
         return found
+
+    def _own_columns(self, concept: Concept) -> set[str | None]:
+        """The columns that say which items have the concept: its own, and groups where these are the labels."""
+        label_is_group = "group" in self.described and self.described["group"].equals(self.described["label"])
+        return {concept.column} | ({"group"} if concept.column == "label" and label_is_group else set())
 
     # --- makers of nulls ---
 

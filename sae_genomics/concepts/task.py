@@ -23,7 +23,7 @@ from sae_genomics.associations.stream import layer_blocks, token_blocks
 from sae_genomics.concepts.concept import Concept, Ints, LeftOut, NamedConcepts
 from sae_genomics.concepts.item_table import input_columns, more_columns
 from sae_genomics.concepts.measure import Measured, measure
-from sae_genomics.concepts.named import concepts_of, expression_bins
+from sae_genomics.concepts.named import concepts_of, expression_bins, own_columns
 from sae_genomics.concepts.pool import Pool, described_items
 from sae_genomics.concepts.rows import collect
 from sae_genomics.concepts.sampling import Sample, choose, unit_rows
@@ -90,6 +90,9 @@ def read_pool(run: Run, layer: int, named: NamedConcepts, units: Units, columns:
     rows = collect(_stoppable(blocks), sample, named, run.model_info.d_model)
     asked = ("concepts.confounds", "concepts.confound_columns")
     more = more_columns(run, items["item_id"], settings.confounds, columns[settings.confound_columns], asked)
+    more = more.drop(
+        columns=[name for name in own_columns(run) if name in more.columns]
+    )  # audited as label, and as group
     return Pool(named, sample, rows, expression_bins(units.counts), described_items(items, more), settings.pca)
 
 

@@ -44,7 +44,7 @@ addPanel({
     { order: 20, title: "Best " + nouns.label, width: [9, 2], narrow: [7.5, 2], show: (row) => labelCell(row) },
     { order: 21, key: "auroc", title: "AUROC", number: true, descending: true, width: [4.6], narrow: [4.2], table: "features", shown: anyTested,
       hint: "of the best " + nouns.label + ", on held-out " + nouns.items, show: (row) => decimal(data.columns.auroc[row], 3) },
-    { order: 22, key: "label_log10q", title: "q (" + nouns.type + ")", number: true, width: [5.2], narrow: [4.8], table: "features", shown: anyTested,
+    { order: 22, key: "label_log10q", title: "q (" + nouns.type + ")", number: true, width: [Math.max(5.2, Math.min(10, 2.4 + 0.6 * nouns.type.length))], narrow: [Math.max(4.8, Math.min(9, 2.2 + 0.55 * nouns.type.length))], table: "features", shown: anyTested,
       hint: "q-value of the best " + nouns.label + ", on held-out " + nouns.items, show: (row) => probability(data.columns.label_log10q[row]) },
   ],
   scope: ["labels", nouns.labels], finds: nouns.label, find: findLabels,

@@ -21,7 +21,7 @@ const OWN_COLUMNS = [
   { order: 1, key: "feature", title: "Feature", number: true, width: [4.6], narrow: [4.4], show: (row) => String(data.columns.feature[row]) },
   { order: 90, key: "firing_rate", title: "Fires in", number: true, descending: true, width: [5], narrow: [4.8],
     hint: "firing rate: share of " + nouns.tokens + " in which the feature is active", show: (row) => percent(data.columns.firing_rate[row]) },
-  { order: 91, key: "specificity", title: "Specificity", number: true, descending: true, width: [6.2], narrow: [5.8],
+  { order: 91, key: "specificity", title: "Specificity", number: true, descending: true, width: [6.8], narrow: [6.4],
     hint: "largest specificity among its " + nouns.units + ", bits", show: (row) => decimal(data.columns.specificity[row], 2) },
 ];
 let COLUMNS = [];

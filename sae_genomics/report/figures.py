@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,10 @@ STYLE: dict[Any, Any] = {
 @matplotlib.rc_context(STYLE)
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing from font"
+        )  # a name in a script that the font lacks: boxes are drawn
         figure.savefig(temporary, format="png", facecolor="white")
 
 

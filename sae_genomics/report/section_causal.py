@@ -38,7 +38,7 @@ def finding(contents: Contents) -> str:
         return ""
     text = f"**Interventions.** {_verdict(tested, contents)}"
     steered = _steered(layers)
-    return f"{text} {steered}" if steered else text
+    return " ".join(part for part in (text, _where_visible(tested, contents.wording), steered) if part)
 
 
 def _done_to(contents: Contents) -> str:
@@ -78,6 +78,20 @@ def _verdict(tested: Layers, contents: Contents) -> str:
     return (
         f"Of {of} {count(specific)} {changes} what the model predicts of {targets} more than each of four nulls explains ({nulls}; "
         f"q ≤ {LEVEL:g})."
+    )
+
+
+def _where_visible(tested: Layers, wording: Wording) -> str:
+    """The count of `_verdict` is of hidden tokens; this one is of visible ones. Empty where only one of the two was measured."""
+    if not all(len(each.main) and each.main["masked"].astype(bool).all() for _, each in tested):
+        return ""
+    q = [each.of("token", of_causal.VISIBLE)["q_value"].dropna() for _, each in tested if len(each.effects)]
+    n, specific = sum(len(each) for each in q), sum(int((each <= LEVEL).sum()) for each in q)
+    if not n:
+        return ""
+    return (
+        f"That is where {wording.nouns.tokens} are hidden from the model. Where it sees them, and can copy them, {count(specific)} of {count(n)} "
+        f"{'does' if specific == 1 else 'do'}."
     )
 
 

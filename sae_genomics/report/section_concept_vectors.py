@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sae_genomics.commands import script_command
+from sae_genomics.concepts.section import ConceptsConfig
 from sae_genomics.report import concept_vectors as of_vectors
 from sae_genomics.report import inference
 from sae_genomics.report.concept_vectors import BEYOND, CHANCE_ALONE, NOT_KNOWN, UNTESTED
@@ -31,6 +32,7 @@ from sae_genomics.report.wording import Wording, a, first_upper
 FIGURE, WINDOWS = "concept_vectors", "concept_windows"
 SHOWN = 40  # concepts in a table that is not folded
 NAMED = 6  # concepts that a sentence names
+OTHER_COLUMN = "value of a column"  # the kind of a label that is not the run's own one
 TOLD = 3  # confounds that the opening tells
 NOTEWORTHY = 0.7  # AUROC of a confound, from which on it is told in the opening
 PICTURES = 4
@@ -105,7 +107,7 @@ def section(contents: Contents) -> str:
     parts = [
         title,
         verdict(contents, best),
-        _method(contents.wording, best["kind"].unique().tolist()),
+        _method(contents.wording, kinds(best, contents.config.concepts).unique().tolist()),
         contents.figure(FIGURE, "AUROC of concept vectors, beside composition and chance"),
         _main(contents, best),
         _thresholds(contents, known, best),
@@ -120,7 +122,7 @@ def section(contents: Contents) -> str:
 def _method(wording: Wording, kinds: Sequence[str]) -> str:
     nouns = wording.nouns
     said = {
-        "label": a(nouns.label), "span": f"a kind of annotated {nouns.span}", "gene_set": f"a set of {nouns.units}", "examples": "what a file of examples names",
+        "label": a(nouns.label), OTHER_COLUMN: "a value of another column", "span": f"a kind of annotated {nouns.span}", "gene_set": f"a set of {nouns.units}", "examples": "what a file of examples names",
     }  # fmt: skip
     what = either([text for kind, text in said.items() if kind in kinds])
     return (
@@ -147,7 +149,8 @@ def _main(contents: Contents, best: pd.DataFrame) -> str:
         "Concept", "Kind", "Layer", "With it", "AUROC (95 %)", "by chance", "composition", "position", "AUPRC",
         "prevalence", "q", "Strongest confound", "matched for it", "Known",
     )  # fmt: skip
-    rows = [_main_row(row, contents.wording) for row in best.to_dict("records")]
+    shown = best.assign(kind=kinds(best, contents.config.concepts))
+    rows = [_main_row(row, contents.wording) for row in shown.to_dict("records")]
     left = [
         f"{escape(row['name'])}: {escape(row['untested'])}"
         for row in best.to_dict("records")
@@ -163,6 +166,14 @@ def _main(contents: Contents, best: pd.DataFrame) -> str:
         details(f"{len(left)} concepts that were not tested", "\n".join(f"- {text}" for text in left)) if left else "",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def kinds(best: pd.DataFrame, settings: ConceptsConfig) -> pd.Series:
+    """The kind of each concept; values of `label_columns` and of the table `labels`, named `column: value`, are a kind of their own."""
+    named = best["name"].astype(str)
+    column = named.str.contains(": ", regex=False) & (settings.labels is not None)
+    column |= named.str.startswith(tuple(f"{each}: " for each in settings.label_columns))
+    return best["kind"].mask((best["kind"] == "label") & column, OTHER_COLUMN)
 
 
 def _main_row(row: dict[Any, Any], wording: Wording) -> tuple[str, ...]:
@@ -295,6 +306,7 @@ def _features(contents: Contents, known: list[tuple[int, of_vectors.LayerConcept
         rows.append((
             escape(first["name"]), str(int(first["layer"])), ", ".join(names) or NONE, percent(first["share"]), percent(last["share"]),
             f"{percent(first['share_random'])}, {percent(last['share_random'])}", f"{percent(first['share_covariance'])}, {percent(last['share_covariance'])}",
+            f"{percent(first['share_chance'])}, {percent(last['share_chance'])}" if is_number(first.get("share_chance")) else NONE,
             decimal(first["p_value"]), "yes" if bool(first["carried"]) else "no",
         ))  # fmt: skip
     header = (
@@ -305,23 +317,24 @@ def _features(contents: Contents, known: list[tuple[int, of_vectors.LayerConcept
         "All",
         "random directions",
         "with the activations' covariance",
+        "concepts of chance",
         "p",
         "Carried",
     )
     none = (
-        f"No set of features carries {listing([*uncarried[:NAMED], *([f'{len(uncarried) - NAMED} more'] if len(uncarried) > NAMED else [])])} better than it would carry a random direction."
+        f"No set of features carries {listing([*uncarried[:NAMED], *([f'{len(uncarried) - NAMED} more'] if len(uncarried) > NAMED else [])])} better than it would carry a random one."
         if uncarried
-        else "Features carry every concept better than a random direction."
+        else "Features carry every concept better than a random one."
     )
     text = (
         "What activations do when a vector's score rises (the vector's pattern) is written as a sum of decoder directions with weights of at least 0, one feature after the other. The share of the pattern's squared length that the sum explains stands "
-        f"beside what the same procedure explains of random directions, for one feature and for all of them. p asks of all numbers of features at once. {none}"
+        f"beside what the same procedure explains of random directions, and of vectors fitted to shuffled labels and random concepts (*concepts of chance*), for one feature and for all of them. p asks of all numbers of features at once. {none}"
     )
     return "\n\n".join(
         (
             "### Features that carry concepts",
             text,
-            _folded("Concepts", header, rows, (1, 3, 4, 5, 6, 7)),
+            _folded("Concepts", header, rows, (1, 3, 4, 5, 6, 7, 8)),
             inference.line(contents.layers, "concept_features"),
         )
     )

@@ -83,7 +83,7 @@ def made_up_items(
 def label_concept(made: MadeUpItems) -> Concept:
     """Of the items that are labelled yes."""
     yes = (made.items["label"] == "yes").to_numpy()
-    return Concept("label:yes", "label", "yes", "item", np.flatnonzero(yes), np.flatnonzero(~yes))
+    return Concept("label:yes", "label", "yes", "item", np.flatnonzero(yes), np.flatnonzero(~yes), column="label")
 
 
 def made_up_spans(rng: np.random.Generator, strength: float, n: int = 80, length: int = 40, d: int = 12) -> tuple:

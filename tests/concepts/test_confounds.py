@@ -7,6 +7,7 @@ import pytest
 from sae_genomics.concepts.baselines import item_composition
 from sae_genomics.concepts.confounds import Property, ScoredRows, audit
 from sae_genomics.concepts.item_table import read_item_table
+from sae_genomics.concepts.named import label_concepts
 from sae_genomics.concepts.rows import ItemRows
 from sae_genomics.concepts.scores import GroupDraws
 from sae_genomics.errors import UserError
@@ -66,6 +67,20 @@ def test_taxonomy_is_found_and_nothing_is_left_of_it(rng):
     assert organism["n_strata"] == 0
     assert organism["share_matched"] == 0
     assert np.isnan(organism["auroc_matched"])
+
+
+def test_a_column_is_no_confound_of_its_own_values_and_labels_confound_other_columns(rng):
+    made = made_up_items(rng)
+    yes = (made.items["label"] == "yes").to_numpy()
+    batch = np.where(yes, "b1", "b2").astype(object)
+    more = pd.DataFrame({"batch": batch}, index=made.items["item_id"])
+    concept = label_concepts(pd.Series(batch), "batch: ", column="batch")[0]
+    names = {each["confound"] for each in made.measure(concept, more=more).confounds}
+    assert "batch" not in names
+    assert "label" in names
+    names = {each["confound"] for each in made.measure(label_concept(made), more=more).confounds}
+    assert "batch" in names
+    assert "label" not in names
 
 
 def test_a_number_is_matched_in_tenths(rng):

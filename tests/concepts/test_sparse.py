@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.optimize import nnls
 
 from sae_genomics.concepts.decoder_sums import decompose
-from sae_genomics.concepts.sparse import best_rank_p
+from sae_genomics.concepts.sparse import best_rank_p, features_of
+from sae_genomics.concepts.vectors import ConceptVector
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -70,3 +73,26 @@ def test_p_over_ranks_is_no_smaller_by_chance_than_it_should_be() -> None:
     assert (best_rank_p(shares[0], shares[1]) <= 0.05).mean() < 0.1
     planted = decompose(atoms[:10] + 0.05 * rng.normal(size=(10, 24)), atoms, 5).share
     assert (best_rank_p(planted, shares[1]) <= 0.05).all()
+
+
+def test_a_concept_of_chance_is_carried_no_more_often_than_by_chance() -> None:
+    """Vectors without a meaning lie where items differ. Where features lie there too, they explain more of them than of random directions."""
+    rng = np.random.default_rng(4)
+    atoms = unit(rng.normal(size=(40, 24)))
+    rows = rng.normal(size=(3000, 24)) + 3 * rng.normal(size=(3000, 3)) @ atoms[:3]
+    drawn = unit(rng.normal(size=(60 + 99, 3)) @ atoms[:3])
+    concepts = [
+        ConceptVector(f"label:{i}", "label", str(i), vector.astype(np.float32), 0.0)
+        for i, vector in enumerate(drawn[:60])
+    ]
+    null = {each.concept: {"shuffled": drawn[60:].astype(np.float32)} for each in concepts}
+
+    def carried(known: dict[str, Any], vectors: list[ConceptVector] = concepts) -> np.ndarray:
+        frame = features_of(vectors, rows, atoms, (0, 0), known)
+        return frame.loc[frame["rank"] == 1, "carried"].to_numpy(bool)
+
+    assert carried({}).mean() > 0.3
+    assert carried(null).mean() <= 0.1
+    planted = np.linalg.lstsq(np.cov(rows.T), atoms[17], rcond=None)[0]  # its pattern is one feature
+    own = [ConceptVector("label:x", "label", "x", planted.astype(np.float32), 0.0)]
+    assert carried({"label:x": {"shuffled": drawn[60:].astype(np.float32)}}, own).all()

@@ -11,7 +11,7 @@ from sae_genomics import artifacts
 from sae_genomics.concepts.examples import example_concepts
 from sae_genomics.concepts.files import CONCEPTS_FILES, concepts_files
 from sae_genomics.concepts.measure import Measured
-from sae_genomics.concepts.named import concepts_of
+from sae_genomics.concepts.named import concepts_of, own_columns
 from sae_genomics.concepts.settings import check
 from sae_genomics.concepts.task import run_task, write_tables
 from sae_genomics.concepts.vectors import read_facts, read_vectors
@@ -135,6 +135,8 @@ def test_columns_of_the_input_are_concepts_and_confounds(made, tmp_path):
     named = {each.name: each for each in concepts_of(run)}
     most = table["decoys"].value_counts().index[0]
     assert named[f"decoys: {most}"].items.tolist() == np.flatnonzero((table["decoys"] == most).to_numpy()).tolist()
+    assert named[f"decoys: {most}"].column == "decoys"
+    assert own_columns(run) == {"family": "label"}  # the column of labels, and of groups
     for key in ("label_columns", "confound_columns"):
         with pytest.raises(UserError, match=rf"concepts\.{key}: no column 'drug'; labels\.tsv\.gz has "):
             check(Run(parse_config(config(folder, **{key: ["drug"]}), "test")))

@@ -109,7 +109,7 @@ def _windows(names: dict[str, str], kind: str) -> pd.DataFrame:
 
 
 def _features(names: dict[str, str], kind: str) -> pd.DataFrame:
-    values = {"cosine": 0.7, "share_random": 0.1, "share_covariance": 0.3, "share_null_high": 0.5}
+    values = {"cosine": 0.7, "share_random": 0.1, "share_covariance": 0.3, "share_chance": 0.5}
     rows = []
     for key, carried in (("known", True), ("composed", False)):
         for rank, (feature, weight) in enumerate(((3, 0.8), (7, 0.4), (None, 0.0)), 1):

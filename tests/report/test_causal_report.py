@@ -123,6 +123,22 @@ def test_nothing_specific_is_said_plainly() -> None:
     assert "40.0 % of the way" in text or "320.0 % of the way" in text
 
 
+def test_visible_tokens_have_a_sentence_of_their_own() -> None:
+    effects = results().tables["causal_features"]
+    hidden = effects[effects["outcome"] == "token"].assign(masked=True, q_value=0.6)
+    frames = results()
+    frames.tables["causal_features"] = pd.concat([hidden, hidden.assign(masked=False, q_value=0.01)], ignore_index=True)
+    text = section_causal.finding(contents(causal(frames)))
+    n = len(hidden)
+    assert "none changes what the model predicts" in text
+    assert (
+        f"That is where gene tokens are hidden from the model. Where it sees them, and can copy them, {n} of {n} do"
+        in text
+    )
+    frames.tables["causal_features"] = hidden.assign(masked=False)
+    assert "hidden from the model" not in section_causal.finding(contents(causal(frames)))
+
+
 def test_proteins_are_told_of_in_their_own_nouns() -> None:
     found = causal(results(without=("genes",)))
     text = section_causal.section(contents(found, PROTEINS)) + section_causal.finding(contents(found, PROTEINS))

@@ -15,7 +15,9 @@ from planted_run import Plan, planted_run
 from sae_genomics.artifacts import CONCEPT_FEATURES, CONCEPT_LOCALISATION, CONCEPT_TCAV, CONCEPT_WINDOWS
 from sae_genomics.associations.multiple_testing import benjamini_hochberg
 from sae_genomics.concepts.files import THRESHOLDS_FILE
+from sae_genomics.concepts.section import ConceptsConfig
 from sae_genomics.report import concept_vectors as of_vectors
+from sae_genomics.report import section_concept_vectors
 from sae_genomics.report.collect import LayerResults
 from sae_genomics.report.summary import LayerSummary
 from sae_genomics.report.task import run_task
@@ -64,6 +66,17 @@ def test_the_first_paragraph_says_what_is_known_and_what_is_not(text: str) -> No
     assert f"The most in one layer is 1, in layer {BEST_LAYER}." in first
     assert "length: AUROC 0.83, 0.95 left after matching" in first
     assert first in text.split("## What was run")[0]  # it is a finding too
+
+
+def test_a_value_of_another_column_is_no_cell_type() -> None:
+    best = pd.DataFrame(
+        {"name": ["B: memory", "condition: B", "source: x", "zinc: y"], "kind": ["label"] * 3 + ["span"]}
+    )
+    kinds = section_concept_vectors.kinds(best, ConceptsConfig(label_columns=["condition"]))
+    assert kinds.tolist() == ["label", section_concept_vectors.OTHER_COLUMN, "label", "span"]
+    kinds = section_concept_vectors.kinds(best, ConceptsConfig(labels=Path("more.tsv")))
+    assert kinds.tolist() == [section_concept_vectors.OTHER_COLUMN] * 3 + ["span"]
+    assert section_concept_vectors.kinds(best, ConceptsConfig()).tolist() == best["kind"].tolist()
 
 
 def test_proteins_have_no_gene_sets(text: str, dashboard: Path) -> None:
