@@ -89,10 +89,21 @@ def test_a_file_without_the_columns_of_evidence(tmp_path: Path) -> None:
 
 
 def test_the_layout_of_2019_to_2023(tmp_path: Path) -> None:
-    old = (
-        "subject subject_label subject_taxon subject_taxon_label object object_label relation relation_label evidence evidence_label "
-        "source is_defined_by qualifier"
-    ).split()
+    old = [
+        "subject",
+        "subject_label",
+        "subject_taxon",
+        "subject_taxon_label",
+        "object",
+        "object_label",
+        "relation",
+        "relation_label",
+        "evidence",
+        "evidence_label",
+        "source",
+        "is_defined_by",
+        "qualifier",
+    ]
     rows = [
         {"relation_label": "causes condition", "source": "PMID:1"},
         {"subject": "HGNC:7", "relation_label": "contributes to condition", "source": "PMID:2"},
