@@ -200,7 +200,9 @@ def _leading(lists: GeneLists, members: Membership, rows: pd.DataFrame) -> tuple
         dense = scores.matrix.toarray()[0] + scores.tied[0]
         terms = np.flatnonzero(members.source == number)
         sets = members.matrix[:, terms].tocoo()
-        means[terms] = np.bincount(sets.col, dense[sets.row], len(terms)) / np.maximum(np.bincount(sets.col, minlength=len(terms)), 1)
+        means[terms] = np.bincount(sets.col, dense[sets.row], len(terms)) / np.maximum(
+            np.bincount(sets.col, minlength=len(terms)), 1
+        )
         above = pd.DataFrame({"term": sets.col, "gene": sets.row, "score": dense[sets.row]})
         above = above[above["score"] > 1].sort_values(["term", "score", "gene"], ascending=[True, False, True])
         named = above.assign(symbol=members.symbols[above["gene"]]).groupby("term")["symbol"].agg(",".join)

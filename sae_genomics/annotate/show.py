@@ -74,7 +74,11 @@ def as_tsv(answer: Answer, top: int) -> str:
 def as_json(answer: Answer, background: str, collections: Sequence[Collection], top: int) -> str:
     """One object: background, collections, lists, terms."""
     rows = _first(answer.rows, top)
-    terms = json.loads(rows.assign(**{name: rows[name].str.split(",") for name in _GENES if name in rows}).to_json(orient="records", double_precision=15))
+    terms = json.loads(
+        rows.assign(**{name: rows[name].str.split(",") for name in _GENES if name in rows}).to_json(
+            orient="records", double_precision=15
+        )
+    )
     exact = rows.select_dtypes("float")  # to_json rounds, and a small p would be 0
     for record, values in zip(terms, exact.to_dict("records"), strict=True):
         record |= {name: None if pd.isna(value) else value for name, value in values.items()}

@@ -25,7 +25,7 @@ _NEEDED = ("hgnc_id", "symbol", "status", "alias_symbol", "prev_symbol", "entrez
 _GROUP_NAMES = {"gene_group": "gene_family", "gene_group_id": "gene_family_id"}  # new name -> old name
 _NONE, _AMBIGUOUS = -1, -2
 # How symbols of the mouse are written; those of man are in capitals.
-_MOUSE = r"[A-Z][a-z][A-Za-z0-9]*(?:[-.][A-Za-z0-9]+)?|[0-9]{7}[A-Z][0-9]{2}Rik"
+_MOUSE = r"[A-Z][a-z][A-Za-z0-9]*(?:[-.][A-Za-z0-9]+)?|H2-[A-Z][a-z]*[0-9]*|[0-9]{7}[A-Z][0-9]{2}Rik"
 _ENSEMBL = r"ENSG\d{11}(?:_PAR_Y)?"
 
 
