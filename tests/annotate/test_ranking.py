@@ -29,7 +29,7 @@ def config(tmp_path: Path) -> Path:
     file = tmp_path / "c.yaml"
     file.write_text(
         f"data: {{path: x.h5ad}}\npaths: {{databases: {tmp_path / 'none'}}}\n"
-        f"validation: {{builtin: false, gmt: [{tmp_path / 'sets.gmt'}], min_set_size: 5, top_genes: 10}}\n"
+        f"validation: {{builtin: false, gmt: [{tmp_path / 'sets.gmt'}], min_set_size: 5, top_genes: 10, background: listable}}\n"
     )
     return file
 
@@ -114,7 +114,8 @@ def test_expression_is_taken_into_account_where_the_background_tells_it(tmp_path
     expression = np.sort(generator.gamma(2.0, size=n))[::-1]
     tokens = np.linspace(5_000, 100, n).astype(np.int64)
     table = pd.DataFrame(dict.fromkeys(GENE_TOKENS.schema.names, 0), index=range(n))
-    table = table.assign(gene_symbol=[f"GENE{i}" for i in range(n)], n_tokens_stored=tokens, mean_expression=expression)
+    names = [f"GENE{i}" for i in range(n)]
+    table = table.assign(gene_id=names, gene_symbol=names, n_tokens_stored=tokens, mean_expression=expression)
     path = tmp_path / "gene_tokens.parquet"
     GENE_TOKENS.write(path, table)
     (tmp_path / "sets.gmt").write_text("expressed\tx\t" + "\t".join(f"GENE{i}" for i in range(0, 40, 2)) + "\n")
