@@ -75,7 +75,7 @@ def as_json(answer: Answer, background: str, collections: Sequence[Collection], 
     """One object: background, collections, lists, terms."""
     rows = _first(answer.rows, top)
     terms = json.loads(
-        rows.assign(**{name: rows[name].str.split(",") for name in _GENES if name in rows}).to_json(
+        rows.assign(**{name: rows[name].map(_split) for name in _GENES if name in rows}).to_json(
             orient="records", double_precision=15
         )
     )
@@ -108,7 +108,11 @@ def _short(term: str, term_id: str) -> str:
     return (name if len(name) <= _WIDEST_TERM else f"{name[: _WIDEST_TERM - 3]}...") + end
 
 
+def _split(genes: str) -> list[str]:
+    return genes.split(",") if genes else []
+
+
 def _names(genes: str) -> str:
-    names = genes.split(",") if genes else []
+    names = _split(genes)
     more = f" +{len(names) - _MOST_NAMES}" if len(names) > _MOST_NAMES else ""
     return ", ".join(names[:_MOST_NAMES]) + more

@@ -73,7 +73,7 @@ def test_p_is_that_of_random_draws_and_the_mean_score_is_plain(tmp_path, config,
         p = float(np.mean(draws >= observed.sum() - 1e-9)) if len(observed) == SET else None
         assert rows.loc[name, "p_value"] == pytest.approx(p, rel=0.15, abs=4e-4)
         above = [f"GENE{g}" for g in sorted(genes, key=lambda g: (-expected[g], g)) if expected[g] > 1]
-        assert rows.loc[name, "leading_genes"].split(",") == above
+        assert rows.loc[name, "leading_genes"] == ",".join(above)
         assert rows.loc[name, "n_background"] == N
     assert rows["p_value"].idxmin() == ("low" if ascending else "high")
     q = rows["p_value"].sort_values() * 3 / np.arange(1, 4)
@@ -101,10 +101,16 @@ def test_the_background_narrows_the_ranking(tmp_path, config, capsys) -> None:
     alone = annotate(capsys, write(tmp_path / "b.rnk", values[:50]), "--config", config, "--top", 3)
     columns = ["term", "mean_score", "p_value", "n_background"]
     pd.testing.assert_frame_equal(narrowed[columns], alone[columns])
-    assert main([str(path), "--config", str(config), "--background", str(tmp_path / "some.txt"), "--json"]) == 0
+    assert (
+        main([str(path), "--config", str(config), "--background", str(tmp_path / "some.txt"), "--json", "--top", "3"])
+        == 0
+    )
     said = json.loads(capsys.readouterr().out)
     assert said["lists"][0]["not_in_background"] == [f"GENE{i}" for i in range(50, N)]
-    assert isinstance(said["terms"][0]["leading_genes"], list)
+    leading = {each["term"]: each["leading_genes"] for each in said["terms"]}
+    assert set(leading["high"]) <= {f"GENE{g}" for g in range(SET)}
+    assert len(leading["high"]) > 5
+    assert "" not in sum(leading.values(), [])
 
 
 def test_expression_is_taken_into_account_where_the_background_tells_it(tmp_path, config, capsys) -> None:
