@@ -46,7 +46,8 @@ def enrich(
     test = enrichment_test_named(settings.test)
     if test.reads != "lists":
         raise UserError(
-            f"validation.test: {test.name} reads the order of all genes, and this is a list; set validation.test to fisher"
+            f"validation.test: {test.name} reads the order of all genes, and this is a list; set validation.test to fisher, or give a table "
+            "of genes and scores with --ranking"
         )
     of_source = settings.background == "source"
     members = membership(collections, background.symbols, settings.min_set_size, settings.max_set_size, of_source)

@@ -11,7 +11,7 @@ from sae_genomics.errors import UserError
 from sae_genomics.validation.gene_sets import read_gmt
 
 TYPED = "genes"  # the name of a list that was typed
-_HEADINGS = {
+HEADINGS = {
     "gene",
     "genes",
     "symbol",
@@ -56,13 +56,13 @@ def read_genes(path: Path) -> list[str]:
     Empty lines and lines that begin with # are passed over, and so is a heading such as `gene`. Columns end at a tab or a comma.
     Raises UserError.
     """
-    lines = [line.strip() for line in _text(path).splitlines()]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if len(lines) == 1:
         genes = [part for part in re.split(r"[\s,;]+", lines[0]) if part]
     else:
         genes = [re.split(r"[\t,; ]", line, maxsplit=1)[0].strip("\"'") for line in lines]
-    if genes and genes[0].lower() in _HEADINGS:
+    if genes and genes[0].lower() in HEADINGS:
         genes = genes[1:]
     genes = [gene for gene in dict.fromkeys(genes) if gene]
     if not genes:
@@ -76,7 +76,8 @@ def _of_file(path: Path) -> Lists:
     return {path.name.removesuffix(".gz").rpartition(".")[0] or path.name: read_genes(path)}
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file, gzipped or not. Raises UserError."""
     try:
         raw = path.read_bytes()
         return (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")

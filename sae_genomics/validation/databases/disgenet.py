@@ -23,8 +23,9 @@ _PAYLOAD = ("geneNcbiID", "symbolOfGene", "diseaseUMLSCUI", "diseaseName", "dise
 
 def read(folder: Path) -> Statements:
     """One row per gene and disease. Raises UserError."""
-    path = find(folder, (PAGES, *TABLES), NAME)
-    return _pages(path) if path.name == PAGES else _table(path)
+    saved = sorted(path.name for pattern in ("*.json", "*.jsonl") for path in folder.glob(pattern))
+    path = find(folder, (PAGES, *saved[:1], *TABLES), NAME)
+    return _table(path) if path.name in TABLES else _pages(path)
 
 
 def _pages(path: Path) -> Statements:
@@ -57,15 +58,19 @@ def _pages(path: Path) -> Statements:
 
 
 def _answers(path: Path) -> list[dict[str, Any]]:
-    answers = []
+    answers: list[dict[str, Any]] = []
     with opened(path) as raw:
-        for number, line in enumerate(raw, start=1):  # a line holds a page of a hundred associations
-            if not line.strip():
-                continue
-            try:
-                answer = json.loads(line)
-            except ValueError:
-                raise UserError(f"{path} is damaged or cut off: line {number} is not JSON; fetch it again") from None
+        lines: list[bytes] = list(raw)
+    if lines[0].strip() in (b"{", b"["):  # one answer, or a list of them, that was saved over several lines
+        lines = [b"".join(lines)]
+    for number, line in enumerate(lines, start=1):  # a line holds a page of a hundred associations
+        if not line.strip():
+            continue
+        try:
+            said = json.loads(line)
+        except ValueError:
+            raise UserError(f"{path} is damaged or cut off: line {number} is not JSON; fetch it again") from None
+        for answer in said if isinstance(said, list) and said else [said]:
             if not isinstance(answer, dict) or not isinstance(answer.get("payload"), list):
                 status = answer.get("status", "no status") if isinstance(answer, dict) else "no answer"
                 raise UserError(
@@ -99,7 +104,12 @@ def _check_totals(path: Path, answers: list[dict[str, Any]]) -> None:
 def _table(path: Path) -> Statements:
     """The layouts with 16 and, before, 8 columns."""
     needed = ("geneId", "geneSymbol", "diseaseId", "diseaseName", "score", "source")
-    rows = read_text_table(path, needed, optional=("diseaseType",))
+    try:
+        rows = read_text_table(path, needed, optional=("diseaseType",), skip="#")
+    except UserError as error:
+        if "UTF" not in str(error).upper():
+            raise
+        rows = read_text_table(path, needed, optional=("diseaseType",), skip="#", encoding="latin-1")
     if not len(rows):
         raise UserError(f"{path} has a header and no rows; fetch it again")
     statements = Statements(rows_read=len(rows), version="7 or before")

@@ -15,21 +15,23 @@ from sae_genomics.errors import UserError
 from sae_genomics.validation.normal_form.curies import curies
 from sae_genomics.validation.normal_form.statements import Statements
 from sae_genomics.validation.normal_form.text_batches import text_batches
-from sae_genomics.validation.normal_form.text_tables import find
+from sae_genomics.validation.normal_form.text_tables import find, opened
 
 NAME = "gwas_catalog"
 PLAIN = "gwas-catalog-associations_ontology-annotated.tsv"
 PLAIN_LEAST_ROWS = 1_000_000  # this file stayed on the server with a fifth of its rows, and looks whole
+EXCERPT_ROWS = 100_000  # what has fewer rows was cut out by a person, who knows it
 FILES = (
     "gwas-catalog-associations_ontology-annotated-full.zip",
     "gwas-catalog-download-associations-alt-full.tsv",
     "gwas-catalog-associations_ontology-annotated-full.tsv",
     PLAIN,
 )
-_NAMED_BY_RELEASE = "gwas_catalog_v1.0*-associations_e*_r*.tsv"
+_NAMED_BY_RELEASE = ("gwas_catalog_v1.0*-associations_e*_r*.tsv", "gwas_catalog_v1.0*-associations_e*_r*.tsv.gz")
 GENOME_WIDE = 7.3  # -log10 of 5e-8; P-VALUE itself is 0 for the strongest, as a number
 
 _GENES, _UPSTREAM, _DOWNSTREAM, _INSIDE = "MAPPED_GENE", "UPSTREAM_GENE_ID", "DOWNSTREAM_GENE_ID", "SNP_GENE_IDS"
+_AS_WRITTEN = "DISEASE/TRAIT"  # the trait in the words of the paper
 _MLOG, _TRAIT, _URI, _CONTEXT, _ADDED = (
     "PVALUE_MLOG",
     "MAPPED_TRAIT",
@@ -45,29 +47,50 @@ IN_GENE, INTERGENIC = "in-gene", "intergenic"
 
 def read(folder: Path) -> Statements:
     """Statements with one row per association, gene and trait. Raises UserError."""
-    by_release = sorted(path.name for path in folder.glob(_NAMED_BY_RELEASE))
+    by_release = sorted(path.name for pattern in _NAMED_BY_RELEASE for path in folder.glob(pattern))
     path = find(folder, [*FILES, *reversed(by_release)], NAME)
-    statements = Statements(version=path.stem.rpartition("_r")[2] if path.name in by_release else "")
+    statements = Statements(
+        version=path.name.partition(".tsv")[0].rpartition("_r")[2] if path.name in by_release else ""
+    )
     newest, parts = "", []
-    for batch in text_batches(path, _COLUMNS):
+    columns = _columns(path, statements)
+    for batch in text_batches(path, columns):
         newest = max(newest, batch[_ADDED].max())
+        batch = batch.rename(columns={_AS_WRITTEN: _TRAIT})
         batch.index = batch.index + statements.rows_read
         statements.rows_read += len(batch)
         parts.append(_wanted(batch, statements))
     if not statements.rows_read:
         raise UserError(f"{path} has a header and no rows; fetch it again")
-    if path.name == PLAIN and statements.rows_read < PLAIN_LEAST_ROWS:
+    if path.name == PLAIN and EXCERPT_ROWS <= statements.rows_read < PLAIN_LEAST_ROWS:
         raise UserError(
             f"{path} has {statements.rows_read:,} rows and should have more than {PLAIN_LEAST_ROWS:,}: the server's plain file is cut off; fetch {FILES[0]}"
         )
-    rows = pd.concat(parts)
-    statements.terms = _joined(rows, statements)
+    if statements.rows_read < EXCERPT_ROWS:
+        statements.notes.append(
+            f"{path.name} has {statements.rows_read:,} rows: an excerpt; the whole catalogue has more than {PLAIN_LEAST_ROWS:,}"
+        )
+    statements.terms = _joined(pd.concat(parts), statements)
     statements.notes.append(f"the newest association was added on {newest}")
     return statements
 
 
+def _columns(path: Path, statements: Statements) -> tuple[str, ...]:
+    """What to read. Files of the kind v1.0 have no terms of an ontology, only the words of the paper."""
+    with opened(path) as raw:
+        header = raw.readline().decode("utf-8", "replace")
+    if _URI in header or _AS_WRITTEN not in header:
+        return _COLUMNS
+    statements.notes.append(
+        f"{path.name} has no column {_URI}: a trait is known by the words of its paper, and one trait has several; fetch {FILES[0]}"
+    )
+    return (*(name for name in _COLUMNS if name not in (_TRAIT, _URI)), _AS_WRITTEN)
+
+
 def _wanted(batch: pd.DataFrame, statements: Statements) -> pd.DataFrame:
-    """The rows of a batch that say something of a gene and an ontology's trait, genome-wide."""
+    """The rows of a batch that say something of a gene and a trait, genome-wide. Where no column has a trait's id, its name is its id."""
+    if _URI not in batch:
+        batch[_URI] = batch[_TRAIT].str.strip()
     batch["score"] = pd.to_numeric(batch[_MLOG].str.strip(), errors="coerce")
     has_gene = (batch[_GENES].str.strip() + batch[_UPSTREAM] + batch[_DOWNSTREAM] + batch[_INSIDE]) != ""
     reason = np.select(
@@ -111,6 +134,8 @@ def _distinct(rows: pd.DataFrame, columns: list[str]) -> tuple[np.ndarray, pd.Da
 def _traits(rows: pd.DataFrame) -> pd.DataFrame:
     """term_id and term_name by row, one per address. Names hold commas, so a cell with several addresses is named by the cells
     with one, else by its parts where there are as many as addresses, else by the id."""
+    if rows[_URI].equals(rows[_TRAIT].str.strip()):  # names, which hold commas
+        return pd.DataFrame({"term_id": rows[_URI], "term_name": rows[_URI]})
     uris = rows[_URI].str.strip().str.split(r"\s*,\s*", regex=True).explode()
     uris = uris[uris != ""]
     traits = pd.DataFrame({"term_id": curies(uris)})

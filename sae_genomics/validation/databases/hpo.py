@@ -13,19 +13,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from sae_genomics.errors import UserError
+from sae_genomics.validation.databases.hpo_files import COLUMNS, DISEASES, PHENOTYPES, PROPAGATED, read_rows
 from sae_genomics.validation.databases.ontologies import ABNORMALITY as ROOT
 from sae_genomics.validation.databases.ontologies import little_said, named_parents
 from sae_genomics.validation.normal_form.ontology import Ontology, read_ontology
 from sae_genomics.validation.normal_form.statements import Statements
-from sae_genomics.validation.normal_form.text_tables import find, opened, read_text_table
+from sae_genomics.validation.normal_form.text_tables import find, read_text_table
 
-PHENOTYPES, PROPAGATED, DISEASES = "genes_to_phenotype.txt", "phenotype_to_genes.txt", "genes_to_disease.txt"
 ONTOLOGY, ANNOTATIONS = "hp.obo", "phenotype.hpoa"
-COLUMNS = {
-    PHENOTYPES: ("ncbi_gene_id", "gene_symbol", "hpo_id", "hpo_name", "frequency", "disease_id"),
-    PROPAGATED: ("hpo_id", "hpo_name", "ncbi_gene_id", "gene_symbol", "disease_id"),
-    DISEASES: ("ncbi_gene_id", "gene_symbol", "association_type", "disease_id", "source"),
-}
 PHENOTYPE = (
     "phenotype"  # category of terms below the root; others have that of their branch, such as mode of inheritance
 )
@@ -46,7 +41,8 @@ def read(folder: Path) -> Statements:
     if path.name != DISEASES or (folder / ONTOLOGY).exists():
         ontology = read_ontology(find(folder, (ONTOLOGY,), "hpo"), "HP")
         _add_hierarchy(statements, ontology)
-    rows = _read_rows(path)
+    rows, notes = read_rows(path)
+    statements.notes += notes
     statements.rows_read = len(rows)
     rows = _with_genes(statements, rows, path)
     if ontology is None or path.name == DISEASES:
@@ -88,30 +84,6 @@ def _add_hierarchy(statements: Statements, ontology: Ontology) -> None:
             f"the hierarchy of {ontology.file} is broken: {ROOT} (phenotypic abnormality) is not in it; {len(below):,} of {living:,} "
             f"terms can be traced to it, and only those are phenotypes here"
         )
-
-
-def _read_rows(path: Path) -> pd.DataFrame:
-    """The table. Raises UserError naming the layout of an old file, and for one without rows."""
-    with opened(path) as raw:
-        first = raw.readline().decode("utf-8", errors="replace").strip()
-        second = raw.readline().decode("utf-8", errors="replace")
-    again = f"fetch {path.name} of a release since June 2023"
-    if first.lower().startswith("#format"):
-        count = second.rstrip("\r\n").count("\t") + 1
-        raise UserError(
-            f"{path} has the layout of before 2023 ({count} columns, first line #Format:), whose column names are wrong in some releases; {again}"
-        )
-    header = first.split("\t")
-    if path.name != DISEASES and "disease_id" not in header and {"hpo_id", "ncbi_gene_id"} <= set(header):
-        raise UserError(
-            f"{path} has the layout of February to May 2023 ({len(header)} columns, no disease_id), in which excluded phenotypes cannot be told apart; {again}"
-        )
-    rows = read_text_table(path, COLUMNS[path.name])
-    if rows.empty:
-        raise UserError(
-            f"{path} has a header and no rows, as in the release of 2026-06-06; fetch {path.name} of another release"
-        )
-    return rows
 
 
 def _with_genes(statements: Statements, rows: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from sae_genomics.errors import UserError
 from sae_genomics.validation.databases.ontologies import HPO, MONDO, add_hierarchies
 from sae_genomics.validation.normal_form.curies import curies
 from sae_genomics.validation.normal_form.statements import Statements
-from sae_genomics.validation.normal_form.text_tables import read_text_table
+from sae_genomics.validation.normal_form.text_tables import opened, read_text_table
 
 NAME = "monarch"
 # Of each category the names of its file; the second holds all species.
@@ -20,8 +20,13 @@ FILES = {
     "noncausal": "gene_disease.noncausal.tsv.gz",
     "phenotype": "gene_phenotype.9606.tsv.gz",
 }
-# `negated` is filled where a row is negative, and may be empty or hold false elsewhere.
-_COLUMNS = ("subject", "subject_label", "negated", "predicate", "object", "object_label", "primary_knowledge_source")
+# `negated` is filled where a row is negative, and may be empty, hold false elsewhere, or not be there.
+_COLUMNS = ("subject", "subject_label", "object", "object_label")
+_NEW, _OLD = (
+    ("predicate", "primary_knowledge_source"),
+    ("relation_label", "source"),
+)  # the second in exports of 2019 to 2023
+_CAUSAL = r"(?i)\bcaus|pathogenic"  # in those exports one file holds both kinds
 
 
 def read(folder: Path) -> Statements:
@@ -45,7 +50,7 @@ def _existing(folder: Path, name: str) -> Path | None:
 
 
 def _statements(path: Path, category: str, statements: Statements) -> pd.DataFrame:
-    rows = read_text_table(path, _COLUMNS, quoted=True)
+    rows = _rows(path, statements)
     if not len(rows):
         raise UserError(f"{path} has a header and no rows; fetch it again")
     statements.rows_read += len(rows)
@@ -62,6 +67,27 @@ def _statements(path: Path, category: str, statements: Statements) -> pd.DataFra
         "gene_symbol": rows["subject_label"],
         "score": np.nan,
         "evidence": (predicate + " " + rows["primary_knowledge_source"]).str.strip(),
-        "category": category,
+        "category": _category(predicate, category, path, rows),
         "negative": rows["negated"].str.strip().str.lower().isin(["true", "t", "1"]),
     })[~(no_human_gene | no_term)]  # fmt: skip
+
+
+def _rows(path: Path, statements: Statements) -> pd.DataFrame:
+    """The columns of today, whichever layout the file has."""
+    rows = read_text_table(path, _COLUMNS, optional=(*_NEW, *_OLD, "relation", "negated"), quoted=True)
+    with opened(path) as raw:
+        header = raw.readline().decode("utf-8", "replace").rstrip("\r\n").replace('"', "").split("\t")
+    if set(_NEW) & set(header):
+        return rows.assign(is_old=False)
+    if _OLD[0] not in header and "relation" not in header:
+        raise UserError(f"{path} has no column {_NEW[0]!r}: its layout has changed, or it is another file")
+    statements.notes.append(f"{path.name} has the layout of 2019 to 2023, which marks no row as negative")
+    label = rows[_OLD[0]].where(rows[_OLD[0]] != "", rows["relation"])
+    return rows.assign(predicate=label, primary_knowledge_source=rows[_OLD[1]], negated="", is_old=True)
+
+
+def _category(predicate: pd.Series, category: str, path: Path, rows: pd.DataFrame) -> pd.Series:
+    """That of the file; of an old file of diseases that of the relation."""
+    both = rows["is_old"] & path.name.startswith("gene_disease")
+    causal = predicate.str.contains(_CAUSAL)
+    return pd.Series(category, index=rows.index).mask(both & causal, "causal").mask(both & ~causal, "noncausal")

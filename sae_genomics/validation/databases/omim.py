@@ -1,4 +1,4 @@
-"""OMIM: genes and the phenotypes that they underlie (genemap2.txt).
+"""OMIM: genes and the phenotypes that they underlie (genemap2.txt, or without it morbidmap.txt, which has a row per phenotype).
 
 A cell of phenotypes holds them apart by `;`. Each is `NAME, NUMBER (KEY), INHERITANCE`, or without a number of its own
 `NAME (KEY), INHERITANCE`. Around the name, `[ ]` says a non-disease, `{ }` a susceptibility or resistance, `?` a provisional claim.
@@ -8,6 +8,7 @@ Keys: 1 association, 2 linkage, 3 the molecular basis is known, 4 a deletion or 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from sae_genomics.validation.normal_form.statements import Statements
 from sae_genomics.validation.normal_form.text_tables import find, opened
 
 NAME = "omim"
-FILE = "genemap2.txt"
+FILE, BY_PHENOTYPE, NUMBERS = "genemap2.txt", "morbidmap.txt", "mim2gene.txt"
+FIRST_COLUMNS = {FILE: "Chromosome", BY_PHENOTYPE: "Phenotype", NUMBERS: "MIM Number"}
 MENDELIAN, SUSCEPTIBILITY = "MENDELIAN", "SUSCEPTIBILITY"
 _KEYS = {
     "1": "key 1 (association)",
@@ -33,6 +35,17 @@ _NAMES = {
     "ensembl_id": ("Ensembl Gene ID",),
     "phenotypes": ("Phenotypes",),
 }
+_NAMES_BY_PHENOTYPE = {
+    "phenotypes": ("Phenotype",),
+    "symbols": ("Gene Symbols", "Gene/Locus And Other Related Symbols"),
+    "mim": ("MIM Number", "Mim Number"),
+}
+_NAMES_OF_NUMBERS = {
+    "mim": ("MIM Number", "Mim Number"),
+    "gene_symbol": ("Approved Gene Symbol (HGNC)", "Approved Gene Symbol"),
+    "entrez_id": ("Entrez Gene ID (NCBI)", "Entrez Gene ID"),
+    "ensembl_id": ("Ensembl Gene ID (Ensembl)", "Ensembl Gene ID"),
+}
 _OWN_NUMBER = r"^(.*),\s(\d{6})\s\((\d)\)(?:|, .*)$"
 _NO_NUMBER = r"^(.*)\((\d)\)(?:|, .*)$"
 _GENERATED = "# Generated: "
@@ -40,15 +53,22 @@ _GENERATED = "# Generated: "
 
 def read(folder: Path) -> Statements:
     """One row per gene and phenotype. A row of the file is counted as dropped where none of its phenotypes is taken. Raises UserError."""
-    path = find(folder, (FILE,), NAME)
-    rows, version = _rows(path)
+    path = find(folder, (FILE, BY_PHENOTYPE), NAME)
+    if path.name == FILE:
+        rows, version = _rows(path, _NAMES)
+        rows["ensembl_id"] = rows["ensembl_id"].str.split(",").str[0]  # old files add transcripts
+    else:
+        rows, version = _rows(path, _NAMES_BY_PHENOTYPE)
+        rows = _with_genes(rows, folder)
     statements = Statements(version=version, rows_read=len(rows))
+    if path.name != FILE:
+        statements.notes.append(f"read {path.name}: {FILE} is not there, which gives genes by their ids")
     gene = (rows[["gene_symbol", "entrez_id", "ensembl_id"]] != "").any(axis=1)
     has_phenotype = rows["phenotypes"] != ""
     statements.drop("no gene", (~gene).sum())
     statements.drop("no phenotype", (gene & ~has_phenotype).sum())
     rows = rows[gene & has_phenotype]
-    phenotypes = _phenotypes(rows["phenotypes"])
+    phenotypes = _phenotypes(rows["phenotypes"], several=path.name == FILE)
     if len(phenotypes) and not (phenotypes["key"] != "").any():
         raise UserError(f"{path}: no phenotype has the form NAME, NUMBER (KEY): its layout has changed; fetch it again")
     taken = phenotypes["reason"] == ""
@@ -79,8 +99,24 @@ def read(folder: Path) -> Statements:
     return statements
 
 
-def _rows(path: Path) -> tuple[pd.DataFrame, str]:
-    """The rows, columns named as in _NAMES, and the day when the file was generated. The header is a comment, and notes follow
+def _with_genes(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Rows of morbidmap with the columns of a gene. The first of its symbols is the approved one, the others are older names.
+
+    mim2gene.txt, where it is there, gives the ids of a gene by its number. The number of a locus without a gene is that of a phenotype.
+    """
+    rows = rows.assign(gene_symbol=rows["symbols"].str.split(",").str[0].str.strip(), entrez_id="", ensembl_id="")
+    if not (folder / NUMBERS).exists():
+        return rows
+    table, _ = _rows(folder / NUMBERS, _NAMES_OF_NUMBERS)
+    ids = table.drop_duplicates("mim").set_index("mim").reindex(rows["mim"]).set_axis(rows.index).fillna("")
+    return rows.assign(
+        gene_symbol=ids["gene_symbol"].where(ids["gene_symbol"] != "", rows["gene_symbol"]),
+        entrez_id=ids["entrez_id"], ensembl_id=ids["ensembl_id"].str.split(",").str[0],
+    )  # fmt: skip
+
+
+def _rows(path: Path, names: Mapping[str, tuple[str, ...]]) -> tuple[pd.DataFrame, str]:
+    """The rows, columns named as the keys of `names`, and the day when the file was generated. The header is a comment, and notes follow
     the last row; rows may end early, after the last cell that is not empty."""
     with opened(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as text:
         try:
@@ -88,24 +124,26 @@ def _rows(path: Path) -> tuple[pd.DataFrame, str]:
         except UnicodeDecodeError as error:
             raise UserError(f"{path} is not utf-8 text ({error.reason}); fetch it again") from None
     comment = lines.str.startswith("#")
-    headers = lines[comment & lines.str.match(r"#\s*Chromosome\t")]
+    first = FIRST_COLUMNS[path.name]
+    headers = lines[comment & lines.str.match(rf"#\s*{first}\t")]
     if headers.empty:
         raise UserError(
-            f"{path} has no header line '# Chromosome …' among its comments: it is cut off or another file; fetch it again"
+            f"{path} has no header line '# {first} …' among its comments: it is cut off or another file; fetch it again"
         )
     header = headers.iloc[0].removeprefix("#").strip().split("\t")
-    columns = {column: _column(path, header, names) for column, names in _NAMES.items()}
+    columns = {column: _column(path, header, known) for column, known in names.items()}
     cells = lines[~comment & (lines.str.strip() != "")].str.split("\t")
     if cells.empty:
         raise UserError(f"{path} has a header and no rows; fetch it again")
     counts = cells.str.len()
-    wrong = (counts > len(header)) | (counts <= columns["ensembl_id"])
+    # Rows may end early, after the last cell that is not empty; the columns of genemap2 up to the ids are always there.
+    least = columns["ensembl_id"] if path.name == FILE else columns["mim"]
+    wrong = (counts > len(header)) | (counts <= least)
     if wrong.any():
         raise UserError(
             f"{path} is damaged or cut off: line {cells.index[wrong][0] + 1} has {counts[wrong].iloc[0]} cells and its header {len(header)}; fetch it again"
         )
     rows = pd.DataFrame({column: cells.str[at].fillna("").str.strip() for column, at in columns.items()})
-    rows["ensembl_id"] = rows["ensembl_id"].str.split(",").str[0]  # old files add transcripts
     generated = lines[comment & lines.str.startswith(_GENERATED)]
     return rows, generated.iloc[0].removeprefix(_GENERATED).strip() if len(generated) else ""
 
@@ -119,15 +157,18 @@ def _column(path: Path, header: list[str], names: tuple[str, ...]) -> int:
     return position
 
 
-def _phenotypes(cells: pd.Series) -> pd.DataFrame:
-    """name, number, key, category and reason (why it is left out; empty: it is taken) by row, one per phenotype."""
-    text = cells.str.split(";").explode().str.strip()
+def _phenotypes(cells: pd.Series, several: bool) -> pd.DataFrame:
+    """name, number, key, category and reason (why it is left out; empty: it is taken) by row, one per phenotype.
+
+    several: whether `;` parts the phenotypes of a cell.
+    """
+    text = (cells.str.split(";").explode() if several else cells).str.strip()
     text = text[text != ""]
     own = text.str.extract(_OWN_NUMBER)
     short = text.str.extract(_NO_NUMBER)
     name = own[0].fillna(short[0]).fillna(text).str.strip()
     key = own[2].fillna(short[1]).fillna("")
-    marks = name.str.extract(r"^([\[\]{}?\s]*)")[0]
+    marks = name.str.extract(r"^([\[\]{}?:\s]*)")[0]
     reason = np.select(
         [key == "", marks.str.contains("?", regex=False), marks.str.contains("[", regex=False), key != "3"],
         ["not of a known form", "provisional (?)", "non-disease ([ ])", key.map(_KEYS).fillna("unknown key")],
@@ -135,7 +176,7 @@ def _phenotypes(cells: pd.Series) -> pd.DataFrame:
     )
     susceptibility = name.str.contains("{", regex=False)
     return pd.DataFrame({
-        "name": name.str.strip(" []{}?,"),
+        "name": name.str.strip(" []{}?,:"),
         "number": own[1].fillna(""),
         "key": key,
         "category": np.where(susceptibility, SUSCEPTIBILITY, MENDELIAN),

@@ -34,7 +34,7 @@ def read(folder: Path) -> Statements:
     for kind in LEFT_OUT:
         statements.drop(kind, int((rows["type"] == kind).sum()))
     rows = rows[~rows["type"].isin(LEFT_OUT)]
-    groups = int((rows["group"] != "Disorder").sum())
+    groups = int((~rows["group"].isin(["Disorder", ""])).sum())  # old files do not say it
     if groups:
         statements.notes.append(
             f"{groups:,} associations are of groups of disorders or subtypes of one, beside the disorders"
@@ -127,7 +127,7 @@ def _refuse_document_types(path: Path) -> None:
 
 def _associations(disorder: ElementTree.Element) -> list[Row]:
     """One row for each gene of a disorder. Paths are whole, since Name stands at five levels."""
-    facts = (_text(disorder, "OrphaCode"), _text(disorder, "Name"), _text(disorder, "DisorderGroup/Name"))
+    facts = (_code(disorder), _text(disorder, "Name"), _text(disorder, "DisorderGroup/Name"))
     rows: list[Row] = []
     for each in disorder.iterfind(f"{ASSOCIATION}List/{ASSOCIATION}"):
         references: dict[str, str] = {}
@@ -142,11 +142,16 @@ def _associations(disorder: ElementTree.Element) -> list[Row]:
 
 
 def _phenotypes(disorder: ElementTree.Element) -> list[Row]:
-    code = _text(disorder, "OrphaCode")
+    code = _code(disorder)
     return [
         (code, _text(each, "HPO/HPOId"), _text(each, "HPO/HPOTerm"), _text(each, "HPOFrequency/Name"))
         for each in disorder.iterfind("HPODisorderAssociationList/HPODisorderAssociation")
     ]
+
+
+def _code(disorder: ElementTree.Element) -> str:
+    """The number of a disorder; files of before 2020 call it OrphaNumber."""
+    return _text(disorder, "OrphaCode") or _text(disorder, "OrphaNumber")
 
 
 def _text(element: ElementTree.Element, path: str) -> str:

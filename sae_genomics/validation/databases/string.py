@@ -8,6 +8,7 @@ for reasons that are not independent. Two parts are: the physical network (`cate
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,18 +21,23 @@ import pyarrow.compute as pc
 from sae_genomics.errors import UserError
 from sae_genomics.validation.normal_form.batches import no_rows, read_all, read_batches
 from sae_genomics.validation.normal_form.statements import Statements
+from sae_genomics.validation.normal_form.text_tables import opened
 
 FUNCTIONAL, PHYSICAL = "functional", "physical"
 _LINKS = {  # the files of pairs, of each category the one that says most first
-    FUNCTIONAL: ("protein.links.detailed", "protein.links"),
-    PHYSICAL: ("protein.physical.links.detailed", "protein.physical.links"),
+    FUNCTIONAL: ("protein.links.detailed", "protein.links", "protein.links.full"),
+    PHYSICAL: ("protein.physical.links.detailed", "protein.physical.links", "protein.physical.links.full"),
 }
 _INFO, _ALIASES = "protein.info", "protein.aliases"
 _CHANNELS = ("neighborhood", "fusion", "cooccurence", "coexpression", "experimental", "database", "textmining")
-_ENSEMBL = (
+_ENSEMBL = (  # the sources of aliases that are genes, the better one first; the second is the name up to version 11.5
     "Ensembl_HGNC_ensembl_gene_id",
+    "Ensembl_HGNC_Ensembl_ID(supplied_by_Ensembl)",
     "Ensembl_gene",
-)  # the sources of aliases that are genes; the better one first
+)
+_HUMAN = "9606."
+_ALIAS_COLUMNS = ("string_protein_id", "alias", "source")
+_ID_UP_TO_11 = "protein_external_id"  # the column of ids in the file of names, up to version 11.0
 _HIGHEST = 1000
 _EXPERIMENTAL = "; experimental "
 
@@ -53,11 +59,13 @@ def read(folder: Path) -> Statements:
     evidence: where the detailed file is there, the strongest channel and what experiments alone give, as `textmining; experimental 0.292`.
     """
     files, version = _files(folder)
-    info = read_all(files[_INFO], ("string_protein_id", "preferred_name"), "string")
-    proteins = pc.unique(info["string_protein_id"].combine_chunks())
-    genes, several = _genes(files[_ALIASES], proteins)
-    names = info.to_pandas().drop_duplicates("string_protein_id")["preferred_name"].to_numpy(object)
     found = Statements(version=version, directed=False)
+    proteins, names = _names(files, found)
+    genes, several = np.full(len(proteins), "", dtype=object), 0
+    if _ALIASES in files:
+        genes, several = _genes(files[_ALIASES], proteins)
+    else:
+        found.notes.append(f"9606.{_ALIASES} is not there: the genes of proteins are looked up by symbol alone")
     if several:
         found.notes.append(f"{several:,} proteins have several Ensembl genes; their gene is looked up by its symbol")
     parts = [
@@ -87,9 +95,9 @@ def _files(folder: Path) -> tuple[dict[str, Path], str]:
                 if named:
                     found[key] = path
                     versions.add(named.group(1))
-    absent = [name for name in (_INFO, _ALIASES) if name not in found]
-    if absent or not set(_LINKS) & set(found):
-        missing = absent[0] if absent else _LINKS[FUNCTIONAL][1]
+    nameless = _INFO not in found and _ALIASES not in found
+    if nameless or not set(_LINKS) & set(found):
+        missing = _INFO if nameless else _LINKS[FUNCTIONAL][1]
         raise UserError(
             f"string: no 9606.{missing}.v12.0.txt.gz is in {folder}; run scripts/download_databases.py --only string"
         )
@@ -98,11 +106,59 @@ def _files(folder: Path) -> tuple[dict[str, Path], str]:
     return found, versions.pop()
 
 
+def _names(files: dict[str, Path], found: Statements) -> tuple[pa.Array, npt.NDArray[np.object_]]:
+    """The proteins that have a name or an alias, and their names; empty names where the file of names is not there.
+
+    Raises UserError where none is human.
+    """
+    path = files.get(_INFO, files.get(_ALIASES))
+    assert path is not None
+    if _INFO in files:
+        rows = _info(path)
+    else:
+        found.notes.append(f"9606.{_INFO} is not there: proteins without an Ensembl gene have no name")
+        ids = [pc.unique(batch["string_protein_id"]) for batch in _alias_batches(path)]
+        rows = pd.DataFrame({"id": pc.unique(pa.chunked_array(ids, pa.string())).to_pandas(), "name": ""}, dtype=object)
+    human = rows["id"].str.startswith(_HUMAN)
+    if not human.any():
+        raise UserError(
+            f"{path} names no protein of {_HUMAN[:-1]} (human), but {', '.join(rows['id'].head(1))}; fetch it again"
+        )
+    rows = rows[human].drop_duplicates("id")
+    return pa.array(rows["id"].tolist(), pa.string()), rows["name"].to_numpy(object)
+
+
+def _info(path: Path) -> pd.DataFrame:
+    """Columns id and name."""
+    with opened(path) as raw:
+        header = raw.readline().decode("utf-8", "replace")
+    key = _ID_UP_TO_11 if _ID_UP_TO_11 in header else "string_protein_id"
+    table = read_all(path, (key, "preferred_name"), "string")
+    return table.to_pandas().set_axis(["id", "name"], axis=1)
+
+
+def _alias_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Rows of the aliases. Up to version 11.0 the header is one cell, `## string_protein_id ## alias ## source ##`."""
+    with opened(path) as raw:
+        old = raw.readline().startswith(b"##")
+    if not old:
+        yield from read_batches(path, _ALIAS_COLUMNS)
+        return
+    for batch in read_batches(path, _ALIAS_COLUMNS, names=_ALIAS_COLUMNS, skip_rows=1):
+        # There a cell of sources holds several, and blanks part them.
+        said = pc.utf8_split_whitespace(batch["source"])
+        row, source = pc.list_parent_indices(said), pc.list_flatten(said)
+        source = pc.if_else(pc.equal(source, "Ensembl"), "Ensembl_gene", source)
+        yield pa.record_batch(
+            [batch["string_protein_id"].take(row), batch["alias"].take(row), source], names=list(_ALIAS_COLUMNS)
+        )
+
+
 def _genes(path: Path, proteins: pa.Array) -> tuple[npt.NDArray[np.object_], int]:
     """The Ensembl gene of each protein, empty where there is none or where there are several, and how many have several."""
     kept = [
-        batch.filter(pc.is_in(batch["source"], pa.array(_ENSEMBL)))
-        for batch in read_batches(path, ("string_protein_id", "alias", "source"))
+        batch.filter(pc.and_(pc.is_in(batch["source"], pa.array(_ENSEMBL)), pc.starts_with(batch["alias"], "ENSG")))
+        for batch in _alias_batches(path)
     ]
     rows = pa.Table.from_batches(kept).to_pandas() if kept else pd.DataFrame()
     if rows.empty:

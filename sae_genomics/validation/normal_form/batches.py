@@ -24,11 +24,12 @@ def read_batches(
     types: Mapping[str, pa.DataType] | None = None,
     names: Sequence[str] | None = None,
     separator: str = "\t",
+    skip_rows: int = 0,
 ) -> Iterator[pa.RecordBatch]:
     """Rows of a table in batches; cells are text unless `types` says else. Nothing is quoted and nothing is read as missing.
 
     needed, optional: columns to read; an optional one that the file lacks is not in the batches. names: the columns of a file without
-    a header. A header's first name may begin with #. Raises UserError, in one line, for a missing column, a row with more or fewer cells
+    a header; then skip_rows lines are passed over. A header's first name may begin with #. Raises UserError, in one line, for a missing column, a row with more or fewer cells
     than the header, a cell that is not of its type, and a file that is cut off.
     """
     try:
@@ -44,7 +45,7 @@ def read_batches(
             kinds = {name: (types or {}).get(name, pa.string()) for name in wanted}
             with csv.open_csv(
                 raw,
-                csv.ReadOptions(column_names=header, block_size=_BATCH_BYTES, use_threads=False),
+                csv.ReadOptions(column_names=header, block_size=_BATCH_BYTES, use_threads=False, skip_rows=skip_rows),
                 csv.ParseOptions(delimiter=separator, quote_char=False, newlines_in_values=False),
                 csv.ConvertOptions(
                     column_types=kinds, include_columns=wanted, null_values=[], strings_can_be_null=False

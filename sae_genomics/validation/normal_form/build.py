@@ -132,7 +132,8 @@ def _filled(table: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
         if name not in table:
             table[name] = value
         elif table[name].isna().any():
-            table[name] = table[name].astype(object).fillna(value)
+            column = table[name].astype(object)
+            table[name] = column.where(column.notna(), value)
     table["score"] = pd.to_numeric(table["score"]).astype(np.float64)
     return table
 

@@ -24,6 +24,8 @@ WHOLE_TABLE = 10_000  # a table of fewer genes is an excerpt
 _NEEDED = ("hgnc_id", "symbol", "status", "alias_symbol", "prev_symbol", "entrez_id", "ensembl_gene_id", "uniprot_ids")
 _GROUP_NAMES = {"gene_group": "gene_family", "gene_group_id": "gene_family_id"}  # new name -> old name
 _NONE, _AMBIGUOUS = -1, -2
+# How symbols of the mouse are written; those of man are in capitals.
+_MOUSE = r"[A-Z][a-z][A-Za-z0-9]*(?:[-.][A-Za-z0-9]+)?|H2-[A-Z][a-z]*[0-9]*|[0-9]{7}[A-Z][0-9]{2}Rik"
 _ENSEMBL = r"ENSG\d{11}(?:_PAR_Y)?"
 
 
@@ -131,6 +133,9 @@ class Identified:
     n_unmapped: int = 0
     n_ambiguous: int = 0
     examples: list[str] = field(default_factory=list)
+    like_mouse: float = 0.0
+    """share of the names that are symbols alone, and written as those of the mouse are"""
+    mouse_example: str = ""
 
     @property
     def unmapped_share(self) -> float:
@@ -220,18 +225,28 @@ def _identified(
     number = pd.factorize(key.where(mapped | own), sort=True)[0]
     used = np.flatnonzero(number >= 0)
     first = used[np.unique(number[used], return_index=True)[1]]
+    alone = named & (distinct.drop(columns="gene_symbol", errors="ignore") == "").all(axis=1).to_numpy()
+    exact = genes.keys["gene_symbol"][0].index if "gene_symbol" in genes.keys else pd.Index([])
+    mouse = own_symbol[alone & own_symbol.str.fullmatch(_MOUSE).to_numpy() & ~own_symbol.isin(exact).to_numpy()]
     examples = distinct[unmapped].head(3).agg(lambda cells: next(cell for cell in cells if cell), axis=1)
     return Identified(
         result.iloc[first].reset_index(drop=True), number[codes], ambiguous[codes],
         int(named.sum()), int(unmapped.sum()), int(ambiguous.sum()), examples.tolist() if unmapped.any() else [],
+        len(mouse) / max(1, int(named.sum())), str(mouse.iloc[0]) if len(mouse) else "",
     )  # fmt: skip
 
 
 def refuse_unmapped(source: str, found: Identified, genes: Genes, limit: float) -> str:
     """A sentence on the share of genes that the table does not know; empty where it is none.
 
-    Raises UserError where it is above `limit` and the table is whole: then ids are read wrong.
+    Raises UserError where it is above `limit` and the table is whole: then ids are read wrong. So it does where more symbols than that
+    are written as those of the mouse are: in capitals most of them would be human ones, without a word.
     """
+    if found.like_mouse > limit:
+        raise UserError(
+            f"{source}: {found.like_mouse:.0%} of the genes are written as those of the mouse are, for example {found.mouse_example}; "
+            "take the file of human genes"
+        )
     if not found.n_unmapped:
         return ""
     of = f"{found.n_unmapped:,} of {found.n_genes:,} genes ({found.unmapped_share:.1%})"

@@ -155,9 +155,9 @@ def _parsed(
 
 def _header(raw: IO[bytes], separator: str, skip: str, quoted: bool, encoding: str) -> list[str]:
     """The names of the header line; the lines before it that begin with `skip` are passed over."""
-    line = raw.readline().decode(encoding)
+    line = raw.readline().decode(encoding).removeprefix("\ufeff")
     while skip and line.startswith(skip):
         line = raw.readline().decode(encoding)
-    line = line.removeprefix("\ufeff").rstrip("\r\n")
+    line = line.rstrip("\r\n")
     cells = next(csv.reader([line], delimiter=separator)) if quoted else line.split(separator)
     return [cell.strip().removeprefix("#").strip() for cell in cells]

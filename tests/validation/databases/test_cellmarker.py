@@ -111,10 +111,64 @@ def test_version_2_without_its_reader_is_refused(tmp_path: Path, monkeypatch: py
         read(tmp_path)
 
 
-def test_version_1_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "Human_cell_markers.txt").write_text("speciesType\ttissueType\nHuman\tBlood\n")
-    with pytest.raises(UserError, match="CellMarker 1"):
-        read(tmp_path)
+HEADER_1 = (
+    "speciesType tissueType UberonOntologyID cancerType cellType cellName CellOntologyID cellMarker geneSymbol geneID proteinName "
+    "proteinID markerResource PMID Company"
+)
+
+
+def test_version_1_has_several_genes_in_a_cell(tmp_path: Path) -> None:
+    blood = ("Human", "Blood", "UBERON_0000178", "Normal", "Normal cell", "Monocyte", "CL_0000576")
+    rows = [
+        (
+            *blood,
+            "CD14, CD32, CD68",
+            "CD14, [FCGR2A, FCGR2B], CD68",
+            "929, [2212, 2213], 968",
+            "a",
+            "b",
+            "Experiment",
+            "1",
+            "NA",
+        ),
+        (*blood, "CD15, CD16", "FUT4, FCGR3A", "2526", "a", "b", "Review", "2", "NA"),  # fewer ids than symbols
+        (*blood, "X", "NA, LYZ", "NA, 4069", "a", "b", "Company", "3", "NA"),
+        (*blood, "X", "CD1C, CD1E", "911, 913", "a", "b", "Single-cell sequencing", "4", "NA"),
+        ("Mouse", *blood[1:], "X", "Cd14, Cd68", "12475, 12514", "a", "b", "Experiment", "5", "NA"),
+    ]
+    text = "\n".join("\t".join(row) for row in [HEADER_1.split(), *rows])
+    (tmp_path / "Human_cell_markers.txt").write_text(text + "\n")
+    found = read(tmp_path)
+    assert found.version == "1"
+    assert found.terms[["term_id", "gene_symbol", "entrez_id"]].to_numpy().tolist() == [
+        ["CL:0000576", symbol, entrez]
+        for symbol, entrez in [
+            ("CD14", "929"), ("FCGR2A", "2212"), ("FCGR2B", "2213"), ("CD68", "968"), ("FUT4", ""), ("FCGR3A", ""), ("LYZ", "4069"),
+        ]
+    ]  # fmt: skip
+    assert found.dropped == {"not human": 2, "computed on single-cell data": 2, "no gene": 1}
+    assert (found.rows_read, found.split) == (5, 7)
+    assert found.rows_read + found.split == len(found.terms) + sum(found.dropped.values())
+
+
+@pytest.mark.parametrize(("name", "separator"), [("Cell_marker_Human.txt", "\t"), ("Cell_marker_All.csv", ",")])
+def test_version_2_as_text(tmp_path: Path, name: str, separator: str) -> None:
+    """Some mirrors give the spreadsheet as text; a cell without a gene is a marker that has none, such as PDGFR-alpha."""
+    fat = ["Human", "Abdomen", "Abdominal fat pad", "", "Normal", "Normal cell", "Brown adipocyte", "CL_0000449"]
+    rest = ["sci-RNA-seq", "Experiment", "1", 'of "fat", and more', "Cell", "2020"]
+    rows = [
+        [*fat, "UCP1", "UCP1", "7350", "protein_coding", "uncoupling protein 1", "P25874", *rest],
+        [*fat, "PDGFR\N{GREEK SMALL LETTER ALPHA} ", "", "", "", "", "", *rest],
+        ["Mouse", *fat[1:], "Ucp1", "Ucp1", "22227", "protein_coding", "uncoupling protein 1", "P12242", *rest],
+    ]
+    with (tmp_path / name).open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=separator) if separator == "," else None
+        for row in [NAMES_2, *rows]:
+            _ = writer.writerow(row) if writer else file.write(separator.join(row) + "\n")
+    found = read(tmp_path)
+    assert found.version == "2.0"
+    assert found.terms[["term_id", "gene_symbol", "entrez_id"]].to_numpy().tolist() == [["CL:0000449", "UCP1", "7350"]]
+    assert found.dropped == {"not human": 1, "no gene": 1}
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
@@ -135,5 +189,8 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no rows"):
         read(tmp_path)
     (tmp_path / "human_cell_marker.txt").write_text("\t".join(NAMES_2) + "\nHuman\n")
+    with pytest.raises(UserError, match="damaged or cut off"):
+        read(tmp_path)
+    (tmp_path / "human_cell_marker.txt").write_text("\t".join(NAMES_3).replace("disease\t", "disorder\t") + "\nHuman\n")
     with pytest.raises(UserError, match="has no column 'disease'"):
         read(tmp_path)

@@ -117,3 +117,29 @@ def test_refused_files(tmp_path: Path) -> None:
     (tmp_path / "gda_pages.jsonl").write_text("\n\n[]\n")
     with pytest.raises(UserError, match="line 3 holds no associations"):
         disgenet.read(tmp_path)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_answers_that_were_saved_by_hand(tmp_path: Path, indent: int | None) -> None:
+    """One answer over many lines, or a list of them, under a name of its own."""
+    pages = [page("1", 0, 1, [association(1)]), page("2", 0, 1, [association(2)])]
+    (tmp_path / "gda_summary.json").write_text(json.dumps(pages if indent is None else pages[0], indent=indent))
+    terms = disgenet.read(tmp_path).terms
+    assert terms["entrez_id"].tolist() == (["1", "2"] if indent is None else ["1"])
+
+
+def test_an_old_table_in_latin_1_with_comments(tmp_path: Path) -> None:
+    cells = [
+        "1",
+        "A1BG",
+        "C0000001",
+        "Sj\N{LATIN SMALL LETTER O WITH DIAERESIS}gren's Syndrome",
+        "0.3",
+        "1",
+        "0",
+        "CTD_human;ORPHANET",
+    ]
+    text = "# DisGeNET\n" + "\t".join(OLD) + "\n" + "\t".join(cells) + "\n"
+    (tmp_path / "curated_gene_disease_associations.tsv").write_bytes(text.encode("latin-1"))
+    terms = disgenet.read(tmp_path).terms
+    assert terms[["term_name", "evidence"]].to_numpy().tolist() == [[cells[3], cells[7]]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import zipfile
 from pathlib import Path
 
@@ -151,9 +152,33 @@ def test_p_values_by_their_logarithm(tmp_path: Path) -> None:
     assert len(statements.terms) == 4
 
 
-def test_the_plain_old_file_is_refused_where_it_is_cut_off(tmp_path: Path) -> None:
+def test_the_plain_old_file_is_refused_where_it_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, [association("AAA")] * 2, gwas_catalog.PLAIN)
+    statements = gwas_catalog.read(tmp_path)  # cut out by a person
+    assert len(statements.terms) == 2
+    assert any("2 rows: an excerpt" in note for note in statements.notes)
+    monkeypatch.setattr(gwas_catalog, "EXCERPT_ROWS", 2)  # as many rows as the file on the server would have
     with pytest.raises(UserError, match="2 rows and should have more than 1,000,000"):
-        gwas_catalog.read(written(tmp_path, [association("AAA")] * 2, gwas_catalog.PLAIN))
+        gwas_catalog.read(tmp_path)
+
+
+def test_the_kind_without_terms_of_an_ontology(tmp_path: Path) -> None:
+    """v1.0 has the trait in the words of the paper alone, commas and all."""
+    name = "gwas_catalog_v1.0-associations_e115_r2026-04-21.tsv.gz"
+    rows = [
+        association("AAA", **{"DISEASE/TRAIT": "Asthma, childhood onset"}),
+        association("BBB", **{"DISEASE/TRAIT": ""}),
+    ]
+    at = [i for i, column in enumerate(HEADER) if not column.startswith("MAPPED_TRAIT")]
+    text = "\r\n".join("\t".join(line.split("\t")[i] for i in at) for line in ["\t".join(HEADER), *rows])
+    (tmp_path / name).write_bytes(gzip.compress((text + "\r\n").encode()))
+    statements = gwas_catalog.read(tmp_path)
+    assert statements.version == "2026-04-21"
+    assert statements.terms[["term_id", "term_name", "gene_symbol"]].to_numpy().tolist() == [
+        ["Asthma, childhood onset", "Asthma, childhood onset", "AAA"]
+    ]
+    assert statements.dropped == {"no ontology term": 1}
+    assert any("words of its paper" in note for note in statements.notes)
 
 
 def test_refused_files(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -201,9 +202,8 @@ FORMAT = "#Format: entrez-gene-id<tab>entrez-gene-symbol<tab>HPO-Term-Name<tab>H
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"{FORMAT}\n8192\tCLPP\tPrimary amenorrhea\tHP:0000786\n", r"before 2023 \(4 columns"),
-        (f"{FORMAT}<tab>Frequency-Raw\n8192\tCLPP\tHP:0001250\tSeizure\t-\tHP:0040283\t-\tmim2gene\tOMIM:614129\n", r"before 2023 \(9 columns"),
-        ("ncbi_gene_id\tgene_symbol\thpo_id\thpo_name\n16\tAARS1\tHP:0001250\tSeizure\n", "February to May 2023"),
+        (f"{FORMAT}\n8192\tCLPP\tPrimary amenorrhea\tSeizure\n", "'Seizure' where an id like HP:0000118"),
+        (f"{FORMAT}<tab>Frequency-Raw\n8192\tCLPP\tHP:0001250\tSeizure\t-\tHP:0040283\n", "damaged or cut off"),
         ("\t".join(NEW) + "\n", "a header and no rows"),
         ("\t".join(NEW) + "\n16\tAARS1\tHP:00", "damaged or cut off"),
         ("<!DOCTYPE html>\n<html>", "web page"),
@@ -216,6 +216,48 @@ def test_old_and_damaged_files_are_refused_by_name(folder, text, message):
         read(folder)
     assert "genes_to_phenotype.txt" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+NINE = (
+    f"{FORMAT}<tab>Frequency-Raw<tab>Frequency-HPO<tab>Additional Info from G-D source<tab>G-D source<tab>disease-ID for link\n"
+    "16\tAARS1\tHP:0001250\tSeizure\t\tHP:0040283\t\torphadata\tORPHA:442835\n"  # id and name the other way round
+    "16\tAARS1\tHP:0000252\tMicrocephaly\t0/7\t\t-\tmim2gene\tOMIM:613287\n"
+    "17\tAMT\tHP:0000007\tAutosomal recessive inheritance\t\t\t-\tmim2gene\tOMIM:1\n"
+)
+SEVEN = (
+    "#Format: HPO-id<tab>HPO label<tab>entrez-gene-id<tab>entrez-gene-symbol<tab>Additional Info from G-D source<tab>G-D source"
+    "<tab>disease-ID for link\n"
+    "HP:0001250\tSeizure\t16\tAARS1\t\torphadata\tORPHA:442835\nHP:0000152\tHead\t17\tAMT\t-\tmim2gene\tOMIM:1\n"
+)
+FOUR = f"{FORMAT}\n16\tAARS1\tSeizure\tHP:0001250\n17\tAMT\tAutosomal recessive inheritance\tHP:0000007\n"
+SPRING_2023 = "ncbi_gene_id\tgene_symbol\thpo_id\thpo_name\n16\tAARS1\tHP:0001250\tSeizure\n"
+NO_FREQUENCIES = "gives no frequencies"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected", "says"),
+    [
+        ("genes_to_phenotype.txt", NINE, [("HP:0001250", "16", 0.17, "ORPHA:442835"), ("HP:0000252", "16", 0.0, "OMIM:613287"),
+                                          ("HP:0000007", "17", None, "OMIM:1")], r"before 2023 \(9 columns\), whose first line"),
+        ("phenotype_to_genes.txt", SEVEN, [("HP:0001250", "16", None, "ORPHA:442835"), ("HP:0000152", "17", None, "OMIM:1")], "7 columns"),
+        ("genes_to_phenotype.txt", FOUR, [("HP:0001250", "16", None, ""), ("HP:0000007", "17", None, "")], NO_FREQUENCIES),
+        ("genes_to_phenotype.txt", SPRING_2023, [("HP:0001250", "16", None, "")], NO_FREQUENCIES),
+    ],
+    ids=["nine", "seven", "four", "spring 2023"],
+)  # fmt: skip
+def test_old_layouts(folder, name, text, expected, says):
+    (folder / "genes_to_phenotype.txt").unlink()
+    (folder / name).write_text(text)
+    statements = read(folder)
+    assert adds_up(statements)
+    table = statements.terms
+    score = [None if pd.isna(value) else value for value in table["score"]]
+    assert list(zip(table["term_id"], table["entrez_id"], score, table["evidence"], strict=True)) == expected
+    assert table["negative"].tolist() == [value == 0.0 for value in score]
+    assert statements.propagated == (name == "phenotype_to_genes.txt")
+    assert any(re.search(says, note) for note in statements.notes)
+    inheritance = table[table["term_id"] == "HP:0000007"]
+    assert (inheritance["category"] == "mode of inheritance").all()
 
 
 def test_phenotypes_without_the_ontology_are_refused(folder):

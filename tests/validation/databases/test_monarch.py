@@ -82,14 +82,54 @@ def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     ])  # fmt: skip
 
 
+def test_a_file_without_the_columns_of_evidence(tmp_path: Path) -> None:
+    short = [name for name in HEADER if name not in ("negated", "primary_knowledge_source")]
+    terms = monarch.read(written(tmp_path, CAUSAL, [{}], short)).terms
+    assert terms[["evidence", "negative", "category"]].to_numpy().tolist() == [["causes", False, "causal"]]
+
+
+def test_the_layout_of_2019_to_2023(tmp_path: Path) -> None:
+    old = [
+        "subject",
+        "subject_label",
+        "subject_taxon",
+        "subject_taxon_label",
+        "object",
+        "object_label",
+        "relation",
+        "relation_label",
+        "evidence",
+        "evidence_label",
+        "source",
+        "is_defined_by",
+        "qualifier",
+    ]
+    rows = [
+        {"relation_label": "causes condition", "source": "PMID:1"},
+        {"subject": "HGNC:7", "relation_label": "contributes to condition", "source": "PMID:2"},
+        {"subject": "MGI:7", "relation_label": "causes condition"},
+    ]
+    statements = monarch.read(written(tmp_path, CAUSAL.removesuffix(".gz"), rows, old))
+    assert statements.terms[["hgnc_id", "term_id", "category", "evidence"]].to_numpy().tolist() == [
+        ["HGNC:5", "MONDO:0000001", "causal", "causes condition PMID:1"],
+        ["HGNC:7", "MONDO:0000001", "noncausal", "contributes to condition PMID:2"],
+    ]
+    assert statements.dropped == {"no human gene": 1}
+    assert any("layout of 2019 to 2023" in note for note in statements.notes)
+
+
 def test_refused_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none of gene_disease"):
         monarch.read(tmp_path)
     with pytest.raises(UserError, match="no rows"):
         monarch.read(written(tmp_path, CAUSAL, []))
-    old = ["subject", "subject_label", "predicate", "object", "object_label", "qualifier"]  # 2019 to 2023
-    with pytest.raises(UserError, match="no column 'negated'"):
-        monarch.read(written(tmp_path, CAUSAL, [{}], old))
+    for lost in ("object", "predicate"):
+        with pytest.raises(UserError, match=f"no column '{lost}'"):
+            monarch.read(
+                written(
+                    tmp_path, CAUSAL, [{}], [name for name in HEADER if name not in (lost, "primary_knowledge_source")]
+                )
+            )
     path = written(tmp_path, CAUSAL, [{"publications": f"PMID:{i * 7919}"} for i in range(500)]) / CAUSAL
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="damaged or cut off"):

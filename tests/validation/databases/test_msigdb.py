@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_sets_of_reactome_are_known_by_their_id_and_files_may_be_packed(tmp_path
         ("a.gmt", "A\tx\tTP53\nB\tx\n", "line 2: not a gene set"),
         ("a.gmt", "\tx\tTP53\n", "line 1: not a gene set"),
         ("a.gmt", "<!DOCTYPE html>", "web page"),
-        ("a.txt", "A\tx\tTP53\n", r"no \*\.gmt file is in"),
+        ("a.txt", "A\tx\tTP53\n", r"no \*\.gmt or \*\.json file is in"),
     ],
 )
 def test_other_files_are_refused(tmp_path, name, text, message):
@@ -95,3 +96,41 @@ def test_the_real_hallmark_collection():
     assert list(dict.fromkeys(statements.terms["term_id"])) == [cells[0] for cells in sets]
     assert set(statements.terms["category"]) == {"h.all"}
     assert statements.version == "7.0"
+
+
+def test_json_says_the_collection_of_each_set(tmp_path):
+    sets = {
+        "HALLMARK_A": {"systematicName": "M5890", "collection": "H", "geneSymbols": ["TP53", "MYC"], "filteredBySimilarity": []},
+        "REACTOME_B": {"systematicName": "M1", "collection": "C2:CP:REACTOME", "geneSymbols": ["NA"], "exactSource": "R-HSA-1"},
+    }  # fmt: skip
+    (tmp_path / "msigdb.v2025.1.Hs.json").write_text(json.dumps(sets))
+    statements = read(tmp_path)
+    assert adds_up(statements)
+    assert statements.version == "2025.1.Hs"
+    assert statements.terms[["category", "term_id", "gene_symbol"]].to_numpy().tolist() == [
+        ["h", "HALLMARK_A", "TP53"], ["h", "HALLMARK_A", "MYC"], ["c2.cp.reactome", "REACTOME_B", "NA"],
+    ]  # fmt: skip
+    assert any(note.startswith("c2.cp.reactome repeat Reactome") for note in statements.notes)
+
+
+def test_a_collection_is_read_from_one_file(tmp_path):
+    write_rows(tmp_path / "h.all.v2025.1.Hs.symbols.gmt", [gene_set("HALLMARK_A", "TP53")])
+    (tmp_path / "h.all.v2025.1.Hs.json").write_text('{"HALLMARK_A": {"collection": "H", "geneSymbols": ["TP53"]}}')
+    statements = read(tmp_path)
+    assert len(statements.terms) == 1
+    assert "h.all.v2025.1.Hs.json was not read: the same collection is there as GMT" in statements.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"A": {"geneSymbols": ["TP53"]', "damaged or cut off"),
+        ("[]", "holds no gene sets"),
+        ('{"A": {"genes": ["TP53"]}}', "no list geneSymbols"),
+        ('{"A": {"systematicName": "MM1", "geneSymbols": ["Trp53"]}}', "genes of the mouse"),
+    ],
+)
+def test_other_json_is_refused(tmp_path, text, message):
+    (tmp_path / "h.all.v2025.1.Hs.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read(tmp_path)

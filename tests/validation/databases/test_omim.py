@@ -120,3 +120,42 @@ def test_refused_files(tmp_path: Path) -> None:
     (tmp_path / "genemap2.txt").write_text("<html>Your key has expired</html>")
     with pytest.raises(UserError, match="web page"):
         omim.read(tmp_path)
+
+
+_BY_PHENOTYPE = "# Generated: 2031-02-03\n# Phenotype\tGene Symbols\tMIM Number\tCyto Location\n"
+
+
+@pytest.mark.parametrize("with_numbers", [False, True])
+def test_a_table_by_phenotype_is_read_where_the_other_is_not_there(tmp_path: Path, with_numbers: bool) -> None:
+    rows = [
+        "17,20-nail deficiency; blue, 100001 (3)\tAAA, OLD1, OLD2\t600001\t10q24.32",
+        ":Hair, red, 100002 (3)\tBBB, P58,\t600002\t1q22",  # both slips of the pen are in real files
+        "?Anal hair (2)\tANC\t105580\t11q22-qter",
+        "{Hair, red, susceptibility to}, 100003 (3)\tCCC\t600003",
+        "3p- syndrome (4)\tDEL3\t613792\t3pter",
+    ]
+    (tmp_path / "morbidmap.txt").write_text(_BY_PHENOTYPE + "\n".join(rows) + "\n" + FOOTER)
+    if with_numbers:
+        header = (
+            "# MIM Number\tMIM Entry Type (see FAQ 1.3 at https://omim.org/help/faq)\tEntrez Gene ID (NCBI)\t"
+            "Approved Gene Symbol (HGNC)\tEnsembl Gene ID (Ensembl)\n"
+        )
+        numbers = "600001\tgene\t7\tAAA1\tENSG01,ENST01\n100001\tphenotype\n600003\tgene\t9\tCCC\tENSG03\n"
+        (tmp_path / "mim2gene.txt").write_text(header + numbers)
+    statements = omim.read(tmp_path)
+    check(statements, rows_read=5)
+    assert statements.version == "2031-02-03"
+    assert found(statements) == [
+        ("OMIM:100001", "17,20-nail deficiency; blue", "MENDELIAN", "key 3"), ("OMIM:100002", "Hair, red", "MENDELIAN", "key 3"),
+        ("OMIM:100003", "Hair, red, susceptibility to", "SUSCEPTIBILITY", "key 3"),
+    ]  # fmt: skip
+    ids = statements.terms[["gene_symbol", "entrez_id", "ensembl_id"]].to_numpy().tolist()
+    known = [["AAA1", "7", "ENSG01"], ["BBB", "", ""], ["CCC", "9", "ENSG03"]]
+    assert ids == (known if with_numbers else [[symbol, "", ""] for symbol in ("AAA", "BBB", "CCC")])
+    assert any("read morbidmap.txt" in note for note in statements.notes)
+
+
+def test_numbers_alone_are_no_relations(tmp_path: Path) -> None:
+    (tmp_path / "mim2gene.txt").write_text("# MIM Number\n")
+    with pytest.raises(UserError, match=r"none of genemap2\.txt, morbidmap\.txt is in"):
+        omim.read(tmp_path)

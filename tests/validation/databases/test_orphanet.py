@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 
 from sae_genomics.errors import UserError
@@ -165,3 +166,10 @@ def test_the_real_excerpt():
     first = statements.terms.iloc[0]
     assert (first["hgnc_id"], first["ensembl_id"], first["category"]) == ("HGNC:30497", "ENSG00000166813", "Assessed")
     assert first["term_name"] == "Multiple epiphyseal dysplasia, Al-Gazali type"
+
+
+def test_files_of_before_2020_call_the_number_otherwise(folder):
+    new = read(folder).terms
+    for path in folder.glob("en_product*.xml"):
+        path.write_bytes(path.read_bytes().replace(b"OrphaCode", b"OrphaNumber"))
+    pd.testing.assert_frame_equal(read(folder).terms, new)

@@ -104,3 +104,42 @@ def test_the_real_collection():
     sizes = statements.terms.groupby("term_id").size()
     assert {pathway: len(genes) for pathway, (_, genes) in sets.items()} == sizes.to_dict()
     assert (sizes.min(), sizes.max()) == (1, 2_829)
+
+
+def _stated(gene: str, pathway: str, evidence: str = "TAS", species: str = "Homo sapiens") -> tuple[str, ...]:
+    return (gene, pathway, f"https://reactome.org/PathwayBrowser/#/{pathway}", f"name of {pathway}", evidence, species)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "gene", "propagated"),
+    [
+        ("Ensembl2Reactome.txt", "ensembl_id", "ENSG00000000419", False),
+        ("Ensembl2Reactome_All_Levels.txt", "ensembl_id", "ENSG00000000419", True),
+        ("NCBI2Reactome.txt", "entrez_id", "8813", False),
+        ("UniProt2Reactome_All_Levels.txt", "uniprot_id", "O60762", True),
+    ],
+)
+def test_tables_of_genes_in_place_of_the_sets(tmp_path, name, column, gene, propagated):
+    rows = [
+        _stated(gene, "R-HSA-162699", "IEA"), _stated(gene, "R-HSA-162699"), _stated(gene, "R-HSA-1"),
+        _stated("ENSDART00000193986", "R-DRE-5653656", "IEA", "Danio rerio"), _stated("ENSP00000371582", "R-HSA-1"),
+    ]  # fmt: skip
+    write_rows(tmp_path / name, rows)
+    write_rows(tmp_path / "ReactomePathwaysRelation.txt", PAIRS)
+    statements = read(tmp_path)
+    assert adds_up(statements)
+    assert statements.propagated is propagated
+    assert len(statements.parents) == 2
+    proteins = [] if column == "ensembl_id" else [["R-HSA-1", "name of R-HSA-1", "ENSP00000371582", "TAS"]]
+    assert statements.terms[["term_id", "term_name", column, "evidence"]].to_numpy().tolist() == [
+        ["R-HSA-162699", "name of R-HSA-162699", gene, "TAS"],  # a curator's statement before the electronic one
+        ["R-HSA-1", "name of R-HSA-1", gene, "TAS"],
+        *proteins,
+    ]
+    assert statements.dropped["not a human pathway"] == statements.dropped["duplicate"] == 1
+
+
+def test_another_table_is_refused(tmp_path):
+    write_rows(tmp_path / "NCBI2Reactome.txt", [("1", "hsa00010", "", "", "", "")])
+    with pytest.raises(UserError, match="not a table of Reactome"):
+        read(tmp_path)

@@ -130,3 +130,44 @@ def test_two_versions_are_refused(tmp_path: Path) -> None:
     write(tmp_path, version="12.5", physical_links=PHYSICAL)
     with pytest.raises(UserError, match=r"versions 12\.0, 12\.5"):
         read(tmp_path)
+
+
+def _pairs(found) -> set[tuple[str, str, str, str]]:
+    names = ["source_ensembl_id", "source_gene_symbol", "target_ensembl_id", "target_gene_symbol"]
+    return set(found.edges[names].itertuples(index=False, name=None))
+
+
+def test_names_or_aliases_are_enough(tmp_path: Path) -> None:
+    write(tmp_path, links=LINKS)
+    (tmp_path / "9606.protein.aliases.v12.0.txt.gz").unlink()
+    found = read(tmp_path)
+    assert _pairs(found) == {("", "GENE1", "", "GENE2"), ("", "GENE1", "", "GENE3"), ("", "GENE4", "", "GENE5")}
+    assert any("by symbol alone" in note for note in found.notes)
+    write(tmp_path, links=LINKS)
+    (tmp_path / "9606.protein.info.v12.0.txt.gz").unlink()
+    found = read(tmp_path)
+    assert ("ENSG1", "", "ENSG2", "") in _pairs(found)
+    assert found.dropped["protein without a name"] == 3  # proteins 5 and 7 have no alias
+    (tmp_path / "9606.protein.aliases.v12.0.txt.gz").unlink()
+    with pytest.raises(UserError, match=r"no 9606\.protein\.info"):
+        read(tmp_path)
+
+
+def test_headers_of_version_11_0(tmp_path: Path) -> None:
+    info = INFO.replace("#string_protein_id", "protein_external_id")
+    rows = [
+        (1, "ENSG1", "BLAST_UniProt_DR_Ensembl Ensembl Ensembl_UniProt_DR"), (1, "P1", "UniProt_AC"),
+        (2, "ENSG9", "BLAST_UniProt_DR_Ensembl"), (3, "ENSG3", "Ensembl"),
+    ]  # fmt: skip
+    text = "## string_protein_id ## alias ## source ##\n" + "".join(f"9606.ENSP{n}\t{a}\t{s}\n" for n, a, s in rows)
+    full = LINKS.replace("protein2 combined", "protein2 neighborhood_transferred combined").splitlines()
+    full = [full[0], *(line.rpartition(" ")[0] + " 0 " + line.rpartition(" ")[2] for line in full[1:])]
+    found = read(write(tmp_path, "11.0", info=info, aliases=text, links_full="\n".join(full) + "\n"))
+    assert ("ENSG1", "GENE1", "", "GENE2") in _pairs(found)
+    assert ("ENSG1", "GENE1", "ENSG3", "GENE3") in _pairs(found)
+
+
+def test_proteins_of_the_mouse_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, links=LINKS.replace("9606.", "10090."), info=INFO.replace("9606.", "10090."))
+    with pytest.raises(UserError, match="no protein of 9606"):
+        read(tmp_path)

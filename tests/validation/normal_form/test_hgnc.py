@@ -174,3 +174,21 @@ def test_the_real_excerpt():
     assert len(aliases) == 5
     for alias, hgnc_id in aliases:
         assert look_up(genes, gene_symbol=alias)[1] == hgnc_id
+
+
+@pytest.mark.parametrize("genes", [no_genes(), "table"], ids=["no table", "table"])
+def test_genes_of_the_mouse_are_refused(tmp_path, genes):
+    """In capitals most of them would be human ones."""
+    if genes == "table":
+        genes = make_genes(pd.DataFrame({
+            "hgnc_id": ["HGNC:1", "HGNC:2"], "symbol": ["TRP53", "C1orf112"], "status": "Approved", "alias_symbol": "", "prev_symbol": "",
+            "entrez_id": "", "ensembl_gene_id": "", "uniprot_ids": "",
+        }))  # fmt: skip
+    found = identify(pd.DataFrame({"gene_symbol": ["Trp53", "Myc", "0610007P14Rik", "H2-Ab1", "C1orf112"]}), genes)
+    with pytest.raises(UserError, match="80% of the genes are written as those of the mouse are, for example Trp53"):
+        refuse_unmapped("trrust", found, genes, 0.5)
+    human = identify(
+        pd.DataFrame({"gene_symbol": ["TP53", "C1orf112", "Trp53"], "entrez_id": ["", "", "22059"]}), genes
+    )
+    refuse_unmapped("trrust", human, genes, 1.0)
+    assert human.like_mouse == 0.0
