@@ -7,7 +7,6 @@ out: they would be found again in such data.
 from __future__ import annotations
 
 import csv
-import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,10 +96,6 @@ def _one_gene_each(rows: pd.DataFrame, found: Statements) -> pd.DataFrame:
 
 
 def _spreadsheet(path: Path) -> pd.DataFrame:
-    if importlib.util.find_spec("openpyxl") is None:
-        raise UserError(
-            f"{path} is a spreadsheet, and openpyxl, which reads it, is not installed: pip install openpyxl, or use {NEW}.zip"
-        )
     try:
         sheet = pd.read_excel(path, dtype=str, keep_default_na=False, na_filter=False, engine="openpyxl")
     except Exception as error:  # of a damaged spreadsheet there are many kinds
