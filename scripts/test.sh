@@ -22,12 +22,12 @@ esac
 venv=${SAE_GENOMICS_VENV:-$PWD/.venv}
 [[ $venv == /* ]] || venv=$typed_in/$venv
 SAE_GENOMICS_VENV=$venv bash scripts/setup.sh --dev
+cores=$(env -u OMP_NUM_THREADS nproc) # which counts threads where that is set
+workers=${TEST_WORKERS:-$((cores < 2 ? 1 : 3))}
 # Files run side by side already: more threads than cores make every small matrix product slower.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" TOKENIZERS_PARALLELISM=false
 PATH="$(venv_folder "$venv")/bin:$PATH"
 export PATH
-
-workers=${TEST_WORKERS:-$(($(nproc) < 2 ? 1 : 3))}
 
 if [[ ${1:-} == --avx2 ]]; then
   shift
