@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from sae_genomics.report import groups, nothing_heldout, published, section_missing, section_next, section_run
 from sae_genomics.report.contents import Contents
 from sae_genomics.report.contribution import Contribution, phrases, sentences
-from sae_genomics.report.markdown import count, either, escape, listing
+from sae_genomics.report.markdown import code, count, either, escape, listing
 from sae_genomics.sae.architectures import architecture_named
 
 
@@ -33,7 +33,7 @@ def synthetic(contents: Contents) -> list[str]:
 def _opening(contents: Contents, contributions: list[Contribution]) -> str:
     plan, sae, wording = contents.prepared.plan or {}, contents.config.sae, contents.wording
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    model, n_items = escape(contents.model_name), contents.prepared.n_items
+    model, n_items = f"the model {code(contents.model_name)}", contents.prepared.n_items
     items = f"{count(n_items)} {wording.nouns.items}" if n_items is not None else f"The {wording.nouns.items}"
     with_results = [each.layer for each in contents.layers if each.metrics or each.n_features]
     sizes = sorted({each.n_features for each in contents.layers if each.n_features})
@@ -42,13 +42,13 @@ def _opening(contents: Contents, contributions: list[Contribution]) -> str:
     active = f" ({sae.k} here)" if architecture_named(sae.architecture).uses_k and not theirs else ""
     compared = listing(phrases(contributions, "compared_with", wording))
     intro = (
-        f"{items} went through the model {model}. For {_layers(len(with_results))} {'a published' if theirs else 'a'} sparse autoencoder{size} {'reads' if theirs else 'was trained on'} what "
+        f"{items} went through {model}. For {_layers(len(with_results))} {'a published' if theirs else 'a'} sparse autoencoder{size} {'reads' if theirs else 'was trained on'} what "
         f"the layer makes of every {wording.every_token}: it rewrites these dense activations as a few active *features* at a time"
         f"{active}. Each feature was then compared with {compared}, always "
         "beside what chance and simpler means give."
     )
     if not with_results:
-        intro = f"Nothing is known yet about any layer of the model {model}: no trained autoencoder that is up to date was found."
+        intro = f"Nothing is known yet about any layer of {model}: no trained autoencoder that is up to date was found."
     made_up = synthetic(contents)
     points = [f"**Synthetic data.** {' '.join(escape(note) for note in made_up)}"] if made_up else []
     told = sentences(contributions, "findings", contents)
@@ -61,7 +61,7 @@ def _opening(contents: Contents, contributions: list[Contribution]) -> str:
         points.append("**This report is not complete**: see [What is missing](#what-is-missing).")
     link = f"All features, to sort and search: [dashboard.html]({contents.dashboard})." if contents.dashboard else ""
     lines = [
-        f"# Run {escape(contents.name)}: what the model {model} has learned",
+        f"# Run {escape(contents.name)}: what {model} has learned",
         f"*Written {now}.* {link}".strip(),
         intro,
     ]
