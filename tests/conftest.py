@@ -24,11 +24,11 @@ _NEEDS = {
 
 
 class OneFileAtATime(LoadScopeScheduling):
-    """A file's tests share one worker, for their fixtures. Those of a real scheduler share one too, because a host has one."""
+    """A file's tests share one worker, for their fixtures. Those that break a real scheduler share one too: its clock is the machine's."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "slurm" if Path(file).name.startswith(("test_slurm", "test_sweep.", "test_demo.")) else file
+        return "slurm" if Path(file).name.startswith("test_slurm") else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneFileAtATime:
@@ -37,12 +37,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneFile
 
 
 def _longest_files_first(items: list[pytest.Item]) -> None:
-    """So that no worker begins a long file when the others are done: a real scheduler's files, then those with most slow tests."""
+    """So that no worker begins a long file when the others are done: those of a real scheduler, then those with most slow tests."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    slurm = {item.path for item in items if item.get_closest_marker("slurm")}
-    items.sort(
-        key=lambda item: (item.path not in slurm, -slow[item.path])
-    )  # stable: other things equal, the order stays
+    items.sort(key=lambda item: (not item.path.name.startswith("test_slurm"), -slow[item.path]))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
