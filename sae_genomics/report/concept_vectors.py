@@ -52,6 +52,8 @@ def of(layers: list[LayerSummary]) -> list[tuple[int, LayerConcepts]]:
 def over_layers(layers: list[LayerSummary]) -> None:
     """q over all concepts and layers, in place of each layer's own: of the vectors, and of what they do to predictions."""
     known = [each for _, each in of(layers)]
+    if not known:
+        return
     for name in ("vectors", "tcav"):
         frames = [getattr(each, name) for each in known]
         p = [frame["p_value"].to_numpy(np.float64) if len(frame) else np.zeros(0) for frame in frames]

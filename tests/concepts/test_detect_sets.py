@@ -18,6 +18,7 @@ from sae_genomics.concepts.detect import Detected, compare, detect, detectors, r
 from sae_genomics.concepts.detect_sets import Sets
 from sae_genomics.concepts.gene_tokens import GeneTokens, SetTable, gene_halves
 from sae_genomics.concepts.held_out import read_held_out
+from sae_genomics.concepts.item_table import input_columns
 from sae_genomics.concepts.named import concepts_of
 from sae_genomics.concepts.task import measure_all, read_pool
 from sae_genomics.concepts.thresholds import read_thresholds, write_thresholds
@@ -64,8 +65,9 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Run:
     execute(run, stage_named("prepare"), 0)
     for task in range(run.n_shards):
         execute(run, stage_named("extract"), task)
-    named = concepts_of(run)
-    pool = read_pool(run, LAYER, named, run.kind.read_units(run))
+    columns = input_columns(run)
+    named = concepts_of(run, columns)
+    pool = read_pool(run, LAYER, named, run.kind.read_units(run), columns)
     measured = measure_all(pool, run.config.concepts, 0, Progress("concepts", len(named), "concepts", None))
     vectors = [each.vector for each in measured if each.vector is not None]
     run.layer_results(LAYER).mkdir(parents=True)

@@ -22,7 +22,7 @@ SMALL = {
     "enrichment_ranking": "--units 8 --sets 40 --genes 500",
     "interventions": "--d-model 64 --layers 3 --d-sae 64 --k 8 --items 4 --tokens 30 --features 4 --loop-features 1 --rounds 1 --plain-loop",
     "kernels": "--small --rounds 1 --only adam",
-    "kills": "--kills 3 --disturb 0.6",
+    "kills": "--kills 1 --disturb 0.6",
     "memory": "--cells 300,600",
     "recovery": "--steps 20",
     "scgpt_extraction": "--shape tiny --cells 12 --repeats 1 --threads 1",

@@ -21,7 +21,7 @@ from sae_genomics.run import Run
 
 @pytest.fixture(autouse=True)
 def _threads() -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
 
 
 class MemoryBatches:

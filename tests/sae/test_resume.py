@@ -163,7 +163,7 @@ _CHILD = """
 import sys, pickle
 from pathlib import Path
 import torch
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 from sae_genomics.sae.task import run_task
 from sae_genomics.config import RunConfig
 from sae_genomics.run import Run

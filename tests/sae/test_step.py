@@ -110,7 +110,7 @@ def test_a_step_is_the_plain_one(
     for name in before:  # after one step from zero moments, exp_avg = 0.1 x the clipped gradient
         gradient, clip = wanted.exp_avg[name], min(1.0, 1 / (expected.grad_norm + 1e-6))
         torch.testing.assert_close(
-            state.exp_avg[name].double(), gradient, rtol=1e-5, atol=1e-5 * (float(gradient.abs().max()) + 1e-4 * clip)
+            state.exp_avg[name].double(), gradient, rtol=1e-5, atol=3e-5 * (float(gradient.abs().max()) + 1e-4 * clip)
         )
         moved = wanted.parameters[name] - before[name].double()
         # Adam divides by the gradient's size: where that is rounding alone, so is the direction
