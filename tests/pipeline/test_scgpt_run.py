@@ -85,7 +85,7 @@ def test_what_is_stored_is_what_the_model_computes(finished: Run, checkpoint: Pa
 def test_the_report_reads_as_one_of_cells_and_genes(finished: Run) -> None:
     report = finished.report_file.read_text()
     assert "scgpt: 3 layers, d_model 48, 3 heads" in report
-    assert "the model blood_scgpt" in report
+    assert "the model `blood_scgpt`" in report
     assert "765 of 765 known to the model" in report
     assert "bulk_labels" in report
     for section in (
