@@ -25,10 +25,7 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sae_genomics.atomic import atomic_path
 from sae_genomics.concepts.choosing import RULES
 from sae_genomics.config import load_config
 from sae_genomics.errors import EXIT_DONE, UserError
@@ -36,8 +33,7 @@ from sae_genomics.guard import guarded
 from sae_genomics.progress import say
 from sae_genomics.run import Run
 from sae_genomics.stages import register_installed
-
-ENDINGS = (".tsv", ".parquet")
+from sae_genomics.table_file import check_out, write_table
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,10 +64,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from sae_genomics.concepts.detect import compare, detect, detectors, run_on
 
-    if arguments.out.suffix not in ENDINGS:
-        raise UserError(f"--out {arguments.out}: the name must end in {' or '.join(ENDINGS)}")
-    if not arguments.out.absolute().parent.is_dir():
-        raise UserError(f"--out {arguments.out}: no such folder: {arguments.out.absolute().parent}")
+    check_out(arguments.out)
     if not arguments.data.exists() and not str(arguments.data).startswith("builtin:"):
         raise UserError(f"--data: no such file: {arguments.data}")
     run = Run(load_config(arguments.config, arguments.overrides), arguments.config, arguments.overrides)
@@ -89,21 +82,13 @@ def _run(arguments: argparse.Namespace) -> int:
         detected = detect(new, found, arguments.all)
         compared = compare(new, found, detected, arguments.rule)
         n_items = new.n_items
-    _write(arguments.out, detected.rows)
+    write_table(arguments.out, detected.rows)
     n_found = int(detected.rows["detected"].sum())
     n_with = detected.rows.loc[detected.rows["detected"], "item_id"].nunique()
     say(f"detect: {n_found:,} rows found in {n_with:,} of {n_items:,} {run.kind.nouns.items}; {arguments.out}")
     if len(compared):
         print(_table(compared, run.kind.nouns.items), end="")
     return EXIT_DONE
-
-
-def _write(path: Path, rows: pd.DataFrame) -> None:
-    with atomic_path(path) as temporary:
-        if path.suffix == ".parquet":
-            pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), temporary, compression="zstd")
-        else:
-            rows.to_csv(temporary, sep="\t", index=False, lineterminator="\n")
 
 
 def _table(compared: pd.DataFrame, items: str) -> str:

@@ -32,6 +32,7 @@ from sae_genomics.intervene.request import EDITS, REFERENCES, REPLACEMENTS, WHER
 from sae_genomics.progress import say
 from sae_genomics.run import Run
 from sae_genomics.stages import register_installed
+from sae_genomics.table_file import check_out, write_table
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,13 +70,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from sae_genomics.intervene.answer import answer
-    from sae_genomics.intervene.show import ENDINGS, as_json, as_text, write_units
+    from sae_genomics.intervene.show import as_json, as_text
 
     out = arguments.out
-    if out is not None and out.suffix not in ENDINGS:
-        raise UserError(f"--out {out}: the name must end in {' or '.join(ENDINGS)}")
-    if out is not None and not out.absolute().parent.is_dir():
-        raise UserError(f"--out {out}: no such folder: {out.absolute().parent}")
+    if out is not None:
+        check_out(out)
     if arguments.top < 0:
         raise UserError("--top takes a number from 0 on")
     run = Run(load_config(arguments.config, arguments.overrides), arguments.config, arguments.overrides)
@@ -86,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     found = answer(run, request)
     if out is not None:
-        write_units(out, found.units)
+        write_table(out, found.units)
         say(f"intervene: {len(found.units):,} rows of {run.kind.nouns.units}: {out}")
     print(as_json(found, arguments.top) if arguments.json else as_text(found, run.kind.nouns, arguments.top), end="")
     return EXIT_DONE

@@ -15,8 +15,8 @@ from sae_genomics.annotate.symbols import Symbols
 from sae_genomics.artifacts import GENE_TOKENS
 from sae_genomics.config import RunConfig, ValidationConfig
 from sae_genomics.errors import DamagedArtifact, UserError
-from sae_genomics.validation.background import FEATURES, listable, matched_bins
-from sae_genomics.validation.gene_sets import Collection
+from sae_genomics.validation.background import FEATURES, Background, listable, matched_bins
+from sae_genomics.validation.gene_sets import Collection, Membership
 
 _LEAST_TOKENS = 1
 
@@ -31,6 +31,13 @@ class Listable:
     symbols: npt.NDArray[np.object_]
     bins: npt.NDArray[np.int64] | None
     said: str
+
+    def within(self, members: Membership) -> Background:
+        """As the tests see it. members: of these very genes, in an order of its own; without known expression all are in one bin."""
+        bins = np.zeros(len(members.background), dtype=np.int64)
+        if self.bins is not None:
+            bins[members.positions(self.symbols)] = self.bins
+        return Background(members, bins)
 
 
 def listable_genes(

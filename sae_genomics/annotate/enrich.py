@@ -12,7 +12,6 @@ from scipy import sparse
 from sae_genomics.annotate.choice_of_background import Listable
 from sae_genomics.config import ValidationConfig
 from sae_genomics.errors import UserError
-from sae_genomics.validation.background import Background
 from sae_genomics.validation.enrichment_test import EnrichmentTest
 from sae_genomics.validation.enrichment_tests import enrichment_test_named
 from sae_genomics.validation.feature_terms import all_terms_of
@@ -52,11 +51,7 @@ def enrich(
     of_source = settings.background == "source"
     members = membership(collections, background.symbols, settings.min_set_size, settings.max_set_size, of_source)
     listed, facts = _lists(lists, members)
-    # The background has distinct symbols, so its genes and those of the membership are the same in another order.
-    bins = np.zeros(len(members.background), dtype=np.int64)
-    if background.bins is not None:
-        bins[members.positions(background.symbols)] = background.bins
-    rows = all_terms_of(test, listed, Background(members, bins), collections, settings.fdr, best)
+    rows = all_terms_of(test, listed, background.within(members), collections, settings.fdr, best)
     names = np.array([str(each["list"]) for each in facts], dtype=object)
     rows.insert(0, "list", names[rows.pop("feature").to_numpy()])
     return Answer(rows if background.bins is not None else rows.drop(columns=MATCHED_COLUMNS), facts, members, test)

@@ -17,7 +17,6 @@ from sae_genomics.annotate.gene_files import HEADINGS, read_text
 from sae_genomics.annotate.symbols import Symbols
 from sae_genomics.config import ValidationConfig
 from sae_genomics.errors import UserError
-from sae_genomics.validation.background import Background
 from sae_genomics.validation.enrichment_tests import enrichment_test_named
 from sae_genomics.validation.feature_terms import all_terms_of
 from sae_genomics.validation.gene_lists import GeneLists
@@ -175,10 +174,7 @@ def enrich_ranking(
     value = known["score"].rank(method="dense").to_numpy()
     values = pd.DataFrame({"feature": 0, "gene": np.arange(len(known)), "value": value})
     lists = whole_rankings(values, known["symbol"].to_numpy(object), members, settings.top_genes)
-    bins = np.zeros(len(members.background), dtype=np.int64)
-    if background.bins is not None:
-        bins[members.positions(background.symbols)] = background.bins
-    rows = all_terms_of(test, lists, Background(members, bins), collections, settings.fdr, best)
+    rows = all_terms_of(test, lists, background.within(members), collections, settings.fdr, best)
     rows["feature"] = name
     rows = rows.rename(columns={"feature": "list"})
     means, leading = _leading(lists, members, rows)

@@ -97,15 +97,7 @@ def directional(
     gradient, concept, group = gradient[known], concept[known], group[known]
     own = np.einsum("pd,pd->p", gradient, np.asarray(vectors, np.float64)[concept])
     values = np.column_stack([own, gradient @ np.asarray(null, np.float64).T])
-    n = len(vectors)
-    of_cell, cell = cells_of(concept, group)
-    size = np.bincount(cell, minlength=len(of_cell))[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        n_groups = np.bincount(of_cell, minlength=n)[:, None]
-        share, mean = (
-            _summed(_summed(each, cell, len(of_cell)) / size, of_cell, n) / n_groups
-            for each in ((values > 0) * 1.0, values)
-        )
+    share, mean = (_mean_over_groups(each, concept, group, len(vectors)) for each in ((values > 0) * 1.0, values))
     return Directional(share[:, 0], mean[:, 0], share[:, 1:], mean[:, 1:])
 
 
@@ -118,14 +110,7 @@ def mean_gradients(
     gradient: [pairs, d]. concept, group: int64 [pairs].
     """
     known = np.isfinite(gradient[:, 0]) if gradient.shape[1] else np.zeros(len(gradient), bool)
-    of_cell, cell = cells_of(concept[known], group[known])
-    size = np.bincount(cell, minlength=len(of_cell))[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean: npt.NDArray[np.float64] = (
-            _summed(_summed(gradient[known], cell, len(of_cell)) / size, of_cell, n_concepts)
-            / np.bincount(of_cell, minlength=n_concepts)[:, None]
-        )
-    return mean
+    return _mean_over_groups(gradient[known], concept[known], group[known], n_concepts)
 
 
 def means_along(
@@ -141,6 +126,20 @@ def means_along(
         if each is not None:
             found[number, : len(each)] = np.asarray(each, np.float64) @ mean[number]
     return found
+
+
+def _mean_over_groups(
+    values: npt.NDArray[np.floating], concept: Int64, group: Int64, n_concepts: int
+) -> npt.NDArray[np.float64]:
+    """Mean over each concept's groups of the group's mean: float64 [concepts, columns]; NaN without any. values: [pairs, columns]."""
+    of_cell, cell = cells_of(concept, group)
+    size = np.bincount(cell, minlength=len(of_cell))[:, None]
+    n_groups = np.bincount(of_cell, minlength=n_concepts)[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean: npt.NDArray[np.float64] = (
+            _summed(_summed(values, cell, len(of_cell)) / size, of_cell, n_concepts) / n_groups
+        )
+    return mean
 
 
 def _summed(values: npt.NDArray[np.floating], to: Int64, n: int) -> npt.NDArray[np.float64]:

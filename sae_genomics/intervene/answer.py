@@ -10,6 +10,7 @@ import pandas as pd
 
 from sae_genomics.activations.extraction.extract import loaded_model
 from sae_genomics.causal.samples import evenly_of, read_sample
+from sae_genomics.causal.statistics import FeatureStatistics
 from sae_genomics.causal.stored import fired_and_values
 from sae_genomics.causal.targets import own_units, unit_bins
 from sae_genomics.causal.task import why_not_edited
@@ -50,18 +51,16 @@ def answer(run: Run, request: Request) -> Answer:
     if request.masked and model.predicts_next:
         raise UserError("--masked: this model predicts the next token and never hides one; leave it out")
     chosen = spread(run, request.layer, subject, rows, request.max_items, request.needs_activity)
-    trained = _training(run, request, subject)
-    values = None if trained is None else trained[0]
+    values, own, features = _training(run, request, subject)
     work = Work(run, model, request, subject, values)
     passed = pass_all(work, read_sample(run, model, chosen))
-    own = None if trained is None else trained[1]
     specificity = [] if own is None else specificity_rows(work, passed, own)
     units = unit_table(work, passed, run.kind.read_units(run), own)
     facts: dict[str, Any] = {
         "run": run.name, "layer": request.layer, "hook": run.config.model.hook, "subject": subject.name, "edit": request.words,
         "items": " ".join(request.items), "masked": request.masked, "outcome": model.outcome, "draws": request.draws, "seed": work.seed,
         "training_items_named": ALL in request.items, "n_chosen": len(chosen), "n_named": len(rows), **norm_of(passed),
-        "features": [] if trained is None else trained[2],
+        "features": features,
     }  # fmt: skip
     return Answer(facts, size_rows(work, passed), specificity, units)
 
@@ -86,10 +85,12 @@ def refuse_unfinished(run: Run, request: Request) -> None:
             )
 
 
-def _training(run: Run, request: Request, subject: Subject) -> tuple[Any, Own, list[dict[str, Any]]] | None:
-    """Of training items: values of the features, their own units, and what a reader is told of them. None for a direction."""
+def _training(
+    run: Run, request: Request, subject: Subject
+) -> tuple[FeatureStatistics | None, Own | None, list[dict[str, Any]]]:
+    """Of training items: values of the features, their own units, and what a reader is told of them. A direction has none of these."""
     if not subject.has_activations:
-        return None
+        return None, None, []
     training = np.flatnonzero(~run.kind.read_items(run, ["heldout"])["heldout"].to_numpy(bool))
     stored = evenly_of(training, run.config.causal.training_items)
     say(f"intervene: what {subject.name} does in {len(stored):,} training {run.kind.nouns.items}")

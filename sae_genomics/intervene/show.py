@@ -1,33 +1,19 @@
-"""An answer as text, as JSON, and its table as a file."""
+"""An answer as text and as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sae_genomics.atomic import atomic_path
 from sae_genomics.data.kind import Nouns
 from sae_genomics.intervene.answer import Answer
 from sae_genomics.intervene.tables import outcomes_in, strongest
 
-ENDINGS = (".tsv", ".parquet")
 Q = 0.05
-
-
-def write_units(path: Path, units: pd.DataFrame) -> None:
-    """The table of units, atomically."""
-    with atomic_path(path) as temporary:
-        if path.suffix == ".parquet":
-            pq.write_table(pa.Table.from_pandas(units, preserve_index=False), temporary, compression="zstd")
-        else:
-            units.to_csv(temporary, sep="\t", index=False, lineterminator="\n")
 
 
 def as_json(answer: Answer, top: int) -> str:
